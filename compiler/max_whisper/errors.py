@@ -1,0 +1,37 @@
+"""The errors that people see: one sentence with what was wrong, where, what was expected, what to do next."""
+
+
+class MaxWhisperError(Exception):
+    """Something failed that the user could not have known; the command line exits with 1."""
+
+    exit_code = 1
+
+
+class UserError(MaxWhisperError):
+    """The user asked for something that cannot be done as asked; the command line exits with 2."""
+
+    exit_code = 2
+
+
+class SpecError(UserError):
+    """A model spec is wrong; the message starts with `file:line: key:`."""
+
+
+class WeightsError(UserError):
+    """A checkpoint does not hold what the spec asks for, or cannot be read."""
+
+
+class HubError(MaxWhisperError):
+    """The Hugging Face Hub could not be reached, or sent something broken."""
+
+
+class AudioError(UserError):
+    """An audio or video file cannot be read, or holds nothing to transcribe."""
+
+
+class ArtifactError(MaxWhisperError):
+    """A compiled artifact is damaged, or does not fit this machine or this MAX."""
+
+
+class CompileError(MaxWhisperError):
+    """MAX could not compile a graph."""

@@ -1,0 +1,162 @@
+"""The layers' operations in MAX Graph.
+
+`GraphOps` computes whole sequences at once: the encoder, and the teacher-forced decoder. `StepOps` continues a
+sequence over key/value caches. The idioms are those that MAX turns into its fast CPU kernels: matrix products on
+transposed external weights, `softmax((q @ k^T) * scale) @ v` in that order, which becomes one flash attention
+kernel, and a two-dimensional convolution of height 1.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+from max.dtype import DType
+from max.graph import BufferValue, DeviceRef, Dim, Graph, TensorValue, Weight, ops
+
+KeysValues = tuple[TensorValue, TensorValue]  # [batch, heads, length, channels of a head] each
+
+ACTIVATIONS: Mapping[str, Callable[[TensorValue], TensorValue]] = {
+    "gelu": ops.gelu,  # MAX's default is the exact erf form
+    "gelu_tanh": lambda x: ops.gelu(x, approximate="tanh"),
+    "relu": ops.relu,
+    "silu": ops.silu,
+}
+
+
+class GraphOps:
+    """Operations on [batch, length, channels] activations that start at position 0.
+
+    Activations, normalisation and softmax are float32. Where the weights are bfloat16, the operands of matrix
+    products are rounded to bfloat16 and their results are float32 again.
+    """
+
+    def __init__(
+        self,
+        shapes: Mapping[str, Sequence[int]],
+        *,
+        dtype: DType,
+        device: DeviceRef,
+        memory: Sequence[KeysValues] = (),
+        tap: Callable[[str, TensorValue], None] | None = None,
+    ) -> None:
+        """`shapes` are those of all weights, `memory` the keys and values of each cross-attention in order."""
+        self._weights = {name: Weight(name, dtype, list(shape), device) for name, shape in shapes.items()}
+        self._values: dict[str, TensorValue] = {}
+        self._dtype = dtype
+        self._device = device
+        self._memory = iter(memory)
+        self._tap = tap
+
+    def weight(self, name: str) -> TensorValue:
+        if name not in self._values:  # a graph takes a weight once
+            self._values[name] = Graph.current.add_weight(self._weights[name])
+        return self._values[name]
+
+    def conv1d(self, x: TensorValue, weight: TensorValue, bias: TensorValue | None, *, stride: int, padding: int) -> TensorValue:
+        kernel = ops.unsqueeze(ops.permute(weight, [2, 1, 0]), 0)  # [1, kernel, in, out]
+        image = ops.unsqueeze(x.cast(self._dtype), 1)
+        y = ops.conv2d(image, kernel, stride=(1, stride), padding=(0, 0, padding, padding))
+        return self._biased(ops.squeeze(y, 1), bias)
+
+    def linear(self, x: TensorValue, weight: TensorValue, bias: TensorValue | None) -> TensorValue:
+        return self._biased(ops.matmul(x.cast(self._dtype), ops.transpose(weight, 0, 1)), bias)
+
+    def _biased(self, y: TensorValue, bias: TensorValue | None) -> TensorValue:
+        y = y.cast(DType.float32)
+        return y if bias is None else y + bias.cast(DType.float32)
+
+    def layernorm(self, x: TensorValue, weight: TensorValue, bias: TensorValue, *, eps: float) -> TensorValue:
+        return ops.layer_norm(x, weight.cast(DType.float32), bias.cast(DType.float32), eps)
+
+    def activation(self, x: TensorValue, function: str) -> TensorValue:
+        return ACTIVATIONS[function](x)
+
+    def embedding(self, tokens: TensorValue, table: TensorValue) -> TensorValue:
+        return ops.gather(table, tokens, axis=0).cast(DType.float32)
+
+    def positions(self, x: TensorValue, table: TensorValue) -> TensorValue:
+        length = x.shape[1]
+        return x + table[(slice(0, length_of(x)), length), :].cast(DType.float32)
+
+    def self_attention(self, q: TensorValue, k: TensorValue, v: TensorValue, *, heads: int, causal: bool) -> TensorValue:
+        mask = self._causal_mask(length_of(q), q.shape[1], zero(), q.shape[1]) if causal else None
+        return attend(split(q, heads), split(k, heads), split(v, heads), mask)
+
+    def cross_attention(self, q: TensorValue, *, heads: int) -> TensorValue:
+        keys, values = next(self._memory)
+        return attend(split(q, heads), keys, values)
+
+    def add(self, x: TensorValue, y: TensorValue) -> TensorValue:
+        return x + y
+
+    def logits(self, x: TensorValue, table: TensorValue) -> TensorValue:
+        return self.linear(x, table, None)
+
+    def tap(self, path: str, x: TensorValue) -> None:
+        if self._tap is not None:
+            self._tap(path, x)
+
+    def _causal_mask(self, rows: TensorValue, n_rows: Dim, first: TensorValue, n_keys: Dim) -> TensorValue:
+        """Float32 [rows, keys]: 0 where key <= first + row, else -inf."""
+        row = ops.range(first, first + rows, one(), out_dim=n_rows, dtype=DType.int64, device=self._device)
+        key = ops.range(zero(), first + rows, one(), out_dim=n_keys, dtype=DType.int64, device=self._device)
+        seen = ops.unsqueeze(key, 0) <= ops.unsqueeze(row, 1)
+        return ops.where(seen, *(ops.constant(x, DType.float32, device=self._device) for x in (0.0, -math.inf)))
+
+
+class StepOps(GraphOps):
+    """Operations on the tokens at `position` and after, whose past is in `caches`.
+
+    Each cache is a float32 buffer [batch, heads, n_text_ctx, channels of a head], keys and values in turn, layer by
+    layer. Only the last row goes through the output projection: it alone decides the next token.
+    """
+
+    def __init__(self, *args: object, position: TensorValue, caches: Sequence[BufferValue], **options: object) -> None:
+        super().__init__(*args, **options)  # type: ignore[arg-type]
+        self._position = position
+        self._caches = iter(caches)
+
+    def positions(self, x: TensorValue, table: TensorValue) -> TensorValue:
+        rows = (slice(self._position, self._position + length_of(x)), x.shape[1])
+        return x + table[rows, :].cast(DType.float32)
+
+    def self_attention(self, q: TensorValue, k: TensorValue, v: TensorValue, *, heads: int, causal: bool) -> TensorValue:
+        length, end, n_keys = q.shape[1], self._position + length_of(q), Dim("n_keys")
+        past = []
+        for new in (k, v):
+            cache = next(self._caches)
+            ops.buffer_store_slice(cache, split(new, heads), [..., (slice(self._position, end), length), slice(None)])
+            past.append(cache[:, :, (slice(zero(), end), n_keys), :])
+        mask = self._causal_mask(length_of(q), length, self._position, n_keys)
+        return attend(split(q, heads), past[0], past[1], mask)
+
+    def logits(self, x: TensorValue, table: TensorValue) -> TensorValue:
+        return super().logits(x[:, -1:, :], table)
+
+
+def split(x: TensorValue, heads: int) -> TensorValue:
+    """[batch, length, channels] -> [batch, heads, length, channels of a head]."""
+    batch, length, channels = x.shape
+    return ops.permute(ops.reshape(x, [batch, length, heads, int(channels) // heads]), [0, 2, 1, 3])
+
+
+def attend(q: TensorValue, k: TensorValue, v: TensorValue, mask: TensorValue | None = None) -> TensorValue:
+    """softmax(q k^T / sqrt(width) + mask) v of split heads, merged: [batch, length, channels]."""
+    batch, heads, length, width = q.shape
+    scores = (q @ ops.transpose(k, 2, 3)) * int(width) ** -0.5
+    y = ops.softmax(scores if mask is None else scores + mask) @ v
+    return ops.reshape(ops.permute(y, [0, 2, 1, 3]), [batch, length, int(heads) * int(width)])
+
+
+def length_of(x: TensorValue) -> TensorValue:
+    """The length of [batch, length, channels] as an int64 scalar on the host, where slices need it."""
+    return ops.shape_to_tensor([x.shape[1]])[0]
+
+
+def zero() -> TensorValue:
+    return ops.constant(0, DType.int64, device=DeviceRef.CPU())
+
+
+def one() -> TensorValue:
+    return ops.constant(1, DType.int64, device=DeviceRef.CPU())

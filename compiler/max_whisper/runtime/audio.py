@@ -1,0 +1,267 @@
+"""Audio of any kind -> the waveform Whisper listens to: float32 [samples], mono, 16 kHz, full scale 1.0.
+
+The samples are the ones that openai/whisper gets from `ffmpeg -i FILE -f s16le -ac 1 -acodec pcm_s16le -ar 16000`
+(whisper/audio.py, `load_audio`), made with the same libraries through PyAV and without an ffmpeg program: FFmpeg's
+own down-mix and resampler, int16, divided by 32768.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import av
+import numpy as np
+import numpy.typing as npt
+from av.audio.frame import AudioFrame
+from av.audio.stream import AudioStream
+from av.container import InputContainer
+
+from max_whisper.errors import AudioError
+
+SAMPLE_RATE = 16000
+MAX_HOURS = 24
+"""The longest audio that is read at once: 24 hours are 2.8 GB of int16 and 5.5 GB of float32."""
+MAX_PEAK = 100.0
+"""The largest float sample taken for audio of full scale 1.0 (+40 dB): more is integer samples stored as floats."""
+MIN_SAMPLE_RATE = 1000
+"""The lowest sample rate of a file that is believed: one of 1 Hz would fill the memory with interpolation."""
+
+_LOG = logging.getLogger(__name__)
+_NEXT = "give an audio or video file such as wav, mp3, flac, m4a, ogg, mp4 or mkv"
+
+Waveform = npt.NDArray[np.float32]
+
+
+def load_audio(source: str | os.PathLike[str] | BinaryIO) -> Waveform:
+    """Read the best audio stream of an audio or video file.
+
+    source: a path, "-" for standard input, or a binary file object; one that cannot seek (a pipe) is first copied to
+        a temporary file, because formats such as mp4 keep their index at the end. Never a URL.
+    Returns float32 [samples], mono, 16 kHz, in [-1, 1): float samples beyond full scale are clipped, as ffmpeg does.
+    Parts that cannot be decoded are left out, as ffmpeg does, with a warning in the log.
+    Raises AudioError when there is no such file, it cannot be read, holds no sound, holds samples that are NaN,
+    infinite or beyond MAX_PEAK, or is longer than MAX_HOURS. What a header claims about the length is never trusted:
+    memory is taken for what was decoded. TypeError for a source that is none of the above.
+    """
+    with contextlib.ExitStack() as stack:
+        file, name = _open(source, stack)
+        try:
+            # A playlist or a concatenation must not make us read other files, or the network.
+            container = stack.enter_context(
+                av.open(file, "r", metadata_errors="replace", options={"protocol_whitelist": ""})
+            )
+        except av.FFmpegError as e:
+            raise AudioError(
+                f"{name} is not an audio or video file that can be read ({_reason(e)}): it may be damaged, cut off, or "
+                f"of another kind than its name says; {_NEXT}"
+            ) from e
+        except OSError as e:
+            raise AudioError(_cannot_read(name, e)) from e
+        pcm = _decode(container, name)
+    return _full_scale(np.frombuffer(pcm, np.int16))
+
+
+def check_waveform(array: npt.NDArray[Any]) -> Waveform:
+    """Check samples that the caller already has: mono, 16 kHz.
+
+    array: [samples], float32 or float64 of full scale 1.0, or int16 (divided by 32768). Values somewhat beyond full
+        scale are kept as they are.
+    Returns float32 [samples]; the array itself where nothing had to be changed.
+    Raises AudioError when the array has another type or more dimensions, is empty, or holds samples that are NaN,
+    infinite or beyond MAX_PEAK.
+    """
+    array = np.asarray(array)
+    if array.dtype not in (np.float32, np.float64, np.int16):
+        raise AudioError(
+            f"a waveform of type {array.dtype} was given, expected float32 or float64 of full scale 1.0, or int16: "
+            "convert it first"
+        )
+    if array.ndim != 1:
+        raise AudioError(
+            f"a waveform of shape {list(array.shape)} was given, expected [samples]: mix the channels down to one, for "
+            "example with waveform.mean(axis=the axis of the channels)"
+        )
+    if not array.size:
+        raise AudioError("the waveform is empty, expected at least one sample: give the sound to transcribe")
+    if array.dtype == np.int16:
+        return _full_scale(array)
+    _check_samples(array, "the waveform")
+    return array.astype(np.float32, copy=False)
+
+
+def _full_scale(samples: npt.NDArray[np.int16]) -> Waveform:
+    waveform: Waveform = samples / np.float32(32768)
+    return waveform
+
+
+def _open(source: str | os.PathLike[str] | BinaryIO, stack: contextlib.ExitStack) -> tuple[BinaryIO, str]:
+    """The seekable, not empty file of a source, and what to call it in an error; the stack closes what was opened."""
+    file: BinaryIO
+    if isinstance(source, str) and source == "-":
+        file, name = sys.stdin.buffer, "standard input"
+    elif isinstance(source, str | os.PathLike):
+        name = os.fspath(source)
+        try:
+            file = stack.enter_context(Path(name).open("rb"))  # noqa: SIM115 (the stack closes it)
+        except (OSError, ValueError) as e:
+            raise AudioError(_cannot_open(name, e)) from e
+    elif hasattr(source, "read"):
+        file, name = source, str(getattr(source, "name", "the audio stream"))
+    else:
+        raise TypeError(f"expected a path, '-' or a binary file, not {type(source).__name__}")
+    try:
+        if not isinstance(file.read(0), bytes):
+            raise AudioError(f"{name} is open as text, expected bytes: open it in mode 'rb'")
+        if not file.seekable():
+            copy = stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115 (the stack closes it)
+            shutil.copyfileobj(file, copy)
+            file = copy
+        if not file.seek(0, io.SEEK_END):
+            raise AudioError(f"{name} is empty (0 bytes), expected sound: {_NEXT}")
+        file.seek(0)
+    except (OSError, ValueError) as e:
+        raise AudioError(_cannot_read(name, e)) from e
+    return file, name
+
+
+def _cannot_open(name: str, error: OSError | ValueError) -> str:
+    if isinstance(error, FileNotFoundError):
+        if "://" in name:
+            return f"there is no file {name}: addresses are not opened, download it and give the file"
+        return f"there is no file {name}: check the path, it is looked up from {Path.cwd()}"
+    if isinstance(error, IsADirectoryError):
+        return f"{name} is a folder, expected one audio or video file: give its files one by one, as in {name}/*.wav"
+    if isinstance(error, PermissionError):
+        return f"{name} may not be read by this user: change its permissions, or copy it to where you may read it"
+    return f"{name} cannot be opened ({getattr(error, 'strerror', None) or error}): check the path"
+
+
+def _cannot_read(name: str, error: OSError | ValueError) -> str:
+    return f"{name} cannot be read ({getattr(error, 'strerror', None) or error}): check the file, and the disk it is on"
+
+
+def _decode(container: InputContainer, name: str) -> bytearray:
+    """All of the best audio stream: int16, mono, 16 kHz."""
+    stream = container.streams.best("audio")  # one that this build of FFmpeg can decode
+    if not isinstance(stream, AudioStream):
+        if container.streams.audio:
+            raise AudioError(
+                f"the sound of {name} cannot be decoded here: its header is damaged, or it is in a rare format that "
+                "must be converted to wav first"
+            )
+        kinds = ", ".join(sorted({s.type for s in container.streams})) or "nothing"
+        raise AudioError(f"{name} has no sound (it holds {kinds}): {_NEXT} that has an audio track")
+
+    lossless = stream.codec_context.codec.lossless
+    pcm = bytearray()
+    resampler: av.AudioResampler | None = None
+    source_format = ""
+    damage = _Damage()
+    try:
+        for frame in _frames(container, stream, damage):
+            # What a lossy decoder makes of damaged data may be anything, and is clipped as ffmpeg does.
+            if lossless and frame.format.name in ("flt", "fltp", "dbl", "dblp"):
+                _check_samples(frame.to_ndarray(), name, f" after {_seconds(pcm):.2f} s")
+            # The frames of one stream may change format midway; a resampler is made for one.
+            frame_format = f"{frame.format.name}, {frame.layout.name}, {frame.sample_rate} Hz"
+            if frame_format != source_format:
+                if frame.sample_rate < MIN_SAMPLE_RATE:
+                    raise AudioError(
+                        f"{name} claims {frame.sample_rate} samples a second, expected at least {MIN_SAMPLE_RATE}: its "
+                        "header is damaged; make it anew"
+                    )
+                if resampler:
+                    _append(pcm, resampler.resample(None))
+                resampler = av.AudioResampler("s16", "mono", SAMPLE_RATE)
+                source_format = frame_format
+            assert resampler
+            _append(pcm, resampler.resample(frame))
+            if len(pcm) > MAX_HOURS * 3600 * SAMPLE_RATE * 2:
+                raise AudioError(f"{name} is longer than {MAX_HOURS} hours: cut it into shorter files")
+        if resampler:
+            _append(pcm, resampler.resample(None))
+    except av.FFmpegError as e:
+        raise AudioError(
+            f"the sound of {name} ({source_format}) cannot be converted to {SAMPLE_RATE} Hz mono ({_reason(e)}): "
+            "convert it to a common wav first"
+        ) from e
+    except OSError as e:
+        raise AudioError(_cannot_read(name, e)) from e
+    if not pcm:
+        if damage.error:
+            raise AudioError(f"nothing in {name} can be decoded ({damage.error}): it is damaged or cut off; {_NEXT}")
+        raise AudioError(f"the sound of {name} has zero length, expected at least one sample: {_NEXT}")
+    if damage.error:
+        _LOG.warning(
+            "%s is damaged or cut off: %d parts cannot be decoded (%s) and were left out; %.1f s of sound were read",
+            name, damage.parts, damage.error, _seconds(pcm),
+        )  # fmt: skip
+    return pcm
+
+
+class _Damage:
+    """What could not be decoded."""
+
+    parts = 0
+    error = ""
+
+    def add(self, error: av.FFmpegError) -> None:
+        self.parts += 1
+        self.error = _reason(error)
+
+
+def _frames(container: InputContainer, stream: AudioStream, damage: _Damage) -> Iterator[AudioFrame]:
+    """Every frame that can be decoded, as ffmpeg goes on after an error; what cannot is added to the damage."""
+    packets = container.demux(stream)
+    while True:
+        try:
+            packet = next(packets, None)
+            if packet is None:
+                return
+            frames = packet.decode()
+        except av.FFmpegError as e:
+            damage.add(e)
+            continue
+        for frame in frames:
+            assert isinstance(frame, AudioFrame)
+            yield frame
+
+
+def _append(pcm: bytearray, frames: list[AudioFrame]) -> None:
+    for frame in frames:
+        # A resampler with nothing to do gives back what it is given, even the None that flushes it.
+        if frame is not None:
+            pcm += frame.to_ndarray().tobytes()
+
+
+def _seconds(pcm: bytearray) -> float:
+    return len(pcm) / 2 / SAMPLE_RATE
+
+
+def _check_samples(samples: npt.NDArray[Any], name: str, where: str = "") -> None:
+    """Refuse float samples that are no audio of full scale 1.0."""
+    peak = max(float(samples.max(initial=0)), -float(samples.min(initial=0)))  # NaN if one sample is
+    if peak <= MAX_PEAK:
+        return
+    if np.isfinite(peak):
+        raise AudioError(
+            f"{name} holds samples as large as {peak:g}{where}, expected full scale 1.0: it looks like integer "
+            "samples stored as floats; divide them by their full scale (32768 for 16 bits)"
+        )
+    raise AudioError(
+        f"{name} holds samples that are not finite numbers (NaN or infinity){where}: make it anew, or "
+        "replace them by zero"
+    )
+
+
+def _reason(error: av.FFmpegError) -> str:
+    return (error.strerror or str(error)).strip().lower()

@@ -1,0 +1,110 @@
+"""Token ids <-> text, and the prompt that tells Whisper what to do."""
+
+from __future__ import annotations
+
+import binascii
+import difflib
+from collections.abc import Iterable
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from max_whisper.artifact.manifest import Tokens
+from max_whisper.errors import ArtifactError, UserError
+from max_whisper.runtime.languages import language_code
+
+if TYPE_CHECKING:
+    import tiktoken
+
+TASKS = ("transcribe", "translate")
+
+# How GPT-2 cuts text into the pieces that are encoded one by one (openai/gpt-2, encoder.py); Whisper kept it.
+_PATTERN = r"""'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"""
+
+
+class Tokenizer:
+    """The byte-pair encoding of one checkpoint.
+
+    ranks_file: one text token per line, `base64 of its bytes, space, id` (openai's .tiktoken format).
+    tokens: the special tokens around it.
+
+    Making one reads the file and nothing else; it is parsed when first needed, and the encoder is built when text is
+    first encoded. One tokenizer may be used from several threads.
+    """
+
+    def __init__(self, ranks_file: Path, tokens: Tokens) -> None:
+        self.tokens = tokens
+        self._file = ranks_file
+        try:
+            self._ranks = ranks_file.read_bytes()
+        except OSError as e:
+            raise ArtifactError(
+                f"the vocabulary {ranks_file} cannot be read ({e.strerror}): build the artifact again"
+            ) from e
+
+    @property
+    def multilingual(self) -> bool:
+        """Whether the model takes a language and a task; otherwise it writes down English, without being told."""
+        return bool(self.tokens.languages)
+
+    def encode(self, text: str) -> list[int]:
+        """The ids of a text; what looks like a special token in it is text as well."""
+        return self._encoding.encode_ordinary(text)
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """The text of ids, without special tokens and timestamps; bytes that are no UTF-8 become U+FFFD."""
+        return b"".join(self._bytes.get(i, b"") for i in ids).decode(errors="replace")
+
+    def prompt(self, language: str | None, task: str = "transcribe", without_timestamps: bool = False) -> list[int]:
+        """The ids that every window starts with.
+
+        language: code or English name, needed by a multilingual model; None for an English-only one.
+        task: one of TASKS.
+        without_timestamps: ask for text only.
+        Raises UserError for a language or task that there is not, or that the model does not have.
+        """
+        if task not in TASKS:
+            near = difflib.get_close_matches(task.lower(), TASKS, n=1, cutoff=0.4)
+            hint = f"; did you mean '{near[0]}'?" if near else ""
+            raise UserError(f"unknown task '{task}': expected 'transcribe' or 'translate'{hint}")
+        tokens = self.tokens
+        ids = [tokens.sot]
+        if self.multilingual:
+            if language is None:
+                raise UserError("no language given: a multilingual model needs one, such as 'en'; give or detect it")
+            ids.append(tokens.languages[language_code(language, tokens.languages)])
+            ids.append(tokens.translate if task == "translate" else tokens.transcribe)
+        else:
+            if language is not None:
+                raise UserError(
+                    f"the language '{language}' was given to an English-only model, which takes none: leave the "
+                    "language out, or use a multilingual model"
+                )
+            if task == "translate":
+                raise UserError("an English-only model cannot translate: use a multilingual model")
+        if without_timestamps:
+            ids.append(tokens.notimestamps)
+        return ids
+
+    @cached_property
+    def _bytes(self) -> dict[int, bytes]:
+        """Id -> bytes of every text token."""
+        table: dict[int, bytes] = {}
+        for number, line in enumerate(self._ranks.splitlines(), start=1):
+            token, _, rank = line.rpartition(b" ")
+            try:
+                if int(rank) < self.tokens.eot:  # special tokens have no text
+                    table[int(rank)] = binascii.a2b_base64(token)
+            except ValueError as e:
+                raise ArtifactError(
+                    f"{self._file}:{number}: expected 'base64 id', found {line[:40]!r}: build the artifact again"
+                ) from e
+        return table
+
+    @cached_property
+    def _encoding(self) -> tiktoken.Encoding:
+        import tiktoken  # only here: whoever transcribes without an initial prompt needs no encoder
+
+        # The empty token of the multilingual vocabulary is never the result of a merge.
+        ranks = {token: rank for rank, token in self._bytes.items() if token}
+        return tiktoken.Encoding(self._file.stem, pat_str=_PATTERN, mergeable_ranks=ranks, special_tokens={})

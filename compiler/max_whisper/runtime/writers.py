@@ -1,0 +1,157 @@
+"""A transcription -> txt, srt, vtt, tsv or json, exactly as openai/whisper writes them (whisper/utils.py)."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import errno
+import json
+import os
+import secrets
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Protocol, TextIO
+
+from max_whisper.errors import MaxWhisperError, UserError
+
+
+class Segment(Protocol):
+    """A piece of a transcription; times in seconds."""
+
+    @property
+    def start(self) -> float: ...
+    @property
+    def end(self) -> float: ...
+    @property
+    def text(self) -> str: ...
+    @property
+    def tokens(self) -> Sequence[int]: ...
+    @property
+    def avg_logprob(self) -> float: ...
+
+
+class Result(Protocol):
+    """A transcription; language is a code such as "en"."""
+
+    @property
+    def text(self) -> str: ...
+    @property
+    def language(self) -> str: ...
+    @property
+    def segments(self) -> Sequence[Segment]: ...
+
+
+def format_timestamp(seconds: float, *, hours: bool = False, decimal_marker: str = ".") -> str:
+    """Seconds as [hh:]mm:ss.mmm; the hours are left out while they are zero, unless asked for."""
+    minutes, milliseconds = divmod(round(seconds * 1000), 60_000)
+    hour, minutes = divmod(minutes, 60)
+    front = f"{hour:02d}:" if hours or hour else ""
+    return f"{front}{minutes:02d}:{milliseconds // 1000:02d}{decimal_marker}{milliseconds % 1000:03d}"
+
+
+def render(result: Result, format: str) -> str:
+    """The text of a file in one of FORMATS; raises UserError for another format."""
+    try:
+        return _RENDERERS[format](result)
+    except KeyError:
+        near = difflib.get_close_matches(format.lower(), FORMATS, n=1, cutoff=0.4)
+        hint = f"; did you mean '{near[0]}'?" if near else ""
+        raise UserError(f"unknown output format '{format}': expected one of {', '.join(FORMATS)}{hint}") from None
+
+
+def write(result: Result, format: str, destination: str | os.PathLike[str] | TextIO) -> None:
+    """Write a transcription in one of FORMATS.
+
+    destination: a text stream, which is flushed but not closed; or a path in a folder that exists. A file is written
+        beside its place and renamed into it, so that there is never half of one, and an older one stays until then.
+    Raises UserError for an unknown format and for a path that cannot be written, MaxWhisperError when there is no
+    space left; a BrokenPipeError of a stream is passed on, because the reader has simply seen enough.
+    """
+    text = render(result, format)
+    if not isinstance(destination, str | os.PathLike):
+        try:
+            destination.write(text)
+            destination.flush()
+        except BrokenPipeError:
+            raise
+        except OSError as e:
+            raise _write_error(getattr(destination, "name", "the output"), e) from e
+        return
+    path = Path(destination)
+    try:
+        if path.is_dir():
+            raise UserError(
+                f"{path} is a folder, expected the name of a file to write: remove it, or choose another name"
+            )
+        if not path.parent.is_dir():
+            raise UserError(
+                f"there is no folder {path.parent} to write {path.name} into: make it, or choose another one"
+            )
+        if path.exists() and not path.is_file():  # a device or a pipe, which must not be replaced by a file
+            path.write_text(text, encoding="utf-8")
+        else:
+            _replace(path, text)
+    except OSError as e:
+        raise _write_error(path, e) from e
+
+
+def _replace(path: Path, text: str) -> None:
+    temporary = path.with_name(f".max-whisper-{secrets.token_hex(8)}.tmp")
+    try:
+        with temporary.open("x", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+        temporary.replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
+
+
+def _write_error(name: object, error: OSError) -> MaxWhisperError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return MaxWhisperError(f"{name} cannot be written, there is no space left ({error.strerror}): free some")
+    return UserError(f"{name} cannot be written ({error.strerror or error}): choose another place, or its permissions")
+
+
+def _txt(result: Result) -> str:
+    return "".join(f"{s.text.strip()}\n" for s in result.segments)
+
+
+def _cue(segment: Segment, hours: bool, decimal_marker: str) -> str:
+    start, end = (format_timestamp(t, hours=hours, decimal_marker=decimal_marker) for t in (segment.start, segment.end))
+    return f"{start} --> {end}\n{segment.text.strip().replace('-->', '->')}\n\n"
+
+
+def _srt(result: Result) -> str:
+    return "".join(f"{i}\n{_cue(s, True, ',')}" for i, s in enumerate(result.segments, start=1))
+
+
+def _vtt(result: Result) -> str:
+    return "WEBVTT\n\n" + "".join(_cue(s, False, ".") for s in result.segments)
+
+
+def _tsv(result: Result) -> str:
+    rows = (
+        f"{round(1000 * s.start)}\t{round(1000 * s.end)}\t{s.text.strip().replace(chr(9), ' ')}\n"
+        for s in result.segments
+    )
+    return "start\tend\ttext\n" + "".join(rows)
+
+
+def _json(result: Result) -> str:
+    segments = [
+        {
+            "id": i,
+            "start": float(s.start),
+            "end": float(s.end),
+            "text": s.text,
+            "tokens": [int(t) for t in s.tokens],
+            "avg_logprob": float(s.avg_logprob),
+        }
+        for i, s in enumerate(result.segments)
+    ]
+    return json.dumps({"text": result.text, "segments": segments, "language": result.language})
+
+
+_RENDERERS: dict[str, Callable[[Result], str]] = {"txt": _txt, "srt": _srt, "vtt": _vtt, "tsv": _tsv, "json": _json}
+FORMATS = tuple(_RENDERERS)

@@ -1,0 +1,15 @@
+"""The spec language: YAML -> a checked tree of layers. Knows neither MAX nor weights.
+
+spec = load_spec("tiny.yaml")
+features = spec.encoder.lower(ops, mel)         # `ops` implements the protocol of `ops.py`
+logits = spec.decoder.lower(ops, tokens)
+"""
+
+from __future__ import annotations
+
+from max_whisper.spec.catalog import shipped_specs
+from max_whisper.spec.layer import TensorSpec
+from max_whisper.spec.model import Spec, load_spec
+from max_whisper.spec.schema import json_schema
+
+__all__ = ["Spec", "TensorSpec", "json_schema", "load_spec", "shipped_specs"]

@@ -1,0 +1,39 @@
+"""The specs that ship with the package."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import max_whisper
+from max_whisper.errors import SpecError
+from max_whisper.spec.wording import nearest, quote
+
+
+def shipped_specs() -> dict[str, Path]:
+    """The shipped specs by name (`tiny`, `large-v3`, ...), sorted; folders below `specs/` are searched too."""
+    package = Path(max_whisper.__file__).resolve().parent
+    wheel, checkout = package / "specs", package.parent.parent / "specs"
+    root = wheel if wheel.is_dir() else checkout
+    return {path.name.removesuffix(".yaml"): path for path in sorted(root.glob("**/*.yaml"))}
+
+
+def locate(name: str | Path) -> tuple[Path, str]:
+    """The file of a spec, and what messages call it. `name` is a path, or else a shipped spec, `.yaml` or not.
+
+    Raises SpecError with the nearest shipped name if it is neither.
+    """
+    text = str(name)
+    path = Path(text)
+    shipped = shipped_specs()
+    key = text.removesuffix(".yaml")
+    try:
+        if path.is_file() or (key not in shipped and path.exists()):  # a folder called `tiny` does not hide the spec
+            return path, str(path)
+    except (OSError, ValueError):  # too long for a path, or with a NUL in it
+        pass
+    if key in shipped:
+        return shipped[key], f"{key}.yaml"
+    match = nearest(path.name.removesuffix(".yaml").removesuffix(".yml"), shipped)
+    hint = f"; did you mean {quote(match + '.yaml')}?" if match else ""
+    known = ", ".join(shipped)
+    raise SpecError(f"{quote(text)}: expected a spec file or the name of a shipped spec, one of {known}{hint}")

@@ -1,0 +1,246 @@
+"""YAML text -> a plain tree of values, each with the file and line it was written at.
+
+The subset is small on purpose: strings, numbers, true/false, lists and mappings with unique names as keys,
+resolved as in YAML 1.2 (`yes` is text, `1e-5` is a number), which is also what editors check against the JSON
+Schema. Tags, merge keys and several documents in a file are refused. Anchors and aliases work, but what they
+expand to is counted, so that a "billion laughs" file is an error message.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Union
+
+import yaml
+
+from max_whisper.errors import SpecError
+from max_whisper.spec.wording import quote, suggestion
+
+MAX_BYTES = 1_000_000
+MAX_DEPTH = 32
+MAX_NODES = 20_000
+_MAX_DIGITS = 15  # every integer of the language is far smaller, and longer ones take quadratic time to read
+
+_INTEGER = re.compile(r"[-+]?[0-9]+")
+_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
+_CONSTANTS = {"": None, "~": None, "null": None, "true": True, "false": False}
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where something was written: `file` as the user named it, 1-based `line`, and the `key` that leads to it."""
+
+    file: str
+    line: int
+    key: str = ""
+    folder: Path | None = None  # where the file really is
+
+    def error(self, message: str) -> SpecError:
+        """The error `file:line: key: message`, always on one line."""
+        parts = [f"{self.file}:{self.line}", *([self.key] if self.key else []), message]
+        return SpecError("".join(c if c.isprintable() else repr(c)[1:-1] for c in ": ".join(parts)))
+
+    def at(self, key: str) -> Place:
+        """The same line under another key."""
+        return replace(self, key=key)
+
+
+@dataclass(frozen=True)
+class Scalar:
+    place: Place
+    value: str | int | float | bool | None
+
+    def __str__(self) -> str:
+        """The value as an error message shows it."""
+        if self.value is None:
+            return "nothing"
+        if isinstance(self.value, str):
+            return f"the text {quote(self.value)}"
+        return json.dumps(self.value)
+
+
+@dataclass(frozen=True)
+class Items:
+    place: Place
+    items: tuple[Node, ...]
+
+    def __str__(self) -> str:
+        return "a list"
+
+
+@dataclass(frozen=True)
+class Table:
+    place: Place
+    entries: dict[str, Node]
+    keys: dict[str, Place]  # where each key is written, which can be lines above its value
+
+    def __str__(self) -> str:
+        return "a mapping"
+
+
+Node = Union[Scalar, Items, Table]  # noqa: UP007 - evaluated at run time, where 3.10 cannot join forward names
+
+
+def read_document(path: Path, shown: str) -> Node:
+    """The only YAML document in the file at `path`, which messages call `shown`.
+
+    Raises SpecError if it cannot be read, is too big, is no UTF-8 or is not the YAML described above.
+    """
+    start = Place(shown, 1)
+    try:
+        if not path.is_file():
+            raise start.error("expected a spec file in YAML, got " + ("a folder" if path.is_dir() else "no such file"))
+        with path.open("rb") as stream:
+            data = stream.read(MAX_BYTES + 1)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise start.error(f"the spec cannot be read: {reason}") from None
+    if len(data) > MAX_BYTES:
+        raise start.error(f"expected a spec of at most {MAX_BYTES} bytes, this file is larger")
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise Place(shown, line).error("expected YAML as UTF-8 text, this is binary or another encoding") from None
+    return _Composer(text, shown, path.parent).document()
+
+
+def document_of(data: Any, shown: str) -> Node:
+    """The tree of plain Python values, as a JSON reader gives them. Raises SpecError for anything else."""
+    place = Place(shown, 1)
+
+    def convert(value: Any, depth: int) -> Node:
+        if depth > MAX_DEPTH:
+            raise place.error(f"nested deeper than {MAX_DEPTH} levels")
+        if isinstance(value, dict) and all(isinstance(key, str) for key in value):
+            entries = {key: convert(item, depth + 1) for key, item in value.items()}
+            return Table(place, entries, dict.fromkeys(entries, place))
+        if isinstance(value, list | tuple):
+            return Items(place, tuple(convert(item, depth + 1) for item in value))
+        if isinstance(value, int) and abs(value) >= 10**_MAX_DIGITS:
+            raise place.error(f"expected numbers of at most {_MAX_DIGITS} digits")
+        if value is None or isinstance(value, str | int | float | bool):
+            return Scalar(place, value)
+        raise place.error(f"expected JSON values, got a {type(value).__name__}")
+
+    return convert(data, 0)
+
+
+class _Composer:
+    """Builds the tree from PyYAML's events: they still know tags, anchors and aliases, which `yaml.load` hides."""
+
+    def __init__(self, text: str, shown: str, folder: Path) -> None:
+        self._text = text
+        self._folder = folder
+        self._shown = shown
+        self._anchors: dict[str, tuple[Node, int]] = {}  # what each anchor names, and how many nodes that is
+        self._open: set[str] = set()  # anchors of the collections being read: an alias to them would never end
+        self._count = 0
+
+    def document(self) -> Node:
+        try:
+            return self._only_document(iter(yaml.parse(self._text, Loader=yaml.SafeLoader)))
+        except yaml.MarkedYAMLError as error:
+            mark = error.problem_mark or error.context_mark
+            place = Place(self._shown, mark.line + 1 if mark else 1)
+            problem = error.problem or error.context or "something else"
+            hint = "; indent with spaces, not tabs" if r"'\t'" in problem else ""
+            hint = hint or ("; names with {i} need quotes" if "'{'" in problem else "")
+            flow = error.context_mark if "flow" in (error.context or "") else None
+            opened = f", in the brackets that line {flow.line + 1} opens" if flow else ""
+            raise place.error(f"expected YAML: {problem}{opened}{hint}") from None
+        except yaml.reader.ReaderError as error:
+            place = Place(self._shown, self._text.count("\n", 0, error.position) + 1)
+            raise place.error("expected YAML text, found a control character") from None
+        except (yaml.YAMLError, ValueError, OverflowError) as error:  # e.g. "\U00ffffff", which is no character
+            raise Place(self._shown, 1).error(f"expected YAML: {error}") from None
+
+    def _only_document(self, events: Iterator[Any]) -> Node:
+        root: Node | None = None
+        for event in events:
+            if isinstance(event, yaml.DocumentStartEvent):
+                if root is not None:
+                    raise self._place(event).error("expected one document in the file, a second one starts here")
+                root = self._node(next(events), events, 1)
+        if root is None or (isinstance(root, Scalar) and root.value is None):
+            raise Place(self._shown, 1).error("expected a spec, the file is empty")
+        return root
+
+    def _place(self, event: Any) -> Place:
+        return Place(self._shown, event.start_mark.line + 1, folder=self._folder)
+
+    def _node(self, event: Any, events: Iterator[Any], depth: int) -> Node:
+        place = self._place(event)
+        if depth > MAX_DEPTH:
+            raise place.error(f"expected at most {MAX_DEPTH} levels of nesting, this goes deeper")
+        if isinstance(event, yaml.AliasEvent):
+            return self._alias(str(event.anchor), place)
+        if event.tag is not None:
+            raise place.error(f"tags are not part of the language; remove {quote(event.tag)}")
+        if event.anchor is None:
+            return self._value(event, events, depth, place)
+        self._open.add(event.anchor)
+        before = self._count
+        node = self._value(event, events, depth, place)
+        self._open.remove(event.anchor)
+        self._anchors[event.anchor] = node, self._count - before
+        return node
+
+    def _value(self, event: Any, events: Iterator[Any], depth: int, place: Place) -> Node:
+        self._grow(1, place)
+        if isinstance(event, yaml.ScalarEvent):
+            return Scalar(place, event.value if event.style else _resolve(event.value, place))
+        if isinstance(event, yaml.SequenceStartEvent):
+            items = []
+            while not isinstance(item := next(events), yaml.SequenceEndEvent):
+                items.append(self._node(item, events, depth + 1))
+            return Items(place, tuple(items))
+        return self._table(events, depth, place)
+
+    def _table(self, events: Iterator[Any], depth: int, place: Place) -> Table:
+        entries: dict[str, Node] = {}
+        keys: dict[str, Place] = {}
+        while not isinstance(event := next(events), yaml.MappingEndEvent):
+            key = self._node(event, events, depth + 1)
+            where = self._place(event)
+            if not isinstance(key, Scalar) or not isinstance(key.value, str):
+                raise where.error(f"expected a name as key, got {key}")
+            if key.value == "<<":
+                raise where.error("merge keys are not part of the language; use 'extends' or 'repeat' instead of '<<'")
+            if key.value in entries:
+                raise where.error(f"key {quote(key.value)} is given twice, first in line {keys[key.value].line}")
+            entries[key.value] = self._node(next(events), events, depth + 1)
+            keys[key.value] = where
+        return Table(place, entries, keys)
+
+    def _alias(self, anchor: str, place: Place) -> Node:
+        if anchor in self._open:
+            raise place.error(f"alias {quote('*' + anchor)} stands inside of what it names, which would never end")
+        if anchor not in self._anchors:
+            known = [f"*{name}" for name in self._anchors]
+            raise place.error(f"unknown alias {quote('*' + anchor)}{suggestion('*' + anchor, known)}")
+        node, size = self._anchors[anchor]
+        self._grow(size, place)
+        return node
+
+    def _grow(self, nodes: int, place: Place) -> None:
+        self._count += nodes
+        if self._count > MAX_NODES:
+            raise place.error(f"expected a spec of at most {MAX_NODES} values, with aliases expanded this has more")
+
+
+def _resolve(text: str, place: Place) -> str | int | float | bool | None:
+    """The value of an unquoted scalar, by the core schema of YAML 1.2."""
+    if text in _CONSTANTS:
+        return _CONSTANTS[text]
+    if _INTEGER.fullmatch(text):
+        if len(text) > _MAX_DIGITS:
+            raise place.error(f"expected a number of at most {_MAX_DIGITS} digits, got {quote(text)}")
+        return int(text)
+    if _FLOAT.fullmatch(text):
+        return float(text)
+    return text

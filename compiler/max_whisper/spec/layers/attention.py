@@ -1,0 +1,43 @@
+"""Self-attention."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from max_whisper.spec.heads import check_heads, projections
+from max_whisper.spec.layer import Context, Extent, Layer, Shape, TensorSpec, option, register, weight_name
+from max_whisper.spec.ops import Ops, Value
+
+
+@register("attention")
+@dataclass(frozen=True, kw_only=True)
+class Attention(Layer):
+    """Multi-head self-attention. Causal in the decoder, where a token sees itself and the ones before it."""
+
+    heads: int = option("number of heads; must divide the width")
+    causal: bool = option("whether a row sees only itself and earlier rows", default=False)
+    weights: str = weight_name("prefix of the tensors of q_proj, k_proj (no bias), v_proj and out_proj")
+
+    def output_shape(self, shape: Shape, context: Context) -> Shape:
+        check_heads(self, self.heads, shape.channels)
+        if self.causal and context.side == "encoder":
+            raise self.error("expected false in the encoder, which sees the whole window at once", "causal")
+        if not self.causal and context.side == "decoder":
+            raise self.error("expected 'causal: true' in the decoder, which works token by token", "causal")
+        return shape
+
+    def tensors(self, shape: Shape) -> list[TensorSpec]:
+        return projections(self, self.weights, shape.channels)
+
+    def flops(self, extent: Extent) -> int:
+        """Four projections, then 2*2*rows*keys*width for the scores and the weighted sum."""
+        width = extent.channels
+        return 4 * 2 * extent.rows * width * width + 2 * 2 * extent.rows * extent.keys * width
+
+    def lower(self, ops: Ops, x: Value) -> Value:
+        prefix = self.weights
+        q = ops.linear(x, ops.weight(f"{prefix}.q_proj.weight"), ops.weight(f"{prefix}.q_proj.bias"))
+        k = ops.linear(x, ops.weight(f"{prefix}.k_proj.weight"), None)
+        v = ops.linear(x, ops.weight(f"{prefix}.v_proj.weight"), ops.weight(f"{prefix}.v_proj.bias"))
+        y = ops.self_attention(q, k, v, heads=self.heads, causal=self.causal)
+        return ops.linear(y, ops.weight(f"{prefix}.out_proj.weight"), ops.weight(f"{prefix}.out_proj.bias"))

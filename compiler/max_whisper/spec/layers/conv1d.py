@@ -1,0 +1,43 @@
+"""Convolution over time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from max_whisper.spec.layer import Context, Extent, Layer, Shape, TensorSpec, option, register, weight_name
+from max_whisper.spec.ops import Ops, Value
+
+
+@register("conv1d")
+@dataclass(frozen=True, kw_only=True)
+class Conv1d(Layer):
+    """Convolution over the length, with a bias. Encoder only: it mixes neighbours, which a token step has not."""
+
+    out: int = option("channels of the output")
+    kernel: int = option("width of the window in rows", maximum=1024)
+    stride: int = option("rows from one window to the next", default=1, maximum=1024)
+    padding: int = option("rows of zeros at either end", default=0, minimum=0, maximum=1024)
+    weights: str = weight_name("prefix of the tensors `weight` [out, in, kernel] and `bias` [out]")
+
+    def output_shape(self, shape: Shape, context: Context) -> Shape:
+        if context.side == "decoder":
+            raise self.error("conv1d is for the encoder only: the decoder works token by token")
+        length = self._length(shape.length)
+        if length < 1:
+            padded = shape.length + 2 * self.padding
+            raise self.error(f"expected at most {padded}, the rows of the padded input, got {self.kernel}", "kernel")
+        return Shape(length, self.out)
+
+    def _length(self, rows: int) -> int:
+        return (rows + 2 * self.padding - self.kernel) // self.stride + 1
+
+    def tensors(self, shape: Shape) -> list[TensorSpec]:
+        weight = self.tensor(f"{self.weights}.weight", self.out, shape.channels, self.kernel)
+        return [weight, self.tensor(f"{self.weights}.bias", self.out)]
+
+    def flops(self, extent: Extent) -> int:
+        return 2 * self._length(extent.rows) * self.out * extent.channels * self.kernel
+
+    def lower(self, ops: Ops, x: Value) -> Value:
+        weight, bias = ops.weight(f"{self.weights}.weight"), ops.weight(f"{self.weights}.bias")
+        return ops.conv1d(x, weight, bias, stride=self.stride, padding=self.padding)

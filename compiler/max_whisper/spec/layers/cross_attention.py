@@ -1,0 +1,54 @@
+"""Attention of the decoder over the encoder's features."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from max_whisper.spec.heads import check_heads, projections
+from max_whisper.spec.layer import Context, Extent, Layer, Shape, TensorSpec, option, register, weight_name
+from max_whisper.spec.ops import Ops, Value
+
+
+@register("cross_attention")
+@dataclass(frozen=True, kw_only=True)
+class CrossAttention(Layer):
+    """Multi-head attention whose keys and values come from the encoder's features, computed once per window."""
+
+    heads: int = option("number of heads; must divide the width")
+    memory: Literal["encoder"] = option("what is attended to", default="encoder")
+    weights: str = weight_name("prefix of the tensors of q_proj, k_proj (no bias), v_proj and out_proj")
+
+    def output_shape(self, shape: Shape, context: Context) -> Shape:
+        if context.memory is None:
+            raise self.error("cross_attention is for the decoder only; did you mean 'attention'?")
+        check_heads(self, self.heads, shape.channels)
+        if shape.channels != context.memory.channels:
+            width = context.memory.channels
+            raise self.error(f"expected an input as wide as the encoder's features, {width}, got {shape.channels}")
+        return shape
+
+    def tensors(self, shape: Shape) -> list[TensorSpec]:
+        return projections(self, self.weights, shape.channels)
+
+    def flops(self, extent: Extent) -> int:
+        """The q and out projections, then 2*2*rows*keys*width; the keys are the rows of the features."""
+        width = extent.channels
+        return 2 * 2 * extent.rows * width * width + 2 * 2 * extent.rows * extent.memory.length * width
+
+    def memory_flops(self, extent: Extent) -> int:
+        """The k and v projections of the features."""
+        return 2 * 2 * extent.memory.length * extent.memory.channels * extent.channels
+
+    def lower(self, ops: Ops, x: Value) -> Value:
+        prefix = self.weights
+        q = ops.linear(x, ops.weight(f"{prefix}.q_proj.weight"), ops.weight(f"{prefix}.q_proj.bias"))
+        y = ops.cross_attention(q, heads=self.heads)
+        return ops.linear(y, ops.weight(f"{prefix}.out_proj.weight"), ops.weight(f"{prefix}.out_proj.bias"))
+
+    def lower_memory(self, ops: Ops, features: Value) -> tuple[Value, Value]:
+        """The keys and values of `features` [batch, length, channels], not yet split into heads."""
+        prefix = self.weights
+        keys = ops.linear(features, ops.weight(f"{prefix}.k_proj.weight"), None)
+        values = ops.linear(features, ops.weight(f"{prefix}.v_proj.weight"), ops.weight(f"{prefix}.v_proj.bias"))
+        return keys, values

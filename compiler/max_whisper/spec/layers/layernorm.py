@@ -1,0 +1,24 @@
+"""Layer normalisation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from max_whisper.spec.layer import Layer, Shape, TensorSpec, option, register, weight_name
+from max_whisper.spec.ops import Ops, Value
+
+
+@register("layernorm")
+@dataclass(frozen=True, kw_only=True)
+class LayerNorm(Layer):
+    """(x - mean) / sqrt(variance + eps) over the channels of each row, then scaled and shifted."""
+
+    eps: float = option("added to the variance", default=1e-5, minimum=0, maximum=1)
+    weights: str = weight_name("prefix of the tensors `weight` [channels] and `bias` [channels]")
+
+    def tensors(self, shape: Shape) -> list[TensorSpec]:
+        return [self.tensor(f"{self.weights}.{part}", shape.channels) for part in ("weight", "bias")]
+
+    def lower(self, ops: Ops, x: Value) -> Value:
+        weight, bias = ops.weight(f"{self.weights}.weight"), ops.weight(f"{self.weights}.bias")
+        return ops.layernorm(x, weight, bias, eps=self.eps)

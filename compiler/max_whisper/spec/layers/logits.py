@@ -1,0 +1,39 @@
+"""Output projection."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from max_whisper.spec.layer import Context, Extent, Layer, Shape, register, weight_name
+from max_whisper.spec.layers.embedding import Embedding
+from max_whisper.spec.ops import Ops, Value
+from max_whisper.spec.wording import one_of, quote, suggestion
+
+
+@register("logits")
+@dataclass(frozen=True, kw_only=True)
+class Logits(Layer):
+    """One score per token: x @ table.T with the table of an embedding. Last in the decoder; brings no weights."""
+
+    gives_logits: ClassVar[bool] = True
+
+    tied: str = weight_name("`weights` of the embedding whose table this reads")
+
+    def output_shape(self, shape: Shape, context: Context) -> Shape:
+        tables = {layer.weights: layer for layer in context.layers if isinstance(layer, Embedding)}
+        if self.tied not in tables:
+            if not tables:
+                raise self.error("expected an embedding in the decoder, there is none", "tied")
+            known = f"expected the weights of an embedding, {one_of(tables)}"
+            raise self.error(f"{known}, got {quote(self.tied)}{suggestion(self.tied, tables)}", "tied")
+        table = tables[self.tied]
+        if shape.channels != table.width:
+            raise self.error(f"expected an input of {table.width} channels, as in the table, got {shape.channels}")
+        return Shape(shape.length, table.vocab)
+
+    def flops(self, extent: Extent) -> int:
+        return 2 * extent.rows * extent.channels * extent.out
+
+    def lower(self, ops: Ops, x: Value) -> Value:
+        return ops.logits(x, ops.weight(f"{self.tied}.weight"))

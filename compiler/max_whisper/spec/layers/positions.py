@@ -1,0 +1,38 @@
+"""Position tables."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from max_whisper.spec.layer import Context, Layer, Shape, TensorSpec, option, register, weight_name
+from max_whisper.spec.ops import Ops, Value
+
+
+@register("positions")
+@dataclass(frozen=True, kw_only=True)
+class Positions(Layer):
+    """Adds row p of a table to row p of the input. The table is stored in the checkpoint, or computed sinusoids."""
+
+    weights: str | None = weight_name("prefix of the stored table `weight` [length, channels]", default=None)
+    sinusoidal: bool = option("compute the table: `sinusoids(length, channels)` of openai/whisper", default=False)
+    length: int | None = option("rows that the table has; must be those of the input", default=None)
+
+    def output_shape(self, shape: Shape, context: Context) -> Shape:
+        if (self.weights is None) != self.sinusoidal:
+            raise self.error("expected either 'weights', for a stored table, or 'sinusoidal: true', for a computed one")
+        if self.sinusoidal and (shape.channels % 2 or shape.channels < 4):
+            raise self.error(f"expected an even number of channels from 4 up, got {shape.channels}", "sinusoidal")
+        if self.length not in (None, shape.length):
+            raise self.error(f"expected {shape.length}, the length of what it is added to, got {self.length}", "length")
+        return shape
+
+    @property
+    def table(self) -> str:
+        """Name of the table's tensor."""
+        return f"{self.path}.sinusoids" if self.sinusoidal else f"{self.weights}.weight"
+
+    def tensors(self, shape: Shape) -> list[TensorSpec]:
+        return [TensorSpec(self.table, tuple(shape), self.path, "sinusoids" if self.sinusoidal else None)]
+
+    def lower(self, ops: Ops, x: Value) -> Value:
+        return ops.positions(x, ops.weight(self.table))

@@ -1,0 +1,240 @@
+"""A checked spec, and how one is loaded."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from max_whisper.spec.binder import NAME, Binder, check_keys, expect_table, expect_text
+from max_whisper.spec.catalog import locate
+from max_whisper.spec.document import Place, Scalar, Table, document_of
+from max_whisper.spec.extends import read_merged
+from max_whisper.spec.layer import MAX_DIM, Context, Shape, TensorSpec
+from max_whisper.spec.layers.cross_attention import CrossAttention
+from max_whisper.spec.tree import Sequence, expand
+from max_whisper.spec.wording import nearest, quote, suggestion
+
+REQUIRED_DIMS = ("n_mels", "n_audio_ctx", "d_model", "n_vocab", "n_text_ctx")
+KNOWN_DIMS = (*REQUIRED_DIMS, "n_frames", "n_heads", "d_ffn", "encoder_layers", "decoder_layers")
+KEYS = ("name", "extends", "source", "dims", "encoder", "decoder")
+SOURCE_KEYS = ("repo", "revision", "folder")
+
+NAME_OF_SPEC = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
+REPO = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?")
+FOLDER = re.compile(r"[^\0]{1,1000}")
+REVISION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,199}")
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A whole model: every layer checked, every shape inferred."""
+
+    name: str
+    file: Path | None  # None for one read back with `from_canonical`
+    repo: str | None  # where the weights are on the Hugging Face Hub, at `revision`,
+    revision: str
+    folder: Path | None  # or the local folder they are in; both None: to be given at build time
+    dims: Mapping[str, int]
+    encoder: Sequence = field(repr=False)
+    decoder: Sequence = field(repr=False)
+
+    @property
+    def n_mels(self) -> int:
+        """Mel bands of the input."""
+        return self.dims["n_mels"]
+
+    @property
+    def n_frames(self) -> int:
+        """Mel frames of a window; the dimension of that name, or twice the audio context."""
+        return self.dims.get("n_frames", 2 * self.n_audio_ctx)
+
+    @property
+    def n_audio_ctx(self) -> int:
+        """Rows of the encoder's features."""
+        return self.dims["n_audio_ctx"]
+
+    @property
+    def d_model(self) -> int:
+        """Channels of the encoder's features."""
+        return self.dims["d_model"]
+
+    @property
+    def n_vocab(self) -> int:
+        """Number of tokens."""
+        return self.dims["n_vocab"]
+
+    @property
+    def n_text_ctx(self) -> int:
+        """Tokens that the decoder can see at most."""
+        return self.dims["n_text_ctx"]
+
+    def tensors(self) -> list[TensorSpec]:
+        """All tensors, those of the encoder first, each once: tied ones belong to the embedding."""
+        return [tensor for side in (self.encoder, self.decoder) for node in side.walk() for tensor in node.tensors]
+
+    def cross_attentions(self) -> list[CrossAttention]:
+        """The cross-attention layers in order of execution."""
+        return [node.layer for node in self.decoder.walk() if isinstance(node.layer, CrossAttention)]
+
+    def flops_per_window(self) -> int:
+        """Operations per window: the encoder, and the keys and values of all cross-attention layers.
+
+        The counting rule, here and per node: 2*M*N*K for a matrix product or convolution, 2*2*rows*keys*width for
+        attention (scores and weighted sum, over the keys that are seen), and nothing for element-wise work, softmax,
+        normalisation and table look-ups.
+        """
+        return sum(node.flops_per_window for side in (self.encoder, self.decoder) for node in side.nodes)
+
+    def flops_per_token(self, position: int) -> int:
+        """Operations of one decoder step for one token when `position` tokens are in the cache."""
+        return sum(node.flops_per_token(position) for node in self.decoder.nodes)
+
+    def canonical(self) -> dict[str, Any]:
+        """The spec as JSON values: extends and variables resolved, defaults written out, no file paths."""
+        source = {"source": {"repo": self.repo, "revision": self.revision}} if self.repo else {}
+        sides = {side: [layer.canonical() for layer in getattr(self, side).layers] for side in ("encoder", "decoder")}
+        return {"name": self.name, **source, "dims": dict(sorted(self.dims.items())), **sides}
+
+    @cached_property
+    def hash(self) -> str:
+        """SHA-256 of the canonical form, in hexadecimal: equal for specs that mean the same."""
+        text = json.dumps(self.canonical(), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    @classmethod
+    def from_canonical(cls, data: Mapping[str, Any]) -> Spec:
+        """The spec that gave `data` by `canonical()`. Raises SpecError for anything else."""
+        document = document_of(data, "stored spec")
+        table = expect_table(document, document.place, "a mapping")
+        spec, _ = _bind(table, None)
+        if spec.canonical() != data:
+            raise document.place.error("expected what canonical() gives, with every field written out")
+        return spec
+
+
+def load_spec(name: str | Path) -> Spec:
+    """The spec in a file, or the shipped one of that name (`tiny`, `tiny.yaml`), checked as a whole.
+
+    Raises SpecError: `file:line: key: what was expected, what was found; did you mean ...?`
+    """
+    path, shown = locate(name)
+    document = read_merged(path, shown)
+    spec, used = _bind(document, path)
+    _check_dims_used(document, used)
+    return spec
+
+
+def _bind(document: Table, path: Path | None) -> tuple[Spec, set[str]]:
+    """The spec that `document`, merged, describes, and the dimensions that its layers use."""
+    check_keys(document, "", KEYS)
+    for key in ("name", "dims", "encoder", "decoder"):
+        if key not in document.entries:
+            raise document.place.error(f"expected the key {quote(key)}, or 'extends: tiny.yaml' to take it from there")
+    name = _text(document, "name", "", NAME_OF_SPEC, "a name of letters, digits and . _ -") or ""
+    repo, revision, folder = _source(document, path)
+    dims = _dims(document)
+    binder = Binder(dims)
+    encoder_layers = binder.layers(document.entries["encoder"], "encoder")
+    decoder_layers = binder.layers(document.entries["decoder"], "decoder")
+
+    frames = dims.get("n_frames", 2 * dims["n_audio_ctx"])
+    features = Shape(dims["n_audio_ctx"], dims["d_model"])
+    encoder = expand(encoder_layers, Shape(frames, dims["n_mels"]), Context("encoder", None))
+    _expect_output(encoder, features, "(n_audio_ctx, d_model)", "features")
+    decoder = expand(decoder_layers, Shape(dims["n_text_ctx"], 0), Context("decoder", features))
+    if not decoder.layers[-1].gives_logits:
+        raise decoder.layers[-1].error("expected logits as the last layer of the decoder")
+    _expect_output(decoder, Shape(dims["n_text_ctx"], dims["n_vocab"]), "(n_text_ctx, n_vocab)", "logits")
+    spec = Spec(name, path, repo, revision, folder, dims, encoder, decoder)
+    if not spec.cross_attentions():
+        place = document.keys["decoder"].at("decoder")
+        raise place.error("expected a cross_attention layer, without one the decoder knows nothing of the audio")
+    return spec, binder.used
+
+
+def _expect_output(side: Sequence, expected: Shape, names: str, what: str) -> None:
+    if side.output_shape != expected:
+        last = side.layers[-1]
+        raise last.error(f"expected {what} of shape {names} = {expected}, this last layer gives {side.output_shape}")
+
+
+def _text(table: Table, key: str, parent: str, pattern: re.Pattern[str], what: str) -> str | None:
+    """The text at `key`, or None if there is none; raises SpecError unless it matches `pattern`."""
+    node = table.entries.get(key)
+    if node is None:
+        return None
+    place = node.place.at(f"{parent}.{key}" if parent else key)
+    text = expect_text(node, place, what)
+    if not pattern.fullmatch(text):
+        raise place.error(f"expected {what}, got {quote(text)}")
+    return text
+
+
+def _source(document: Table, path: Path | None) -> tuple[str | None, str, Path | None]:
+    """Repository, revision and folder of `source`."""
+    node = document.entries.get("source")
+    if node is None:
+        return None, "main", None
+    place = document.keys["source"].at("source")
+    table = expect_table(node, place, "{repo: owner/name, revision: main} or {folder: name}")
+    check_keys(table, "source", SOURCE_KEYS)
+    repo = _text(table, "repo", "source", REPO, "a Hub repository, owner/name")
+    revision = _text(table, "revision", "source", REVISION, "a branch, tag or commit")
+    folder = _text(table, "folder", "source", FOLDER, "a folder, relative to this file")
+    if (repo is None) == (folder is None):
+        raise place.error("expected either 'repo' or 'folder'")
+    if folder is None:
+        return repo, revision or "main", None
+    if revision:
+        raise table.keys["revision"].at("source.revision").error("expected a revision with 'repo' only, not 'folder'")
+    return None, "main", _inside(folder, table.entries["folder"].place.at("source.folder"))
+
+
+def _inside(folder: str, place: Place) -> Path:
+    """`folder`, relative to the file at `place`; raises SpecError if it leaves the folder of that file."""
+    base = place.folder
+    if base is None:
+        raise place.error("expected no folder: a stored spec has no file that it could be relative to")
+    target = base / folder
+    try:
+        inside = target.resolve().is_relative_to(base.resolve())
+    except (OSError, RuntimeError):  # links in a circle
+        inside = False
+    if not inside:
+        raise place.error(f"expected a folder beside this file or below it, got {quote(folder)}")
+    return target
+
+
+def _dims(document: Table) -> dict[str, int]:
+    place = document.keys["dims"].at("dims")
+    table = expect_table(document.entries["dims"], place, "a mapping of dimensions, name: number")
+    dims: dict[str, int] = {}
+    for name, node in table.entries.items():
+        key = f"dims.{name}"
+        if not NAME.fullmatch(name):
+            raise table.keys[name].at("dims").error(f"expected a name of letters, digits and _, got {quote(name)}")
+        value = node.value if isinstance(node, Scalar) else None
+        if type(value) is not int or not 1 <= value <= MAX_DIM:
+            raise node.place.at(key).error(f"expected an integer from 1 to {MAX_DIM}, got {node}")
+        dims[name] = value
+    for name in REQUIRED_DIMS:
+        if name not in dims:
+            meant = nearest(name, [other for other in dims if other not in KNOWN_DIMS])
+            where = table.keys[meant].at(f"dims.{meant}") if meant else place
+            raise where.error(f"expected the dimension {name}" + (f"; did you mean {quote(name)}?" if meant else ""))
+    return dims
+
+
+def _check_dims_used(document: Table, used: set[str]) -> None:
+    """Raises SpecError at a dimension that nothing uses and that is none of the well-known ones."""
+    table = expect_table(document.entries["dims"], document.place, "a mapping")
+    for name, place in table.keys.items():
+        if name not in used and name not in KNOWN_DIMS:
+            hint = suggestion(name, KNOWN_DIMS)
+            raise place.at(f"dims.{name}").error(f"expected a dimension that a layer uses, as ${name}, none does{hint}")

@@ -1,0 +1,178 @@
+"""Layers as written -> every layer that runs, with shapes.
+
+Repeats are unrolled, `{i}` is filled in, and the shape rule of each layer is applied in order of execution.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from max_whisper.spec.layer import Container, Context, Extent, Layer, Shape, TensorSpec
+from max_whisper.spec.ops import Ops, Value
+from max_whisper.spec.wording import quote
+
+MAX_LAYERS = 20_000
+
+
+@dataclass(frozen=True)
+class Node:
+    """One layer where it runs. A `repeat` is one node per copy.
+
+    `path` is unique and readable: `encoder.layers[3].residual[1].attention`. The number after a kind counts the
+    siblings of that kind, and is left out where there is one only; copies of repeats are `layers[0]`, `layers[1]`...
+    Shapes are (length, channels), without the batch dimension; 0 channels are token ids.
+    """
+
+    path: str
+    layer: Layer
+    input_shape: Shape
+    output_shape: Shape
+    children: tuple[Node, ...]
+    memory: Shape | None  # the encoder's features, for a node of the decoder
+
+    def walk(self) -> Iterator[Node]:
+        """This node and all below it, parents first."""
+        yield self
+        for child in self.children:
+            yield from child.walk()
+
+    @property
+    def tensors(self) -> list[TensorSpec]:
+        """The tensors that this layer itself brings along."""
+        return self.layer.tensors(self.input_shape)
+
+    @property
+    def flops_per_window(self) -> int:
+        """Operations of this layer and those below, once per window (see `Spec.flops_per_window`)."""
+        extent = self._extent(self.input_shape.length, self.input_shape.length)
+        own = self.layer.memory_flops(extent) if self.memory else self.layer.flops(extent)
+        return own + sum(child.flops_per_window for child in self.children)
+
+    def flops_per_token(self, position: int) -> int:
+        """Operations of this layer and those below in the decoder step with `position` tokens in the cache."""
+        own = self.layer.flops(self._extent(1, position + 1)) if self.memory else 0
+        return own + sum(child.flops_per_token(position) for child in self.children)
+
+    def _extent(self, rows: int, keys: int) -> Extent:
+        memory = self.memory or self.output_shape
+        return Extent(rows, self.input_shape.channels, self.output_shape.channels, keys, memory)
+
+    def lower(self, ops: Ops, x: Value) -> Value:
+        """Builds this layer, and those below, on `x`."""
+        if not isinstance(self.layer, Container):
+            y = self.layer.lower(ops, x)
+        else:
+            y = self.layer.lower_around(ops, x, partial(_chain, self.children, ops))
+        if self.layer.tapped:
+            ops.tap(self.path, y)
+        return y
+
+
+@dataclass(frozen=True)
+class Sequence:
+    """The encoder or the decoder: `layers` as written, `nodes` as they run."""
+
+    layers: tuple[Layer, ...]
+    nodes: tuple[Node, ...]
+
+    @property
+    def output_shape(self) -> Shape:
+        return self.nodes[-1].output_shape
+
+    def walk(self) -> Iterator[Node]:
+        """Every node, parents before their children, in order of execution."""
+        for node in self.nodes:
+            yield from node.walk()
+
+    def lower(self, ops: Ops, x: Value) -> Value:
+        """Builds all layers: on mel [batch, frames, n_mels], or on tokens [batch, length]; returns the output."""
+        return _chain(self.nodes, ops, x)
+
+
+def _chain(nodes: tuple[Node, ...], ops: Ops, x: Value) -> Value:
+    for node in nodes:
+        x = node.lower(ops, x)
+    return x
+
+
+def expand(layers: tuple[Layer, ...], shape: Shape, context: Context) -> Sequence:
+    """The tree of `layers` on an input of `shape`. Raises SpecError where a layer does not fit."""
+    return Sequence(layers, _Expander(context).nodes(layers, shape, context.side, {}))
+
+
+class _Expander:
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._count = 0
+        self._owners: dict[str, str] = {}  # which layer each tensor belongs to
+
+    def nodes(
+        self, layers: tuple[Layer, ...], shape: Shape, parent: str, indices: Mapping[str, int]
+    ) -> tuple[Node, ...]:
+        nodes: list[Node] = []
+        for layer, path, more in _copies(layers, parent):
+            node = self._node(layer, shape, path, {**indices, **more})
+            nodes.append(node)
+            shape = node.output_shape
+        return tuple(nodes)
+
+    def _node(self, written: Layer, shape: Shape, path: str, indices: Mapping[str, int]) -> Node:
+        self._count += 1
+        if self._count > MAX_LAYERS:
+            raise written.error(f"expected at most {MAX_LAYERS} layers, with all repeats unrolled there are more")
+        layer = _filled_in(written, path, indices)
+        context = self._context
+        if context.layers and context.layers[-1].gives_logits:
+            raise layer.error("expected nothing after the logits, which end the decoder")
+        if shape.channels == 0 and not layer.reads_tokens:
+            raise layer.error("expected an embedding as the first layer of the decoder, whose input is token ids")
+        if isinstance(layer, Container):
+            children = self.nodes(layer.layers, shape, path, indices)
+            if context.layers[-1].gives_logits:
+                raise layer.error(f"expected the logits after this layer, as the last of the {context.side}")
+            output = layer.around_shape(shape, children[-1].output_shape)
+        else:
+            children = ()
+            output = layer.output_shape(shape, context)
+            self._own(layer, shape)
+            context.layers.append(layer)
+        return Node(path, layer, shape, output, children, context.memory)
+
+    def _own(self, layer: Layer, shape: Shape) -> None:
+        for tensor in layer.tensors(shape):
+            owner = self._owners.setdefault(tensor.name, layer.path)
+            if owner != layer.path:
+                message = f"expected weights of its own, {quote(tensor.name)} is used by {owner} already"
+                raise layer.error(f"{message}; inside of a repeat, names need its index, as in layers.{{i}}", "weights")
+
+
+def _copies(layers: tuple[Layer, ...], parent: str) -> Iterator[tuple[Layer, str, dict[str, int]]]:
+    """Each layer with its path and the indices it introduces, once for every copy."""
+    copies = [(layer, layer.copies() if isinstance(layer, Container) else [{}]) for layer in layers]
+    totals: Counter[str] = Counter()
+    for layer, all_copies in copies:
+        totals[layer.label or layer.kind] += len(all_copies)
+    counts: Counter[str] = Counter()
+    for layer, all_copies in copies:
+        name = layer.label or layer.kind
+        for indices in all_copies:
+            number = f"[{counts[name]}]" if layer.label or totals[name] > 1 else ""
+            counts[name] += 1
+            yield layer, f"{parent}.{name}{number}", indices
+
+
+def _filled_in(layer: Layer, path: str, indices: Mapping[str, int]) -> Layer:
+    """`layer` at `path`, with the indices in its weight names."""
+    names: dict[str, Any] = {}
+    for item in layer.options.values():
+        value = getattr(layer, item.attribute)
+        if item.role == "weights" and value is not None:
+            for index, number in indices.items():
+                value = value.replace(f"{{{index}}}", str(number))
+            names[item.attribute] = value
+    return dataclasses.replace(layer, path=path, **names)

@@ -1,0 +1,72 @@
+"""Sounds made in code, and files of many kinds that hold them."""
+
+from __future__ import annotations
+
+import wave
+from pathlib import Path
+
+import av
+import numpy as np
+import numpy.typing as npt
+
+Samples = npt.NDArray[np.float32]
+
+
+def sweep(seconds: float = 2.0, rate: int = 16000) -> Samples:
+    """A tone that rises from 100 to 3000 Hz and gets louder and softer four times a second: float32 [samples]."""
+    t = np.arange(round(seconds * rate)) / rate
+    loudness = 0.5 * (1 - np.cos(2 * np.pi * 4 * t))
+    return (0.5 * loudness * np.sin(2 * np.pi * (100 + (3000 - 100) / (2 * seconds) * t) * t)).astype(np.float32)
+
+
+def noise(seconds: float = 2.0, rate: int = 16000, seed: int = 0) -> Samples:
+    """White noise: float32 [samples]."""
+    return np.random.default_rng(seed).uniform(-0.3, 0.3, round(seconds * rate)).astype(np.float32)
+
+
+def silence(seconds: float = 2.0, rate: int = 16000) -> Samples:
+    """Zeros: float32 [samples]."""
+    return np.zeros(round(seconds * rate), np.float32)
+
+
+def int16(samples: Samples) -> npt.NDArray[np.int16]:
+    """Samples of full scale 1.0 as int16."""
+    return np.clip(np.round(samples * 32768), -32768, 32767).astype(np.int16)
+
+
+def write_wav(path: Path, samples: Samples, rate: int = 16000) -> Path:
+    """A 16-bit WAV of samples [samples] or [samples, channels]."""
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1 if samples.ndim == 1 else samples.shape[1])
+        file.setsampwidth(2)
+        file.setframerate(rate)
+        file.writeframes(int16(samples).tobytes())
+    return path
+
+
+def encode(
+    path: Path, samples: Samples | None, rate: int = 44100, codec: str = "", layout: str = "mono", video: str = ""
+) -> Path:
+    """A file whose suffix says the container, with samples in every channel (none: no sound), and a black video.
+
+    codec, video: names of FFmpeg encoders that come with PyAV.
+    """
+    with av.open(path, "w") as container:
+        audio_stream = container.add_stream(codec, rate=rate, layout=layout) if samples is not None else None
+        video_stream = container.add_stream(video, rate=10) if video else None
+        if video_stream is not None:
+            video_stream.width = video_stream.height = 64
+            video_stream.pix_fmt = "yuv420p"
+            for i in range(10):
+                picture = av.VideoFrame.from_ndarray(np.zeros((96, 64), np.uint8), format="yuv420p")
+                picture.pts = i
+                container.mux(video_stream.encode(picture))
+            container.mux(video_stream.encode(None))
+        if audio_stream is not None and samples is not None:
+            channels = len(audio_stream.layout.channels)
+            frame = av.AudioFrame.from_ndarray(np.tile(samples, (channels, 1)), format="fltp", layout=layout)
+            frame.sample_rate = rate
+            if samples.size:
+                container.mux(audio_stream.encode(frame))
+            container.mux(audio_stream.encode(None))
+    return path

@@ -1,0 +1,184 @@
+import errno
+import io
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from max_whisper.errors import MaxWhisperError, UserError
+from max_whisper.runtime import writers
+from max_whisper.runtime.writers import FORMATS, format_timestamp, render, write
+
+
+@dataclass(frozen=True)
+class Segment:
+    start: float
+    end: float
+    text: str
+    tokens: list[int] = field(default_factory=lambda: [1, 2])
+    avg_logprob: float = -0.25
+
+
+@dataclass(frozen=True)
+class Result:
+    text: str
+    language: str
+    segments: list[Segment]
+
+
+RESULT = Result(
+    " Hello --> you\t. naïve ♪",
+    "en",
+    [Segment(0.0, 1.2345, " Hello --> you\t. "), Segment(1.2345, 59.9996, " naïve ♪"), Segment(3599.9, 7322.5, "")],
+)
+NOTHING = Result("", "en", [])
+
+# What openai/whisper writes.
+EXPECTED = {
+    "txt": "Hello --> you\t.\nnaïve ♪\n\n",
+    "srt": "1\n00:00:00,000 --> 00:00:01,234\nHello -> you\t.\n\n"
+    "2\n00:00:01,234 --> 00:01:00,000\nnaïve ♪\n\n"
+    "3\n00:59:59,900 --> 02:02:02,500\n\n\n",
+    "vtt": "WEBVTT\n\n00:00.000 --> 00:01.234\nHello -> you\t.\n\n"
+    "00:01.234 --> 01:00.000\nnaïve ♪\n\n"
+    "59:59.900 --> 02:02:02.500\n\n\n",
+    "tsv": "start\tend\ttext\n0\t1234\tHello --> you .\n1234\t60000\tnaïve ♪\n3599900\t7322500\t\n",
+}
+
+
+def test_formats():
+    assert FORMATS == ("txt", "srt", "vtt", "tsv", "json")
+
+
+@pytest.mark.parametrize("format", EXPECTED)
+def test_text_formats(format, tmp_path):
+    assert render(RESULT, format) == EXPECTED[format]
+    write(RESULT, format, tmp_path / "a")
+    assert (tmp_path / "a").read_bytes() == EXPECTED[format].encode()
+
+
+def test_json():
+    assert json.loads(render(RESULT, "json")) == {
+        "text": RESULT.text,
+        "segments": [
+            {"id": i, "start": s.start, "end": s.end, "text": s.text, "tokens": [1, 2], "avg_logprob": -0.25}
+            for i, s in enumerate(RESULT.segments)
+        ],
+        "language": "en",
+    }
+    assert render(RESULT, "json").isascii()
+
+
+@pytest.mark.parametrize(("format", "expected"), [("txt", ""), ("srt", ""), ("vtt", "WEBVTT\n\n")])
+def test_nothing_was_said(format, expected):
+    assert render(NOTHING, format) == expected
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [(0, "00:00.000"), (0.0004, "00:00.000"), (59.9996, "01:00.000"), (3599.9996, "01:00:00.000"),
+     (360000, "100:00:00.000")],
+)  # fmt: skip
+def test_timestamps(seconds, expected):
+    assert format_timestamp(seconds) == expected
+
+
+def test_stream_is_flushed_and_stays_open():
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
+    write(RESULT, "txt", stream)
+    assert stream.buffer.getvalue() == EXPECTED["txt"].encode()
+
+
+def test_unknown_format(tmp_path):
+    with pytest.raises(UserError, match=r"unknown output format 'stt': expected one of txt, .*; did you mean"):
+        write(RESULT, "stt", tmp_path / "a")
+    with pytest.raises(UserError, match=r"did you mean 'json'\?"):
+        render(RESULT, "JSON")
+    assert not list(tmp_path.iterdir())
+
+
+def test_existing_file_is_replaced_and_keeps_to_the_umask(tmp_path):
+    file = tmp_path / "a.txt"
+    file.write_text("old" * 100)
+    write(RESULT, "txt", str(file))
+    assert file.read_text(encoding="utf-8") == EXPECTED["txt"]
+    (tmp_path / "plain").touch()
+    assert file.stat().st_mode == (tmp_path / "plain").stat().st_mode
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.txt", "plain"]
+
+
+def test_long_names_are_fine(tmp_path):
+    write(RESULT, "txt", tmp_path / ("x" * 250))
+
+
+def test_wrong_places(tmp_path):
+    with pytest.raises(UserError, match=r"is a folder, expected the name of a file"):
+        write(RESULT, "txt", tmp_path)
+    with pytest.raises(UserError, match=r"there is no folder .*none to write a\.txt into"):
+        write(RESULT, "txt", tmp_path / "none" / "a.txt")
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="there is no folder"):
+        write(RESULT, "txt", tmp_path / "file" / "a.txt")
+    with pytest.raises(UserError, match=r"cannot be written \(File name too long\)"):
+        write(RESULT, "txt", tmp_path / ("x" * 300))
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_no_permission(tmp_path, monkeypatch):
+    def deny(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(writers.Path, "open", deny)  # root may write everywhere
+    with pytest.raises(UserError, match=r"a\.txt cannot be written \(Permission denied\)"):
+        write(RESULT, "txt", tmp_path / "a.txt")
+
+
+def test_no_space_left(tmp_path):
+    """A limit on the size of files stands for a full disk: the first bytes are written, the rest fail."""
+    pytest.importorskip("resource")
+    (tmp_path / "a.json").write_text("old")
+    code = f"""
+import resource, sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from test_writers import Result, Segment
+from max_whisper.errors import MaxWhisperError, UserError
+from max_whisper.runtime.writers import write
+resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))
+try:
+    write(Result("x" * 100_000, "en", []), "json", sys.argv[1])
+except MaxWhisperError as e:
+    print(type(e).__name__, e)
+"""
+    done = subprocess.run([sys.executable, "-c", code, tmp_path / "a.json"], capture_output=True, check=True, text=True)
+    assert done.stdout.startswith(f"MaxWhisperError {tmp_path / 'a.json'} cannot be written, there is no space left")
+    assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
+    assert (tmp_path / "a.json").read_text() == "old"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_devices_are_written_not_replaced():
+    write(RESULT, "txt", os.devnull)
+    assert not Path(os.devnull).is_file()
+    with pytest.raises(MaxWhisperError, match="/dev/full cannot be written, there is no space left"):
+        write(RESULT, "txt", "/dev/full")
+
+
+def test_stream_without_space():
+    class Full(io.StringIO):
+        def flush(self):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(MaxWhisperError, match="the output cannot be written, there is no space left"):
+        write(RESULT, "txt", Full())
+
+
+def test_closed_pipe_is_passed_on():
+    class Pipe(io.StringIO):
+        def write(self, text):
+            raise BrokenPipeError
+
+    with pytest.raises(BrokenPipeError):
+        write(RESULT, "txt", Pipe())
