@@ -13,6 +13,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -218,7 +219,7 @@ def learn_merges(alphabet: dict[int, str]) -> list[tuple[str, str]]:
     words = [[alphabet[byte] for byte in f" {word}".encode()] for word in CORPUS.split()]
     merges = []
     for _ in range(N_MERGES):
-        pairs = Counter(pair for word in words for pair in zip(word, word[1:], strict=False))
+        pairs = Counter(pair for word in words for pair in pairwise(word))
         best = min(pairs, key=lambda pair: (-pairs[pair], pair))
         merges.append(best)
         words = [list(merge(word, best)) for word in words]

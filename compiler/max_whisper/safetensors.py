@@ -83,7 +83,7 @@ def read_header(path: Path) -> dict[str, TensorInfo]:
         raise WeightsError(f"{path} cannot be read: {e.strerror}") from e
     entries = _parse(path, text)
     entries.pop("__metadata__", None)
-    tensors = {name: _tensor_info(f"{path}: tensor {name!r}", entry, start) for name, entry in entries.items()}
+    tensors = {name: _tensor_info(f"{path}: tensor {name[:100]!r}", entry, start) for name, entry in entries.items()}
     return _check_layout(path, tensors, start, size)
 
 
@@ -124,7 +124,7 @@ def write(path: Path, entries: Iterable[Entry], metadata: Mapping[str, str] | No
     with path.open("wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
         for entry in ordered:
-            array = np.ascontiguousarray(entry.load())
+            array = np.asarray(entry.load(), order="C")
             if array.shape != entry.shape or array.dtype != NUMPY_DTYPES[entry.dtype]:
                 raise ValueError(
                     f"tensor {entry.name!r}: announced as {entry.dtype} {entry.shape}, got {array.dtype} {array.shape}"
@@ -156,16 +156,19 @@ def _parse(path: Path, text: bytes) -> dict[str, Any]:
     """The header as a dictionary; duplicate keys, which JSON parsers drop silently, are refused."""
 
     def unique(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-        result = dict(pairs)
-        if len(result) < len(pairs):
-            twice = next(key for i, (key, _) in enumerate(pairs) if key in dict(pairs[:i]))
-            raise WeightsError(f"{path}: the header names {twice!r} twice")
+        result: dict[str, Any] = {}
+        for key, value in pairs:
+            if key in result:
+                raise WeightsError(f"{path}: the header names {key[:100]!r} twice")
+            result[key] = value
         return result
 
     try:
         header = json.loads(text.decode("utf-8"), object_pairs_hook=unique)
     except (ValueError, RecursionError) as e:  # UnicodeDecodeError and JSONDecodeError are ValueErrors
-        raise WeightsError(f"{path}: the safetensors header is no JSON ({e}); download or convert the file again") from e
+        raise WeightsError(
+            f"{path}: the safetensors header is no JSON ({e}); download or convert the file again"
+        ) from e
     if not isinstance(header, dict):
         raise WeightsError(f"{path}: the safetensors header is no JSON object")
     return header

@@ -2,21 +2,145 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Annotated
+
 import msgspec
+from blake3 import blake3
+
+from max_whisper.errors import ArtifactError
+
+FILE = "manifest.json"
+VERSION = 1
+MAX_BYTES = 16 << 20  # a manifest of large-v3 has 0.2 MB
+
+Natural = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+Hash = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+UNSEALED = "0" * 64
 
 
-class Tokens(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Immutable; reading refuses what it does not know."""
+
+
+class Target(Record):
+    """The machine that the code was compiled for."""
+
+    device: str  # "cpu", "cuda" or "hip"
+    arch: str  # "x86_64", "aarch64"; of a GPU as its maker calls it: "sm_90a", "gfx942"
+    features: list[str]  # of the CPU, as Linux calls them, that the code may use
+
+    def __str__(self) -> str:
+        return self.arch if self.device == "cpu" else f"{self.device}:{self.arch}"
+
+
+class SpecName(Record):
+    name: str
+    hash: str  # sha256 of its canonical form
+
+
+class Source(Record):
+    """Where the weights came from; neither for a local folder or file."""
+
+    repo: str | None
+    commit: str | None
+
+
+class File(Record):
+    size: Natural
+    blake3: Hash
+
+
+class Tensor(Record):
+    """One of weights.safetensors."""
+
+    name: str
+    dtype: str  # "F32" or "BF16"
+    shape: list[Natural]
+
+
+class Port(Record):
+    """An input or output of a graph."""
+
+    name: str
+    dtype: str
+    shape: list[int | str]  # a name is a dimension that may vary
+
+
+class Graph(Record):
+    file: str
+    inputs: list[Port]
+    outputs: list[Port]
+
+
+class Tokens(Record):
     """Ids of the special tokens and the decoding rules of one vocabulary, all from the checkpoint's files."""
 
-    eot: int
-    sot: int
-    translate: int
-    transcribe: int
-    startoflm: int
-    startofprev: int
-    nospeech: int
-    notimestamps: int
-    timestamp_begin: int
-    languages: dict[str, int]  # code -> id in id order; empty for an English-only model
-    suppress: list[int]  # never chosen
-    begin_suppress: list[int]  # not chosen as the first token
+    eot: Natural
+    sot: Natural
+    translate: Natural
+    transcribe: Natural
+    startoflm: Natural
+    startofprev: Natural
+    nospeech: Natural
+    notimestamps: Natural
+    timestamp_begin: Natural
+    languages: dict[str, Natural]  # code -> id in id order; empty for an English-only model
+    suppress: list[Natural]  # never chosen
+    begin_suppress: list[Natural]  # not chosen as the first token
+
+
+class Manifest(Record):
+    """Everything that loading checks. It holds no time and no path, so that equal inputs give equal bytes."""
+
+    manifest_version: int
+    hash: Hash  # BLAKE3 of this file with zeros in place of the hash itself
+    builder: str  # version of max-whisper
+    max: str  # version of MAX, which must be the same to run
+    target: Target
+    spec: SpecName
+    source: Source
+    dtype: str  # of the weights: "float32" or "bfloat16"
+    batch: Annotated[int, msgspec.Meta(ge=1)]  # windows computed at once
+    dims: dict[str, Natural]  # of the spec, n_frames among them
+    tokens: Tokens
+    graphs: dict[str, Graph]
+    files: dict[str, File]  # every file of the folder but this one
+    tensors: list[Tensor]
+
+    def sealed(self) -> bytes:
+        """The file's content, its hash filled in."""
+        text = msgspec.json.format(msgspec.json.encode(msgspec.structs.replace(self, hash=UNSEALED)), indent=1) + b"\n"
+        return text.replace(UNSEALED.encode(), blake3(text).hexdigest().encode(), 1)
+
+
+class _Version(msgspec.Struct):
+    manifest_version: int
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of an artifact folder. Raises ArtifactError for one that is missing, damaged or too new."""
+    path = folder / FILE
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise ArtifactError(f"{path}: expected at most {MAX_BYTES} bytes; build the artifact again")
+        text = path.read_bytes()
+    except OSError as e:
+        raise ArtifactError(f"{path}: {e.strerror}; expected the manifest of an artifact, build it again") from e
+    try:
+        version = msgspec.json.decode(text, type=_Version).manifest_version
+        if version > VERSION:
+            raise ArtifactError(
+                f"{path}: manifest version {version} was written by a newer max-whisper, this one reads up to {VERSION}; "
+                "upgrade max-whisper or build the artifact again"
+            )
+        manifest = msgspec.json.decode(text, type=Manifest)
+    except (msgspec.DecodeError, UnicodeDecodeError) as e:
+        raise ArtifactError(f"{path}: {e}; the manifest is damaged, build the artifact again") from e
+    found = blake3(text.replace(manifest.hash.encode(), UNSEALED.encode(), 1)).hexdigest()
+    if found != manifest.hash:
+        raise ArtifactError(
+            f"{path}: expected content with BLAKE3 {manifest.hash[:16]}…, found {found[:16]}…; "
+            "the manifest was changed after the build, build the artifact again"
+        )
+    return manifest

@@ -1,23 +1,24 @@
-"""The graphs of a model: encoder and cross_kv, compiled together; step and logits, compiled together.
+"""The graphs of a model.
 
-    encoder   mel [batch, n_mels, n_frames]                       -> features [batch, n_audio_ctx, d_model]
-    cross_kv  features                                            -> keys and values of each cross-attention
-    step      tokens [batch, length], position, mask, caches, KV  -> token [batch, 1], log-probability [batch, 1]
-    logits    tokens [batch, length], KV                          -> logits [batch, length, n_vocab]
+    encoder   mel [batch, n_mels, n_frames]      -> features [batch, n_audio_ctx, d_model]
+    cross_kv  features                           -> keys and values of each cross-attention, once per window
+    decoder   tokens [batch, length] that follow -> token [batch, 1], its log-probability [batch, 1] and the
+              `position` tokens in the caches       logits [batch, scored, n_vocab] of the last tokens
 
-`step` is the prompt's prefill and the decode step alike: `length` is symbolic, and the token selection (mask, argmax,
-log-probability) is part of it. It is one step driven by the host, not a loop in the graph; `benchmarks/loop.md` has
-the measurement.
+`decoder` is the prompt's prefill, the step from token to token and the teacher-forced pass alike: `length` is
+symbolic, and `first_scored` says from which of the tokens on logits are wanted. The choice of the next token (mask,
+argmax, log-probability) is part of it. The host drives the steps: that is what showing tokens as they come, beams
+and cancelling need, and a loop in the graph saved nothing (see `benchmarks/README.md`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from max.dtype import DType
-from max.graph import BufferType, DeviceRef, Graph, Module, TensorType, TensorValue, Value, ops
+from max.graph import BufferType, DeviceRef, Graph, Module, TensorType, TensorValue, ops
 
 from max_whisper.lowering.ops import GraphOps, KeysValues, StepOps, split
 from max_whisper.spec import Spec
@@ -27,7 +28,25 @@ from max_whisper.spec.layers.cross_attention import CrossAttention
 DTYPES = {"float32": DType.float32, "bfloat16": DType.bfloat16}
 HOST = DeviceRef.CPU()
 
+Type = TensorType | BufferType
+
 Tap = Callable[[str, TensorValue], None]
+
+
+@dataclass(frozen=True)
+class Signature:
+    """What a graph takes and gives, in order."""
+
+    inputs: Mapping[str, Type]
+    outputs: Mapping[str, Type]
+
+
+@dataclass(frozen=True)
+class Lowered:
+    """Graphs that are compiled together, and their signatures by name."""
+
+    module: Module
+    graphs: Mapping[str, Signature]
 
 
 @dataclass(frozen=True)
@@ -39,85 +58,81 @@ class Lowering:
     batch: int = 1  # windows computed at once
     device: DeviceRef = HOST
 
-    def encoder_module(self) -> Module:
+    def encoder_module(self) -> Lowered:
         """The graphs `encoder` and `cross_kv`."""
         module = Module()
-        self.encoder(module)
-        self.cross_kv(module)
-        return module
+        return Lowered(module, {"encoder": self.encoder(module), "cross_kv": self.cross_kv(module)})
 
-    def decoder_module(self) -> Module:
-        """The graphs `step` and `logits`."""
+    def decoder_module(self) -> Lowered:
+        """The graph `decoder`."""
         module = Module()
-        self.step(module)
-        self.logits(module)
-        return module
+        return Lowered(module, {"decoder": self.decoder(module)})
 
-    def encoder(self, module: Module, tap: Tap | None = None) -> Graph:
+    def encoder(self, module: Module, tap: Tap | None = None) -> Signature:
         """Log-mel to features; `tap` sees the output of every layer."""
         spec = self.spec
-        with Graph("encoder", input_types=[self._floats(spec.n_mels, spec.n_frames)], module=module) as graph:
+        inputs = {"mel": self._floats(spec.n_mels, spec.n_frames)}
+        with Graph("encoder", input_types=inputs.values(), module=module) as graph:
             mel = graph.inputs[0].tensor
-            graph.output(spec.encoder.lower(GraphOps(**self._options(), tap=tap), ops.permute(mel, [0, 2, 1])))
-        return graph
+            outputs = {"features": spec.encoder.lower(self._ops(tap=tap), ops.permute(mel, [0, 2, 1]))}
+            graph.output(*outputs.values())
+        return Signature(inputs, _types(outputs))
 
-    def cross_kv(self, module: Module) -> Graph:
+    def cross_kv(self, module: Module) -> Signature:
         """Features to the keys and values of each cross-attention, in order."""
         spec = self.spec
-        with Graph("cross_kv", input_types=[self._floats(spec.n_audio_ctx, spec.d_model)], module=module) as graph:
-            layer_ops, features = GraphOps(**self._options()), graph.inputs[0].tensor
-            pairs = [(layer, layer.lower_memory(layer_ops, features)) for layer in spec.cross_attentions()]
-            graph.output(*(split(x, layer.heads) for layer, pair in pairs for x in pair))
-        return graph
+        inputs = {"features": self._floats(spec.n_audio_ctx, spec.d_model)}
+        with Graph("cross_kv", input_types=inputs.values(), module=module) as graph:
+            layer_ops, features = self._ops(), graph.inputs[0].tensor
+            pairs = [(layer.lower_memory(layer_ops, features), layer.heads) for layer in spec.cross_attentions()]
+            values = [split(x, heads) for pair, heads in pairs for x in pair]
+            outputs = dict(zip(self._memory_types(), values, strict=True))
+            graph.output(*outputs.values())
+        return Signature(inputs, _types(outputs))
 
-    def step(self, module: Module) -> Graph:
-        """The tokens at `position` and after to the next token."""
+    def decoder(self, module: Module, tap: Tap | None = None) -> Signature:
+        """Tokens at `position` and after to the next token and to logits; `tap` sees the output of every layer."""
         spec = self.spec
-        caches = [
-            BufferType(DType.float32, [self.batch, heads, spec.n_text_ctx, width], self.device)
-            for heads, width in _head_shapes(spec, Attention)
-            for _ in ("keys", "values")
-        ]
-        position = TensorType(DType.int64, [], HOST)
-        mask = TensorType(DType.float32, [spec.n_vocab], self.device)
-        inputs = [self._tokens(), position, mask, *caches, *self._memory_types()]
-        with Graph("step", input_types=inputs, module=module) as graph:
-            tokens, position, mask, *rest = graph.inputs
-            layer_ops = StepOps(
-                **self._options(),
-                memory=_pairs(rest[len(caches) :]),
-                position=position.tensor,
-                caches=[cache.buffer for cache in rest[: len(caches)]],
+        caches, memory = self._cache_types(), self._memory_types()
+        inputs = {
+            "tokens": TensorType(DType.int64, [self.batch, "length"], self.device),
+            "position": TensorType(DType.int64, [], HOST),
+            "first_scored": TensorType(DType.int64, [], HOST),
+            "mask": TensorType(DType.float32, [spec.n_vocab], self.device),
+            **caches,
+            **memory,
+        }
+        with Graph("decoder", input_types=inputs.values(), module=module) as graph:
+            values = dict(zip(inputs, graph.inputs, strict=True))
+            layer_ops = self._ops(
+                StepOps,
+                memory=_pairs([values[name].tensor for name in memory]),
+                tap=tap,
+                position=values["position"].tensor,
+                first_scored=values["first_scored"].tensor,
+                caches=[values[name].buffer for name in caches],
             )
-            scores = spec.decoder.lower(layer_ops, tokens.tensor)
-            graph.output(*select(ops.reshape(scores, [self.batch, spec.n_vocab]) + mask.tensor))
-        return graph
+            logits = spec.decoder.lower(layer_ops, values["tokens"].tensor)
+            token, logprob = select(logits[:, -1, :] + values["mask"].tensor)
+            outputs = {"token": token, "logprob": logprob, "logits": logits}
+            graph.output(*outputs.values())
+        return Signature(inputs, _types(outputs))
 
-    def logits(self, module: Module, tap: Tap | None = None) -> Graph:
-        """Whole token sequences to the logits after each token; `tap` sees the output of every layer."""
-        with Graph("logits", input_types=[self._tokens(), *self._memory_types()], module=module) as graph:
-            tokens, *memory = graph.inputs
-            layer_ops = GraphOps(**self._options(), memory=_pairs(memory), tap=tap)
-            graph.output(self.spec.decoder.lower(layer_ops, tokens.tensor))
-        return graph
-
-    def _options(self) -> dict[str, Any]:
+    def _ops(self, kind: type[GraphOps] = GraphOps, **options: Any) -> GraphOps:
         shapes = {tensor.name: tensor.shape for tensor in self.spec.tensors()}
-        return {"shapes": shapes, "dtype": DTYPES[self.dtype], "device": self.device}
+        return kind(shapes, dtype=DTYPES[self.dtype], device=self.device, **options)
 
     def _floats(self, *shape: int) -> TensorType:
         return TensorType(DType.float32, [self.batch, *shape], self.device)
 
-    def _tokens(self) -> TensorType:
-        return TensorType(DType.int64, [self.batch, "length"], self.device)
+    def _cache_types(self) -> dict[str, BufferType]:
+        heads = _heads(self.spec, Attention)
+        types = [BufferType(DType.float32, [self.batch, n, self.spec.n_text_ctx, width], self.device) for n, width in heads]
+        return {f"self_{part}.{i}": type_ for i, type_ in enumerate(types) for part in ("keys", "values")}
 
-    def _memory_types(self) -> list[TensorType]:
-        spec = self.spec
-        return [
-            self._floats(heads, spec.n_audio_ctx, width)
-            for heads, width in _head_shapes(spec, CrossAttention)
-            for _ in ("keys", "values")
-        ]
+    def _memory_types(self) -> dict[str, TensorType]:
+        types = [self._floats(n, self.spec.n_audio_ctx, width) for n, width in _heads(self.spec, CrossAttention)]
+        return {f"cross_{part}.{i}": type_ for i, type_ in enumerate(types) for part in ("keys", "values")}
 
 
 def select(scores: TensorValue) -> tuple[TensorValue, TensorValue]:
@@ -126,11 +141,15 @@ def select(scores: TensorValue) -> tuple[TensorValue, TensorValue]:
     return ops.argmax(scores, axis=-1), -ops.log(ops.sum(ops.exp(scores - best), axis=-1))
 
 
-def _head_shapes(spec: Spec, kind: type[Attention] | type[CrossAttention]) -> list[tuple[int, int]]:
+def _heads(spec: Spec, kind: type[Attention] | type[CrossAttention]) -> list[tuple[int, int]]:
     """(number of heads, channels of a head) of each attention of this kind in the decoder, in order."""
     nodes = [node for node in spec.decoder.walk() if isinstance(node.layer, kind)]
     return [(node.layer.heads, node.input_shape.channels // node.layer.heads) for node in nodes]
 
 
-def _pairs(values: Sequence[Value[Any]]) -> list[KeysValues]:
-    return [(keys.tensor, values_.tensor) for keys, values_ in zip(values[::2], values[1::2], strict=True)]
+def _pairs(values: Sequence[TensorValue]) -> list[KeysValues]:
+    return list(zip(values[::2], values[1::2], strict=True))
+
+
+def _types(values: Mapping[str, TensorValue]) -> dict[str, Type]:
+    return {name: value.type for name, value in values.items()}

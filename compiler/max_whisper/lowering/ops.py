@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from max.dtype import DType
 from max.graph import BufferValue, DeviceRef, Dim, Graph, TensorValue, Weight, ops
@@ -54,10 +55,17 @@ class GraphOps:
         return self._values[name]
 
     def conv1d(self, x: TensorValue, weight: TensorValue, bias: TensorValue | None, *, stride: int, padding: int) -> TensorValue:
-        kernel = ops.unsqueeze(ops.permute(weight, [2, 1, 0]), 0)  # [1, kernel, in, out]
-        image = ops.unsqueeze(x.cast(self._dtype), 1)
-        y = ops.conv2d(image, kernel, stride=(1, stride), padding=(0, 0, padding, padding))
-        return self._biased(ops.squeeze(y, 1), bias)
+        """As a matrix product over the rows that each output sees, side by side: [batch, length, in * kernel].
+
+        MAX's own convolution runs no faster and takes three times as long to compile.
+        """
+        out, channels, kernel = (int(dim) for dim in weight.shape)
+        batch, length = int(x.shape[0]), int(x.shape[1])
+        x = ops.pad(x, [0, 0, padding, padding, 0, 0])
+        rows = (length + 2 * padding - kernel) // stride + 1
+        seen = [x[:, i : i + (rows - 1) * stride + 1 : stride, :] for i in range(kernel)]
+        patches = ops.reshape(ops.stack(seen, axis=-1), [batch, rows, channels * kernel])
+        return self.linear(patches, ops.reshape(weight, [out, channels * kernel]), bias)
 
     def linear(self, x: TensorValue, weight: TensorValue, bias: TensorValue | None) -> TensorValue:
         return self._biased(ops.matmul(x.cast(self._dtype), ops.transpose(weight, 0, 1)), bias)
@@ -80,8 +88,9 @@ class GraphOps:
         return x + table[(slice(0, length_of(x)), length), :].cast(DType.float32)
 
     def self_attention(self, q: TensorValue, k: TensorValue, v: TensorValue, *, heads: int, causal: bool) -> TensorValue:
-        mask = self._causal_mask(length_of(q), q.shape[1], zero(), q.shape[1]) if causal else None
-        return attend(split(q, heads), split(k, heads), split(v, heads), mask)
+        if causal:
+            raise NotImplementedError("causal attention needs caches: see StepOps")
+        return attend(split(q, heads), split(k, heads), split(v, heads))
 
     def cross_attention(self, q: TensorValue, *, heads: int) -> TensorValue:
         keys, values = next(self._memory)
@@ -109,12 +118,20 @@ class StepOps(GraphOps):
     """Operations on the tokens at `position` and after, whose past is in `caches`.
 
     Each cache is a float32 buffer [batch, heads, n_text_ctx, channels of a head], keys and values in turn, layer by
-    layer. Only the last row goes through the output projection: it alone decides the next token.
+    layer. Logits are computed for the tokens from `first_scored` on: for the last one alone when decoding.
     """
 
-    def __init__(self, *args: object, position: TensorValue, caches: Sequence[BufferValue], **options: object) -> None:
-        super().__init__(*args, **options)  # type: ignore[arg-type]
+    def __init__(
+        self,
+        *args: Any,
+        position: TensorValue,
+        first_scored: TensorValue,
+        caches: Sequence[BufferValue],
+        **options: Any,
+    ) -> None:
+        super().__init__(*args, **options)
         self._position = position
+        self._first_scored = first_scored
         self._caches = iter(caches)
 
     def positions(self, x: TensorValue, table: TensorValue) -> TensorValue:
@@ -132,7 +149,8 @@ class StepOps(GraphOps):
         return attend(split(q, heads), past[0], past[1], mask)
 
     def logits(self, x: TensorValue, table: TensorValue) -> TensorValue:
-        return super().logits(x[:, -1:, :], table)
+        scored = (slice(self._first_scored, length_of(x)), Dim("n_scored"))
+        return super().logits(x[:, scored, :], table)
 
 
 def split(x: TensorValue, heads: int) -> TensorValue:

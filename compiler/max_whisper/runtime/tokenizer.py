@@ -58,7 +58,7 @@ class Tokenizer:
     def prompt(self, language: str | None, task: str = "transcribe", without_timestamps: bool = False) -> list[int]:
         """The ids that every window starts with.
 
-        language: code or English name, needed by a multilingual model; None for an English-only one.
+        language: code or English name, needed by a multilingual model; an English-only one takes none but English.
         task: one of TASKS.
         without_timestamps: ask for text only.
         Raises UserError for a language or task that there is not, or that the model does not have.
@@ -76,10 +76,7 @@ class Tokenizer:
             ids.append(tokens.translate if task == "translate" else tokens.transcribe)
         else:
             if language is not None:
-                raise UserError(
-                    f"the language '{language}' was given to an English-only model, which takes none: leave the "
-                    "language out, or use a multilingual model"
-                )
+                language_code(language, ("en",))  # raises for any other
             if task == "translate":
                 raise UserError("an English-only model cannot translate: use a multilingual model")
         if without_timestamps:

@@ -1,0 +1,180 @@
+"""Spec and weights -> artifact folder."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from max_whisper import safetensors
+from max_whisper.artifact.compile import Report, compile_modules
+from max_whisper.artifact.folder import new_folder
+from max_whisper.artifact.load import SPEC, VOCABULARY, WEIGHTS, hash_file
+from max_whisper.artifact.manifest import (
+    FILE,
+    UNSEALED,
+    VERSION,
+    File,
+    Graph,
+    Manifest,
+    Source,
+    SpecName,
+    Target,
+    Tensor,
+    Tokens,
+)
+from max_whisper.artifact.target import parse_target
+from max_whisper.errors import MaxWhisperError, UserError
+from max_whisper.spec import Spec, TensorSpec, load_spec
+from max_whisper.weights import Checkpoint, open_checkpoint, read_vocabulary, to_bfloat16, write_tiktoken
+
+DTYPES = {"float32": "F32", "bfloat16": "BF16"}  # as max-whisper and as safetensors call them
+MAX_BATCH = 256
+COMPILED_SIZE = 64 << 20  # bytes, more than the MEF files of any model take
+
+
+def build(
+    spec: str | Path,
+    *,
+    weights: str | Path | None = None,
+    revision: str | None = None,
+    out: str | Path | None = None,
+    dtype: str = "float32",
+    target: str = "cpu",
+    batch: int = 1,
+    force: bool = False,
+    offline: bool = False,
+    report: Report = lambda message: None,
+) -> Path:
+    """Compiles a spec with its weights to an artifact folder, and returns the folder.
+
+    spec: a YAML file, or the name of a spec that ships with the package.
+    weights: a Hub repository, a local folder in Hub layout or a safetensors file; None is the source in the spec.
+    revision: of the Hub repository; None is the one in the spec for its own source, else the main branch.
+    out: the folder; None is `artifacts/` and the spec's file name, with dtype and target where they are not the default.
+    dtype: of the weights and of the operands of matrix products, "float32" or "bfloat16".
+    target: "cpu" is this machine's own; "cpu:x86-64-v3", "cuda:sm_90a", "hip:gfx942" and others are cross-compiled.
+    batch: windows that are computed at once.
+    force: replace an artifact that is already there.
+    offline: never connect to the Hub; what it gave before is in its cache.
+    report: called with a sentence after each phase, and during downloads.
+
+    Raises UserError (SpecError and WeightsError among them) for wrong input, before anything is compiled; HubError,
+    CompileError and MaxWhisperError for failures. Whenever it ends, the folder is the old one or the whole new one.
+    """
+    model = load_spec(spec)
+    machine = parse_target(target)
+    if dtype not in DTYPES:
+        raise UserError(f"unknown dtype '{dtype}': expected one of {', '.join(DTYPES)}")
+    if not 1 <= batch <= MAX_BATCH:
+        raise UserError(f"batch {batch}: expected 1 to {MAX_BATCH} windows at once")
+    folder = Path(out) if out is not None else default_folder(spec, dtype=dtype, target=target)
+    with new_folder(folder, replace=force) as new:
+        own = weights is None
+        checkpoint = open_checkpoint(
+            weights,
+            repo=model.repo,
+            revision=revision or (model.revision if own else None),
+            folder=model.folder,
+            offline=offline,
+            progress=report,
+        )
+        stored = [tensor for tensor in model.tensors() if tensor.computed is None]
+        checkpoint.check([(tensor.name, tensor.shape) for tensor in stored])
+        vocabulary = read_vocabulary(checkpoint.file, model.n_vocab)
+        report(f"checked {len(stored)} tensors of {checkpoint.describe()}")
+        _check_space(new, model, dtype)
+        tensors = write_weights(new / WEIGHTS, model, checkpoint, dtype)
+        write_tiktoken(vocabulary.ranks, new / VOCABULARY)
+        (new / SPEC).write_text(json.dumps(model.canonical(), indent=1) + "\n")
+        report("packed the weights")
+        graphs = compile_modules(model, new, dtype=dtype, batch=batch, target=machine, report=report)
+        manifest = _manifest(
+            new,
+            model,
+            checkpoint,
+            tokens=vocabulary.tokens,
+            tensors=tensors,
+            graphs=graphs,
+            target=machine,
+            dtype=dtype,
+            batch=batch,
+        )
+        (new / FILE).write_bytes(manifest.sealed())
+    return folder
+
+
+def default_folder(spec: str | Path, *, dtype: str = "float32", target: str = "cpu") -> Path:
+    """Where an artifact goes if no folder is named: `artifacts/tiny`, `artifacts/tiny-bfloat16-cuda-sm_90a`."""
+    parts = [Path(spec).name.removesuffix(".yaml").removesuffix(".yml")]
+    parts += [dtype] * (dtype != "float32") + [target.replace(":", "-")] * (target != "cpu")
+    return Path("artifacts") / "-".join(parts)
+
+
+def write_weights(path: Path, spec: Spec, checkpoint: Checkpoint, dtype: str) -> list[Tensor]:
+    """The tensors as the graphs read them, under the checkpoint's names, in the order of the spec."""
+
+    def entry(tensor: TensorSpec) -> safetensors.Entry:
+        def load() -> NDArray[Any]:
+            if tensor.computed is None:
+                return checkpoint.read(tensor.name, dtype)
+            table = sinusoids(*tensor.shape)
+            return table if dtype == "float32" else to_bfloat16(table)
+
+        return safetensors.Entry(tensor.name, DTYPES[dtype], tensor.shape, load)
+
+    safetensors.write(path, [entry(tensor) for tensor in spec.tensors()])
+    return [Tensor(tensor.name, DTYPES[dtype], list(tensor.shape)) for tensor in spec.tensors()]
+
+
+def sinusoids(length: int, channels: int) -> NDArray[np.float32]:
+    """Sines and cosines of timescales from 1 to 10000, float32 [length, channels] (openai/whisper, model.py)."""
+    rates = np.exp(-np.log(10000) / (channels // 2 - 1) * np.arange(channels // 2))
+    angles = np.arange(length)[:, None] * rates[None, :]
+    return np.concatenate([np.sin(angles), np.cos(angles)], axis=1).astype(np.float32)
+
+
+def _check_space(new: Path, spec: Spec, dtype: str) -> None:
+    width = 4 if dtype == "float32" else 2
+    needed = sum(tensor.size for tensor in spec.tensors()) * width + COMPILED_SIZE
+    free = shutil.disk_usage(new).free
+    if free < needed:
+        raise MaxWhisperError(
+            f"{new.parent}: the disk has {free >> 20} MB free, the artifact of {spec.name} takes {needed >> 20} MB; "
+            "make room or choose another place with --out"
+        )
+
+
+def _manifest(
+    new: Path,
+    spec: Spec,
+    checkpoint: Checkpoint,
+    *,
+    tokens: Tokens,
+    tensors: list[Tensor],
+    graphs: dict[str, Graph],
+    target: Target,
+    dtype: str,
+    batch: int,
+) -> Manifest:
+    return Manifest(
+        manifest_version=VERSION,
+        hash=UNSEALED,
+        builder=version("max-whisper"),
+        max=version("max"),
+        target=target,
+        spec=SpecName(spec.name, spec.hash),
+        source=Source(checkpoint.repo, checkpoint.commit),
+        dtype=dtype,
+        batch=batch,
+        dims={**spec.dims, "n_frames": spec.n_frames},
+        tokens=tokens,
+        graphs=graphs,
+        files={path.name: File(path.stat().st_size, hash_file(path)) for path in sorted(new.iterdir())},
+        tensors=tensors,
+    )

@@ -1,0 +1,94 @@
+"""Spec -> encoder.mef and decoder.mef, each by a process of its own, with a cache that lasts."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from max_whisper.artifact.manifest import Graph, Target
+from max_whisper.artifact.worker import Job, Result
+from max_whisper.errors import CompileError
+from max_whisper.spec import Spec
+
+MODULES = ("encoder", "decoder")
+Report = Callable[[str], None]
+
+
+def compile_modules(
+    spec: Spec, folder: Path, *, dtype: str, batch: int, target: Target, report: Report
+) -> dict[str, Graph]:
+    """Writes `encoder.mef` and `decoder.mef` to `folder`; returns their graphs. Both are compiled at the same time.
+
+    Raises CompileError with the compiler's last words where one fails or aborts.
+    """
+    started = time.monotonic()
+    workers = {}
+    try:
+        for module in MODULES:
+            job = Job(spec.canonical(), module, dtype, batch, target, str(folder / f"{module}.mef"))
+            workers[module] = _Worker(job)
+        graphs: dict[str, Graph] = {}
+        while workers:
+            time.sleep(0.05)
+            for module in [name for name, worker in workers.items() if worker.process.poll() is not None]:
+                graphs |= workers.pop(module).result()
+                report(f"compiled the {module} in {time.monotonic() - started:.0f} s")
+        return {name: graphs[name] for name in sorted(graphs)}
+    finally:
+        for worker in workers.values():
+            worker.stop()
+
+
+class _Worker:
+    def __init__(self, job: Job) -> None:
+        self._module = job.module
+        self._output, self._errors = tempfile.TemporaryFile(), tempfile.TemporaryFile()
+        environment = {
+            "PYTHONHASHSEED": "0",
+            "MODULAR_TELEMETRY_ENABLED": "false",
+            "MODULAR_CACHE_DIR": str(cache_folder()),
+            "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
+        }
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "max_whisper.artifact.worker"],
+            stdin=subprocess.PIPE,
+            stdout=self._output,
+            stderr=self._errors,
+            env=os.environ | environment,
+        )
+        assert self.process.stdin
+        with self.process.stdin as stdin:
+            stdin.write(msgspec.json.encode(job))
+
+    def result(self) -> dict[str, Graph]:
+        code = self.process.wait()
+        if code == 0:
+            self._output.seek(0)
+            return msgspec.json.decode(self._output.read(), type=Result).graphs
+        self._errors.seek(0)
+        lines = [line.strip() for line in self._errors.read().decode(errors="replace").splitlines() if line.strip()]
+        how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"exited with {code}"
+        said = f", saying: {lines[-1][:300]}" if lines else ""
+        raise CompileError(
+            f"MAX could not compile the {self._module}: the compiler {how}{said}; nothing was written. If memory was "
+            f"short (it takes 2 GB), try again; if the cache may be damaged, delete {cache_folder()}"
+        )
+
+    def stop(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+def cache_folder() -> Path:
+    """Where compiled code is kept between builds: MODULAR_CACHE_DIR, or a folder of ours in the user's cache."""
+    if given := os.environ.get("MODULAR_CACHE_DIR"):
+        return Path(given)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "max-whisper" / "max"

@@ -1,0 +1,88 @@
+"""What code is compiled for, and whether this machine is such a one."""
+
+from __future__ import annotations
+
+import platform
+import re
+from pathlib import Path
+
+from max_whisper.artifact.manifest import Target
+from max_whisper.errors import ArtifactError, UserError
+
+# The instruction sets that a compiler may use for the machine's own CPU, by their names in /proc/cpuinfo.
+CPU_FEATURES = frozenset(
+    "sse4_1 sse4_2 ssse3 popcnt movbe abm aes pclmulqdq avx f16c fma bmi1 bmi2 avx2 adx sha_ni gfni vaes vpclmulqdq "
+    "avx512f avx512cd avx512bw avx512dq avx512vl avx512ifma avx512vbmi avx512_vbmi2 avx512_vnni avx512_bitalg "
+    "avx512_vpopcntdq avx512_bf16 avx512_fp16 avx_vnni avx_ifma avx_vnni_int8 amx_tile amx_bf16 amx_int8 amx_fp16 "
+    "asimd fphp asimdhp asimddp asimdfhm i8mm bf16 sve sve2 svebf16 svei8mm sme".split()
+)
+
+# The x86-64 psABI levels, cumulative.
+PORTABLE_CPUS = {
+    "x86-64-v2": "popcnt sse4_1 sse4_2 ssse3",
+    "x86-64-v3": "popcnt sse4_1 sse4_2 ssse3 abm avx avx2 bmi1 bmi2 f16c fma movbe",
+    "x86-64-v4": "popcnt sse4_1 sse4_2 ssse3 abm avx avx2 bmi1 bmi2 f16c fma movbe "
+    "avx512bw avx512cd avx512dq avx512f avx512vl",
+}
+
+GPU_ARCHS = {"cuda": re.compile(r"sm_\d{2,3}[af]?"), "hip": re.compile(r"gfx[0-9a-f]{3,4}")}
+EXAMPLES = "cpu, cpu:x86-64-v3, cuda:sm_80, cuda:sm_89, cuda:sm_90a or hip:gfx942"
+
+
+def parse_target(text: str) -> Target:
+    """`cpu` is this machine's own; the others can be compiled for anywhere. Raises UserError for another text."""
+    device, _, arch = text.partition(":")
+    if text == "cpu":
+        return Target("cpu", platform.machine(), sorted(machine_features()))
+    if device == "cpu" and arch in PORTABLE_CPUS and platform.machine() == "x86_64":
+        return Target("cpu", arch, PORTABLE_CPUS[arch].split())
+    if device in GPU_ARCHS and GPU_ARCHS[device].fullmatch(arch):
+        return Target(device, arch, sorted(machine_features()))  # the host's half runs on a CPU like this one
+    raise UserError(f"unknown target '{text}': expected {EXAMPLES}")
+
+
+def machine_features() -> set[str]:
+    """Those of CPU_FEATURES that this machine's CPU has; empty where the system does not list them."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return set()
+    flags = next((line.partition(":")[2] for line in lines if line.startswith(("flags", "Features"))), "")
+    return CPU_FEATURES.intersection(flags.split())
+
+
+def check_machine(target: Target, where: Path) -> None:
+    """Raises ArtifactError, naming both sides, where code for `target` cannot run on this machine."""
+    arch = platform.machine()
+    if target.device == "cpu" and target.arch != arch and not target.arch.startswith(arch.replace("_", "-")):
+        raise ArtifactError(f"{where} was built for a {target.arch} CPU, this machine has {arch}; build it here")
+    missing = sorted(set(target.features) - machine_features())
+    if missing:
+        raise ArtifactError(
+            f"{where} was built for a CPU with {', '.join(missing)}, which this machine lacks; build it here, "
+            "or with --target cpu:x86-64-v3 for other machines too"
+        )
+    if target.device != "cpu":
+        _check_accelerator(target, where)
+
+
+def _check_accelerator(target: Target, where: Path) -> None:
+    from max.driver import accelerator_api, accelerator_architecture_name, accelerator_count
+
+    if not accelerator_count():
+        found = "no GPU"
+    elif accelerator_api() != target.device:
+        found = f"a GPU of the {accelerator_api()} kind"
+    elif _family(accelerator_architecture_name()) != _family(target.arch):
+        found = f"a GPU of architecture {accelerator_architecture_name()}"
+    else:
+        return
+    raise ArtifactError(
+        f"{where} needs a GPU of architecture {target.arch} ({target.device}), this machine has {found}; "
+        "run it there, or build for this machine with --target cpu"
+    )
+
+
+def _family(arch: str) -> str:
+    """`sm_90a` and `sm_90` are one chip: the letter only allows its own instructions."""
+    return arch.rstrip("af") if arch.startswith("sm_") else arch

@@ -1,0 +1,97 @@
+"""The process that compiles one module: a job as JSON on stdin, the ports of its graphs as JSON on stdout.
+
+It is a process of its own because MAX's compiler sometimes aborts, and because its output depends on the addresses
+that things happen to get: with address randomisation off, equal graphs give equal bytes on a cold cache too.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from max_whisper.artifact.manifest import Graph, Port, Target
+
+ADDR_NO_RANDOMIZE = 0x0040000  # linux/personality.h
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
+class Job(msgspec.Struct):
+    """Compile `module` ("encoder" or "decoder") of a spec to `path`."""
+
+    spec: dict[str, Any]  # its canonical form
+    module: str
+    dtype: str
+    batch: int
+    target: Target
+    path: str
+
+
+class Result(msgspec.Struct):
+    graphs: dict[str, Graph]
+
+
+def main() -> None:
+    _make_reproducible()
+    job = msgspec.json.decode(sys.stdin.buffer.read(), type=Job)
+    result = compile_module(job)
+    sys.stdout.buffer.write(msgspec.json.encode(result))
+    sys.stdout.flush()
+    os._exit(0)  # MAX's thread pool aborts the process at exit where there is one CPU only
+
+
+def _make_reproducible() -> None:
+    """Starts this process again without address randomisation, and ends it together with its parent."""
+    if sys.platform != "linux":
+        return
+    libc = ctypes.CDLL(None, use_errno=True)
+    current = libc.personality(0xFFFFFFFF)
+    if current >= 0 and not current & ADDR_NO_RANDOMIZE and libc.personality(current | ADDR_NO_RANDOMIZE) >= 0:
+        os.execv(sys.executable, [sys.executable, "-m", "max_whisper.artifact.worker"])
+    libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def compile_module(job: Job) -> Result:
+    """Lowers, compiles and exports; cross-compiles where the target is no CPU of this kind."""
+    from max import driver, engine
+    from max.graph import DeviceRef
+
+    from max_whisper.lowering import Lowering
+    from max_whisper.spec import Spec
+
+    target = job.target
+    device = DeviceRef.CPU()
+    if target.device == "cpu" and target.arch.startswith("x86-64-v"):
+        driver.set_virtual_cpu_target(target.arch)
+    devices: list[driver.Device] = [driver.CPU()]
+    if target.device != "cpu":
+        driver.set_virtual_device_api(target.device)
+        driver.set_virtual_device_target_arch(target.arch)
+        driver.set_virtual_device_count(1)
+        device = DeviceRef.GPU()
+        devices = [driver.Accelerator()]
+    session = engine.InferenceSession(devices=devices)
+    lowering = Lowering(Spec.from_canonical(job.spec), dtype=job.dtype, batch=job.batch, device=device)
+    lowered = lowering.encoder_module() if job.module == "encoder" else lowering.decoder_module()
+    session.compile(lowered.module).export_mef(job.path)
+    file = Path(job.path).name
+    return Result(
+        {name: Graph(file, _ports(graph.inputs), _ports(graph.outputs)) for name, graph in lowered.graphs.items()}
+    )
+
+
+def _ports(types: Mapping[str, Any]) -> list[Port]:
+    return [
+        Port(name, type_.dtype.name, [int(dim) if str(dim).isdigit() else str(dim) for dim in type_.shape])
+        for name, type_ in types.items()
+    ]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,77 @@
+"""The token loop over the compiled decoder."""
+
+from __future__ import annotations
+
+import numpy as np
+from max.driver import Buffer
+from max.dtype import DType
+from numpy.typing import NDArray
+
+from max_whisper.artifact.load import Artifact
+
+Memory = list[Buffer]  # keys and values of each cross-attention in turn
+
+
+class Decoder:
+    """Steps through tokens. Caches belong to the call, so that calls from several threads do not meet."""
+
+    def __init__(self, artifact: Artifact) -> None:
+        manifest = artifact.manifest
+        self._graph = artifact.graphs["decoder"]
+        self._cross_kv = artifact.graphs["cross_kv"]
+        self._device = artifact.device
+        self._eot = manifest.tokens.eot
+        self._batch = manifest.batch
+        self._n_text_ctx = manifest.dims["n_text_ctx"]
+        self._caches = [port.shape for port in manifest.graphs["decoder"].inputs if port.name.startswith("self_")]
+        mask = np.zeros(manifest.dims["n_vocab"], np.float32)
+        self._no_mask = self._on_device(mask)
+        mask[manifest.tokens.suppress] = -np.inf
+        self._mask = self._on_device(mask)
+        mask[manifest.tokens.begin_suppress] = -np.inf
+        self._begin_mask = self._on_device(mask)
+
+    def cross_kv(self, features: Buffer) -> Memory:
+        """Keys and values of features [batch, n_audio_ctx, d_model], computed once per window."""
+        return self._cross_kv.execute(features)
+
+    def logits(self, memory: Memory, tokens: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Float32 [batch, length, n_vocab] after each of tokens [batch, length]."""
+        start = np.int64(0)
+        step = self._graph.execute(self._on_device(tokens), start, start, self._no_mask, *self._new_caches(), *memory)
+        return step[2].to_numpy()
+
+    def greedy(self, memory: Memory, prompts: NDArray[np.int64], limit: int) -> list[tuple[list[int], float]]:
+        """For each row of prompts [batch, length], at most `limit` tokens, and their average log-probability.
+
+        Stops when every row has chosen end-of-text. The average counts end-of-text (openai/whisper, decoding.py).
+        """
+        caches = self._new_caches()
+        tokens, mask = self._on_device(prompts), self._begin_mask
+        position, length = 0, prompts.shape[1]
+        limit = min(limit, self._n_text_ctx - length)
+        chosen: list[NDArray[np.int64]] = []
+        scores: list[NDArray[np.float32]] = []
+        finished = np.zeros(self._batch, bool)
+        while len(chosen) < limit and not finished.all():
+            tokens, logprob, _ = self._graph.execute(
+                tokens, np.int64(position), np.int64(length - 1), mask, *caches, *memory
+            )
+            chosen.append(tokens.to_numpy()[:, 0])
+            scores.append(logprob.to_numpy()[:, 0])
+            finished |= chosen[-1] == self._eot
+            position, length, mask = position + length, 1, self._mask
+        return [
+            self._cut(*columns) for columns in zip(np.stack(chosen, 1).tolist(), np.stack(scores, 1).tolist(), strict=True)
+        ]
+
+    def _cut(self, tokens: list[int], scores: list[float]) -> tuple[list[int], float]:
+        """The tokens before end-of-text, and the average of their log-probabilities and its own."""
+        length = tokens.index(self._eot) if self._eot in tokens else len(tokens)
+        return tokens[:length], sum(scores[: length + 1]) / (length + 1)
+
+    def _new_caches(self) -> list[Buffer]:
+        return [Buffer.zeros(shape, DType.float32, self._device) for shape in self._caches]
+
+    def _on_device(self, array: NDArray[np.float32] | NDArray[np.int64]) -> Buffer:
+        return Buffer.from_numpy(array.copy()).to(self._device)

@@ -1,0 +1,39 @@
+"""Between the float formats of checkpoints. numpy has no bfloat16: here it is the uint16 of its bits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from max_whisper.safetensors import NUMPY_DTYPES
+
+FLOAT_DTYPES = ("F32", "F16", "BF16")
+
+
+def to_float32(array: NDArray[Any], dtype: str) -> NDArray[np.float32]:
+    """An array stored as one of FLOAT_DTYPES, as float32; exact. float32 itself is not copied."""
+    if dtype == "BF16":
+        return (array.astype(np.uint32) << 16).view(np.float32)
+    return array.astype(np.float32, copy=False)
+
+
+def to_bfloat16(array: NDArray[np.float32]) -> NDArray[np.uint16]:
+    """The bits of float32 numbers rounded to the nearest bfloat16, ties to even; NaN stays NaN.
+
+    A finite number beyond the largest bfloat16 (3.39e38) becomes infinite, as IEEE 754 says.
+    """
+    bits = np.ascontiguousarray(array).view(np.uint32)
+    # Add half of the last place that is kept, less one unless that place is odd: ties go to even. In place, because
+    # the embedding of a large model has 265 MB.
+    rounded = bits >> 16
+    rounded &= 1
+    rounded += 0x7FFF
+    rounded += bits
+    rounded >>= 16
+    result = rounded.astype(NUMPY_DTYPES["BF16"])
+    # The carry can turn a NaN into infinity or zero: take its upper half, with a bit set that keeps it a NaN.
+    nan = np.isnan(bits.view(np.float32))
+    result[nan] = (bits[nan] >> 16) | 0x40
+    return result.reshape(array.shape)

@@ -1,0 +1,261 @@
+"""The checkpoint's own vocabulary: the bytes of each text token, the special tokens, and the decoding rules."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from max_whisper.artifact.manifest import Tokens
+from max_whisper.errors import WeightsError
+from max_whisper.weights.layout import CONFIGURATION, read_json
+
+N_TIMESTAMPS = 1501  # <|0.00|> to <|30.00|> by 0.02 s
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """ranks: the bytes of text token i at place i. tokens: the special tokens and what must not be chosen."""
+
+    ranks: list[bytes]
+    tokens: Tokens
+
+
+def read_vocabulary(file: Callable[[str], Path | None], n_vocab: int) -> Vocabulary:
+    """The vocabulary of a checkpoint in Hugging Face layout.
+
+    file: gives the path of one of the checkpoint's files, or None (`Checkpoint.file`).
+    n_vocab: how many tokens the model has.
+
+    Text tokens come from vocab.json and merges.txt, or from tokenizer.json alone; special tokens from
+    added_tokens.json, or from tokenizer.json; the rules from generation_config.json, or from config.json. A model is
+    multilingual if generation_config.json says so; if it does not say, if it lists languages; else if the vocabulary
+    has the empty token before `<|endoftext|>` that the multilingual ones have.
+
+    Raises WeightsError if a file is missing or broken, if two of them disagree, or if the ids do not fit the model.
+    """
+    generation = _read(file, "generation_config.json")
+    configuration = _read(file, CONFIGURATION)
+    vocab, merges, special, source = _read_tokens(file)
+    ids = _SpecialIds(special, source)
+    eot = ids["endoftext"]
+    ranks = _ranks(vocab, merges, eot, source)
+    filler = len(ranks) > 256 + len(merges)
+    languages = _languages(generation, ids, filler)
+    rules = {
+        key: _id_list(key, generation, configuration, n_vocab) for key in ("suppress_tokens", "begin_suppress_tokens")
+    }
+    tokens = Tokens(
+        eot=eot,
+        sot=ids["startoftranscript"],
+        translate=ids["translate"],
+        transcribe=ids["transcribe"],
+        startoflm=ids["startoflm"],
+        startofprev=ids["startofprev"],
+        nospeech=ids["nospeech" if "<|nospeech|>" in special else "nocaptions"],
+        notimestamps=ids["notimestamps"],
+        timestamp_begin=ids["notimestamps"] + 1,
+        languages=languages,
+        suppress=rules["suppress_tokens"],
+        begin_suppress=rules["begin_suppress_tokens"],
+    )
+    _check_special(tokens, special, source)
+    _check_agreement(tokens, generation)
+    _check_size(special, source, configuration, n_vocab)
+    return Vocabulary(ranks, tokens)
+
+
+def write_tiktoken(ranks: Sequence[bytes], path: Path) -> None:
+    """Write text tokens in openai's .tiktoken format: one `base64 id` a line, in id order.
+
+    The empty token is written as "=", as in openai's multilingual.tiktoken: a line must have two words.
+    """
+    lines = [(base64.b64encode(token) or b"=") + b" %d\n" % rank for rank, token in enumerate(ranks)]
+    path.write_bytes(b"".join(lines))
+
+
+def byte_of_character() -> dict[str, int]:
+    """The byte that each character of a byte-level vocabulary stands for.
+
+    Printable bytes stand for themselves, the others for the characters from U+0100 on (openai/gpt-2, encoder.py).
+    """
+    printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+    hidden = [byte for byte in range(256) if byte not in printable]
+    return {chr(byte): byte for byte in printable} | {chr(256 + i): byte for i, byte in enumerate(hidden)}
+
+
+class _SpecialIds:
+    """Ids of special tokens by their inner name; a missing one is an error that names the file."""
+
+    def __init__(self, special: dict[str, int], source: Path) -> None:
+        self.special, self._source = special, source
+
+    def __getitem__(self, name: str) -> int:
+        if (token := f"<|{name}|>") not in self.special:
+            raise WeightsError(f"{self._source}: there is no token {token}: it is no Whisper vocabulary")
+        return self.special[token]
+
+
+def _read(file: Callable[[str], Path | None], name: str) -> dict[str, Any]:
+    path = file(name)
+    return {} if path is None else read_json(path)
+
+
+def _read_tokens(
+    file: Callable[[str], Path | None],
+) -> tuple[dict[str, int], list[tuple[str, str]], dict[str, int], Path]:
+    """Text tokens by their printable form, merges in order, special tokens, and the file to blame for them."""
+    vocab_file, merges_file, added_file = file("vocab.json"), file("merges.txt"), file("added_tokens.json")
+    tokenizer_file = None if vocab_file and merges_file and added_file else file("tokenizer.json")
+    tokenizer = {} if tokenizer_file is None else read_json(tokenizer_file)
+    if vocab_file is not None and merges_file is not None:
+        source = vocab_file
+        vocab = read_json(vocab_file)
+        merges = _read_merges(merges_file)
+    elif tokenizer_file is not None:
+        source = tokenizer_file
+        model = tokenizer.get("model")
+        if not isinstance(model, dict) or model.get("type") != "BPE" or not isinstance(model.get("vocab"), dict):
+            raise WeightsError(f"{source}: expected a model of type BPE with a vocab")
+        vocab = model["vocab"]
+        merges = [_pair(merge, source) for merge in model.get("merges", [])]
+    else:
+        raise WeightsError("the checkpoint has no vocabulary: it needs vocab.json and merges.txt, or tokenizer.json")
+    if added_file is not None:
+        added = read_json(added_file)
+    else:
+        try:
+            added = {entry["content"]: entry["id"] for entry in tokenizer.get("added_tokens", [])}
+        except (TypeError, KeyError) as e:
+            raise WeightsError(f"{tokenizer_file}: added_tokens must be a list of objects with content and id") from e
+    everything = vocab | added
+    for token, i in everything.items():
+        if type(i) is not int or i < 0:
+            raise WeightsError(f"{source}: token {token!r} has the id {i!r}, which is no id")
+        if vocab.get(token, i) != i:
+            raise WeightsError(f"{source}: token {token!r} has two ids, {vocab[token]} and {i}")
+    special = {token: i for token, i in everything.items() if token.startswith("<|") and token.endswith("|>")}
+    return {token: i for token, i in vocab.items() if token not in special}, merges, special, source
+
+
+def _read_merges(path: Path) -> list[tuple[str, str]]:
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except (OSError, UnicodeDecodeError) as e:
+        raise WeightsError(f"{path} cannot be read: {e}") from e
+    if lines[0].startswith("#version"):
+        lines = lines[1:]
+    return [_pair(line, path) for line in lines if line]
+
+
+def _pair(merge: Any, source: Path) -> tuple[str, str]:
+    """A merge, as "a b" or, in newer tokenizer.json files, as ["a", "b"]."""
+    parts = merge.split(" ") if isinstance(merge, str) else merge
+    if not isinstance(parts, list) or len(parts) != 2 or not all(isinstance(part, str) for part in parts):
+        raise WeightsError(f"{source}: {str(merge)[:80]!r} is no merge of two tokens")
+    return parts[0], parts[1]
+
+
+def _ranks(vocab: dict[str, int], merges: list[tuple[str, str]], eot: int, source: Path) -> list[bytes]:
+    """The bytes of every text token in id order, which is shown to be the order in which tokens are merged.
+
+    That order is all that tiktoken knows: with it, tiktoken gives the ids that the merges give.
+    """
+    names = sorted(vocab, key=vocab.__getitem__)
+    if [vocab[name] for name in names] != list(range(eot)):
+        raise WeightsError(f"{source}: the ids of text tokens must be 0 to {eot - 1}, each once, before <|endoftext|>")
+    table = byte_of_character()
+    try:
+        ranks = [bytes(table[character] for character in name) for name in names]
+    except KeyError as e:
+        raise WeightsError(f"{source}: {e.args[0]!r} is no character of a byte-level vocabulary") from e
+    if sorted(ranks[:256]) != [bytes([byte]) for byte in range(256)]:
+        raise WeightsError(f"{source}: tokens 0 to 255 must be the 256 bytes")
+    merged = names[256 : 256 + len(merges)]
+    for i, (name, (left, right)) in enumerate(zip(merged, merges, strict=False), start=256):
+        if name != left + right:
+            raise WeightsError(f"{source}: token {i} is {name!r}, but the merges make {left + right!r} at this place")
+    if len(merged) != len(merges) or ranks[256 + len(merges) :] not in ([], [b""]):
+        raise WeightsError(f"{source}: {len(names)} text tokens do not fit 256 bytes and {len(merges)} merges")
+    return ranks
+
+
+def _languages(generation: dict[str, Any], ids: _SpecialIds, filler: bool) -> dict[str, int]:
+    """Language code -> id in id order; empty for an English-only model. See `read_vocabulary` for how that is known."""
+    listed = generation.get("lang_to_id") or {}
+    if not isinstance(listed, dict):
+        raise WeightsError("generation_config.json: 'lang_to_id' must be an object")
+    multilingual = generation.get("is_multilingual")
+    if not isinstance(multilingual, bool):
+        multilingual = bool(listed) or filler
+    if not multilingual:
+        return {}
+    between = range(ids["startoftranscript"] + 1, ids["translate"])
+    tokens = listed or {token: i for token, i in ids.special.items() if i in between}
+    for token, i in tokens.items():
+        if ids[token[2:-2]] != i or i not in between:
+            raise WeightsError(
+                f"generation_config.json: language {token!r} has the id {i}, the vocabulary gives it {ids[token[2:-2]]}"
+            )
+    if not tokens:
+        raise WeightsError("the checkpoint is said to be multilingual, but its vocabulary has no language tokens")
+    return {token[2:-2]: i for token, i in sorted(tokens.items(), key=lambda item: item[1])}
+
+
+def _id_list(key: str, generation: dict[str, Any], configuration: dict[str, Any], n_vocab: int) -> list[int]:
+    """A list of token ids from generation_config.json, else from config.json; null there means none."""
+    sources = [values for values in (generation, configuration) if key in values]
+    if not sources:
+        raise WeightsError(
+            f"neither generation_config.json nor config.json lists {key}: add the list (it may be empty) to the former"
+        )
+    ids: Any = next((values[key] for values in sources if values[key] is not None), [])
+    if not isinstance(ids, list) or not all(type(i) is int and 0 <= i < n_vocab for i in ids):
+        raise WeightsError(
+            f"{key} must be a list of token ids below {n_vocab} (the model's n_vocab), not {str(ids)[:80]}"
+        )
+    return ids
+
+
+def _check_special(tokens: Tokens, special: dict[str, int], source: Path) -> None:
+    """The order that decoding relies on: text, eot, sot, languages, the other tokens, timestamps."""
+    controls = [tokens.translate, tokens.transcribe, tokens.startoflm, tokens.startofprev, tokens.nospeech]
+    order = [tokens.eot, tokens.sot, *tokens.languages.values(), *controls, tokens.notimestamps]
+    if any(left >= right for left, right in pairwise(order)):
+        raise WeightsError(f"{source}: the special tokens are not in Whisper's order: {order}")
+    for i in (0, N_TIMESTAMPS - 1):  # old tokenizer files do not list the timestamps at all
+        token = f"<|{i * 0.02:.2f}|>"
+        if special.get(token, tokens.timestamp_begin + i) != tokens.timestamp_begin + i:
+            raise WeightsError(
+                f"{source}: {token} has the id {special[token]}: expected {tokens.timestamp_begin + i}, "
+                "as the timestamps follow <|notimestamps|>"
+            )
+
+
+def _check_agreement(tokens: Tokens, generation: dict[str, Any]) -> None:
+    """generation_config.json repeats some ids; a copy from another model would decode nonsense."""
+    repeated = {
+        "eos_token_id": tokens.eot,
+        "decoder_start_token_id": tokens.sot,
+        "no_timestamps_token_id": tokens.notimestamps,
+    }
+    for key, expected in repeated.items():
+        if generation.get(key, expected) not in (expected, [expected], None):
+            raise WeightsError(
+                f"generation_config.json: {key} is {generation[key]}, but the vocabulary gives that token the id "
+                f"{expected}: one of the two files is of another model"
+            )
+
+
+def _check_size(special: dict[str, int], source: Path, configuration: dict[str, Any], n_vocab: int) -> None:
+    """The vocabulary must be the model's: of its size, or smaller where config.json says that the model is padded."""
+    size = max(special["<|notimestamps|>"] + 1 + N_TIMESTAMPS, max(special.values()) + 1)
+    if size == n_vocab or size < n_vocab == configuration.get("vocab_size"):
+        return
+    raise WeightsError(
+        f"{source}: the vocabulary has {size} tokens, but the model has {n_vocab}: "
+        "the spec, the weights and the vocabulary are not of the same model"
+    )

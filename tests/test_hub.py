@@ -1,0 +1,319 @@
+"""Checkpoints over HTTP: the real Hub client against a small Hub on 127.0.0.1, each run in a process of its own."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from checkpoints import write_checkpoint
+from hub_server import HubServer
+from max_whisper.weights import open_checkpoint
+from max_whisper.weights.hub import _progress_bar
+
+REPO = "somebody/whisper-small-thing"
+SOURCES = Path(__file__).resolve().parent.parent / "compiler"
+TENSOR = "model.decoder.embed_tokens.weight"
+
+# Opens a checkpoint and says what it got; the client's pauses between retries are skipped.
+DRIVER = f"""
+import hashlib, json, resource, signal, sys, time
+options, limit = json.loads(sys.argv[1]), json.loads(sys.argv[2])
+time.sleep = lambda seconds: None
+if limit:
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+from max_whisper.errors import MaxWhisperError
+from max_whisper.weights import open_checkpoint, read_vocabulary
+lines = []
+try:
+    checkpoint = open_checkpoint(**options, progress=lines.append)
+    embedding = checkpoint.read("{TENSOR}", "float32")
+    vocabulary = read_vocabulary(checkpoint.file, len(embedding))
+    result = dict(repo=checkpoint.repo, commit=checkpoint.commit, tensors=len(checkpoint.tensors),
+                  hash=hashlib.sha256(embedding.tobytes()).hexdigest(), text_tokens=len(vocabulary.ranks))
+except MaxWhisperError as e:
+    result = dict(error=type(e).__name__, message=str(e))
+print(json.dumps(result | dict(progress=lines)))
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("checkpoint")
+    make(folder, seed=0)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def other(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("other")
+    make(folder, seed=1)
+    return folder
+
+
+def make(folder: Path, **options: Any) -> None:
+    write_checkpoint(
+        folder, d_model=32, encoder_layers=1, decoder_layers=1, n_audio_ctx=50, n_text_ctx=64, d_ffn=32, **options
+    )
+
+
+def embedding_hash(folder: Path) -> str:
+    return hashlib.sha256(open_checkpoint(folder).read(TENSOR, "float32").tobytes()).hexdigest()
+
+
+def run(home: Path, url: str, *, limit: int = 0, environment: dict[str, str] | None = None, **options: Any) -> Any:
+    """Open a checkpoint in a new process with its own cache; what it got, or its error."""
+    foreign = re.compile("(HF_|TRANSFORMERS_).*|.*_PROXY", re.IGNORECASE)
+    inherited = {key: value for key, value in os.environ.items() if not foreign.fullmatch(key)}
+    settings = {"HF_ENDPOINT": url, "HF_HOME": str(home), "PYTHONPATH": str(SOURCES)}
+    process = subprocess.run(
+        [sys.executable, "-c", DRIVER, json.dumps({"weights": REPO} | options), json.dumps(limit)],
+        env=inherited | settings | (environment or {}),
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert process.returncode == 0, process.stderr
+    result = json.loads(process.stdout)
+    assert "\n" not in result.get("message", "")  # one sentence
+    return result
+
+
+def assert_error(result: Any, kind: str, *words: str) -> None:
+    assert result.get("error") == kind, result
+    for word in words:
+        assert word in result["message"]
+
+
+def files_in(home: Path) -> list[str]:
+    """What a cache holds, but for locks and markers."""
+    files = [path for path in home.rglob("*") if path.is_file() or path.is_symlink()]
+    return sorted(path.name for path in files if not {".locks", ".no_exist"} & set(path.parts))
+
+
+def test_branch_moves_on_but_a_pinned_commit_stays(tmp_path: Path, folder: Path, other: Path) -> None:
+    with HubServer() as hub:
+        old = hub.push(REPO, folder)
+        new = hub.push(REPO, other)
+        assert old != new
+        pinned = run(tmp_path, hub.url, revision=old)
+        assert (pinned["commit"], pinned["hash"], pinned["repo"]) == (old, embedding_hash(folder), REPO)
+        latest = run(tmp_path, hub.url)
+        assert (latest["commit"], latest["hash"]) == (new, embedding_hash(other))
+        third = hub.push(REPO, folder, branch="v1")
+        assert run(tmp_path, hub.url, revision="v1")["commit"] == third == old
+
+
+def test_a_cached_commit_needs_no_server(tmp_path: Path, folder: Path) -> None:
+    with HubServer() as hub:
+        commit = hub.push(REPO, folder)
+        first = run(tmp_path, hub.url, revision=commit)
+        downloaded = [request for request in hub.requests if request.startswith("GET")]
+        assert len(downloaded) == len(set(downloaded)) == len(list(folder.iterdir()))
+        hub.requests.clear()
+        assert run(tmp_path, hub.url, revision=commit) == first
+        assert hub.requests == []
+    assert run(tmp_path, hub.url, revision=commit) == first  # and with the server gone
+
+
+def test_a_cached_branch_is_used_and_announced_when_the_server_is_gone(tmp_path: Path, folder: Path) -> None:
+    with HubServer() as hub:
+        commit = hub.push(REPO, folder)
+        first = run(tmp_path, hub.url)
+        hub.requests.clear()
+        run(tmp_path, hub.url)
+        assert all(request.startswith("HEAD") for request in hub.requests)  # nothing is downloaded twice
+        hub.down = True
+        second = run(tmp_path, hub.url)
+        assert second["commit"] == commit
+        assert f"HTTP 500: try again later; using the cached commit {commit[:12]}" in second["progress"][-1]
+    third = run(tmp_path, hub.url)
+    assert "cannot be reached" in third["progress"][-1]
+    assert f"using the cached commit {commit[:12]}" in third["progress"][-1]
+    assert third["hash"] == second["hash"] == first["hash"]
+
+
+@pytest.mark.parametrize("how", [{"offline": True}, {"environment": {"HF_HUB_OFFLINE": "1"}}])
+def test_offline_makes_no_request(tmp_path: Path, folder: Path, how: dict[str, Any]) -> None:
+    with HubServer() as hub:
+        commit = hub.push(REPO, folder)
+        assert_error(run(tmp_path, hub.url, **how), "HubError", REPO, "not in the cache", "run once with a connection")
+        assert hub.requests == []
+        run(tmp_path, hub.url)
+        hub.requests.clear()
+        assert run(tmp_path, hub.url, **how)["commit"] == commit
+        assert run(tmp_path, hub.url, revision=commit, **how)["commit"] == commit
+        assert_error(run(tmp_path, hub.url, revision="v2", **how), "HubError", "'v2'", "not in the cache")
+        assert hub.requests == []
+
+
+def test_offline_with_only_the_configuration_cached(tmp_path: Path, folder: Path) -> None:
+    with HubServer() as hub:
+        hub.push(REPO, folder)
+        hub.faults["model.safetensors"] = "500"
+        run(tmp_path, hub.url)
+        assert_error(run(tmp_path, hub.url, offline=True), "HubError", "its weights are not in the cache")
+
+
+def test_unknown_things(tmp_path: Path, folder: Path) -> None:
+    with HubServer() as hub:
+        hub.push(REPO, folder)
+        assert_error(run(tmp_path, hub.url, weights="some/thing"), "UserError", "no Hub repository 'some/thing'")
+        assert_error(run(tmp_path, hub.url, revision="v9"), "UserError", REPO, "has no revision 'v9'")
+        assert_error(run(tmp_path, hub.url, weights="not a name"), "UserError", "'not a name'", "Hub repository")
+        hub.gated = True
+        assert_error(run(tmp_path, hub.url, revision="v9"), "UserError", "gated", "hf auth login")
+
+
+def test_missing_files(tmp_path: Path, folder: Path) -> None:
+    partial = tmp_path / "partial"
+    shutil.copytree(folder, partial)
+    (partial / "vocab.json").unlink()
+    (partial / "added_tokens.json").unlink()
+    with HubServer() as hub:
+        commit = hub.push(REPO, partial)
+        first = run(tmp_path, hub.url, revision=commit)
+        assert first["text_tokens"] == 297  # from tokenizer.json
+        hub.requests.clear()
+        assert run(tmp_path, hub.url, revision=commit) == first
+        assert hub.requests == []  # it is remembered that there are no such files
+        (partial / "tokenizer.json").unlink()
+        hub.push(REPO, partial)
+        assert_error(run(tmp_path, hub.url), "WeightsError", "no vocabulary", "tokenizer.json")
+        (partial / "config.json").unlink()
+        hub.push(REPO, partial)
+        assert_error(run(tmp_path, hub.url), "WeightsError", "has no config.json")
+
+
+def test_a_repository_with_a_pickle_only(tmp_path: Path, folder: Path) -> None:
+    pickled = tmp_path / "pickled"
+    shutil.copytree(folder, pickled)
+    (pickled / "model.safetensors").rename(pickled / "pytorch_model.bin")
+    with HubServer() as hub:
+        hub.push(REPO, pickled)
+        result = run(tmp_path, hub.url)
+        assert_error(
+            result, "WeightsError", "no model.safetensors", "pytorch_model.bin", "never read", "save_pretrained"
+        )
+        assert not any("pytorch_model.bin" in request for request in hub.requests)
+
+
+def test_shards(tmp_path: Path, folder: Path) -> None:
+    sharded = tmp_path / "sharded"
+    make(sharded, seed=0, shards=3)
+    with HubServer() as hub:
+        commit = hub.push(REPO, sharded)
+        result = run(tmp_path, hub.url, revision=commit)
+        assert result["hash"] == embedding_hash(folder)
+        hub.requests.clear()
+        assert run(tmp_path, hub.url, revision=commit) == result
+        assert hub.requests == []
+        shard = "model-00002-of-00003.safetensors"
+        (sharded / shard).unlink()
+        hub.push(REPO, sharded)
+        assert_error(run(tmp_path, hub.url), "WeightsError", shard, "not there")
+
+
+def test_connection_cut_half_way(tmp_path: Path, folder: Path) -> None:
+    with HubServer() as hub:
+        hub.push(REPO, folder)
+        hub.faults["model.safetensors"] = "cut"
+        assert_error(run(tmp_path, hub.url), "HubError", REPO, "connection was cut", "run the command again")
+        large = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
+        left = files_in(tmp_path)
+        assert large not in left and "model.safetensors" not in left
+        assert not any(name.endswith(".incomplete") for name in left)
+        hub.faults.clear()
+        assert run(tmp_path, hub.url)["hash"] == embedding_hash(folder)
+
+
+def test_a_download_is_resumed(tmp_path: Path, folder: Path) -> None:
+    with HubServer() as hub:
+        hub.push(REPO, folder)
+        hub.faults["model.safetensors"] = "cut once"
+        assert run(tmp_path, hub.url)["hash"] == embedding_hash(folder)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "vocab.json"])
+def test_wrong_content(tmp_path: Path, folder: Path, name: str) -> None:
+    with HubServer() as hub:
+        hub.push(REPO, folder)
+        hub.faults[name] = "garbled"
+        assert_error(run(tmp_path, hub.url), "HubError", name, "not what the Hub announced", "run the command again")
+        assert name not in files_in(tmp_path)
+        hub.faults[name] = "short"
+        assert_error(run(tmp_path, hub.url), "HubError", REPO, "size", "run the command again")
+        hub.faults.clear()
+        assert run(tmp_path, hub.url)["hash"] == embedding_hash(folder)
+
+
+def test_a_cached_file_that_rots_is_fetched_again(tmp_path: Path, folder: Path) -> None:
+    with HubServer() as hub:
+        commit = hub.push(REPO, folder)
+        run(tmp_path, hub.url, revision=commit)
+        (link,) = tmp_path.rglob("snapshots/*/model.safetensors")
+        blob = link.resolve()
+        blob.write_bytes(blob.read_bytes()[:-1] + b"\0")
+        assert_error(run(tmp_path, hub.url, revision=commit), "HubError", "model.safetensors", "removed from the cache")
+        assert run(tmp_path, hub.url, revision=commit)["hash"] == embedding_hash(folder)
+
+
+def test_a_hub_that_fails(tmp_path: Path, folder: Path) -> None:
+    with HubServer() as hub:
+        hub.push(REPO, folder)
+        hub.faults["model.safetensors"] = "500"
+        assert_error(run(tmp_path, hub.url), "HubError", REPO, "HTTP 500", "try again later")
+        hub.faults.clear()
+        hub.delay = 3.0
+        slow = run(tmp_path / "new", hub.url, environment={"HF_HUB_ETAG_TIMEOUT": "1"})
+        assert_error(slow, "HubError", "did not answer in time")
+        hub.delay, hub.down = 0.0, True
+        assert_error(run(tmp_path / "new", hub.url), "HubError", "HTTP 500")
+    assert_error(run(tmp_path / "new", hub.url), "HubError", "cannot be reached", "local folder")
+
+
+def test_a_cache_that_cannot_be_written(tmp_path: Path, folder: Path) -> None:
+    with HubServer() as hub:
+        hub.push(REPO, folder)
+        size = (folder / "model.safetensors").stat().st_size
+        assert_error(run(tmp_path, hub.url, limit=size // 2), "HubError", "cannot be written", "HF_HOME")
+        assert run(tmp_path, hub.url)["hash"] == embedding_hash(folder)
+        (tmp_path / "file").touch()
+        assert_error(run(tmp_path / "file", hub.url), "HubError", "cannot be written", "HF_HOME")
+
+
+def test_a_single_file_gets_its_vocabulary_from_the_source(tmp_path: Path, folder: Path) -> None:
+    alone = tmp_path / "alone" / "tuned.safetensors"
+    alone.parent.mkdir()
+    shutil.copy(folder / "model.safetensors", alone)
+    with HubServer() as hub:
+        hub.push(REPO, folder)
+        result = run(tmp_path, hub.url, weights=str(alone), repo=REPO)
+        assert (result["repo"], result["commit"], result["text_tokens"]) == (None, None, 297)
+        assert not any("safetensors" in request for request in hub.requests)
+        missing = run(tmp_path, hub.url, weights=str(alone), repo="some/thing")
+        assert_error(missing, "UserError", "tuned.safetensors has no vocabulary beside it", "'some/thing'")
+
+
+def test_the_source_of_a_spec(tmp_path: Path, folder: Path) -> None:
+    with HubServer() as hub:
+        commit = hub.push(REPO, folder)
+        assert run(tmp_path, hub.url, weights=None, repo=REPO, revision="main")["commit"] == commit
+
+
+def test_progress_of_large_files() -> None:
+    lines: list[str] = []
+    bar = _progress_bar(lines.append)(total=20_000_000, initial=0, desc="model.safetensors", unit="B", unit_scale=True)
+    with bar:
+        bar.update(5_000_000)
+        bar.refresh()
+    assert lines[0] == "downloading model.safetensors: 0 of 20 MB"
+    assert "downloading model.safetensors: 5 of 20 MB" in lines

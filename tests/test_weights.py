@@ -1,0 +1,308 @@
+"""Checkpoints on disk: where they are found, what they must hold, and what is read from them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from checkpoints import make_tokens, make_weights, write_checkpoint, write_safetensors
+from max_whisper.errors import UserError, WeightsError
+from max_whisper.safetensors import Entry, open_tensors, write
+from max_whisper.weights import Checkpoint, open_checkpoint, to_bfloat16, to_float32
+
+SMALL = {"d_model": 32, "encoder_layers": 1, "decoder_layers": 1, "n_audio_ctx": 50, "n_text_ctx": 64, "d_ffn": 32}
+EMBEDDING = "model.decoder.embed_tokens.weight"
+BIAS = "model.encoder.conv1.bias"
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("original")
+    write_checkpoint(folder, **SMALL)
+    return folder
+
+
+@pytest.fixture
+def folder(original: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(original, tmp_path / "checkpoint"))
+
+
+@pytest.fixture(scope="module")
+def expected(original: Path) -> list[tuple[str, tuple[int, ...]]]:
+    return [(name, tensor.info.shape) for name, tensor in open_checkpoint(original).tensors.items()]
+
+
+def rewrite(folder: Path, change: Callable[[dict[str, Any]], None], dtype: str = "F32") -> Checkpoint:
+    """The folder's checkpoint with other tensors."""
+    path = folder / "model.safetensors"
+    tensors = {name: array.copy() for name, array in open_tensors(path).items()}
+    change(tensors)
+    write(path, [Entry(name, dtype, a.shape, lambda a=a: a) for name, a in tensors.items()])  # type: ignore[misc]
+    return open_checkpoint(folder)
+
+
+# --- where weights come from
+
+
+def test_sources(folder: Path, expected: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder.parent)
+    for weights in (folder, str(folder), "checkpoint", "./checkpoint", "checkpoint/model.safetensors"):
+        checkpoint = open_checkpoint(weights, repo="nobody/nothing")
+        checkpoint.check(expected)
+        assert checkpoint.repo is checkpoint.commit is None
+        assert checkpoint.file("vocab.json") == Path(weights if Path(weights).is_dir() else "checkpoint") / "vocab.json"
+        assert checkpoint.file("nothing.json") is None
+    assert open_checkpoint(None, folder=folder).describe() == f"folder {folder}"
+    monkeypatch.setenv("HOME", str(folder.parent))
+    open_checkpoint("~/checkpoint")
+
+
+def test_a_path_wins_over_a_repository(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder.parent / "openai").mkdir()
+    folder.rename(folder.parent / "openai" / "whisper-tiny")
+    monkeypatch.chdir(folder.parent)
+    assert open_checkpoint("openai/whisper-tiny").describe() == "folder openai/whisper-tiny"
+
+
+@pytest.mark.parametrize(
+    "weights", ["./nothing", "/no/thing", "~/nothing", "a/b/c", "nothing.safetensors", Path("a/b")]
+)
+def test_a_path_that_does_not_exist(weights: str | Path) -> None:
+    with pytest.raises(UserError, match=r"there is no file or folder .*Hub repository like"):
+        open_checkpoint(weights)
+
+
+def test_no_source() -> None:
+    with pytest.raises(UserError, match="the spec names no source"):
+        open_checkpoint(None)
+
+
+def test_a_single_file(folder: Path, tmp_path: Path) -> None:
+    alone = tmp_path / "alone.safetensors"
+    shutil.copy(folder / "model.safetensors", alone)
+    checkpoint = open_checkpoint(alone)
+    assert checkpoint.read(BIAS, "float32").shape == (32,)
+    with pytest.raises(WeightsError, match=r"alone.safetensors has no vocabulary beside it .* names no source"):
+        checkpoint.file("vocab.json")
+    assert open_checkpoint(alone, folder=folder).file("vocab.json") == folder / "vocab.json"
+
+
+def test_folders_without_safetensors(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(WeightsError, match=r"has no model.safetensors: it has .*config.json.* more"):
+        open_checkpoint(folder)
+    (folder / "pytorch_model.bin").write_bytes(b"PK\x03\x04")
+    with pytest.raises(WeightsError, match=r"it has pytorch_model.bin. A pickle .* is never read; convert"):
+        open_checkpoint(folder)
+    with pytest.raises(WeightsError, match=r"pytorch_model.bin is a PyTorch pickle"):
+        open_checkpoint(folder / "pytorch_model.bin")
+    (folder / "whisper.safetensors").touch()
+    with pytest.raises(WeightsError, match=r"it has whisper.safetensors: give that file instead"):
+        open_checkpoint(folder)
+    (folder / "adapter_model.safetensors").touch()
+    with pytest.raises(WeightsError, match=r"PEFT adapter: merge it"):
+        open_checkpoint(folder)
+
+
+# --- shards
+
+
+@pytest.fixture
+def sharded(tmp_path: Path) -> Path:
+    write_checkpoint(tmp_path / "sharded", shards=3, **SMALL)
+    return tmp_path / "sharded"
+
+
+def edit_index(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    path = folder / "model.safetensors.index.json"
+    index = json.loads(path.read_text())
+    change(index)
+    path.write_text(json.dumps(index))
+
+
+def test_shards(sharded: Path, original: Path, expected: list[Any]) -> None:
+    checkpoint, whole = open_checkpoint(sharded), open_checkpoint(original)
+    checkpoint.check(expected)
+    for name, _ in expected:
+        np.testing.assert_array_equal(checkpoint.read(name, "float32"), whole.read(name, "float32"))
+
+
+@pytest.mark.parametrize(
+    "file", ["../x.safetensors", "/etc/x.safetensors", "a/b.safetensors", "..\\x.safetensors", "x.bin", "", 3, None]
+)
+def test_an_index_that_leaves_the_folder(sharded: Path, file: Any) -> None:
+    edit_index(sharded, lambda index: index["weight_map"].update({EMBEDDING: file}))
+    with pytest.raises(WeightsError, match="which is no safetensors file name"):
+        open_checkpoint(sharded)
+
+
+def test_an_index_that_is_wrong(sharded: Path) -> None:
+    (sharded / "model.safetensors.index.json").rename(sharded / "kept")
+
+    def refused(change: Callable[[dict[str, Any]], None], words: str) -> None:
+        shutil.copy(sharded / "kept", sharded / "model.safetensors.index.json")
+        edit_index(sharded, change)
+        with pytest.raises(WeightsError, match=words):
+            open_checkpoint(sharded)
+
+    files = [f"model-{i:05}-of-00003.safetensors" for i in (1, 2, 3)]
+    holder = json.loads((sharded / "kept").read_text())["weight_map"][EMBEDDING]
+    another = next(file for file in files if file != holder)
+    refused(lambda index: index.pop("weight_map"), "'weight_map' must be an object")
+    refused(lambda index: index.update(weight_map={}), "'weight_map' must be an object")
+    refused(lambda index: index["weight_map"].pop(EMBEDDING), f"holds tensor '{EMBEDDING}', but .* does not name it")
+    refused(lambda index: index["weight_map"].update({EMBEDDING: another}), f"but .* says it is in {another}")
+    refused(lambda index: index["weight_map"].update(extra=another), f"'extra' is in {another}, but it is not")
+    refused(lambda index: index["weight_map"].update(extra="x.safetensors"), "names the file x.safetensors")
+    (sharded / "model.safetensors.index.json").write_text("[")
+    with pytest.raises(WeightsError, match="is no JSON"):
+        open_checkpoint(sharded)
+
+
+# --- names, shapes, dtypes
+
+
+def test_differences_are_listed_together(folder: Path, expected: list[Any]) -> None:
+    def change(tensors: dict[str, Any]) -> None:
+        tensors["model.encoder.conv1.bais"] = tensors.pop(BIAS)
+        tensors["model.encoder.conv2.bias"] = np.zeros((31,), np.float32)
+
+    with pytest.raises(WeightsError) as caught:
+        rewrite(folder, change).check(expected)
+    assert str(caught.value).splitlines() == [
+        f"folder {folder} does not fit the spec: tensors 1 missing, 1 unexpected, 1 of another shape or dtype",
+        "  missing: model.encoder.conv1.bias [32] (near: model.encoder.conv1.bais)",
+        "  unexpected: model.encoder.conv1.bais (near: model.encoder.conv1.bias)",
+        "  different: model.encoder.conv2.bias: expected shape [32], found [31]",
+    ]
+
+
+def test_long_lists_are_cut(folder: Path, expected: list[Any], tmp_path: Path) -> None:
+    write_checkpoint(tmp_path / "deeper", **(SMALL | {"encoder_layers": 3}))
+    with pytest.raises(WeightsError) as caught:
+        open_checkpoint(tmp_path / "deeper").check(expected)
+    lines = str(caught.value).splitlines()
+    assert lines[0].endswith("tensors 30 unexpected")
+    assert len(lines) == 14
+    assert lines[-1] == "  unexpected: … and 18 more"
+
+
+def test_a_dtype_that_is_no_float(folder: Path) -> None:
+    array = np.ones((4,), np.int8)
+    write(folder / "model.safetensors", [Entry("x", "I8", (4,), lambda: array)])
+    checkpoint = open_checkpoint(folder)
+    with pytest.raises(WeightsError, match="x: expected dtype F32, F16, BF16, found I8"):
+        checkpoint.check([("x", (4,))])
+    with pytest.raises(WeightsError, match=r"tensor 'x' in .* is I8: expected F32, F16, BF16"):
+        checkpoint.read("x", "float32")
+
+
+def test_names_without_the_prefix(folder: Path, original: Path, expected: list[Any]) -> None:
+    def change(tensors: dict[str, Any]) -> None:
+        for name in list(tensors):
+            tensors[name.removeprefix("model.")] = tensors.pop(name)
+
+    stripped = rewrite(folder, change)
+    stripped.check(expected)
+    whole = open_checkpoint(original)
+    np.testing.assert_array_equal(stripped.read(EMBEDDING, "float32"), whole.read(EMBEDDING, "float32"))
+    whole.check([(name.removeprefix("model."), shape) for name, shape in expected])
+    with pytest.raises(WeightsError, match="1 missing"):
+        stripped.check([*expected, ("model.extra", (1,))])
+    both = rewrite(folder, lambda tensors: tensors.update({EMBEDDING: tensors[EMBEDDING.removeprefix("model.")]}))
+    with pytest.raises(WeightsError, match="1 unexpected"):
+        both.check(expected)
+
+
+def test_tied_output_projection(folder: Path, expected: list[Any]) -> None:
+    checkpoint = rewrite(folder, lambda tensors: tensors.update({"proj_out.weight": tensors[EMBEDDING]}))
+    checkpoint.check(expected)
+    other = rewrite(folder, lambda tensors: tensors.update({"proj_out.weight": tensors[EMBEDDING] + 1}))
+    with pytest.raises(WeightsError, match=r"is not tied: 'proj_out.weight' \(F32 .* differs from"):
+        other.check(expected)
+    other.check([*expected, ("proj_out.weight", dict(expected)[EMBEDDING])])  # a spec that has both
+    smaller = rewrite(folder, lambda tensors: tensors.update({"proj_out.weight": tensors[EMBEDDING][:-1]}))
+    with pytest.raises(WeightsError, match="is not tied"):
+        smaller.check(expected)
+
+
+# --- numbers
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+def test_reading(tmp_path: Path, original: Path, dtype: str) -> None:
+    write_checkpoint(tmp_path, dtype=dtype, **SMALL)
+    checkpoint, exact = open_checkpoint(tmp_path), open_checkpoint(original)
+    for name in (EMBEDDING, BIAS):
+        number, true = checkpoint.read(name, "float32"), exact.read(name, "float32")
+        assert number.dtype == np.float32 and number.flags.aligned
+        error = {"float32": 0.0, "float16": 2**-11, "bfloat16": 2**-8}[dtype]
+        np.testing.assert_allclose(number, true, rtol=error, atol=1e-7 if error else 0)
+        bits = checkpoint.read(name, "bfloat16")
+        assert bits.dtype == np.uint16 and bits.shape == number.shape
+        np.testing.assert_array_equal(bits, to_bfloat16(number))
+    with pytest.raises(WeightsError, match="has no tensor 'nothing'"):
+        checkpoint.read("nothing", "float32")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_numbers_that_are_not_finite(folder: Path, value: float, dtype: Any) -> None:
+    checkpoint = rewrite(folder, lambda tensors: tensors[BIAS].__setitem__(3, value))
+    with pytest.raises(WeightsError, match=f"tensor '{BIAS}' in .*: 1 of 32 numbers are NaN or infinite"):
+        checkpoint.read(BIAS, dtype)
+
+
+def test_numbers_too_large_for_bfloat16(folder: Path) -> None:
+    checkpoint = rewrite(folder, lambda tensors: tensors[BIAS].__setitem__(3, 3.4e38))
+    checkpoint.read(BIAS, "float32")
+    with pytest.raises(WeightsError, match="too large for bfloat16: build with float32"):
+        checkpoint.read(BIAS, "bfloat16")
+
+
+def test_bfloat16_rounds_to_nearest_even() -> None:
+    rng = np.random.default_rng(0)
+    bits = rng.integers(0, 2**32, 100_000, dtype=np.uint32)
+    bits = bits[(bits & 0x7FFFFFFF) < 0x7F000000]  # finite, and so are its neighbours
+    exact = bits.view(np.float32).astype(np.float64)
+    got = to_float32(to_bfloat16(bits.view(np.float32)), "BF16").astype(np.float64)
+    below = to_float32((bits >> 16).astype(np.uint16), "BF16").astype(np.float64)  # towards zero
+    above = to_float32(((bits >> 16) + 1).astype(np.uint16), "BF16").astype(np.float64)  # away from it
+    np.testing.assert_array_equal(np.abs(got - exact), np.minimum(np.abs(below - exact), np.abs(above - exact)))
+    cases = {0x3F808000: 0x3F80, 0x3F818000: 0x3F82, 0x3F808001: 0x3F81, 0x7F7FFFFF: 0x7F80, 0x80000000: 0x8000}
+    for source, target in cases.items():
+        (number,) = struct.unpack("<f", struct.pack("<I", source))
+        assert to_bfloat16(np.array([number], np.float32))[0] == target
+    for nan in (0x7F800001, 0x7FFFFFFF, 0xFFFFFFFF, 0xFF800001):
+        kept = to_bfloat16(np.array([nan], np.uint32).view(np.float32))
+        assert np.isnan(to_float32(kept, "BF16"))[0]
+
+
+# --- the made checkpoints themselves
+
+
+def test_made_checkpoints_are_reproducible(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        write_checkpoint(tmp_path / name, seed=3, **SMALL)
+    for path in (tmp_path / "a").iterdir():
+        assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes()
+
+
+def test_made_weights_have_the_names_and_shapes_of_the_dimensions(tmp_path: Path) -> None:
+    dims = write_checkpoint(tmp_path, family="v3", n_mels=128, **SMALL)
+    assert dims["n_vocab"] == make_tokens("v3").n_vocab
+    shapes = {name: tensor.info.shape for name, tensor in open_checkpoint(tmp_path).tensors.items()}
+    assert shapes["model.encoder.conv1.weight"] == (32, 128, 3)
+    assert shapes["model.encoder.embed_positions.weight"] == (50, 32)
+    assert shapes["model.decoder.embed_positions.weight"] == (64, 32)
+    assert shapes[EMBEDDING] == (dims["n_vocab"], 32)
+    assert "model.encoder.layers.0.self_attn.k_proj.bias" not in shapes
+    weights = make_weights(dims, 297, seed=0)
+    write_safetensors(tmp_path / "again.safetensors", weights, "float32")
+    assert (tmp_path / "again.safetensors").read_bytes() == (tmp_path / "model.safetensors").read_bytes()
