@@ -3,8 +3,8 @@
 \b
     python compare.py ARTIFACT OPENVINO_FOLDER --openvino-python PATH
 
-Run it with the Python that has max-whisper. OPENVINO_FOLDER is what `openvino_peer.py export` made of the checkpoint that
-the artifact was built from; `--openvino-python` has OpenVINO. Each side is a process that is loaded once. A round is
+Run it with the Python that has max-whisper. OPENVINO_FOLDER is what `openvino_peer.py export` made of the checkpoint
+that the artifact was built from; --openvino-python has OpenVINO. Each side is a process that is loaded once. A round is
 one window on either side, and who goes first changes from round to round: noise of the machine hits both. The table
 has the median of each side's rounds, and the median of the rounds' ratios, which is the steadier figure.
 """

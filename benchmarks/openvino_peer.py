@@ -5,8 +5,8 @@
     python openvino_peer.py check CHECKPOINT FOLDER    their tokens against those of transformers
     python openvino_peer.py time FOLDER                their figures alone
 
-Runs in a Python of its own, without MAX: see README.md. What it runs is optimum-intel's export of the decoder (stateful,
-its self-attention caches grow inside the model) with three changes, none of which makes it slower:
+Runs in a Python of its own, without MAX: see README.md. What it runs is optimum-intel's export, whose decoder is
+stateful (the caches of its self-attention grow inside the model), with three changes, none of which makes it slower:
 
 \b
 - The keys and values of the cross-attention are a model of their own, `cross_kv`. Optimum computes them inside the

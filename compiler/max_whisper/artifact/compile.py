@@ -23,9 +23,11 @@ Report = Callable[[str], None]
 
 
 def compile_modules(
-    spec: Spec, folder: Path, *, dtype: str, batch: int, target: Target, report: Report
+    spec: Spec, folder: Path, *, dtype: str, batch: int, target: Target, report: Report, probe: bool = False
 ) -> dict[str, Graph]:
     """Writes `encoder.mef` and `decoder.mef` to `folder`; returns their graphs. Both are compiled at the same time.
+
+    probe: let the graphs give the output of every layer too, for verification.
 
     Raises CompileError with the compiler's last words where one fails or aborts.
     """
@@ -33,7 +35,7 @@ def compile_modules(
     workers = {}
     try:
         for module in MODULES:
-            job = Job(spec.canonical(), module, dtype, batch, target, str(folder / f"{module}.mef"))
+            job = Job(spec.canonical(), module, dtype, batch, target, str(folder / f"{module}.mef"), probe)
             workers[module] = _Worker(job)
         graphs: dict[str, Graph] = {}
         while workers:

@@ -46,29 +46,43 @@ def open_artifact(folder: str | Path) -> Artifact:
     folder = Path(folder)
     manifest = check_artifact(folder)
     device: Device = CPU() if manifest.target.device == "cpu" else Accelerator()
+    return start(folder, folder, manifest, device)
+
+
+def start(folder: Path, compiled: Path, manifest: Manifest, device: Device) -> Artifact:
+    """Gives the weights of an artifact to the compiled graphs, which are the artifact's own or others for it.
+
+    Nothing is checked. Raises ArtifactError where MAX refuses a file.
+    """
     try:
         arrays = safetensors.open_tensors(folder / WEIGHTS)
-        weights = {name: _buffer(array, device) for name, array in arrays.items()}
+        weights = {name: _placed(array, device) for name, array in arrays.items()}
         session = engine.InferenceSession(devices=[device])
         graphs: dict[str, engine.Model] = {}
         for file in sorted({graph.file for graph in manifest.graphs.values()}):
-            graphs |= session.init_all(engine.read(folder / file), weights_registry=weights)
+            graphs |= session.init_all(engine.read(compiled / file), weights_registry=weights)
     except (RuntimeError, ValueError) as e:
         raise ArtifactError(f"{folder}: MAX cannot load it ({_first_line(e)}); build the artifact again") from e
     return Artifact(folder, manifest, graphs, device, weights)
 
 
-def check_artifact(folder: Path) -> Manifest:
-    """All that open_artifact checks without MAX's engine; the errors are the same."""
+def check_artifact(folder: Path, *, machine: bool = True) -> Manifest:
+    """All that open_artifact checks without MAX's engine; the errors are the same.
+
+    machine: whether it must fit this machine and this MAX, too.
+    """
     if not (folder / FILE).is_file():
-        raise UserError(f"{folder} is no artifact (it has no {FILE}); make one with: max-whisper build --spec tiny.yaml")
+        raise UserError(
+            f"{folder} is no artifact (it has no {FILE}); make one with: max-whisper build --spec tiny.yaml"
+        )
     manifest = read_manifest(folder)
-    if manifest.max != engine.__version__:
+    if machine and manifest.max != engine.__version__:
         raise ArtifactError(
             f"{folder} was compiled by MAX {manifest.max}, this is MAX {engine.__version__}; build the artifact again, "
             f"or install max=={manifest.max}"
         )
-    check_machine(manifest.target, folder)
+    if machine:
+        check_machine(manifest.target, folder)
     for name, file in manifest.files.items():
         _check_file(folder, name, file)
     expected = {WEIGHTS, VOCABULARY, SPEC, *(graph.file for graph in manifest.graphs.values())}
@@ -118,7 +132,7 @@ def hash_file(path: Path) -> str:
     return blake3(max_threads=blake3.AUTO).update_mmap(path).hexdigest()
 
 
-def _buffer(array: np.ndarray, device: Device) -> Buffer:
+def _placed(array: np.ndarray, device: Device) -> Buffer:
     """bfloat16, which numpy lacks, comes as uint16."""
     buffer = Buffer.from_numpy(array)
     if array.dtype == np.uint16:

@@ -31,6 +31,7 @@ class Job(msgspec.Struct):
     batch: int
     target: Target
     path: str
+    probe: bool  # with the outputs of every layer
 
 
 class Result(msgspec.Struct):
@@ -77,7 +78,7 @@ def compile_module(job: Job) -> Result:
         device = DeviceRef.GPU()
         devices = [driver.Accelerator()]
     session = engine.InferenceSession(devices=devices)
-    lowering = Lowering(Spec.from_canonical(job.spec), dtype=job.dtype, batch=job.batch, device=device)
+    lowering = Lowering(Spec.from_canonical(job.spec), dtype=job.dtype, batch=job.batch, device=device, probe=job.probe)
     lowered = lowering.encoder_module() if job.module == "encoder" else lowering.decoder_module()
     session.compile(lowered.module).export_mef(job.path)
     file = Path(job.path).name

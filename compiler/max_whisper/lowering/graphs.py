@@ -13,7 +13,7 @@ and cancelling need, and a loop in the graph saved nothing (see `benchmarks/READ
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,7 +30,7 @@ HOST = DeviceRef.CPU()
 
 Type = TensorType | BufferType
 
-Tap = Callable[[str, TensorValue], None]
+Taps = dict[str, TensorValue]
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,7 @@ class Lowering:
     dtype: str = "float32"  # of the weights: "float32" or "bfloat16"
     batch: int = 1  # windows computed at once
     device: DeviceRef = HOST
+    probe: bool = False  # give the output of every layer too, under the layer's path
 
     def encoder_module(self) -> Lowered:
         """The graphs `encoder` and `cross_kv`."""
@@ -68,13 +69,15 @@ class Lowering:
         module = Module()
         return Lowered(module, {"decoder": self.decoder(module)})
 
-    def encoder(self, module: Module, tap: Tap | None = None) -> Signature:
-        """Log-mel to features; `tap` sees the output of every layer."""
+    def encoder(self, module: Module) -> Signature:
+        """Log-mel to features."""
         spec = self.spec
+        taps: Taps = {}
         inputs = {"mel": self._floats(spec.n_mels, spec.n_frames)}
         with Graph("encoder", input_types=inputs.values(), module=module) as graph:
             mel = graph.inputs[0].tensor
-            outputs = {"features": spec.encoder.lower(self._ops(tap=tap), ops.permute(mel, [0, 2, 1]))}
+            features = spec.encoder.lower(self._ops(taps), ops.permute(mel, [0, 2, 1]))
+            outputs = {"features": features, **(taps if self.probe else {})}
             graph.output(*outputs.values())
         return Signature(inputs, _types(outputs))
 
@@ -83,16 +86,17 @@ class Lowering:
         spec = self.spec
         inputs = {"features": self._floats(spec.n_audio_ctx, spec.d_model)}
         with Graph("cross_kv", input_types=inputs.values(), module=module) as graph:
-            layer_ops, features = self._ops(), graph.inputs[0].tensor
+            layer_ops, features = self._ops(taps={}), graph.inputs[0].tensor
             pairs = [(layer.lower_memory(layer_ops, features), layer.heads) for layer in spec.cross_attentions()]
             values = [split(x, heads) for pair, heads in pairs for x in pair]
             outputs = dict(zip(self._memory_types(), values, strict=True))
             graph.output(*outputs.values())
         return Signature(inputs, _types(outputs))
 
-    def decoder(self, module: Module, tap: Tap | None = None) -> Signature:
-        """Tokens at `position` and after to the next token and to logits; `tap` sees the output of every layer."""
+    def decoder(self, module: Module) -> Signature:
+        """Tokens at `position` and after to the next token and to logits."""
         spec = self.spec
+        taps: Taps = {}
         caches, memory = self._cache_types(), self._memory_types()
         inputs = {
             "tokens": TensorType(DType.int64, [self.batch, "length"], self.device),
@@ -105,29 +109,31 @@ class Lowering:
         with Graph("decoder", input_types=inputs.values(), module=module) as graph:
             values = dict(zip(inputs, graph.inputs, strict=True))
             layer_ops = self._ops(
+                taps,
                 StepOps,
                 memory=_pairs([values[name].tensor for name in memory]),
-                tap=tap,
                 position=values["position"].tensor,
                 first_scored=values["first_scored"].tensor,
                 caches=[values[name].buffer for name in caches],
             )
             logits = spec.decoder.lower(layer_ops, values["tokens"].tensor)
             token, logprob = select(logits[:, -1, :] + values["mask"].tensor)
-            outputs = {"token": token, "logprob": logprob, "logits": logits}
+            outputs = {"token": token, "logprob": logprob, "logits": logits, **(taps if self.probe else {})}
             graph.output(*outputs.values())
         return Signature(inputs, _types(outputs))
 
-    def _ops(self, kind: type[GraphOps] = GraphOps, **options: Any) -> GraphOps:
+    def _ops(self, taps: Taps, kind: type[GraphOps] = GraphOps, **options: Any) -> GraphOps:
         shapes = {tensor.name: tensor.shape for tensor in self.spec.tensors()}
-        return kind(shapes, dtype=DTYPES[self.dtype], device=self.device, **options)
+        return kind(shapes, taps=taps, dtype=DTYPES[self.dtype], device=self.device, **options)
 
     def _floats(self, *shape: int) -> TensorType:
         return TensorType(DType.float32, [self.batch, *shape], self.device)
 
     def _cache_types(self) -> dict[str, BufferType]:
         heads = _heads(self.spec, Attention)
-        types = [BufferType(DType.float32, [self.batch, n, self.spec.n_text_ctx, width], self.device) for n, width in heads]
+        types = [
+            BufferType(DType.float32, [self.batch, n, self.spec.n_text_ctx, width], self.device) for n, width in heads
+        ]
         return {f"self_{part}.{i}": type_ for i, type_ in enumerate(types) for part in ("keys", "values")}
 
     def _memory_types(self) -> dict[str, TensorType]:

@@ -38,23 +38,28 @@ class GraphOps:
         *,
         dtype: DType,
         device: DeviceRef,
+        taps: dict[str, TensorValue],
         memory: Sequence[KeysValues] = (),
-        tap: Callable[[str, TensorValue], None] | None = None,
     ) -> None:
-        """`shapes` are those of all weights, `memory` the keys and values of each cross-attention in order."""
+        """`shapes` are those of all weights; `memory` the keys and values of each cross-attention in order.
+
+        The output of each layer is put into `taps` under the layer's path.
+        """
         self._weights = {name: Weight(name, dtype, list(shape), device) for name, shape in shapes.items()}
         self._values: dict[str, TensorValue] = {}
         self._dtype = dtype
         self._device = device
         self._memory = iter(memory)
-        self._tap = tap
+        self._taps = taps
 
     def weight(self, name: str) -> TensorValue:
         if name not in self._values:  # a graph takes a weight once
             self._values[name] = Graph.current.add_weight(self._weights[name])
         return self._values[name]
 
-    def conv1d(self, x: TensorValue, weight: TensorValue, bias: TensorValue | None, *, stride: int, padding: int) -> TensorValue:
+    def conv1d(
+        self, x: TensorValue, weight: TensorValue, bias: TensorValue | None, *, stride: int, padding: int
+    ) -> TensorValue:
         """As a matrix product over the rows that each output sees, side by side: [batch, length, in * kernel].
 
         MAX's own convolution runs no faster and takes three times as long to compile.
@@ -87,7 +92,9 @@ class GraphOps:
         length = x.shape[1]
         return x + table[(slice(0, length_of(x)), length), :].cast(DType.float32)
 
-    def self_attention(self, q: TensorValue, k: TensorValue, v: TensorValue, *, heads: int, causal: bool) -> TensorValue:
+    def self_attention(
+        self, q: TensorValue, k: TensorValue, v: TensorValue, *, heads: int, causal: bool
+    ) -> TensorValue:
         if causal:
             raise NotImplementedError("causal attention needs caches: see StepOps")
         return attend(split(q, heads), split(k, heads), split(v, heads))
@@ -103,8 +110,7 @@ class GraphOps:
         return self.linear(x, table, None)
 
     def tap(self, path: str, x: TensorValue) -> None:
-        if self._tap is not None:
-            self._tap(path, x)
+        self._taps[path] = x
 
     def _causal_mask(self, rows: TensorValue, n_rows: Dim, first: TensorValue, n_keys: Dim) -> TensorValue:
         """Float32 [rows, keys]: 0 where key <= first + row, else -inf."""
@@ -138,7 +144,9 @@ class StepOps(GraphOps):
         rows = (slice(self._position, self._position + length_of(x)), x.shape[1])
         return x + table[rows, :].cast(DType.float32)
 
-    def self_attention(self, q: TensorValue, k: TensorValue, v: TensorValue, *, heads: int, causal: bool) -> TensorValue:
+    def self_attention(
+        self, q: TensorValue, k: TensorValue, v: TensorValue, *, heads: int, causal: bool
+    ) -> TensorValue:
         length, end, n_keys = q.shape[1], self._position + length_of(q), Dim("n_keys")
         past = []
         for new in (k, v):

@@ -35,24 +35,28 @@ class Decoder:
         """Keys and values of features [batch, n_audio_ctx, d_model], computed once per window."""
         return self._cross_kv.execute(features)
 
-    def logits(self, memory: Memory, tokens: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Float32 [batch, length, n_vocab] after each of tokens [batch, length]."""
+    def teacher_forced(self, memory: Memory, tokens: Buffer) -> list[Buffer]:
+        """All that the graph gives for tokens [batch, length] from position 0 on, logits for each of them."""
         start = np.int64(0)
-        step = self._graph.execute(self._on_device(tokens), start, start, self._no_mask, *self._new_caches(), *memory)
-        return step[2].to_numpy()
+        return self._graph.execute(tokens, start, start, self._no_mask, *self._new_caches(), *memory)
 
-    def greedy(self, memory: Memory, prompts: NDArray[np.int64], limit: int) -> list[tuple[list[int], float]]:
-        """For each row of prompts [batch, length], at most `limit` tokens, and their average log-probability.
+    def logits(self, memory: Memory, tokens: Buffer) -> NDArray[np.float32]:
+        """Float32 [batch, length, n_vocab] after each of tokens [batch, length]."""
+        return self.teacher_forced(memory, tokens)[2].to_numpy()
 
-        Stops when every row has chosen end-of-text. The average counts end-of-text (openai/whisper, decoding.py).
+    def greedy(self, memory: Memory, prompts: Buffer, rows: int, limit: int) -> list[tuple[list[int], float]]:
+        """For each of the first `rows` of prompts [batch, length], at most `limit` tokens, and their log-probability.
+
+        Stops when every row has chosen end-of-text. The log-probability is an
+        average that counts end-of-text (openai/whisper, decoding.py).
         """
         caches = self._new_caches()
-        tokens, mask = self._on_device(prompts), self._begin_mask
+        tokens, mask = prompts, self._begin_mask
         position, length = 0, prompts.shape[1]
         limit = min(limit, self._n_text_ctx - length)
         chosen: list[NDArray[np.int64]] = []
         scores: list[NDArray[np.float32]] = []
-        finished = np.zeros(self._batch, bool)
+        finished = np.arange(self._batch) >= rows  # nobody asked for the others
         while len(chosen) < limit and not finished.all():
             tokens, logprob, _ = self._graph.execute(
                 tokens, np.int64(position), np.int64(length - 1), mask, *caches, *memory
@@ -62,7 +66,8 @@ class Decoder:
             finished |= chosen[-1] == self._eot
             position, length, mask = position + length, 1, self._mask
         return [
-            self._cut(*columns) for columns in zip(np.stack(chosen, 1).tolist(), np.stack(scores, 1).tolist(), strict=True)
+            self._cut(*columns)
+            for columns in zip(np.stack(chosen, 1)[:rows].tolist(), np.stack(scores, 1)[:rows].tolist(), strict=True)
         ]
 
     def _cut(self, tokens: list[int], scores: list[float]) -> tuple[list[int], float]:

@@ -172,11 +172,11 @@ class Model:
         for i, chunk in enumerate(features.chunks):
             spoken = languages[i * batch : (i + 1) * batch]
             prompts = [self.tokenizer.prompt(code, task, without_timestamps=True) for code in spoken]
-            prompts += prompts[-1:] * (batch - len(prompts))  # rows of the chunk that nobody asked for
-            sampled = self._decoder.greedy(self._decoder.cross_kv(chunk), np.array(prompts), limit)
+            (prompt,) = self._chunks(np.array(prompts))
+            sampled = self._decoder.greedy(self._decoder.cross_kv(chunk), prompt, len(prompts), limit)
             results += [
                 DecodingResult(code, tokens, self.tokenizer.decode(tokens).strip(), average)
-                for code, (tokens, average) in zip(spoken, sampled, strict=False)
+                for code, (tokens, average) in zip(spoken, sampled, strict=True)
             ]
         return results
 

@@ -155,6 +155,10 @@ class Layer:
         """Operations on the encoder's features that are done once per window, however many tokens follow."""
         return 0
 
+    def memory_tensors(self, shape: Shape) -> list[TensorSpec]:
+        """Those of `tensors` that are used once per window, on the encoder's features."""
+        return []
+
     def lower(self, ops: Ops, x: Value) -> Value:
         """Builds the layer on `x` [batch, length, channels] and returns its output."""
         raise NotImplementedError

@@ -40,6 +40,11 @@ class CrossAttention(Layer):
         """The k and v projections of the features."""
         return 2 * 2 * extent.memory.length * extent.memory.channels * extent.channels
 
+    def memory_tensors(self, shape: Shape) -> list[TensorSpec]:
+        """Those of the k and v projections."""
+        prefixes = (f"{self.weights}.k_proj.", f"{self.weights}.v_proj.")
+        return [tensor for tensor in self.tensors(shape) if tensor.name.startswith(prefixes)]
+
     def lower(self, ops: Ops, x: Value) -> Value:
         prefix = self.weights
         q = ops.linear(x, ops.weight(f"{prefix}.q_proj.weight"), ops.weight(f"{prefix}.q_proj.bias"))

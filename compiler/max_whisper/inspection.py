@@ -1,0 +1,164 @@
+"""What is in a spec or an artifact, as tables."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from max_whisper.artifact.load import SPEC, check_artifact
+from max_whisper.artifact.manifest import FILE, Manifest, Port
+from max_whisper.errors import UserError
+from max_whisper.spec import Spec, load_spec
+from max_whisper.spec.layer import Layer
+from max_whisper.spec.tree import Node, Sequence
+
+WIDTH = 180  # columns, where the output is no terminal
+
+
+def inspect(what: str, *, every: bool = False) -> None:
+    """Prints the tables of an artifact's folder, or of a spec file or shipped spec.
+
+    every: show each copy of repeated layers, not the first alone.
+    Raises UserError where there is neither, SpecError for a wrong spec and ArtifactError for a damaged artifact.
+    """
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH)
+    folder = Path(what)
+    if not folder.is_dir():
+        spec, bytes_per_weight = load_spec(what), 4
+    elif not (folder / FILE).exists():
+        raise UserError(f"{folder} is no artifact (it has no {FILE}): expected one, a spec file or a spec's name")
+    else:
+        manifest = check_artifact(folder, machine=False)
+        spec = Spec.from_canonical(json.loads((folder / SPEC).read_text()))
+        bytes_per_weight = 4 if manifest.dtype == "float32" else 2
+        console.print(_artifact_table(folder, manifest), _graph_table(manifest))
+    console.print(_layer_table(spec, every))
+    console.print(_total_table(spec, bytes_per_weight))
+
+
+def _layer_table(spec: Spec, every: bool) -> Table:
+    table = Table(title=f"{spec.name}, layer by layer")
+    for name in ("layer", "output", "parameters", "FLOPs/window", "FLOPs/token", "weights"):
+        table.add_column(name, justify="right" if name in ("parameters", "FLOPs/window", "FLOPs/token") else "left")
+    for tree in (spec.encoder, spec.decoder):
+        for node, copies in _shown(tree, every):
+            if node.children:
+                if copies > 1:
+                    table.add_row(f"{node.path}  × {copies}", style="bold")
+                continue
+            parameters = sum(tensor.size for tensor in node.tensors)
+            table.add_row(
+                node.path,
+                " × ".join(map(str, node.output_shape)),
+                f"{parameters:,}" if parameters else "",
+                _short(node.flops_per_window),
+                _short(node.flops_per_token(spec.n_text_ctx - 1)),
+                _weights(node.layer),
+            )
+        table.add_section()
+    return table
+
+
+def _shown(tree: Sequence | Node, every: bool) -> list[tuple[Node, int]]:
+    """The nodes to show, each with the number of copies that it stands for."""
+    shown: list[tuple[Node, int]] = []
+    nodes = tree.nodes if isinstance(tree, Sequence) else tree.children
+    for place, node in enumerate(nodes):
+        repeated = node.layer.kind == "repeat" and not every
+        if repeated and place > 0 and _written_alike(nodes[place - 1].layer, node.layer):
+            continue
+        copies = sum(_written_alike(node.layer, other.layer) for other in nodes) if repeated else 1
+        shown += [(node, copies), *_shown(node, every)]
+    return shown
+
+
+def _written_alike(one: Layer, other: Layer) -> bool:
+    """Whether two nodes are copies of one layer of the spec."""
+    return one.kind == other.kind and one.canonical() == other.canonical()
+
+
+def _weights(layer: Layer) -> str:
+    return getattr(layer, "weights", None) or (f"{layer.tied} (tied)" if hasattr(layer, "tied") else "")
+
+
+def _total_table(spec: Spec, bytes_per_weight: int) -> Table:
+    """Sums. Bytes are those that must be read from memory: each weight once, and the caches of keys and values."""
+    parameters = sum(tensor.size for tensor in spec.tensors())
+    per_window, per_token = _weights_read(spec)
+    attentions = [node for node in spec.decoder.walk() if node.layer.kind == "attention"]
+    cross = [node for node in spec.decoder.walk() if node.layer.kind == "cross_attention"]
+    cross_cache = sum(2 * 4 * spec.n_audio_ctx * node.input_shape.channels for node in cross)
+    self_cache = sum(2 * 4 * spec.n_text_ctx * node.input_shape.channels for node in attentions)
+    table = Table("", "", title="in total", show_header=False)
+    table.add_row("parameters", f"{parameters:,} in {len(spec.tensors())} tensors")
+    table.add_row("weights", f"{parameters * bytes_per_weight / 1e6:,.1f} MB")
+    table.add_row("caches of a window", f"{(cross_cache + self_cache) / 1e6:,.1f} MB of keys and values")
+    table.add_row("per window", f"{_short(spec.flops_per_window())}FLOP, {per_window * bytes_per_weight / 1e6:,.1f} MB of weights read")
+    for position in (0, spec.n_text_ctx - 1):
+        caches = cross_cache + self_cache * (position + 1) // spec.n_text_ctx
+        read = per_token * bytes_per_weight + caches
+        table.add_row(
+            f"token at position {position}", f"{_short(spec.flops_per_token(position))}FLOP, {read / 1e6:,.1f} MB read"
+        )
+    return table
+
+
+def _weights_read(spec: Spec) -> tuple[int, int]:
+    """Numbers of weights that are read for a window (the encoder's, the keys' and values'), and for a token."""
+    per_window = sum(tensor.size for node in spec.encoder.walk() for tensor in node.tensors)
+    per_token = 0
+    for node in spec.decoder.walk():
+        memory = sum(tensor.size for tensor in node.layer.memory_tensors(node.input_shape))
+        rows = node.input_shape.length if node.layer.kind == "positions" else 1  # one row of the table is read
+        per_window += memory
+        per_token += (sum(tensor.size for tensor in node.tensors) - memory) // rows
+    return per_window, per_token
+
+
+def _artifact_table(folder: Path, manifest: Manifest) -> Table:
+    source = manifest.source
+    table = Table("", "", title=f"{folder}", show_header=False)
+    table.add_row("spec", f"{manifest.spec.name}, sha256 {manifest.spec.hash}")
+    table.add_row("weights from", f"{source.repo} at {source.commit}" if source.repo else "a local folder or file")
+    table.add_row("compiled by", f"max-whisper {manifest.builder} with MAX {manifest.max}, {manifest.dtype}, batch {manifest.batch}")
+    table.add_row("runs on", f"{manifest.target} with {' '.join(manifest.target.features)}")
+    languages = len(manifest.tokens.languages)
+    table.add_row("languages", f"{languages}" if languages else "English only")
+    for name, file in manifest.files.items():
+        table.add_row(name, f"{file.size:,} bytes, BLAKE3 {file.blake3}")
+    return table
+
+
+def _graph_table(manifest: Manifest) -> Table:
+    table = Table("graph", "file", "inputs", "outputs", title="compiled graphs")
+    for name, graph in manifest.graphs.items():
+        inputs, outputs = (_ports(ports) for ports in (graph.inputs, graph.outputs))
+        table.add_row(name, graph.file, inputs, outputs)
+    return table
+
+
+def _ports(ports: list[Port]) -> str:
+    """A line for each port; one for all layers where there is one port a layer, as `self_keys.0`."""
+    layers: dict[str, list[Port]] = {}
+    for port in ports:
+        layers.setdefault(port.name.partition(".")[0], []).append(port)
+    return "\n".join(
+        f"{stem if len(alike) == 1 else f'{stem}.0 … {len(alike) - 1}'}: {alike[0].dtype} {_shape(alike[0])}"
+        for stem, alike in layers.items()
+    )
+
+
+def _shape(port: Port) -> str:
+    return f"[{', '.join(map(str, port.shape))}]"
+
+
+def _short(number: int) -> str:
+    """12345678 as `12.3 M`; nothing for 0."""
+    for limit, unit in ((10**12, "T"), (10**9, "G"), (10**6, "M"), (10**3, "k")):
+        if number >= limit:
+            return f"{number / limit:.3g} {unit}"
+    return str(number) if number else ""

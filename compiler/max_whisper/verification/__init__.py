@@ -1,0 +1,172 @@
+"""Is an artifact the model that it says it is? Compared with transformers, layer by layer."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import numpy as np
+from max.driver import CPU, Buffer
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+
+from max_whisper import safetensors
+from max_whisper.artifact.compile import compile_modules
+from max_whisper.artifact.load import SPEC, WEIGHTS, start
+from max_whisper.artifact.manifest import Manifest
+from max_whisper.errors import UserError
+from max_whisper.runtime.audio import load_audio
+from max_whisper.runtime.decoder import Decoder
+from max_whisper.runtime.mel import HOP
+from max_whisper.runtime.model import Model, load
+from max_whisper.spec import Spec
+from max_whisper.verification.reference import Layers, Reference
+
+# Largest absolute errors of features (of order 1) and of logits (of order 10), for weights of each dtype.
+BOUNDS = {"float32": (2e-4, 1e-3), "bfloat16": (0.1, 0.5)}
+
+
+@dataclass(frozen=True)
+class Row:
+    """The largest absolute error of one layer's output."""
+
+    path: str
+    size: float  # largest absolute value of the reference
+    error: float
+    bound: float
+
+    @property
+    def passed(self) -> bool:
+        return self.error <= self.bound  # false for NaN
+
+
+@dataclass(frozen=True)
+class ReportCard:
+    """What a verification found."""
+
+    artifact: Path
+    rows: list[Row]
+    same_tokens: int  # how many of the greedy tokens are those of the reference, from the first on
+    tokens: int
+
+    @property
+    def first_divergence(self) -> Row | None:
+        return next((row for row in self.rows if not row.passed), None)
+
+    @property
+    def passed(self) -> bool:
+        return self.first_divergence is None and self.same_tokens == self.tokens
+
+    @property
+    def verdict(self) -> str:
+        row = self.first_divergence
+        if row is not None:
+            return f"the first layer out of bounds is {row.path} (error {row.error:.2g}, bound {row.bound:.0e})"
+        return f"{self.same_tokens} of {self.tokens} greedy tokens equal"
+
+    def show(self) -> None:
+        """Prints the table."""
+        table = Table("layer", "largest value", "largest error", "bound", title=f"{self.artifact} against transformers")
+        for row in self.rows:
+            style = "" if row.passed else "bold red"
+            table.add_row(row.path, f"{row.size:.3g}", f"{row.error:.2e}", f"{row.bound:.0e}", style=style)
+        console = Console()
+        console.print(table)
+        console.print(f"{'passed' if self.passed else 'FAILED'}: {self.verdict}", markup=False)
+
+
+def verify(
+    folder: Path, *, audio: str | None, n_tokens: int, report: Callable[[str], None] = lambda message: None
+) -> ReportCard:
+    """Compares the artifact's own features, logits and tokens with transformers', and each layer compiled once more.
+
+    audio: a recording, whose first window is used; None is seeded noise. n_tokens: greedy tokens to compare.
+    The weights are those in the artifact, under the names of the checkpoint. Raises UserError where transformers is
+    missing or the artifact is for a GPU or for batches, and what `load` raises.
+    """
+    model = load(folder)
+    manifest = model.manifest
+    if manifest.target.device != "cpu" or manifest.batch != 1:
+        raise UserError(f"{folder}: only artifacts for the CPU with a batch of 1 can be verified, build such a one")
+    spec = Spec.from_canonical(json.loads((folder / SPEC).read_text()))
+    reference = Reference(spec, _float32_weights(folder))
+    report("made the reference")
+    mel = _window(model, audio)
+    features = np.asarray(model.encode(mel))
+    prompt = model.tokenizer.prompt("en", without_timestamps=True)
+    sampled = model.decode(features, language="en", max_new_tokens=n_tokens)[0].tokens
+    tokens = np.array([prompt + sampled])
+    logits = model.logits(features, tokens)[0]
+    expected = reference.run(mel, tokens)
+    report("ran the artifact and the reference")
+    layers = probe(folder, manifest, spec, mel, tokens, report) | {"features": features[0], "logits": logits}
+    scores = expected["logits"][len(prompt) - 1 :]
+    chosen = choices(manifest, scores)[: max(len(sampled), 1)]
+    given = sampled or [manifest.tokens.eot]
+    same = next((i for i, pair in enumerate(zip(chosen, given, strict=True)) if pair[0] != pair[1]), len(given))
+    return ReportCard(folder, compare(layers, expected, manifest.dtype), same, len(given))
+
+
+def compare(layers: Layers, expected: Layers, dtype: str) -> list[Row]:
+    """A row for each layer that both have, in the order of `layers`."""
+    rows = []
+    for path in layers:
+        if path in expected:
+            bound = BOUNDS[dtype][not path.startswith(("encoder", "features"))]
+            error = float(np.abs(layers[path] - expected[path]).max())
+            rows.append(Row(path, float(np.abs(expected[path]).max()), error, bound))
+    return rows
+
+
+def choices(manifest: Manifest, scores: NDArray[np.float32]) -> list[int]:
+    """The token that greedy decoding chooses by each row of logits [length, n_vocab], the first row's first."""
+    scores = scores.copy()
+    scores[:, manifest.tokens.suppress] = -np.inf
+    scores[0, manifest.tokens.begin_suppress] = -np.inf
+    return scores.argmax(axis=1).tolist()
+
+
+def probe(
+    folder: Path,
+    manifest: Manifest,
+    spec: Spec,
+    mel: NDArray[np.float32],
+    tokens: NDArray[np.int64],
+    report: Callable[[str], None],
+) -> Layers:
+    """The output of each layer by its path, [length, channels], from graphs that are compiled to give all of them."""
+    with tempfile.TemporaryDirectory() as temporary:
+        graphs = compile_modules(
+            spec, Path(temporary), dtype=manifest.dtype, batch=1, target=manifest.target, report=report, probe=True
+        )
+        probing = msgspec.structs.replace(manifest, graphs=graphs)
+        artifact = start(folder, Path(temporary), probing, CPU())
+        encoded = artifact.graphs["encoder"].execute(mel)
+        decoder = Decoder(artifact)
+        decoded = decoder.teacher_forced(decoder.cross_kv(encoded[0]), Buffer.from_numpy(tokens))
+    outputs = [*zip(graphs["encoder"].outputs, encoded, strict=True)]
+    outputs += zip(graphs["decoder"].outputs, decoded, strict=True)
+    return {port.name: value.to_numpy()[0] for port, value in outputs if "." in port.name}
+
+
+def _window(model: Model, audio: str | None) -> NDArray[np.float32]:
+    """Mel [1, n_mels, n_frames] of the first window of a recording, or of noise."""
+    samples = model.n_frames * HOP
+    if audio is None:
+        waveform = np.random.default_rng(0).standard_normal(samples).astype(np.float32) * 0.1
+    else:
+        waveform = load_audio(audio)
+    return model.log_mel(waveform, padding=samples)[None, :, : model.n_frames]
+
+
+def _float32_weights(folder: Path) -> Layers:
+    arrays = safetensors.open_tensors(folder / WEIGHTS)
+    return {
+        name: (array.astype(np.uint32) << 16).view(np.float32) if array.dtype == np.uint16 else array
+        for name, array in arrays.items()
+    }
