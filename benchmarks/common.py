@@ -62,6 +62,12 @@ class Worker:
         )
         self.facts: dict[str, Any] = self._answer()
 
+    @property
+    def cpu_seconds(self) -> float:
+        """What its threads have computed until now."""
+        fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def ask(self, method: str, **arguments: Any) -> Any:
         assert self._process.stdin is not None
         print(json.dumps({"method": method, "arguments": arguments}), file=self._process.stdin, flush=True)
@@ -180,9 +186,13 @@ def machine() -> dict[str, Any]:
         "features": sorted(flags & {"avx2", "avx512f", "avx512_bf16", "avx512_vnni", "amx_bf16", "amx_int8"}),
         "memory_gib": round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30),
         "system": platform.platform(),
-        "python": platform.python_version(),
-        "load": round(os.getloadavg()[0], 2),
     }
+
+
+def busy_seconds() -> float:
+    """What all CPUs have computed since the machine started, and what the host took from them."""
+    user, nice, system, _, _, irq, softirq, steal = map(int, Path("/proc/stat").read_text().split()[1:9])
+    return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
 
 
 def _field(info: str, key: str) -> str:

@@ -12,14 +12,16 @@ has the median of each side's rounds, and the median of the rounds' ratios, whic
 from __future__ import annotations
 
 import json
+import os
 import sys
 import tempfile
 from pathlib import Path
 from statistics import median
+from time import perf_counter
 from typing import Any
 
 import click
-from common import PHASES, Worker, machine, use_cpus
+from common import PHASES, Worker, busy_seconds, machine, use_cpus
 from rich.console import Console
 from rich.table import Table
 
@@ -60,9 +62,15 @@ def main(
         mel_file = f"{work}/mel.npy"
         ours.ask("log_mel", audio=audio, mel_file=mel_file)
         measured: dict[str, list[dict[str, Any]]] = {OURS: [], THEIRS: []}
+
+        def others() -> float:
+            return busy_seconds() - ours.cpu_seconds - theirs.cpu_seconds
+
+        start, idle = perf_counter(), others()
         for i in range(rounds + 1):
             for worker in (ours, theirs) if i % 2 else (theirs, ours):
                 measured[worker.name].append(worker.ask("window", mel_file=mel_file, n_tokens=tokens))
+        disturbed = (others() - idle) / (perf_counter() - start) / (os.cpu_count() or 1)
         warm_up = [windows.pop(0) for windows in measured.values()]
         check_tokens(warm_up[0]["tokens"], warm_up[1]["tokens"], tokens)
         memory = {worker.name: worker.ask("peak_memory") for worker in (ours, theirs)}
@@ -79,9 +87,16 @@ def main(
         "peak memory, MB", f"{memory[OURS]:.0f}", f"{memory[THEIRS]:.0f}", f"{memory[OURS] / memory[THEIRS]:.2f}"
     )
     Console().print(table)
-    print(f"{facts['cpu']}, {facts['cpus']} CPUs, load {facts['load']} before; {versions}")
+    print(f"{facts['cpu']}, {facts['cpus']} CPUs, of which other processes took {disturbed:.0%} meanwhile; {versions}")
     if json_file:
-        report = {"machine": facts, "versions": versions, "tokens": tokens, "threads": threads, "memory_mb": memory}
+        report = {
+            "machine": facts,
+            "disturbed": disturbed,
+            "versions": versions,
+            "tokens": tokens,
+            "threads": threads,
+            "memory_mb": memory,
+        }
         report["rounds"] = {
             side: [{phase: round(window[phase], 3) for phase in PHASES} for window in windows]
             for side, windows in measured.items()

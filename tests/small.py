@@ -1,36 +1,68 @@
 """Small models, built by the real compiler from random checkpoints: what the fixtures in conftest.py are made of.
 
-Compiling costs a minute per graph whatever its size, so there are few different graphs. All of SMALL have equal ones:
-another seed, another vocabulary of the same size or other special tokens come out of the compile cache.
+Compiling takes a minute or two per model whatever its size, so there are few different graphs. Checkpoints of SMALL
+have equal ones: another seed, another kind of vocabulary and changed weights come out of the compile cache.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import yaml
-from checkpoints import encode_array, make_tokens, make_weights, write_checkpoint, write_json, write_safetensors
+from checkpoints import make_tokens, make_weights, write_checkpoint, write_json, write_safetensors
 
-import max_whisper
-
-WINDOW = 2.0  # seconds
 RATE = 16000
+WINDOW = 2.0  # seconds, of SMALL
+TOKENS = make_tokens("multilingual")
 SMALL = {
-    "n_audio_ctx": 100,  # a window of 2 s
+    "n_mels": 80,
+    "n_audio_ctx": 100,
     "d_model": 64,
     "n_heads": 2,
     "d_ffn": 256,
+    "n_vocab": TOKENS.n_vocab,
+    "n_text_ctx": 448,
     "encoder_layers": 2,
     "decoder_layers": 2,
-    "n_vocab": make_tokens("multilingual").n_vocab,
 }
+EMBEDDING = "model.decoder.embed_tokens.weight"
+
+Weights = dict[str, np.ndarray]
 
 
 def write_spec(folder: Path, name: str = "small", **dims: int) -> Path:
-    """`folder/name.yaml`: tiny's architecture with the dimensions of SMALL, and others."""
+    """`folder/name.yaml`: the layers of tiny with the dimensions of SMALL, or others."""
     path = folder / f"{name}.yaml"
     path.write_text(yaml.safe_dump({"extends": "tiny.yaml", "name": name, "dims": {**SMALL, **dims}}))
     return path
+
+
+def write_weights(
+    folder: Path,
+    *,
+    family: str = "multilingual",
+    seed: int = 0,
+    change: Callable[[Weights], None] = lambda weights: None,
+    **dims: int,
+) -> Path:
+    """A checkpoint for the spec of the same `dims`; `change` may alter its tensors in place.
+
+    A vocabulary smaller than the model's (family "english") is padded, as config.json then says.
+    """
+    sizes = {**SMALL, **dims}
+    n_vocab = sizes.pop("n_vocab")
+    write_checkpoint(folder, family=family, seed=seed, **sizes)
+    weights = make_weights({**sizes, "n_vocab": n_vocab}, make_tokens(family).special["<|endoftext|>"], seed)
+    change(weights)
+    write_safetensors(folder / "model.safetensors", weights, "float32")
+    configuration = json.loads((folder / "config.json").read_text())
+    write_json(folder / "config.json", configuration | {"vocab_size": n_vocab})
+    return folder
+
+
+def end_soon(weights: Weights) -> None:
+    """Lets end-of-text win now and then, against what checkpoints.py does to it."""
+    weights[EMBEDDING][TOKENS.special["<|endoftext|>"]] *= 40

@@ -1,8 +1,8 @@
 """Whisper as one readable YAML file, compiled ahead of time with MAX.
 
-    folder = max_whisper.build("tiny.yaml", weights="openai/whisper-tiny", out="artifacts/tiny")
-    model = max_whisper.load("artifacts/tiny")
-    print(model.transcribe("speech.flac", language="en").text)
+folder = max_whisper.build("tiny.yaml", weights="openai/whisper-tiny", out="artifacts/tiny")
+model = max_whisper.load("artifacts/tiny")
+print(model.transcribe("speech.flac", language="en").text)
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ import os as _os
 
 _os.environ.setdefault("MODULAR_TELEMETRY_ENABLED", "false")  # MAX reads it when it is imported
 
-from pathlib import Path as _Path  # noqa: E402
-from typing import Any as _Any  # noqa: E402
+from pathlib import Path as _Path
+from typing import Any as _Any
 
-from max_whisper.runtime.audio import load_audio  # noqa: E402
-from max_whisper.runtime.model import DecodingResult, Model, Segment, TranscriptionResult, load  # noqa: E402
+from max_whisper.runtime.audio import load_audio
+from max_whisper.runtime.model import DecodingResult, Model, Segment, TranscriptionResult, load
 
 __all__ = ["DecodingResult", "Model", "Segment", "TranscriptionResult", "build", "load", "load_audio"]
 

@@ -19,6 +19,7 @@ from max_whisper.errors import MaxWhisperError, UserError
 if TYPE_CHECKING:
     from max_whisper.runtime.model import Model, TranscriptionResult
 
+DTYPES = ("float32", "bfloat16")
 FORMATS = ("txt", "srt", "vtt", "tsv", "json")
 console = Console(stderr=True, highlight=False)
 
@@ -31,6 +32,10 @@ class Commands(click.Group):
             return super().invoke(context)
         except MaxWhisperError as error:
             click.echo(f"error: {error}", err=True)
+            context.exit(error.exit_code)
+        except click.UsageError as error:
+            command = (error.ctx or context).command_path
+            click.echo(f"error: {error.format_message().rstrip('.')}; see {command} --help", err=True)
             context.exit(error.exit_code)
         except BrokenPipeError:  # the reader of our output has gone, as in `max-whisper ... | head -1`
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -52,15 +57,22 @@ def main() -> None:
 
 
 SPEC_HELP = "A YAML file, or the name of a shipped spec: tiny, base.en, large-v3, ..."
+WEIGHTS_HELP = "Hub repository, folder in Hub layout or .safetensors file. [default: the spec's source]"
+DTYPE_HELP = "Of the weights and of the operands of matrix products."
+TARGET_HELP = (
+    "cpu is this machine's own; cpu:x86-64-v3, cuda:sm_80, cuda:sm_89, cuda:sm_90a, hip:gfx942 "
+    "are compiled for elsewhere."
+)
+MODEL_HELP = "An artifact's folder, or a spec, which is built if it was not before."
 
 
 @main.command()
 @click.option("--spec", required=True, help=SPEC_HELP)
-@click.option("--weights", metavar="REPO_OR_PATH", help="Hub repository, folder in Hub layout or .safetensors file. [default: the spec's source]")  # fmt: skip
+@click.option("--weights", metavar="REPO_OR_PATH", help=WEIGHTS_HELP)
 @click.option("--revision", help="Branch, tag or commit of the Hub repository.")
 @click.option("--out", type=click.Path(path_type=Path), help="The artifact's folder. [default: artifacts/NAME]")
-@click.option("--dtype", type=click.Choice(["float32", "bfloat16"]), default="float32", show_default=True, help="Of the weights and of the operands of matrix products.")  # fmt: skip
-@click.option("--target", default="cpu", show_default=True, help="cpu is this machine's own; cpu:x86-64-v3, cuda:sm_80, cuda:sm_89, cuda:sm_90a, hip:gfx942 are compiled for elsewhere.")  # fmt: skip
+@click.option("--dtype", type=click.Choice(DTYPES), default="float32", show_default=True, help=DTYPE_HELP)
+@click.option("--target", default="cpu", show_default=True, help=TARGET_HELP)
 @click.option("--batch", type=int, default=1, show_default=True, help="Windows of audio that are computed at once.")
 @click.option("--force", is_flag=True, help="Replace an artifact that is already there.")
 @click.option("--offline", is_flag=True, help="Do not connect to the Hub: use what is in its cache.")
@@ -86,7 +98,7 @@ def build(spec: str, out: Path | None, **options: Any) -> None:
 
 @main.command()
 @click.argument("audio", nargs=-1, required=True)
-@click.option("--model", required=True, metavar="DIR_OR_SPEC", help="An artifact's folder, or a spec, which is built if it was not before.")  # fmt: skip
+@click.option("--model", required=True, metavar="DIR_OR_SPEC", help=MODEL_HELP)
 @click.option("--language", help="Code or English name of what is spoken: en, german, ... [default: detected]")
 @click.option("--task", default="transcribe", show_default=True, help="transcribe, or translate into English.")
 @click.option("--max-new-tokens", type=int, help="Most tokens of a 30 s window. [default: half of the text context]")
@@ -118,6 +130,9 @@ def transcribe(
     loaded = load_model(model, offline)
     if options["language"] is not None and not loaded.multilingual:
         raise UserError("--language is for multilingual models, this one knows English only: leave the option out")
+    loaded.check_options(**options)
+    if output_dir is not None:
+        make_folder(output_dir)
     failures: list[MaxWhisperError] = []
     for name, output in zip(audio, outputs, strict=True):
         try:
@@ -207,20 +222,24 @@ def load_model(name: str, offline: bool) -> Model:
 
 
 def output_files(audio: tuple[str, ...], format: str, folder: Path | None) -> list[Path | None]:
-    """Where each recording's text goes; None is stdout. Made sure of before the work begins."""
+    """Where each recording's text goes; None is stdout."""
     if folder is None:
         return [None] * len(audio)
     files = [folder / f"{'stdin' if name == '-' else Path(name).stem}.{format}" for name in audio]
     twice = next((file for file in files if files.count(file) > 1), None)
     if twice is not None:
         raise UserError(f"two of the recordings would be written to {twice}: give them other names or other folders")
+    return [*files]
+
+
+def make_folder(folder: Path) -> None:
+    """For the output; made before the work begins."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as e:
         raise UserError(f"--output-dir {folder}: {e.strerror}; give a folder that can be written to") from e
     if not os.access(folder, os.W_OK | os.X_OK):
         raise UserError(f"--output-dir {folder}: permission denied; give a folder that can be written to")
-    return [*files]
 
 
 def _transcribe(model: Model, name: str, options: dict[str, Any]) -> TranscriptionResult:
@@ -260,3 +279,7 @@ def reporting(title: str) -> Iterator[Callable[[str], None]]:
 
 def _folder_size(folder: Path) -> str:
     return f"{sum(path.stat().st_size for path in folder.iterdir()) / 1e6:.0f} MB"
+
+
+if __name__ == "__main__":
+    main()

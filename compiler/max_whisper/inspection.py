@@ -97,7 +97,10 @@ def _total_table(spec: Spec, bytes_per_weight: int) -> Table:
     table.add_row("parameters", f"{parameters:,} in {len(spec.tensors())} tensors")
     table.add_row("weights", f"{parameters * bytes_per_weight / 1e6:,.1f} MB")
     table.add_row("caches of a window", f"{(cross_cache + self_cache) / 1e6:,.1f} MB of keys and values")
-    table.add_row("per window", f"{_short(spec.flops_per_window())}FLOP, {per_window * bytes_per_weight / 1e6:,.1f} MB of weights read")
+    table.add_row(
+        "per window",
+        f"{_short(spec.flops_per_window())}FLOP, {per_window * bytes_per_weight / 1e6:,.1f} MB of weights read",
+    )
     for position in (0, spec.n_text_ctx - 1):
         caches = cross_cache + self_cache * (position + 1) // spec.n_text_ctx
         read = per_token * bytes_per_weight + caches
@@ -124,7 +127,10 @@ def _artifact_table(folder: Path, manifest: Manifest) -> Table:
     table = Table("", "", title=f"{folder}", show_header=False)
     table.add_row("spec", f"{manifest.spec.name}, sha256 {manifest.spec.hash}")
     table.add_row("weights from", f"{source.repo} at {source.commit}" if source.repo else "a local folder or file")
-    table.add_row("compiled by", f"max-whisper {manifest.builder} with MAX {manifest.max}, {manifest.dtype}, batch {manifest.batch}")
+    table.add_row(
+        "compiled by",
+        f"max-whisper {manifest.builder} with MAX {manifest.max}, {manifest.dtype}, batch {manifest.batch}",
+    )
     table.add_row("runs on", f"{manifest.target} with {' '.join(manifest.target.features)}")
     languages = len(manifest.tokens.languages)
     table.add_row("languages", f"{languages}" if languages else "English only")

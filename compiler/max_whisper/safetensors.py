@@ -91,7 +91,9 @@ def open_tensors(path: Path, names: Iterable[str] | None = None) -> dict[str, np
     """The tensors called `names` (all, if None) as views of the memory-mapped file.
 
     The mapping is private: what is written to a view stays in this process. It is not read-only because MAX would
-    copy read-only arrays, and so hold the weights twice. bfloat16 comes as the uint16 of its bits. Raises WeightsError like `read_header`, and for a name that is not there.
+    copy read-only arrays, and so hold the weights twice. bfloat16 comes as the uint16 of its bits.
+
+    Raises WeightsError like `read_header`, and for a name that is not there.
     """
     header = read_header(path)
     mapped = np.memmap(path, np.uint8, mode="c")

@@ -6,7 +6,7 @@ import json
 import shutil
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,9 +31,9 @@ from max_whisper.artifact.manifest import (
 from max_whisper.artifact.target import parse_target
 from max_whisper.errors import MaxWhisperError, UserError
 from max_whisper.spec import Spec, TensorSpec, load_spec
-from max_whisper.weights import Checkpoint, open_checkpoint, read_vocabulary, to_bfloat16, write_tiktoken
+from max_whisper.weights import Checkpoint, Dtype, open_checkpoint, read_vocabulary, to_bfloat16, write_tiktoken
 
-DTYPES = {"float32": "F32", "bfloat16": "BF16"}  # as max-whisper and as safetensors call them
+DTYPES: dict[Dtype, str] = {"float32": "F32", "bfloat16": "BF16"}  # as max-whisper and as safetensors call them
 MAX_BATCH = 256
 COMPILED_SIZE = 64 << 20  # bytes, more than the MEF files of any model take
 
@@ -56,7 +56,7 @@ def build(
     spec: a YAML file, or the name of a spec that ships with the package.
     weights: a Hub repository, a local folder in Hub layout or a safetensors file; None is the source in the spec.
     revision: of the Hub repository; None is the one in the spec for its own source, else the main branch.
-    out: the folder; None is `artifacts/` and the spec's file name, with dtype and target where they are not the default.
+    out: the folder; None is `artifacts/` and the spec's file name, with dtype and target unless they are the default.
     dtype: of the weights and of the operands of matrix products, "float32" or "bfloat16".
     target: "cpu" is this machine's own; "cpu:x86-64-v3", "cuda:sm_90a", "hip:gfx942" and others are cross-compiled.
     batch: windows that are computed at once.
@@ -69,8 +69,7 @@ def build(
     """
     model = load_spec(spec)
     machine = parse_target(target)
-    if dtype not in DTYPES:
-        raise UserError(f"unknown dtype '{dtype}': expected one of {', '.join(DTYPES)}")
+    number_type = _dtype(dtype)
     if not 1 <= batch <= MAX_BATCH:
         raise UserError(f"batch {batch}: expected 1 to {MAX_BATCH} windows at once")
     folder = Path(out) if out is not None else default_folder(spec, dtype=dtype, target=target)
@@ -84,12 +83,14 @@ def build(
             offline=offline,
             progress=report,
         )
+        if revision is not None and checkpoint.repo is None:
+            raise UserError(f"revision '{revision}' is for a Hub repository, the weights are a {checkpoint.describe()}")
         stored = [tensor for tensor in model.tensors() if tensor.computed is None]
         checkpoint.check([(tensor.name, tensor.shape) for tensor in stored])
         vocabulary = read_vocabulary(checkpoint.file, model.n_vocab)
         report(f"checked {len(stored)} tensors of {checkpoint.describe()}")
         _check_space(new, model, dtype)
-        tensors = write_weights(new / WEIGHTS, model, checkpoint, dtype)
+        tensors = write_weights(new / WEIGHTS, model, checkpoint, number_type)
         write_tiktoken(vocabulary.ranks, new / VOCABULARY)
         (new / SPEC).write_text(json.dumps(model.canonical(), indent=1) + "\n")
         report("packed the weights")
@@ -116,7 +117,7 @@ def default_folder(spec: str | Path, *, dtype: str = "float32", target: str = "c
     return Path("artifacts") / "-".join(parts)
 
 
-def write_weights(path: Path, spec: Spec, checkpoint: Checkpoint, dtype: str) -> list[Tensor]:
+def write_weights(path: Path, spec: Spec, checkpoint: Checkpoint, dtype: Dtype) -> list[Tensor]:
     """The tensors as the graphs read them, under the checkpoint's names, in the order of the spec."""
 
     def entry(tensor: TensorSpec) -> safetensors.Entry:
@@ -137,6 +138,13 @@ def sinusoids(length: int, channels: int) -> NDArray[np.float32]:
     rates = np.exp(-np.log(10000) / (channels // 2 - 1) * np.arange(channels // 2))
     angles = np.arange(length)[:, None] * rates[None, :]
     return np.concatenate([np.sin(angles), np.cos(angles)], axis=1).astype(np.float32)
+
+
+def _dtype(text: str) -> Dtype:
+    for dtype in DTYPES:
+        if text == dtype:
+            return dtype
+    raise UserError(f"unknown dtype '{text}': expected one of {', '.join(DTYPES)}")
 
 
 def _check_space(new: Path, spec: Spec, dtype: str) -> None:

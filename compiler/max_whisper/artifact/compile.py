@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -35,7 +36,7 @@ def compile_modules(
     workers = {}
     try:
         for module in MODULES:
-            job = Job(spec.canonical(), module, dtype, batch, target, str(folder / f"{module}.mef"), probe)
+            job = Job(spec.canonical(), module, dtype, batch, target, str(folder / f"{module}.mef"), probe, os.getpid())
             workers[module] = _Worker(job)
         graphs: dict[str, Graph] = {}
         while workers:
@@ -52,7 +53,7 @@ def compile_modules(
 class _Worker:
     def __init__(self, job: Job) -> None:
         self._module = job.module
-        self._output, self._errors = tempfile.TemporaryFile(), tempfile.TemporaryFile()
+        self._output, self._errors = tempfile.TemporaryFile(), tempfile.TemporaryFile()  # noqa: SIM115
         environment = {
             "PYTHONHASHSEED": "0",
             "MODULAR_TELEMETRY_ENABLED": "false",
@@ -67,17 +68,20 @@ class _Worker:
             env=os.environ | environment,
         )
         assert self.process.stdin
-        with self.process.stdin as stdin:
+        with contextlib.suppress(BrokenPipeError), self.process.stdin as stdin:  # a dead worker is seen by `result`
             stdin.write(msgspec.json.encode(job))
 
     def result(self) -> dict[str, Graph]:
         code = self.process.wait()
+        how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"exited with {code}"
         if code == 0:
             self._output.seek(0)
-            return msgspec.json.decode(self._output.read(), type=Result).graphs
+            try:
+                return msgspec.json.decode(self._output.read(), type=Result).graphs
+            except msgspec.DecodeError:
+                how = "gave no result"
         self._errors.seek(0)
         lines = [line.strip() for line in self._errors.read().decode(errors="replace").splitlines() if line.strip()]
-        how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"exited with {code}"
         said = f", saying: {lines[-1][:300]}" if lines else ""
         raise CompileError(
             f"MAX could not compile the {self._module}: the compiler {how}{said}; nothing was written. If memory was "

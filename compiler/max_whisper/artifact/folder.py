@@ -24,22 +24,24 @@ def new_folder(folder: Path, *, replace: bool) -> Iterator[Path]:
     replace: whether a folder that is there already may be replaced; it must be an artifact, or empty.
     Raises UserError where the place is taken or cannot be written, MaxWhisperError where the disk fails.
     """
-    _check_place(folder, replace)
-    new = folder.parent / f".{folder.name}.new-{os.getpid()}"
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        _remove_abandoned(folder)
+        _check_place(folder, replace)
+        place = folder.resolve()  # a link stays one, what it leads to is replaced
+        new = place.with_name(f".{place.name}.new-{os.getpid()}")
+        place.parent.mkdir(parents=True, exist_ok=True)
+        _remove_abandoned(place)
         new.mkdir()
-    except OSError as e:
-        raise UserError(f"{folder}: cannot be written ({e.strerror}); choose another place with --out") from e
+    except (OSError, RuntimeError) as e:  # RuntimeError: links in a circle, until Python 3.13
+        reason = getattr(e, "strerror", e)
+        raise UserError(f"{folder}: cannot be written ({reason}); choose another place with --out") from e
     try:
         yield new
         _sync(new)
         _check_place(folder, replace)  # another build may have been faster
-        if folder.exists():
-            _exchange(new, folder)
+        if place.exists():
+            _exchange(new, place)
         else:
-            new.rename(folder)
+            new.rename(place)
     except OSError as e:
         raise MaxWhisperError(f"{folder}: writing failed ({e.strerror or e}); nothing was changed") from e
     finally:
@@ -59,8 +61,8 @@ def _check_place(folder: Path, replace: bool) -> None:
 
 def _remove_abandoned(folder: Path) -> None:
     """What builds that were killed have left behind."""
-    for path in folder.parent.glob(f".{folder.name}.new-*"):
-        process = re.fullmatch(r".*\.new-(\d+)", path.name)
+    for path in folder.parent.iterdir():
+        process = re.fullmatch(rf"\.{re.escape(folder.name)}\.new-(\d+)", path.name)
         if process and not Path(f"/proc/{process[1]}").exists() and Path("/proc/self").exists():
             shutil.rmtree(path, ignore_errors=True)
 

@@ -71,6 +71,8 @@ def check_artifact(folder: Path, *, machine: bool = True) -> Manifest:
 
     machine: whether it must fit this machine and this MAX, too.
     """
+    if not folder.exists():
+        raise UserError(f"there is no folder {folder}; make one with: max-whisper build --spec tiny.yaml")
     if not (folder / FILE).is_file():
         raise UserError(
             f"{folder} is no artifact (it has no {FILE}); make one with: max-whisper build --spec tiny.yaml"
@@ -84,7 +86,10 @@ def check_artifact(folder: Path, *, machine: bool = True) -> Manifest:
     if machine:
         check_machine(manifest.target, folder)
     for name, file in manifest.files.items():
-        _check_file(folder, name, file)
+        try:
+            _check_file(folder, name, file)
+        except OSError as e:
+            raise ArtifactError(f"{folder / name}: {e.strerror}; expected a file that can be read") from e
     expected = {WEIGHTS, VOCABULARY, SPEC, *(graph.file for graph in manifest.graphs.values())}
     if missing := sorted(expected - manifest.files.keys()) + sorted(set(GRAPHS) - manifest.graphs.keys()):
         raise ArtifactError(f"{folder / FILE}: expected {', '.join(missing)} to be listed; build the artifact again")

@@ -23,7 +23,7 @@ class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Immutable; reading refuses what it does not know."""
 
 
-class Target(Record):
+class Target(Record, frozen=True):
     """The machine that the code was compiled for."""
 
     device: str  # "cpu", "cuda" or "hip"
@@ -34,24 +34,24 @@ class Target(Record):
         return self.arch if self.device == "cpu" else f"{self.device}:{self.arch}"
 
 
-class SpecName(Record):
+class SpecName(Record, frozen=True):
     name: str
     hash: str  # sha256 of its canonical form
 
 
-class Source(Record):
+class Source(Record, frozen=True):
     """Where the weights came from; neither for a local folder or file."""
 
     repo: str | None
     commit: str | None
 
 
-class File(Record):
+class File(Record, frozen=True):
     size: Natural
     blake3: Hash
 
 
-class Tensor(Record):
+class Tensor(Record, frozen=True):
     """One of weights.safetensors."""
 
     name: str
@@ -59,7 +59,7 @@ class Tensor(Record):
     shape: list[Natural]
 
 
-class Port(Record):
+class Port(Record, frozen=True):
     """An input or output of a graph."""
 
     name: str
@@ -67,13 +67,13 @@ class Port(Record):
     shape: list[int | str]  # a name is a dimension that may vary
 
 
-class Graph(Record):
+class Graph(Record, frozen=True):
     file: str
     inputs: list[Port]
     outputs: list[Port]
 
 
-class Tokens(Record):
+class Tokens(Record, frozen=True):
     """Ids of the special tokens and the decoding rules of one vocabulary, all from the checkpoint's files."""
 
     eot: Natural
@@ -90,7 +90,10 @@ class Tokens(Record):
     begin_suppress: list[Natural]  # not chosen as the first token
 
 
-class Manifest(Record):
+REQUIRED_DIMS = ("n_mels", "n_frames", "n_audio_ctx", "d_model", "n_vocab", "n_text_ctx")
+
+
+class Manifest(Record, frozen=True):
     """Everything that loading checks. It holds no time and no path, so that equal inputs give equal bytes."""
 
     manifest_version: int
@@ -107,6 +110,17 @@ class Manifest(Record):
     graphs: dict[str, Graph]
     files: dict[str, File]  # every file of the folder but this one
     tensors: list[Tensor]
+
+    def __post_init__(self) -> None:
+        """The runtime relies on these."""
+        for name in REQUIRED_DIMS:
+            if name not in self.dims:
+                raise ValueError(f"expected a dimension '{name}'")
+        tokens = self.tokens
+        ids = [tokens.eot, tokens.sot, tokens.translate, tokens.transcribe, tokens.notimestamps]
+        last = max([*ids, *tokens.languages.values(), *tokens.suppress, *tokens.begin_suppress])
+        if last >= self.dims["n_vocab"]:
+            raise ValueError(f"expected token ids below {self.dims['n_vocab']}, found token {last}")
 
     def sealed(self) -> bytes:
         """The file's content, its hash filled in."""
@@ -131,11 +145,11 @@ def read_manifest(folder: Path) -> Manifest:
         version = msgspec.json.decode(text, type=_Version).manifest_version
         if version > VERSION:
             raise ArtifactError(
-                f"{path}: manifest version {version} was written by a newer max-whisper, this one reads up to {VERSION}; "
-                "upgrade max-whisper or build the artifact again"
+                f"{path}: manifest version {version} was written by a newer max-whisper, this one reads up to "
+                f"{VERSION}; upgrade max-whisper or build the artifact again"
             )
         manifest = msgspec.json.decode(text, type=Manifest)
-    except (msgspec.DecodeError, UnicodeDecodeError) as e:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as e:
         raise ArtifactError(f"{path}: {e}; the manifest is damaged, build the artifact again") from e
     found = blake3(text.replace(manifest.hash.encode(), UNSEALED.encode(), 1)).hexdigest()
     if found != manifest.hash:

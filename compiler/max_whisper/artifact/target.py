@@ -48,7 +48,7 @@ def machine_features() -> set[str]:
     except OSError:
         return set()
     flags = next((line.partition(":")[2] for line in lines if line.startswith(("flags", "Features"))), "")
-    return CPU_FEATURES.intersection(flags.split())
+    return set(CPU_FEATURES.intersection(flags.split()))
 
 
 def check_machine(target: Target, where: Path) -> None:

@@ -32,6 +32,7 @@ class Job(msgspec.Struct):
     target: Target
     path: str
     probe: bool  # with the outputs of every layer
+    parent: int  # the process that waits for it, without which it ends
 
 
 class Result(msgspec.Struct):
@@ -41,6 +42,7 @@ class Result(msgspec.Struct):
 def main() -> None:
     _make_reproducible()
     job = msgspec.json.decode(sys.stdin.buffer.read(), type=Job)
+    _end_with(job.parent)
     result = compile_module(job)
     sys.stdout.buffer.write(msgspec.json.encode(result))
     sys.stdout.flush()
@@ -48,14 +50,22 @@ def main() -> None:
 
 
 def _make_reproducible() -> None:
-    """Starts this process again without address randomisation, and ends it together with its parent."""
+    """Starts this process again without address randomisation."""
     if sys.platform != "linux":
         return
     libc = ctypes.CDLL(None, use_errno=True)
     current = libc.personality(0xFFFFFFFF)
     if current >= 0 and not current & ADDR_NO_RANDOMIZE and libc.personality(current | ADDR_NO_RANDOMIZE) >= 0:
         os.execv(sys.executable, [sys.executable, "-m", "max_whisper.artifact.worker"])
-    libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _end_with(parent: int) -> None:
+    """Nobody wants the result of a build that was killed; the compiler would go on for minutes."""
+    if sys.platform != "linux":
+        return
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it died before we asked to hear of it
+        os._exit(1)
 
 
 def compile_module(job: Job) -> Result:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 from max.dtype import DType
 from max.graph import BufferType, DeviceRef, Graph, Module, TensorType, TensorValue, ops
@@ -28,9 +28,8 @@ from max_whisper.spec.layers.cross_attention import CrossAttention
 DTYPES = {"float32": DType.float32, "bfloat16": DType.bfloat16}
 HOST = DeviceRef.CPU()
 
-Type = TensorType | BufferType
-
-Taps = dict[str, TensorValue]
+Type: TypeAlias = TensorType | BufferType
+Taps: TypeAlias = dict[str, TensorValue]
 
 
 @dataclass(frozen=True)
@@ -149,8 +148,8 @@ def select(scores: TensorValue) -> tuple[TensorValue, TensorValue]:
 
 def _heads(spec: Spec, kind: type[Attention] | type[CrossAttention]) -> list[tuple[int, int]]:
     """(number of heads, channels of a head) of each attention of this kind in the decoder, in order."""
-    nodes = [node for node in spec.decoder.walk() if isinstance(node.layer, kind)]
-    return [(node.layer.heads, node.input_shape.channels // node.layer.heads) for node in nodes]
+    layers = [(node.layer, node.input_shape.channels) for node in spec.decoder.walk()]
+    return [(layer.heads, width // layer.heads) for layer, width in layers if isinstance(layer, kind)]
 
 
 def _pairs(values: Sequence[TensorValue]) -> list[KeysValues]:

@@ -33,16 +33,19 @@ class Decoder:
 
     def cross_kv(self, features: Buffer) -> Memory:
         """Keys and values of features [batch, n_audio_ctx, d_model], computed once per window."""
-        return self._cross_kv.execute(features)
+        memory: Memory = self._cross_kv.execute(features)
+        return memory
 
     def teacher_forced(self, memory: Memory, tokens: Buffer) -> list[Buffer]:
         """All that the graph gives for tokens [batch, length] from position 0 on, logits for each of them."""
         start = np.int64(0)
-        return self._graph.execute(tokens, start, start, self._no_mask, *self._new_caches(), *memory)
+        outputs: list[Buffer] = self._graph.execute(tokens, start, start, self._no_mask, *self._new_caches(), *memory)
+        return outputs
 
     def logits(self, memory: Memory, tokens: Buffer) -> NDArray[np.float32]:
         """Float32 [batch, length, n_vocab] after each of tokens [batch, length]."""
-        return self.teacher_forced(memory, tokens)[2].to_numpy()
+        logits: NDArray[np.float32] = self.teacher_forced(memory, tokens)[2].to_numpy()
+        return logits
 
     def greedy(self, memory: Memory, prompts: Buffer, rows: int, limit: int) -> list[tuple[list[int], float]]:
         """For each of the first `rows` of prompts [batch, length], at most `limit` tokens, and their log-probability.
@@ -76,7 +79,11 @@ class Decoder:
         return tokens[:length], sum(scores[: length + 1]) / (length + 1)
 
     def _new_caches(self) -> list[Buffer]:
-        return [Buffer.zeros(shape, DType.float32, self._device) for shape in self._caches]
+        """With anything in them: what the graph reads it has written before.
+
+        `Buffer.zeros` fills them in the background, which with several threads may be after the graph has begun.
+        """
+        return [Buffer(DType.float32, shape, self._device) for shape in self._caches]
 
     def _on_device(self, array: NDArray[np.float32] | NDArray[np.int64]) -> Buffer:
         return Buffer.from_numpy(array.copy()).to(self._device)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
-from typing import Any, BinaryIO, Union
+from typing import Any, BinaryIO, TypeAlias
 
 import numpy as np
 from max.driver import Buffer
@@ -21,7 +21,7 @@ from max_whisper.runtime.languages import language_code
 from max_whisper.runtime.mel import HOP, log_mel
 from max_whisper.runtime.tokenizer import Tokenizer
 
-Audio = Union[str, PathLike[str], BinaryIO, NDArray[Any]]
+Audio: TypeAlias = "str | PathLike[str] | BinaryIO | NDArray[Any]"
 
 
 def load(folder: str | Path) -> Model:
@@ -40,7 +40,7 @@ class Features:
 
     def __init__(self, chunks: Sequence[Buffer], windows: int) -> None:
         self.chunks = chunks  # one for each `batch` windows; the last may have some that nobody asked for
-        self.shape = (windows, *chunks[0].shape[1:])
+        self.shape: tuple[int, ...] = (windows, *chunks[0].shape[1:])
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         array = np.concatenate([chunk.to_numpy() for chunk in self.chunks])[: self.shape[0]]
@@ -99,7 +99,7 @@ class Model:
 
     def log_mel(self, waveform: ArrayLike, *, padding: int = 0) -> NDArray[np.float32]:
         """Float32 [n_mels, frames] of a 16 kHz waveform; see `mel.log_mel`."""
-        return log_mel(waveform, self.manifest.dims["n_mels"], padding=padding)
+        return log_mel(np.asarray(waveform), self.manifest.dims["n_mels"], padding=padding)
 
     def encode(self, mel: ArrayLike) -> Features:
         """The features of some windows. mel: float32 [windows, n_mels, n_frames]. Raises UserError for other shapes."""
@@ -115,7 +115,7 @@ class Model:
         """
         features = self._features(features)
         ids = np.asarray(tokens)
-        dims, batch = self.manifest.dims, self.manifest.batch
+        dims = self.manifest.dims
         if ids.ndim != 2 or not np.issubdtype(ids.dtype, np.integer) or len(ids) != len(features):
             raise UserError(f"tokens: expected integers [{len(features)}, length], got {ids.dtype} {list(ids.shape)}")
         if not 1 <= ids.shape[1] <= dims["n_text_ctx"]:
@@ -164,6 +164,7 @@ class Model:
         """
         if not without_timestamps:
             raise UserError("decoding with timestamps is not there yet: leave without_timestamps as it is")
+        self.check_options(language, task, max_new_tokens)
         features = self._features(features)
         limit = self._limit(max_new_tokens)
         languages = self._languages(features, language)
@@ -198,6 +199,7 @@ class Model:
         Windows are cut from the mel of the whole recording and filled up with 0.0 in mel space, as openai/whisper
         does. Raises AudioError for what cannot be read, UserError for options that the model does not take.
         """
+        self.check_options(language, task, max_new_tokens)
         waveform = audio if isinstance(audio, np.ndarray) else load_audio(audio)
         window = self.n_frames
         mel = self.log_mel(waveform, padding=window * HOP)
@@ -219,9 +221,16 @@ class Model:
                 text = self.tokenizer.decode(result.tokens)
                 segments.append(Segment(begin, end, text, result.tokens, result.avg_logprob))
                 progress(end, total)
-        spoken = language_code(language or "en", self.manifest.tokens.languages or ("en",))
         text = self.tokenizer.decode(token for segment in segments for token in segment.tokens)
-        return TranscriptionResult(text, [segment for segment in segments if segment.text.strip()], spoken)
+        return TranscriptionResult(
+            text, [segment for segment in segments if segment.text.strip()], self._code(language)
+        )
+
+    def check_options(self, language: str | None, task: str, max_new_tokens: int | None) -> None:
+        """Raises UserError for options that `decode` and `transcribe` would refuse, without any work."""
+        some_language = next(iter(self.manifest.tokens.languages), None)
+        self.tokenizer.prompt(some_language if language is None else language, task)
+        self._limit(max_new_tokens)
 
     def _checked(self, array: ArrayLike, what: str, dims: tuple[str, str]) -> NDArray[np.float32]:
         """Float32 [windows, *dims], or a UserError that names both shapes."""
@@ -232,10 +241,16 @@ class Model:
                 f"{what}: expected float32 [windows, {dims[0]}, {dims[1]}] = [n, {expected[0]}, {expected[1]}], "
                 f"got {found.dtype} {list(found.shape)}"
             )
+        if not np.isfinite(found).all():
+            raise UserError(f"{what}: expected finite numbers, got NaN or infinity")
         return np.ascontiguousarray(found, np.float32)
 
     def _features(self, features: Features | ArrayLike) -> Features:
         if isinstance(features, Features):
+            expected = (self.manifest.batch, self.manifest.dims["n_audio_ctx"], self.manifest.dims["d_model"])
+            found = tuple(features.chunks[0].shape)
+            if found != expected:
+                raise UserError(f"features: expected chunks of {list(expected)}, got {list(found)} of another model")
             return features
         array = self._checked(features, "features", ("n_audio_ctx", "d_model"))
         return Features(list(self._chunks(array)), len(array))
@@ -251,8 +266,12 @@ class Model:
     def _languages(self, features: Features, language: str | None) -> list[str]:
         """One code for each window."""
         if language is not None or not self.multilingual:
-            return [language_code(language or "en", self.manifest.tokens.languages or ("en",))] * len(features)
+            return [self._code(language)] * len(features)
         return [next(iter(shares)) for shares in self.detect_language(features)]
+
+    def _code(self, language: str | None) -> str:
+        """Of a language that was given or detected; None is that of an English-only model."""
+        return language_code("en" if language is None else language, self.manifest.tokens.languages or ("en",))
 
     def _limit(self, max_new_tokens: int | None) -> int:
         if max_new_tokens is None:

@@ -128,7 +128,7 @@ def choices(manifest: Manifest, scores: NDArray[np.float32]) -> list[int]:
     scores = scores.copy()
     scores[:, manifest.tokens.suppress] = -np.inf
     scores[0, manifest.tokens.begin_suppress] = -np.inf
-    return scores.argmax(axis=1).tolist()
+    return [int(token) for token in scores.argmax(axis=1)]
 
 
 def probe(

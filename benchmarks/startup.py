@@ -1,0 +1,115 @@
+"""From the start of a process to the first text, and its peak memory.
+
+\b
+    python startup.py ARTIFACT
+
+Each run is one `max-whisper transcribe` and one Python process that does the same by hand and says how long each phase
+took. Both are limited to as many tokens as 11 seconds of speech have: random weights would go on to the end.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import wave
+from pathlib import Path
+from statistics import median
+from time import monotonic
+
+import click
+import numpy as np
+from common import SAMPLE_RATE, made_recording, use_cpus
+from rich.console import Console
+from rich.table import Table
+
+# Runs alone: an import of anything else would count. The monotonic clock is the same in every process.
+BY_HAND = """
+import json, sys, time
+begin, artifact, audio, tokens = float(sys.argv[1]), sys.argv[2], sys.argv[3], int(sys.argv[4])
+phases, last = {}, begin
+def done(phase):
+    global last
+    now = time.monotonic()
+    phases[phase], last = (now - last) * 1e3, now
+done("start of Python")
+import max_whisper
+done("import")
+model = max_whisper.load(artifact)
+done("load")
+mel = model.log_mel(max_whisper.load_audio(audio), padding=480000)[None, :, :model.n_frames]
+done("audio and log-mel")
+features = model.encode(mel)
+done("encode")
+model.decode(features, language="en", max_new_tokens=tokens)[0].text
+done("decode")
+phases["first text"] = (last - begin) * 1e3
+print(json.dumps(phases))
+"""
+
+
+@click.command(help=__doc__)
+@click.argument("artifact", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--audio", type=click.Path(exists=True), help="A recording of at most 30 s; otherwise 11 s are made.")
+@click.option("--tokens", default=30, show_default=True, help="Most tokens of the text.")
+@click.option("--runs", default=5, show_default=True, type=click.IntRange(1))
+@click.option("--threads", default=2, show_default=True, help="CPUs to use.")
+def main(artifact: Path, audio: str | None, tokens: int, runs: int, threads: int) -> None:
+    use_cpus(threads)
+    with tempfile.TemporaryDirectory() as work:
+        audio = audio or made_file(Path(work, "made.wav"), 11)
+        by_hand(artifact, audio, tokens)  # so that the files are in memory for every run that counts
+        table = Table(title=f"Medians of {runs} new processes")
+        table.add_column("")
+        table.add_column("", justify="right")
+        phases, commands = [], []
+        for _ in range(runs):
+            commands.append(by_command(artifact, audio, tokens))
+            phases.append(by_hand(artifact, audio, tokens))
+    texts, exits, peaks = zip(*commands, strict=True)
+    table.add_row("max-whisper transcribe: first text, ms", f"{median(texts):.0f}")
+    table.add_row("max-whisper transcribe: end, ms", f"{median(exits):.0f}")
+    table.add_row("max-whisper transcribe: peak memory, MB", f"{median(peaks):.0f}", end_section=True)
+    for phase in phases[0]:
+        table.add_row(f"Python: {phase}, ms", f"{median(run[phase] for run in phases):.0f}")
+    Console().print(table)
+
+
+def by_command(artifact: Path, audio: str, tokens: int) -> tuple[float, float, float]:
+    """Milliseconds to the first character and to the end of the process, and its peak memory in MB."""
+    multilingual = bool(json.loads((artifact / "manifest.json").read_text())["tokens"]["languages"])
+    command = [Path(sys.executable).with_name("max-whisper"), "transcribe", audio, "--model", artifact]
+    command += ["--max-new-tokens", str(tokens), *(["--language", "en"] if multilingual else [])]
+    begin = monotonic()
+    process = subprocess.Popen(command, stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    process.stdout.read(1)
+    text = monotonic() - begin
+    process.stdout.read()
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        sys.exit(f"{' '.join(map(str, command))} ended with {process.returncode}")
+    return text * 1e3, (monotonic() - begin) * 1e3, usage.ru_maxrss / 1024
+
+
+def by_hand(artifact: Path, audio: str, tokens: int) -> dict[str, float]:
+    """Milliseconds of each phase of a process."""
+    command = [sys.executable, "-c", BY_HAND, str(monotonic()), str(artifact), audio, str(tokens)]
+    return json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
+
+
+def made_file(path: Path, seconds: float) -> str:
+    """A 16-bit WAV of a made recording."""
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(SAMPLE_RATE)
+        file.writeframes((made_recording(seconds) * 32767).astype(np.int16).tobytes())
+    return str(path)
+
+
+if __name__ == "__main__":
+    main()

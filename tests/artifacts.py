@@ -1,0 +1,77 @@
+"""Artifacts with something wrong, for the tests of loading."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import max_whisper
+import msgspec
+import pytest
+from blake3 import blake3
+from max import engine
+from max_whisper.artifact.manifest import FILE, UNSEALED, File, Manifest, read_manifest
+from max_whisper.errors import MaxWhisperError
+
+FILES = ("manifest.json", "encoder.mef", "decoder.mef", "weights.safetensors", "vocab.tiktoken", "spec.json")
+
+
+def copy(artifact: Path, to: Path) -> Path:
+    """A copy that shares its files with the original: change them by `replace` only."""
+    shutil.copytree(artifact, to, copy_function=os.link)
+    return to
+
+
+def replace(path: Path, content: bytes) -> None:
+    """Writes a new file in place of one."""
+    path.unlink()
+    path.write_bytes(content)
+
+
+def flip(path: Path, position: int, bit: int) -> None:
+    """Changes one bit of a file."""
+    content = bytearray(path.read_bytes())
+    content[position] ^= 1 << bit
+    replace(path, bytes(content))
+
+
+def reseal(folder: Path, **changes: Any) -> Manifest:
+    """Changes fields of the manifest and makes every hash right again: sizes and hashes of the files, and its own."""
+    manifest = msgspec.structs.replace(read_manifest(folder), **changes)
+    if "files" not in changes:
+        files = {name: _file(folder / name) for name in manifest.files}
+        manifest = msgspec.structs.replace(manifest, files=files)
+    replace(folder / FILE, manifest.sealed())
+    return manifest
+
+
+def _file(path: Path) -> File:
+    content = path.read_bytes()
+    return File(len(content), blake3(content).hexdigest())
+
+
+def write_fields(folder: Path, fields: dict[str, Any]) -> None:
+    """Any JSON object as the manifest, with the right hash if it has a place for one."""
+    text = json.dumps(fields | ({"hash": UNSEALED} if "hash" in fields else {})).encode()
+    replace(folder / FILE, text.replace(UNSEALED.encode(), blake3(text).hexdigest().encode(), 1))
+
+
+def refusal(folder: Path, monkeypatch: pytest.MonkeyPatch, error: type[MaxWhisperError]) -> str:
+    """The sentence with which loading refuses an artifact, before MAX has read any file of it."""
+
+    def reached(*args: Any, **options: Any) -> None:
+        raise AssertionError("MAX was given a file of an artifact that should have been refused")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(engine, "read", reached)
+        patch.setattr(engine, "InferenceSession", reached)
+        with pytest.raises(MaxWhisperError) as raised:
+            max_whisper.load(folder)
+    assert type(raised.value) is error
+    message = str(raised.value)
+    assert "\n" not in message
+    assert folder.name in message
+    return message

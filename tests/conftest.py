@@ -1,0 +1,88 @@
+"""The models that tests share, each built once per run.
+
+The first run compiles, which takes minutes; compiled graphs are kept in `.cache/max`, or in MODULAR_CACHE_DIR, and
+later runs take them from there.
+
+    model, artifact       float32, one window at once: take these wherever they will do
+    english, ending       the same graphs with an English-only vocabulary, and with weights that choose end-of-text
+    batched               bfloat16, three windows at once
+    cuda_artifact         built for a GPU, which need not be there
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+os.environ.setdefault("MODULAR_CACHE_DIR", str(ROOT / ".cache" / "max"))  # read when MAX is imported
+os.environ["MODULAR_TELEMETRY_ENABLED"] = "false"
+
+import max_whisper  # noqa: E402
+import pytest  # noqa: E402
+from small import end_soon, write_spec, write_weights  # noqa: E402
+
+
+@pytest.fixture(scope="session")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that the shared files are in."""
+    return tmp_path_factory.mktemp("small")
+
+
+@pytest.fixture(scope="session")
+def spec(home: Path) -> Path:
+    """small.yaml, see small.py."""
+    return write_spec(home)
+
+
+@pytest.fixture(scope="session")
+def checkpoint(home: Path) -> Path:
+    """Weights for `spec`, multilingual."""
+    return write_weights(home / "checkpoint")
+
+
+@pytest.fixture(scope="session")
+def artifact(home: Path, spec: Path, checkpoint: Path) -> Path:
+    """The folder that `spec` and `checkpoint` were built to; tests must not change it (see artifacts.copy)."""
+    return max_whisper.build(spec, weights=checkpoint, out=home / "artifact")
+
+
+@pytest.fixture(scope="session")
+def model(artifact: Path) -> max_whisper.Model:
+    return max_whisper.load(artifact)
+
+
+@pytest.fixture(scope="session")
+def english_artifact(home: Path, spec: Path) -> Path:
+    """An English-only model of the same dimensions; its vocabulary is padded by a token."""
+    checkpoint = write_weights(home / "english-checkpoint", family="english")
+    return max_whisper.build(spec, weights=checkpoint, out=home / "english")
+
+
+@pytest.fixture(scope="session")
+def english(english_artifact: Path) -> max_whisper.Model:
+    return max_whisper.load(english_artifact)
+
+
+@pytest.fixture(scope="session")
+def ending(home: Path, spec: Path) -> max_whisper.Model:
+    """A model that chooses end-of-text after some tokens; the others never do."""
+    checkpoint = write_weights(home / "ending-checkpoint", change=end_soon)
+    return max_whisper.load(max_whisper.build(spec, weights=checkpoint, out=home / "ending"))
+
+
+@pytest.fixture(scope="session")
+def batched(home: Path, spec: Path) -> max_whisper.Model:
+    """bfloat16, three windows at once; the weights of `ending`, so that rows end at different places."""
+    checkpoint = write_weights(home / "batched-checkpoint", change=end_soon)
+    folder = max_whisper.build(spec, weights=checkpoint, out=home / "batched", dtype="bfloat16", batch=3)
+    return max_whisper.load(folder)
+
+
+@pytest.fixture(scope="session")
+def cuda_artifact(home: Path) -> Path:
+    """The smallest model, built for a GPU."""
+    dims = {"n_audio_ctx": 50, "encoder_layers": 1, "decoder_layers": 1}
+    checkpoint = write_weights(home / "cuda-checkpoint", **dims)
+    spec = write_spec(home, "cuda", **dims)
+    return max_whisper.build(spec, weights=checkpoint, out=home / "cuda", target="cuda:sm_90a")

@@ -1,0 +1,331 @@
+"""What loading refuses: each with a sentence, and before MAX, which would crash or compute nonsense, sees a file."""
+
+from __future__ import annotations
+
+import json
+import platform
+import shutil
+from pathlib import Path
+from typing import Any
+
+import max.driver
+import max_whisper
+import msgspec
+import numpy as np
+import pytest
+from artifacts import FILES, copy, flip, refusal, replace, reseal, write_fields
+from max import engine
+from max_whisper import safetensors
+from max_whisper.artifact.manifest import FILE, MAX_BYTES, VERSION, Target, read_manifest
+from max_whisper.errors import ArtifactError, UserError
+
+AGAIN = "build the artifact again"
+
+
+@pytest.fixture
+def folder(artifact: Path, tmp_path: Path) -> Path:
+    """A copy of the small model's artifact, to be broken."""
+    return copy(artifact, tmp_path / "broken")
+
+
+def test_an_unchanged_copy_loads(folder: Path) -> None:
+    reseal(folder)
+    assert max_whisper.load(folder).manifest == read_manifest(folder)
+
+
+# --- files
+
+
+@pytest.mark.parametrize("name", FILES[1:])
+def test_missing_file(folder: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    size = (folder / name).stat().st_size
+    (folder / name).unlink()
+    message = refusal(folder, monkeypatch, ArtifactError)
+    assert name in message and f"expected a file of {size} bytes, there is none" in message and AGAIN in message
+
+
+def test_missing_manifest(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / FILE).unlink()
+    message = refusal(folder, monkeypatch, UserError)
+    assert f"is no artifact (it has no {FILE})" in message and "max-whisper build" in message
+
+
+def test_no_such_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "there is no folder" in refusal(tmp_path / "nowhere", monkeypatch, UserError)
+
+
+def test_a_file_for_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "model.bin").write_bytes(b"x")
+    assert "is no artifact" in refusal(tmp_path / "model.bin", monkeypatch, UserError)
+
+
+@pytest.mark.parametrize("keep", [0.0, 0.5, 1.0], ids=["empty", "half", "all but the last byte"])
+@pytest.mark.parametrize("name", FILES)
+def test_truncated_file(folder: Path, name: str, keep: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = (folder / name).read_bytes()
+    kept = content[: min(round(len(content) * keep), len(content) - 1)]
+    replace(folder / name, kept)
+    message = refusal(folder, monkeypatch, ArtifactError)
+    assert name in message and AGAIN in message
+    if name != FILE:
+        assert f"expected {len(content)} bytes, found {len(kept)}" in message
+
+
+def test_longer_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    replace(folder / "spec.json", (folder / "spec.json").read_bytes() + b"\n")
+    assert "bytes, found" in refusal(folder, monkeypatch, ArtifactError)
+
+
+@pytest.mark.parametrize("place", [0.0, 0.3, 0.7, 1.0])
+@pytest.mark.parametrize("name", FILES[1:])
+def test_one_flipped_bit(folder: Path, name: str, place: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    last = (folder / name).stat().st_size - 1
+    flip(folder / name, round(last * place), bit=round(7 * place))
+    message = refusal(folder, monkeypatch, ArtifactError)
+    assert f"{name}: expected content with BLAKE3" in message and "damaged" in message and AGAIN in message
+
+
+def test_one_flipped_bit_anywhere_in_the_manifest(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = (folder / FILE).read_bytes()
+    start = list(range(300))  # versions, hash, target
+    for position in [*start, *range(300, len(whole), max(1, len(whole) // 300)), len(whole) - 1]:
+        flip(folder / FILE, position, bit=position % 8)
+        message = refusal(folder, monkeypatch, ArtifactError)
+        assert FILE in message and AGAIN in message
+        replace(folder / FILE, whole)
+
+
+@pytest.mark.parametrize("name", FILES[1:])
+def test_a_link_in_place_of_a_file(folder: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    elsewhere = (folder / name).rename(folder.parent / name)
+    (folder / name).symlink_to(elsewhere)
+    assert f"{name}: expected a file" in refusal(folder, monkeypatch, ArtifactError)
+
+
+def test_a_folder_in_place_of_a_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "spec.json").unlink()
+    (folder / "spec.json").mkdir()
+    assert "spec.json: expected a file" in refusal(folder, monkeypatch, ArtifactError)
+
+
+def test_a_file_that_cannot_be_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def denied(path: Path) -> str:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("max_whisper.artifact.load.hash_file", denied)
+    assert "Permission denied" in refusal(folder, monkeypatch, ArtifactError)
+
+
+@pytest.mark.parametrize(
+    "name", ["../outside", "/etc/hostname", "sub/file", "..", ".", "", "nul\0", "sub/../spec.json"]
+)
+def test_a_name_that_leaves_the_folder(folder: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copy(folder / "spec.json", folder.parent / "outside")
+    files = read_manifest(folder).files
+    reseal(folder, files={name: files["spec.json"], **files})
+    message = refusal(folder, monkeypatch, ArtifactError)
+    assert "expected" in message
+    if name != "nul\0":
+        assert f"expected plain file names, found '{name}', which leaves the folder" in message
+
+
+# --- what the manifest says
+
+
+def test_other_max_version(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reseal(folder, max="26.6.0")
+    message = refusal(folder, monkeypatch, ArtifactError)
+    assert "compiled by MAX 26.6.0" in message and f"this is MAX {engine.__version__}" in message
+    assert AGAIN in message and "max==26.6.0" in message
+
+
+def test_newer_manifest_version(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fields = json.loads((folder / FILE).read_bytes())
+    write_fields(folder, fields | {"manifest_version": VERSION + 1, "something": "new"})
+    message = refusal(folder, monkeypatch, ArtifactError)
+    assert f"manifest version {VERSION + 1}" in message and f"reads up to {VERSION}" in message
+    assert "upgrade max-whisper" in message
+
+
+def test_other_cpu(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = platform.machine()
+    other = "x86_64" if here == "aarch64" else "aarch64"
+    reseal(folder, target=Target("cpu", other, []))
+    message = refusal(folder, monkeypatch, ArtifactError)
+    assert f"built for a {other} CPU, this machine has {here}" in message and "build it here" in message
+
+
+def test_missing_cpu_feature(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = read_manifest(folder).target
+    reseal(folder, target=msgspec.structs.replace(target, features=[*target.features, "avx4096"]))
+    message = refusal(folder, monkeypatch, ArtifactError)
+    assert "built for a CPU with avx4096, which this machine lacks" in message and "cpu:x86-64-v3" in message
+
+
+def test_machine_that_does_not_say_its_features(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reseal(folder, target=Target("cpu", platform.machine(), ["avx4096"]))
+    monkeypatch.setattr("max_whisper.artifact.target.machine_features", set)
+    assert "avx4096" in refusal(folder, monkeypatch, ArtifactError)
+
+
+def test_gpu_artifact_without_gpu(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reseal(folder, target=Target("cuda", "sm_90a", []))
+    monkeypatch.setattr(max.driver, "accelerator_count", lambda: 0)
+    message = refusal(folder, monkeypatch, ArtifactError)
+    assert "needs a GPU of architecture sm_90a (cuda), this machine has no GPU" in message and "--target cpu" in message
+
+
+@pytest.mark.parametrize(
+    ("api", "arch", "found"),
+    [("hip", "gfx942", "a GPU of the hip kind"), ("cuda", "sm_80", "a GPU of architecture sm_80")],
+)
+def test_other_gpu(folder: Path, api: str, arch: str, found: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    reseal(folder, target=Target("cuda", "sm_90a", []))
+    monkeypatch.setattr(max.driver, "accelerator_count", lambda: 1)
+    monkeypatch.setattr(max.driver, "accelerator_api", lambda: api)
+    monkeypatch.setattr(max.driver, "accelerator_architecture_name", lambda: arch)
+    assert f"this machine has {found}" in refusal(folder, monkeypatch, ArtifactError)
+
+
+@pytest.mark.parametrize("name", ["encoder", "cross_kv", "decoder"])
+def test_graph_that_is_not_listed(folder: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    graphs = read_manifest(folder).graphs
+    reseal(folder, graphs={key: graph for key, graph in graphs.items() if key != name})
+    message = refusal(folder, monkeypatch, ArtifactError)
+    assert f"expected {name} to be listed" in message and AGAIN in message
+
+
+@pytest.mark.parametrize("name", FILES[1:])
+def test_file_that_is_not_listed(folder: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = read_manifest(folder).files
+    reseal(folder, files={key: file for key, file in files.items() if key != name})
+    assert f"expected {name} to be listed" in refusal(folder, monkeypatch, ArtifactError)
+
+
+def test_graph_in_a_file_outside(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder.parent / "encoder.mef").write_bytes(b"anything")
+    graphs = read_manifest(folder).graphs
+    reseal(folder, graphs=graphs | {"encoder": msgspec.structs.replace(graphs["encoder"], file="../encoder.mef")})
+    assert "expected ../encoder.mef to be listed" in refusal(folder, monkeypatch, ArtifactError)
+
+
+def test_dimension_that_is_not_listed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dims = read_manifest(folder).dims
+    reseal(folder, dims={name: size for name, size in dims.items() if name != "n_text_ctx"})
+    message = refusal(folder, monkeypatch, ArtifactError)
+    assert "n_text_ctx" in message and AGAIN in message
+
+
+@pytest.mark.parametrize("field", ["eot", "sot", "suppress", "begin_suppress", "languages"])
+def test_token_that_the_model_does_not_have(folder: Path, field: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    manifest = read_manifest(folder)
+    beyond = manifest.dims["n_vocab"]
+    value = {"suppress": [beyond], "begin_suppress": [beyond], "languages": {"en": beyond}}.get(field, beyond)
+    reseal(folder, tokens=msgspec.structs.replace(manifest.tokens, **{field: value}))
+    message = refusal(folder, monkeypatch, ArtifactError)
+    assert f"token {beyond}" in message and AGAIN in message
+
+
+# --- tensors, with every hash right
+
+
+def rewrite(folder: Path, change: dict[str, tuple[str, np.ndarray] | None]) -> None:
+    """Writes the weights again, tensors in `change` as (dtype, array) or not at all."""
+    path = folder / "weights.safetensors"
+    tensors = {name: ("F32", np.array(array)) for name, array in safetensors.open_tensors(path).items()} | change
+    path.unlink()
+    safetensors.write(
+        path,
+        [
+            safetensors.Entry(name, tensor[0], tensor[1].shape, lambda array=tensor[1]: array)
+            for name, tensor in tensors.items()
+            if tensor is not None
+        ],
+    )
+    reseal(folder)
+
+
+NAME = "model.encoder.conv1.bias"
+
+
+def test_missing_tensor(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rewrite(folder, {NAME: None})
+    assert f"tensor '{NAME}' is missing" in refusal(folder, monkeypatch, ArtifactError)
+
+
+def test_tensor_of_another_shape(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rewrite(folder, {NAME: ("F32", np.zeros(63, np.float32))})
+    assert f"expected '{NAME}' as F32 [64], found F32 [63]" in refusal(folder, monkeypatch, ArtifactError)
+
+
+def test_tensor_of_another_dtype(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rewrite(folder, {NAME: ("BF16", np.zeros(64, np.uint16))})
+    assert f"expected '{NAME}' as F32 [64], found BF16 [64]" in refusal(folder, monkeypatch, ArtifactError)
+
+
+def test_unexpected_tensor(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rewrite(folder, {"model.encoder.conv3.bias": ("F32", np.zeros(3, np.float32))})
+    assert "unexpected tensor 'model.encoder.conv3.bias'" in refusal(folder, monkeypatch, ArtifactError)
+
+
+def test_weights_that_are_no_safetensors(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    replace(folder / "weights.safetensors", b"\xff" * 64)
+    reseal(folder)
+    assert AGAIN in refusal(folder, monkeypatch, ArtifactError)
+
+
+# --- no manifest at all
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"no json",
+        b"\x00\xff\xfe" * 100,
+        b"[]",
+        b"null",
+        b"{}",
+        b'{"manifest_version": "1"}',
+        b'{"manifest_version": 1.5}',
+        b'{"manifest_version": 1e400}',
+        b'{"manifest_version": -1}',
+        b'{"manifest_version": 1}',
+        b'{"manifest_version": 1, "hash": "\xff"}',
+        b'{"manifest_version": 1' + b"0" * 5000 + b"}",
+        b"[" * 100_000,
+        b'{"manifest_version": 1, "x": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+    ],
+    ids=lambda content: content[:30].decode("ascii", "replace"),
+)
+def test_manifest_that_is_none(folder: Path, content: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    replace(folder / FILE, content)
+    message = refusal(folder, monkeypatch, ArtifactError)
+    assert FILE in message and len(message) < 1000
+
+
+def test_huge_manifest(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / FILE).unlink()
+    with (folder / FILE).open("wb") as file:
+        file.truncate(MAX_BYTES + 1)
+    assert f"expected at most {MAX_BYTES} bytes" in refusal(folder, monkeypatch, ArtifactError)
+
+
+@pytest.mark.parametrize("value", [None, -1, "text", [], {"a": {"b": 1}}, [[1]], True], ids=repr)
+def test_fields_of_wrong_types(folder: Path, value: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    fields = json.loads((folder / FILE).read_bytes())
+    for name, right in fields.items():
+        if type(right) is type(value) or (name, value) == ("graphs", {"a": {"b": 1}}):
+            continue
+        write_fields(folder, fields | {name: value})
+        message = refusal(folder, monkeypatch, ArtifactError)
+        assert FILE in message and AGAIN in message
+
+
+def test_fields_that_are_missing_or_unknown(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fields = json.loads((folder / FILE).read_bytes())
+    for name in fields:
+        write_fields(folder, {key: value for key, value in fields.items() if key != name})
+        assert f"`{name}`" in refusal(folder, monkeypatch, ArtifactError)
+    write_fields(folder, fields | {"surprise": 1})
+    assert "`surprise`" in refusal(folder, monkeypatch, ArtifactError)

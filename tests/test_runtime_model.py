@@ -1,0 +1,326 @@
+"""What a loaded model gives: shapes, the rules of greedy decoding, and what it refuses.
+
+Numbers against an independent implementation are the business of the parity tests; here results are checked against
+each other and against numpy.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from checkpoints import LANGUAGES
+from max_whisper import Model
+from max_whisper.errors import AudioError, UserError
+from max_whisper.runtime.model import Features
+from small import SMALL, TOKENS
+from sounds import noise, silence, sweep
+
+SPECIAL = TOKENS.special
+
+
+@pytest.fixture(scope="module")
+def mel(model: Model) -> np.ndarray:
+    """Three windows: a tone, noise and silence, float32 [3, 80, 200]."""
+    return np.stack([model.log_mel(sound) for sound in (sweep(2.0), noise(2.0), silence(2.0))])
+
+
+@pytest.fixture(scope="module")
+def features(model: Model, mel: np.ndarray) -> Features:
+    return model.encode(mel)
+
+
+# --- shapes
+
+
+def test_log_mel(model: Model) -> None:
+    assert model.log_mel(sweep(2.0)).shape == (80, 200)
+    assert model.log_mel(sweep(2.0), padding=1600).shape == (80, 210)
+    assert model.log_mel(sweep(2.0).tolist()).dtype == np.float32
+    with pytest.raises(AudioError, match="NaN"):
+        model.log_mel(np.full(16000, np.nan, np.float32))
+
+
+def test_encode(model: Model, features: Features, mel: np.ndarray) -> None:
+    assert features.shape == (3, 100, 64) and len(features) == 3
+    array = np.asarray(features)
+    assert array.shape == (3, 100, 64) and array.dtype == np.float32
+    assert np.isfinite(array).all()
+    assert np.abs(array[0] - array[1]).max() > 0.1
+    np.testing.assert_array_equal(np.array(features, dtype=np.float64), array)
+    np.testing.assert_array_equal(np.asarray(model.encode(mel[1:2]))[0], array[1])
+
+
+@pytest.mark.parametrize("change", [np.float64, np.asfortranarray, lambda mel: np.repeat(mel, 2, axis=0)[::2]])
+def test_encode_takes_any_floats_in_any_layout(model: Model, mel: np.ndarray, features: Features, change: Any) -> None:
+    np.testing.assert_array_equal(np.asarray(model.encode(change(mel))), np.asarray(features))
+
+
+def test_logits(model: Model, features: Features) -> None:
+    tokens = [[1, 2, 3, 4]] * 3
+    logits = model.logits(features, tokens)
+    assert logits.shape == (3, 4, SMALL["n_vocab"]) and logits.dtype == np.float32
+    np.testing.assert_array_equal(model.logits(np.asarray(features), np.array(tokens, np.int32)), logits)
+    # The past alone matters: other tokens behind do not.
+    np.testing.assert_allclose(model.logits(features, [[1, 2, 9]] * 3)[:, :2], logits[:, :2], atol=1e-4)
+    assert np.abs(model.logits(features, [[5, 2, 3, 4]] * 3)[:, 3] - logits[:, 3]).max() > 0.01
+    # So does the audio.
+    assert np.abs(logits[0] - logits[1]).max() > 0.01
+
+
+def test_decode(model: Model, features: Features) -> None:
+    results = model.decode(features, language="en", max_new_tokens=20)
+    assert [len(result.tokens) for result in results] == [20, 20, 20]
+    assert results[0].tokens != results[1].tokens
+    for result in results:
+        assert result.language == "en"
+        assert result.text == model.tokenizer.decode(result.tokens).strip()
+        assert all(type(token) is int for token in result.tokens)
+
+
+def test_decode_of_an_array_is_that_of_features(model: Model, features: Features) -> None:
+    results = model.decode(features, language="en", max_new_tokens=20)
+    assert model.decode(np.asarray(features), language="en", max_new_tokens=20) == results
+    assert model.decode(features, language="en", max_new_tokens=20) == results
+
+
+# --- greedy decoding against logits
+
+
+def masked(model: Model, logits: np.ndarray) -> np.ndarray:
+    """Log-probabilities of the tokens after the prompt, [new, n_vocab], by the rules."""
+    tokens = model.manifest.tokens
+    scores = logits.astype(np.float64)
+    scores[:, tokens.suppress] = -np.inf
+    scores[0, tokens.begin_suppress] = -np.inf
+    return (
+        scores
+        - np.log(np.exp(scores - scores.max(1, keepdims=True)).sum(1, keepdims=True))
+        - scores.max(1, keepdims=True)
+    )
+
+
+def check_greedy(model: Model, features: Features, count: int) -> list[int]:
+    """Checks each token and the average of their log-probabilities against one teacher-forced pass."""
+    lengths = []
+    eot = model.manifest.tokens.eot
+    language = "en" if model.multilingual else None
+    prompt = model.tokenizer.prompt(language, without_timestamps=True)
+    for i, result in enumerate(model.decode(features, language=language, max_new_tokens=count)):
+        window = np.asarray(features)[i : i + 1]
+        ended = len(result.tokens) < count
+        sampled = [*result.tokens, eot] if ended else result.tokens
+        scores = masked(model, model.logits(window, [[*prompt, *sampled]])[0, len(prompt) - 1 : -1])
+        assert scores.argmax(1).tolist() == sampled
+        total = scores[np.arange(len(sampled)), sampled].sum()
+        assert result.avg_logprob == pytest.approx(total / (len(result.tokens) + 1), abs=1e-4)
+        lengths.append(len(result.tokens))
+    return lengths
+
+
+def test_greedy_tokens_are_the_best_ones(model: Model, features: Features) -> None:
+    assert check_greedy(model, features, 40) == [40, 40, 40]
+
+
+def test_greedy_tokens_of_an_english_model(english: Model, mel: np.ndarray) -> None:
+    assert check_greedy(english, english.encode(mel), 40) == [40, 40, 40]
+
+
+def test_decoding_ends_at_end_of_text(ending: Model, mel: np.ndarray) -> None:
+    lengths = check_greedy(ending, ending.encode(mel), 100)
+    assert all(0 < length < 100 for length in lengths)
+
+
+def test_suppressed_tokens(model: Model, features: Features) -> None:
+    """Without the lists the model would choose some of them."""
+    tokens = model.manifest.tokens
+    prompt = model.tokenizer.prompt("en", without_timestamps=True)
+    results = model.decode(features, language="en", max_new_tokens=200)
+    chosen = {token for result in results for token in result.tokens}
+    assert not chosen & set(tokens.suppress)
+    assert not {result.tokens[0] for result in results} & set(tokens.begin_suppress)
+    sampled = [[*prompt, *result.tokens] for result in results]
+    assert set(model.logits(features, sampled)[:, len(prompt) - 1 : -1].argmax(2).ravel()) & set(tokens.suppress)
+
+
+def test_suppression_at_the_beginning(ending: Model) -> None:
+    """End-of-text would win at once in one of these windows, and a space is as unwelcome; both are allowed later."""
+    tokens = ending.manifest.tokens
+    sounds = [noise(2.0, seed=seed) for seed in range(24)]
+    features = ending.encode(np.stack([ending.log_mel(sound) for sound in sounds]))
+    prompt = ending.tokenizer.prompt("en", without_timestamps=True)
+    first = ending.logits(features, [prompt] * len(sounds))[:, -1]
+    first[:, tokens.suppress] = -np.inf
+    results = ending.decode(features, language="en", max_new_tokens=3)
+    assert set(first.argmax(1)) & set(tokens.begin_suppress)
+    first[:, tokens.begin_suppress] = -np.inf
+    assert [result.tokens[0] for result in results] == first.argmax(1).tolist()
+
+
+# --- limits
+
+
+def test_max_new_tokens(model: Model, features: Features) -> None:
+    long = model.decode(features, language="en", max_new_tokens=30)
+    short = model.decode(features, language="en", max_new_tokens=1)
+    assert [result.tokens for result in short] == [result.tokens[:1] for result in long]
+    default = model.decode(np.asarray(features)[:1], language="en")
+    assert len(default[0].tokens) == SMALL["n_text_ctx"] // 2
+
+
+def test_text_context_is_the_limit(model: Model, features: Features) -> None:
+    window = np.asarray(features)[:1]
+    (result,) = model.decode(window, language="en", max_new_tokens=10_000)
+    prompt = model.tokenizer.prompt("en", without_timestamps=True)
+    assert len(prompt) + len(result.tokens) == SMALL["n_text_ctx"]
+    scores = masked(model, model.logits(window, [[*prompt, *result.tokens]])[0, len(prompt) - 1 : -1])
+    assert scores.argmax(1).tolist() == result.tokens
+
+
+# --- languages and tasks
+
+
+def test_language_detection(model: Model, features: Features) -> None:
+    logits = model.logits(features, [[SPECIAL["<|startoftranscript|>"]]] * 3)[:, 0].astype(np.float64)
+    shares = np.exp(logits[:, [TOKENS.languages[f"<|{code}|>"] for code in LANGUAGES]])
+    shares /= shares.sum(1, keepdims=True)
+    detected = model.detect_language(features)
+    for found, expected in zip(detected, shares, strict=True):
+        assert list(found.values()) == sorted(found.values(), reverse=True)
+        for code, share in zip(LANGUAGES, expected, strict=True):
+            assert found[code] == pytest.approx(share, abs=1e-5)
+    results = model.decode(features, max_new_tokens=5)
+    for i, result in enumerate(results):
+        assert result.language == next(iter(detected[i]))
+        (told,) = model.decode(np.asarray(features)[i : i + 1], language=result.language, max_new_tokens=5)
+        assert told == result
+
+
+def test_prompts(model: Model, english: Model) -> None:
+    def ids(*names: str) -> list[int]:
+        return [SPECIAL[f"<|{name}|>"] for name in names]
+
+    begin, end = "startoftranscript", "notimestamps"
+    assert model.tokenizer.prompt("de", "transcribe", True) == ids(begin, "de", "transcribe", end)
+    assert model.tokenizer.prompt("german", "translate", True) == ids(begin, "de", "translate", end)
+    tokens = english.manifest.tokens
+    assert english.tokenizer.prompt(None, without_timestamps=True) == [tokens.sot, tokens.notimestamps]
+
+
+def test_task_and_language_reach_the_decoder(model: Model, features: Features) -> None:
+    for options in ({"language": "en"}, {"language": "de"}, {"language": "de", "task": "translate"}):
+        prompt = model.tokenizer.prompt(options["language"], options.get("task", "transcribe"), True)
+        first = masked(model, model.logits(features, [prompt] * 3)[0, -1:])
+        result = model.decode(features, max_new_tokens=1, **options)[0]
+        assert result.tokens == first.argmax(1).tolist()
+        assert result.avg_logprob == pytest.approx(first.max() / 2, abs=1e-4)
+
+
+def test_english_model(english: Model, mel: np.ndarray) -> None:
+    assert not english.multilingual
+    features = english.encode(mel)
+    results = english.decode(features, max_new_tokens=5)
+    assert english.decode(features, language="English", max_new_tokens=5) == results
+    assert {result.language for result in results} == {"en"}
+    with pytest.raises(UserError, match="no languages to detect"):
+        english.detect_language(features)
+    with pytest.raises(UserError, match="does not know the language 'de'"):
+        english.decode(features, language="de")
+    with pytest.raises(UserError, match="cannot translate"):
+        english.decode(features, task="translate")
+    assert english.transcribe(sweep(2.0), max_new_tokens=5).language == "en"
+
+
+# --- what is refused
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"language": "xx"}, "unknown language 'xx'"),
+        ({"language": ""}, "unknown language ''"),
+        ({"language": "grman"}, "did you mean 'german'"),
+        ({"language": "fr"}, "does not know the language 'fr' (French)"),
+        ({"task": "sing"}, "unknown task 'sing'"),
+        ({"task": "translat"}, "did you mean 'translate'"),
+        ({"max_new_tokens": 0}, "max_new_tokens: expected at least 1, got 0"),
+    ],
+)
+def test_wrong_options(model: Model, features: Features, options: dict[str, Any], said: str) -> None:
+    for call in (lambda: model.decode(features, **options), lambda: model.transcribe("no-such-file.wav", **options)):
+        with pytest.raises(UserError) as raised:
+            call()
+        assert said in str(raised.value)
+
+
+def test_timestamps_are_not_there_yet(model: Model, features: Features) -> None:
+    with pytest.raises(UserError, match="timestamps"):
+        model.decode(features, language="en", without_timestamps=False)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        np.zeros((80, 200), np.float32),
+        np.zeros((1, 80, 199), np.float32),
+        np.zeros((1, 128, 200), np.float32),
+        np.zeros((1, 200, 80), np.float32),
+        np.zeros((0, 80, 200), np.float32),
+        np.zeros((1, 80, 200), np.int64),
+        np.zeros((1, 80, 200), np.complex64),
+        np.zeros((), np.float32),
+        [["text"]],
+    ],
+    ids=lambda wrong: f"{np.asarray(wrong).dtype} {np.asarray(wrong).shape}",
+)
+def test_wrong_mel(model: Model, wrong: Any) -> None:
+    with pytest.raises(UserError, match=r"mel: expected float32 \[windows, n_mels, n_frames\] = \[n, 80, 200\], got"):
+        model.encode(wrong)
+
+
+def test_wrong_numbers(model: Model, mel: np.ndarray, features: Features) -> None:
+    for number in (np.nan, np.inf):
+        broken, broken_features = mel.copy(), np.asarray(features).copy()
+        broken[1, 5, 5] = broken_features[1, 5, 5] = number
+        with pytest.raises(UserError, match="mel: expected finite numbers"):
+            model.encode(broken)
+        with pytest.raises(UserError, match="features: expected finite numbers"):
+            model.decode(broken_features)
+
+
+def test_wrong_features(model: Model) -> None:
+    for shape in ((100, 64), (1, 100, 63), (1, 99, 64), (0, 100, 64)):
+        with pytest.raises(UserError, match=r"features: expected float32 \[windows, n_audio_ctx, d_model\]"):
+            model.decode(np.zeros(shape, np.float32))
+
+
+def test_features_of_another_model(model: Model, batched: Model, mel: np.ndarray) -> None:
+    with pytest.raises(UserError, match="of another model"):
+        model.decode(batched.encode(mel))
+
+
+@pytest.mark.parametrize(
+    ("tokens", "said"),
+    [
+        ([[1, 2]], "expected integers [3, length], got int64 [1, 2]"),
+        ([1, 2, 3], "expected integers [3, length], got int64 [3]"),
+        ([[1.0]] * 3, "got float64 [3, 1]"),
+        ([[True]] * 3, "got bool"),
+        ([[]] * 3, "expected integers"),
+        (np.zeros((3, 0), np.int64), "expected 1 to 448 for each window, got 0"),
+        (np.zeros((3, 449), np.int64), "expected 1 to 448 for each window, got 449"),
+        ([[-1]] * 3, "expected ids below 1811, got -1 to -1"),
+        ([[0], [0], [1811]], "got 0 to 1811"),
+        (np.full((3, 1), 2**63, np.uint64), "expected ids below 1811"),
+    ],
+)
+def test_wrong_tokens(model: Model, features: Features, tokens: Any, said: str) -> None:
+    with pytest.raises(UserError) as raised:
+        model.logits(features, tokens)
+    assert said in str(raised.value)
+
+
+def test_longest_tokens(model: Model, features: Features) -> None:
+    logits = model.logits(features, np.full((3, 448), SMALL["n_vocab"] - 1))
+    assert logits.shape == (3, 448, SMALL["n_vocab"]) and np.isfinite(logits).all()
