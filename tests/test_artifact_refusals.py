@@ -8,13 +8,12 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import max.driver
 import max_whisper
 import msgspec
 import numpy as np
 import pytest
 from artifacts import FILES, copy, flip, refusal, replace, reseal, write_fields
-from max import engine
+from max import driver, engine
 from max_whisper import safetensors
 from max_whisper.artifact.manifest import FILE, MAX_BYTES, VERSION, Target, read_manifest
 from max_whisper.errors import ArtifactError, UserError
@@ -170,7 +169,7 @@ def test_machine_that_does_not_say_its_features(folder: Path, monkeypatch: pytes
 
 def test_gpu_artifact_without_gpu(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     reseal(folder, target=Target("cuda", "sm_90a", []))
-    monkeypatch.setattr(max.driver, "accelerator_count", lambda: 0)
+    monkeypatch.setattr(driver, "accelerator_count", lambda: 0)
     message = refusal(folder, monkeypatch, ArtifactError)
     assert "needs a GPU of architecture sm_90a (cuda), this machine has no GPU" in message and "--target cpu" in message
 
@@ -181,9 +180,9 @@ def test_gpu_artifact_without_gpu(folder: Path, monkeypatch: pytest.MonkeyPatch)
 )
 def test_other_gpu(folder: Path, api: str, arch: str, found: str, monkeypatch: pytest.MonkeyPatch) -> None:
     reseal(folder, target=Target("cuda", "sm_90a", []))
-    monkeypatch.setattr(max.driver, "accelerator_count", lambda: 1)
-    monkeypatch.setattr(max.driver, "accelerator_api", lambda: api)
-    monkeypatch.setattr(max.driver, "accelerator_architecture_name", lambda: arch)
+    monkeypatch.setattr(driver, "accelerator_count", lambda: 1)
+    monkeypatch.setattr(driver, "accelerator_api", lambda: api)
+    monkeypatch.setattr(driver, "accelerator_architecture_name", lambda: arch)
     assert f"this machine has {found}" in refusal(folder, monkeypatch, ArtifactError)
 
 
@@ -210,18 +209,20 @@ def test_graph_in_a_file_outside(folder: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_dimension_that_is_not_listed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    dims = read_manifest(folder).dims
-    reseal(folder, dims={name: size for name, size in dims.items() if name != "n_text_ctx"})
+    fields = json.loads((folder / FILE).read_bytes())
+    del fields["dims"]["n_text_ctx"]
+    write_fields(folder, fields)
     message = refusal(folder, monkeypatch, ArtifactError)
     assert "n_text_ctx" in message and AGAIN in message
 
 
 @pytest.mark.parametrize("field", ["eot", "sot", "suppress", "begin_suppress", "languages"])
 def test_token_that_the_model_does_not_have(folder: Path, field: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    manifest = read_manifest(folder)
-    beyond = manifest.dims["n_vocab"]
-    value = {"suppress": [beyond], "begin_suppress": [beyond], "languages": {"en": beyond}}.get(field, beyond)
-    reseal(folder, tokens=msgspec.structs.replace(manifest.tokens, **{field: value}))
+    fields = json.loads((folder / FILE).read_bytes())
+    beyond = fields["dims"]["n_vocab"]
+    lists = {"suppress": [beyond], "begin_suppress": [beyond], "languages": {"en": beyond}}
+    fields["tokens"][field] = lists.get(field, beyond)
+    write_fields(folder, fields)
     message = refusal(folder, monkeypatch, ArtifactError)
     assert f"token {beyond}" in message and AGAIN in message
 
@@ -315,7 +316,7 @@ def test_huge_manifest(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_fields_of_wrong_types(folder: Path, value: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     fields = json.loads((folder / FILE).read_bytes())
     for name, right in fields.items():
-        if type(right) is type(value) or (name, value) == ("graphs", {"a": {"b": 1}}):
+        if name == "hash" or type(right) is type(value) is not int:
             continue
         write_fields(folder, fields | {name: value})
         message = refusal(folder, monkeypatch, ArtifactError)

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
 from max_whisper.artifact.load import SPEC, check_artifact
@@ -15,8 +13,7 @@ from max_whisper.errors import UserError
 from max_whisper.spec import Spec, load_spec
 from max_whisper.spec.layer import Layer
 from max_whisper.spec.tree import Node, Sequence
-
-WIDTH = 180  # columns, where the output is no terminal
+from max_whisper.terminal import table_console
 
 
 def inspect(what: str, *, every: bool = False) -> None:
@@ -25,7 +22,7 @@ def inspect(what: str, *, every: bool = False) -> None:
     every: show each copy of repeated layers, not the first alone.
     Raises UserError where there is neither, SpecError for a wrong spec and ArtifactError for a damaged artifact.
     """
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH)
+    console = table_console()
     folder = Path(what)
     if not folder.is_dir():
         spec, bytes_per_weight = load_spec(what), 4

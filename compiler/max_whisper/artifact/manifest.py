@@ -96,7 +96,7 @@ REQUIRED_DIMS = ("n_mels", "n_frames", "n_audio_ctx", "d_model", "n_vocab", "n_t
 class Manifest(Record, frozen=True):
     """Everything that loading checks. It holds no time and no path, so that equal inputs give equal bytes."""
 
-    manifest_version: int
+    manifest_version: Annotated[int, msgspec.Meta(ge=1)]
     hash: Hash  # BLAKE3 of this file with zeros in place of the hash itself
     builder: str  # version of max-whisper
     max: str  # version of MAX, which must be the same to run

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,12 +12,11 @@ import msgspec
 import numpy as np
 from max.driver import CPU, Buffer
 from numpy.typing import NDArray
-from rich.console import Console
 from rich.table import Table
 
 from max_whisper import safetensors
 from max_whisper.artifact.compile import compile_modules
-from max_whisper.artifact.load import SPEC, WEIGHTS, start
+from max_whisper.artifact.load import SPEC, WEIGHTS, Artifact, start
 from max_whisper.artifact.manifest import Manifest
 from max_whisper.errors import UserError
 from max_whisper.runtime.audio import load_audio
@@ -25,6 +24,7 @@ from max_whisper.runtime.decoder import Decoder
 from max_whisper.runtime.mel import HOP
 from max_whisper.runtime.model import Model, load
 from max_whisper.spec import Spec
+from max_whisper.terminal import table_console
 from max_whisper.verification.reference import Layers, Reference
 
 # Largest absolute errors of features (of order 1) and of logits (of order 10), for weights of each dtype.
@@ -67,7 +67,7 @@ class ReportCard:
         row = self.first_divergence
         if row is not None:
             return f"the first layer out of bounds is {row.path} (error {row.error:.2g}, bound {row.bound:.0e})"
-        return f"{self.same_tokens} of {self.tokens} greedy tokens equal"
+        return f"every layer is within its bound, {self.same_tokens} of {self.tokens} greedy tokens are equal"
 
     def show(self) -> None:
         """Prints the table."""
@@ -75,7 +75,7 @@ class ReportCard:
         for row in self.rows:
             style = "" if row.passed else "bold red"
             table.add_row(row.path, f"{row.size:.3g}", f"{row.error:.2e}", f"{row.bound:.0e}", style=style)
-        console = Console()
+        console = table_console()
         console.print(table)
         console.print(f"{'passed' if self.passed else 'FAILED'}: {self.verdict}", markup=False)
 
@@ -104,7 +104,7 @@ def verify(
     logits = model.logits(features, tokens)[0]
     expected = reference.run(mel, tokens)
     report("ran the artifact and the reference")
-    layers = probe(folder, manifest, spec, mel, tokens, report) | {"features": features[0], "logits": logits}
+    layers = probe(folder, manifest, spec, [(mel, tokens)], report)[0] | {"features": features[0], "logits": logits}
     scores = expected["logits"][len(prompt) - 1 :]
     chosen = choices(manifest, scores)[: max(len(sampled), 1)]
     given = sampled or [manifest.tokens.eot]
@@ -135,20 +135,27 @@ def probe(
     folder: Path,
     manifest: Manifest,
     spec: Spec,
-    mel: NDArray[np.float32],
-    tokens: NDArray[np.int64],
+    windows: Sequence[tuple[NDArray[np.float32], NDArray[np.int64]]],
     report: Callable[[str], None],
-) -> Layers:
-    """The output of each layer by its path, [length, channels], from graphs that are compiled to give all of them."""
+) -> list[Layers]:
+    """The output of each layer by its path, [length, channels], from graphs that are compiled to give all of them.
+
+    windows: mel [1, n_mels, n_frames] and tokens [1, length] of each.
+    """
     with tempfile.TemporaryDirectory() as temporary:
         graphs = compile_modules(
             spec, Path(temporary), dtype=manifest.dtype, batch=1, target=manifest.target, report=report, probe=True
         )
         probing = msgspec.structs.replace(manifest, graphs=graphs)
         artifact = start(folder, Path(temporary), probing, CPU())
-        encoded = artifact.graphs["encoder"].execute(mel)
-        decoder = Decoder(artifact)
-        decoded = decoder.teacher_forced(decoder.cross_kv(encoded[0]), Buffer.from_numpy(tokens))
+        return [_layers(artifact, mel, tokens) for mel, tokens in windows]
+
+
+def _layers(artifact: Artifact, mel: NDArray[np.float32], tokens: NDArray[np.int64]) -> Layers:
+    encoded = artifact.graphs["encoder"].execute(mel)
+    decoder = Decoder(artifact)
+    decoded = decoder.teacher_forced(decoder.cross_kv(encoded[0]), Buffer.from_numpy(tokens))
+    graphs = artifact.manifest.graphs
     outputs = [*zip(graphs["encoder"].outputs, encoded, strict=True)]
     outputs += zip(graphs["decoder"].outputs, decoded, strict=True)
     return {port.name: value.to_numpy()[0] for port, value in outputs if "." in port.name}
@@ -161,7 +168,7 @@ def _window(model: Model, audio: str | None) -> NDArray[np.float32]:
         waveform = np.random.default_rng(0).standard_normal(samples).astype(np.float32) * 0.1
     else:
         waveform = load_audio(audio)
-    return model.log_mel(waveform, padding=samples)[None, :, : model.n_frames]
+    return np.ascontiguousarray(model.log_mel(waveform, padding=samples)[None, :, : model.n_frames])
 
 
 def _float32_weights(folder: Path) -> Layers:
