@@ -289,10 +289,12 @@ def main() -> None:
         write_reference(options.work, [Path(item) for item in options.items])
     else:
         inputs = read_inputs(options.work)
-        pairs = [item.partition("=") for item in options.items]
-        results = [
-            result for spec, _, checkpoint in pairs for result in compare(options.work, spec, Path(checkpoint), inputs)
-        ]
+        results = []
+        for item in options.items:
+            spec, _, checkpoint = item.partition("=")
+            for result in compare(options.work, spec, Path(checkpoint), inputs):
+                print(f"{result.checkpoint} {result.input}: {'as expected' if result.good else 'FAILED'}", flush=True)
+                results.append(result)
         report(results)
         sys.exit(not all(result.good for result in results))
 

@@ -143,7 +143,8 @@ def transcribe(
             click.echo(f"error: {error}", err=True)
             failures.append(error)
     if failures:
-        raise UserError(f"{len(failures)} of {len(audio)} recordings were not transcribed, for the reasons above")
+        kind = UserError if all(isinstance(failure, UserError) for failure in failures) else MaxWhisperError
+        raise kind(f"{len(failures)} of {len(audio)} recordings were not transcribed, for the reasons above")
 
 
 @main.command()
@@ -244,7 +245,7 @@ def make_folder(folder: Path) -> None:
 
 def _transcribe(model: Model, name: str, options: dict[str, Any]) -> TranscriptionResult:
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         TextColumn("{task.completed:.0f} of {task.total:.0f} s of audio, {task.fields[speed]:.1f} x real time"),
         TimeElapsedColumn(),
@@ -264,17 +265,19 @@ def _write(result: TranscriptionResult, format: str, output: Path | None) -> Non
 
     write(result, format, sys.stdout if output is None else output)
     if output is not None:
-        console.print(f"{output}")
+        click.echo(output, err=True)
 
 
 @contextlib.contextmanager
 def reporting(title: str) -> Iterator[Callable[[str], None]]:
     """Shows that work goes on, and each sentence that is reported, on stderr."""
     started = time.monotonic()
-    columns = (TextColumn("{task.description} ..."), TimeElapsedColumn())
+    columns = (TextColumn("{task.description} ...", markup=False), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         bar.add_task(title)
-        yield lambda message: bar.console.print(f"[{time.monotonic() - started:6.1f} s] {message}", markup=False)
+        yield lambda message: bar.console.print(
+            f"[{time.monotonic() - started:6.1f} s] {message}", markup=False, soft_wrap=True
+        )
 
 
 def _folder_size(folder: Path) -> str:

@@ -89,7 +89,7 @@ def build(
         checkpoint.check([(tensor.name, tensor.shape) for tensor in stored])
         vocabulary = read_vocabulary(checkpoint.file, model.n_vocab)
         report(f"checked {len(stored)} tensors of {checkpoint.describe()}")
-        _check_space(new, model, dtype)
+        _check_space(folder, new, model, dtype)
         tensors = write_weights(new / WEIGHTS, model, checkpoint, number_type)
         write_tiktoken(vocabulary.ranks, new / VOCABULARY)
         (new / SPEC).write_text(json.dumps(model.canonical(), indent=1) + "\n")
@@ -147,13 +147,13 @@ def _dtype(text: str) -> Dtype:
     raise UserError(f"unknown dtype '{text}': expected one of {', '.join(DTYPES)}")
 
 
-def _check_space(new: Path, spec: Spec, dtype: str) -> None:
+def _check_space(folder: Path, new: Path, spec: Spec, dtype: str) -> None:
     width = 4 if dtype == "float32" else 2
     needed = sum(tensor.size for tensor in spec.tensors()) * width + COMPILED_SIZE
     free = shutil.disk_usage(new).free
     if free < needed:
         raise MaxWhisperError(
-            f"{new.parent}: the disk has {free >> 20} MB free, the artifact of {spec.name} takes {needed >> 20} MB; "
+            f"{folder}: the disk has {free >> 20} MB free, the artifact of {spec.name} takes {needed >> 20} MB; "
             "make room or choose another place with --out"
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import re
@@ -24,14 +25,17 @@ def new_folder(folder: Path, *, replace: bool) -> Iterator[Path]:
     replace: whether a folder that is there already may be replaced; it must be an artifact, or empty.
     Raises UserError where the place is taken or cannot be written, MaxWhisperError where the disk fails.
     """
+    made: list[Path] = []
     try:
         _check_place(folder, replace)
         place = folder.resolve()  # a link stays one, what it leads to is replaced
         new = place.with_name(f".{place.name}.new-{os.getpid()}")
+        made = [parent for parent in place.parents if not parent.exists()]
         place.parent.mkdir(parents=True, exist_ok=True)
         _remove_abandoned(place)
         new.mkdir()
     except (OSError, RuntimeError) as e:  # RuntimeError: links in a circle, until Python 3.13
+        _remove_empty(made)
         reason = getattr(e, "strerror", e)
         raise UserError(f"{folder}: cannot be written ({reason}); choose another place with --out") from e
     try:
@@ -46,6 +50,14 @@ def new_folder(folder: Path, *, replace: bool) -> Iterator[Path]:
         raise MaxWhisperError(f"{folder}: writing failed ({e.strerror or e}); nothing was changed") from e
     finally:
         shutil.rmtree(new, ignore_errors=True)
+        _remove_empty(made)
+
+
+def _remove_empty(folders: list[Path]) -> None:
+    """Those that hold something stay."""
+    for folder in folders:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
 
 
 def _check_place(folder: Path, replace: bool) -> None:

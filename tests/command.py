@@ -1,0 +1,43 @@
+"""The command line, run in this process or, where that matters, in one of its own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click.testing
+from max_whisper.cli import main
+
+
+@dataclass(frozen=True)
+class Outcome:
+    code: int
+    stdout: str
+    stderr: str
+
+
+def run(*arguments: str | Path, stdin: bytes = b"") -> Outcome:
+    """`max-whisper ARGUMENTS` in this process."""
+    result = click.testing.CliRunner().invoke(main, [str(argument) for argument in arguments], input=stdin)
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return Outcome(result.exit_code, result.stdout, result.stderr)
+
+
+def spawn(*arguments: str | Path, **options: Any) -> Outcome:
+    """`max-whisper ARGUMENTS` in a process of its own, with options for subprocess.run."""
+    command = [sys.executable, "-m", "max_whisper.cli", *map(str, arguments)]
+    done = subprocess.run(command, **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options})
+    return Outcome(done.returncode, (done.stdout or b"").decode(), done.stderr.decode())
+
+
+def error(outcome: Outcome, code: int = 2) -> str:
+    """The sentence of an outcome that is nothing but an error."""
+    assert outcome.code == code, outcome
+    assert outcome.stdout == ""
+    (line,) = outcome.stderr.splitlines()
+    assert line.startswith("error: ")
+    return line.removeprefix("error: ")
