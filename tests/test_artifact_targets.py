@@ -19,6 +19,7 @@ from sounds import sweep
 no_gpu = pytest.mark.skipif(driver.accelerator_count() > 0, reason="there is a GPU")
 
 
+@pytest.mark.slow  # 15 minutes of a CPU: MAX takes much longer for a GPU than for a CPU
 @no_gpu
 def test_cross_compiled_for_a_gpu(cuda_artifact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert sorted(path.name for path in cuda_artifact.iterdir()) == sorted(FILES)

@@ -61,7 +61,7 @@ class Decoder:
         chosen = [read(tokens, rows)]
         scores = [logprob]  # read at the end: what runs between two steps finds the CPU's caches empty, and is slow
         unfinished = {row for row in range(rows) if chosen[0][row] != eot}
-        for position in positions[length : min(length + limit - 1, self._n_text_ctx)]:
+        for position in positions[length : min(length + limit, self._n_text_ctx) - 1]:
             if not unfinished:
                 break
             tokens, logprob, _ = execute(tokens, position, positions[0], self._mask, *state)
