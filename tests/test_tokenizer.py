@@ -120,9 +120,11 @@ def test_english_prompt(english):
     assert not english.multilingual
     assert english.prompt(None) == [t.sot]
     assert english.prompt(None, without_timestamps=True) == [t.sot, t.notimestamps]
-    for language in ("de", "en", "klingon"):
-        with pytest.raises(UserError, match="English-only model, which takes none: leave the language out"):
-            english.prompt(language)
+    assert english.prompt("english") == english.prompt("en") == [t.sot]
+    with pytest.raises(UserError, match=r"does not know the language 'de' \(German\): .* leave the language out"):
+        english.prompt("de")
+    with pytest.raises(UserError, match="unknown language 'klingon'"):
+        english.prompt("klingon")
     with pytest.raises(UserError, match="cannot translate"):
         english.prompt(None, "translate")
 
