@@ -67,16 +67,6 @@ def test_same_inputs_give_the_same_bytes(artifact: Path, spec: Path, checkpoint:
     assert [path.name for path in tmp_path.iterdir()] == ["again"]
 
 
-@pytest.mark.slow
-def test_same_inputs_give_the_same_bytes_on_cold_caches(
-    artifact: Path, spec: Path, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in ("one", "two"):
-        monkeypatch.setenv("MODULAR_CACHE_DIR", str(tmp_path / f"cache-{name}"))
-        build(spec, weights=checkpoint, out=tmp_path / name)
-        assert content(tmp_path / name) == content(artifact)
-
-
 def test_phases_are_reported(spec: Path, checkpoint: Path, tmp_path: Path) -> None:
     said: list[str] = []
     build(spec, weights=checkpoint, out=tmp_path / "small", report=said.append)

@@ -1,7 +1,8 @@
 """The process that compiles one module: a job as JSON on stdin, the ports of its graphs as JSON on stdout.
 
 It is a process of its own because MAX's compiler sometimes aborts, and because its output depends on the addresses
-that things happen to get: with address randomisation off, equal graphs give equal bytes on a cold cache too.
+that things happen to get. Without address randomisation a small graph gave equal bytes from two cold caches, which it
+did not with it; graphs of the size of tiny still differ in the order of their kernels.
 """
 
 from __future__ import annotations
