@@ -15,12 +15,12 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from max_whisper.errors import MaxWhisperError, UserError
+from max_whisper.runtime.writers import FORMATS, write
 
 if TYPE_CHECKING:
     from max_whisper.runtime.model import Model, TranscriptionResult
 
 DTYPES = ("float32", "bfloat16")
-FORMATS = ("txt", "srt", "vtt", "tsv", "json")
 console = Console(stderr=True, highlight=False)
 
 
@@ -149,7 +149,7 @@ def transcribe(
 
 @main.command()
 @click.argument("what", metavar="SPEC_OR_ARTIFACT")
-@click.option("--all", "every", is_flag=True, help="Show every copy of repeated layers, and every tensor.")
+@click.option("--all", "every", is_flag=True, help="Show every copy of repeated layers, not the first alone.")
 def inspect(what: str, every: bool) -> None:
     """Show layers, shapes, parameters, FLOPs, bytes and weight names of a spec or an artifact."""
     from max_whisper.inspection import inspect as show
@@ -261,8 +261,6 @@ def _transcribe(model: Model, name: str, options: dict[str, Any]) -> Transcripti
 
 
 def _write(result: TranscriptionResult, format: str, output: Path | None) -> None:
-    from max_whisper.runtime.writers import write
-
     write(result, format, sys.stdout if output is None else output)
     if output is not None:
         click.echo(output, err=True)

@@ -39,7 +39,7 @@ class Decoder:
 
     def teacher_forced(self, memory: Memory, tokens: Buffer) -> list[Buffer]:
         """All that the graph gives for tokens [batch, length] from position 0 on, logits for each of them."""
-        start = np.int64(0)
+        start = self._positions[0]
         outputs: list[Buffer] = self._graph.execute(tokens, start, start, self._no_mask, *self._new_caches(), *memory)
         return outputs
 

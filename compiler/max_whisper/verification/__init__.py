@@ -26,6 +26,7 @@ from max_whisper.runtime.model import Model, load
 from max_whisper.spec import Spec
 from max_whisper.terminal import table_console
 from max_whisper.verification.reference import Layers, Reference
+from max_whisper.weights import to_float32
 
 # Largest absolute errors of features (of order 1) and of logits (of order 10), for weights of each dtype.
 BOUNDS = {"float32": (2e-4, 1e-3), "bfloat16": (0.1, 0.5)}
@@ -94,7 +95,7 @@ def verify(
     if manifest.target.device != "cpu" or manifest.batch != 1:
         raise UserError(f"{folder}: only artifacts for the CPU with a batch of 1 can be verified, build such a one")
     spec = Spec.from_canonical(json.loads((folder / SPEC).read_text()))
-    reference = Reference(spec, _float32_weights(folder))
+    reference = Reference(spec, _float32_weights(folder, manifest))
     report("made the reference")
     mel = _window(model, audio)
     features = np.asarray(model.encode(mel))
@@ -171,9 +172,6 @@ def _window(model: Model, audio: str | None) -> NDArray[np.float32]:
     return np.ascontiguousarray(model.log_mel(waveform, padding=samples)[None, :, : model.n_frames])
 
 
-def _float32_weights(folder: Path) -> Layers:
+def _float32_weights(folder: Path, manifest: Manifest) -> Layers:
     arrays = safetensors.open_tensors(folder / WEIGHTS)
-    return {
-        name: (array.astype(np.uint32) << 16).view(np.float32) if array.dtype == np.uint16 else array
-        for name, array in arrays.items()
-    }
+    return {tensor.name: to_float32(arrays[tensor.name], tensor.dtype) for tensor in manifest.tensors}
