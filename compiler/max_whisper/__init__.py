@@ -15,7 +15,9 @@ from pathlib import Path as _Path
 from typing import Any as _Any
 
 from max_whisper.runtime.audio import load_audio
-from max_whisper.runtime.model import DecodingResult, Model, Segment, TranscriptionResult, load
+from max_whisper.runtime.decoding import DecodingResult
+from max_whisper.runtime.model import Model, TranscriptionResult, load
+from max_whisper.runtime.transcription import Segment
 
 __all__ = ["DecodingResult", "Model", "Segment", "TranscriptionResult", "build", "load", "load_audio"]
 

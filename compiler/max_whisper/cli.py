@@ -15,12 +15,29 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from max_whisper.errors import MaxWhisperError, UserError
-from max_whisper.runtime.writers import FORMATS, write
+from max_whisper.runtime.writers import FORMATS, format_timestamp, write
 
 if TYPE_CHECKING:
     from max_whisper.runtime.model import Model, TranscriptionResult
+    from max_whisper.runtime.transcription import Window
 
 DTYPES = ("float32", "bfloat16")
+
+
+class OptionalFloat(click.ParamType):  # type: ignore[type-arg]
+    """A number, or none."""
+
+    name = "number"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float | None:
+        if value is None or str(value).lower() == "none":
+            return None
+        try:
+            return float(value)
+        except ValueError:
+            self.fail(f"expected a number or none, got '{value}'", param, ctx)
+
+
 console = Console(stderr=True, highlight=False)
 
 
@@ -96,12 +113,79 @@ def build(spec: str, out: Path | None, **options: Any) -> None:
     click.echo(f"{folder} is ready ({_folder_size(folder)}, {time.monotonic() - started:.0f} s)")
 
 
+OPTIONAL_FLOAT = OptionalFloat()
+
+DECODING_OPTIONS = [
+    click.option("--language", help="Code or English name of what is spoken: en, german, ... [default: detected]"),
+    click.option("--task", default="transcribe", show_default=True, help="transcribe, or translate into English."),
+    click.option("--without-timestamps", is_flag=True, help="Text alone, window by window."),
+    click.option("--max-new-tokens", type=int, help="Most tokens of a window. [default: half of the text context]"),
+    click.option("--initial-prompt", metavar="TEXT", help="Seen by the first window as the text before it."),
+    click.option("--carry-initial-prompt", is_flag=True, help="Seen by every window."),
+    click.option(
+        "--condition-on-previous-text/--no-condition-on-previous-text",
+        default=True,
+        show_default=True,
+        help="Whether a window sees the text before it.",
+    ),
+    click.option("--prefix", metavar="TEXT", help="What the text of each window begins with."),
+    click.option(
+        "--clip-timestamps", metavar="SECONDS", default="0", help="start,end,start,... of what is transcribed."
+    ),
+    click.option("--temperature", type=float, default=0.0, show_default=True, help="0 takes the likeliest token."),
+    click.option(
+        "--temperature-increment-on-fallback",
+        type=OPTIONAL_FLOAT,
+        default="0.2",
+        show_default=True,
+        metavar="STEP|none",
+        help="What is added, up to 1, when a window's text is repetitive or unlikely.",
+    ),
+    click.option("--best-of", type=int, default=5, show_default=True, help="Samples where the temperature is not 0."),
+    click.option("--seed", type=int, default=0, show_default=True, help="Of the samples."),
+    click.option("--length-penalty", type=float, help="Exponent of the length in the choice among samples, 0 to 1."),
+    click.option(
+        "--compression-ratio-threshold",
+        type=OPTIONAL_FLOAT,
+        default="2.4",
+        show_default=True,
+        metavar="RATIO|none",
+        help="A text that is compressed by more repeats itself.",
+    ),
+    click.option(
+        "--logprob-threshold",
+        type=OPTIONAL_FLOAT,
+        default="-1.0",
+        show_default=True,
+        metavar="LOGPROB|none",
+        help="A text of a lower average is unlikely.",
+    ),
+    click.option(
+        "--no-speech-threshold",
+        type=OPTIONAL_FLOAT,
+        default="0.6",
+        show_default=True,
+        metavar="SHARE|none",
+        help="A window of a likelier no-speech and an unlikely text is silence.",
+    ),
+    click.option("--suppress-tokens", metavar="IDS", default="-1", show_default=True, help="-1: the model's own list."),
+    click.option("--max-initial-timestamp", type=float, metavar="SECONDS", help="The latest first start in a window."),
+]
+
+
+def decoding_options(command: Callable[..., None]) -> Callable[..., None]:
+    """The options of `Model.transcribe`."""
+    for option in reversed(DECODING_OPTIONS):
+        command = option(command)
+    return command
+
+
 @main.command()
 @click.argument("audio", nargs=-1, required=True)
 @click.option("--model", required=True, metavar="DIR_OR_SPEC", help=MODEL_HELP)
-@click.option("--language", help="Code or English name of what is spoken: en, german, ... [default: detected]")
-@click.option("--task", default="transcribe", show_default=True, help="transcribe, or translate into English.")
-@click.option("--max-new-tokens", type=int, help="Most tokens of a 30 s window. [default: half of the text context]")
+@decoding_options
+@click.option("--verbose", is_flag=True, help="Show each segment as it comes, on stderr.")
+@click.option("--explain", is_flag=True, help="Say of each window what was tried and why it was skipped, on stderr.")
 @click.option("--output-format", type=click.Choice(FORMATS), default="txt", show_default=True)
 @click.option("--output-dir", type=click.Path(path_type=Path), help="Write one file per recording here, not to stdout.")
 @click.option("--threads", type=click.IntRange(min=1), help="CPU cores to use. [default: all]")
@@ -113,6 +197,10 @@ def transcribe(
     output_dir: Path | None,
     threads: int | None,
     offline: bool,
+    verbose: bool,
+    explain: bool,
+    temperature: float,
+    temperature_increment_on_fallback: float | None,
     **options: Any,
 ) -> None:
     """Print or write what is said in recordings.
@@ -127,6 +215,9 @@ def transcribe(
     if threads is not None:
         use_threads(threads)
     outputs = output_files(audio, output_format, output_dir)
+    options["temperature"] = temperatures(temperature, temperature_increment_on_fallback)
+    if all(value == 0 for value in options["temperature"]):
+        options["best_of"] = None
     loaded = load_model(model, offline)
     if options["language"] is not None and not loaded.multilingual:
         raise UserError("--language is for multilingual models, this one knows English only: leave the option out")
@@ -136,7 +227,7 @@ def transcribe(
     failures: list[MaxWhisperError] = []
     for name, output in zip(audio, outputs, strict=True):
         try:
-            _write(_transcribe(loaded, name, options), output_format, output)
+            _write(_transcribe(loaded, name, options, verbose, explain), output_format, output)
         except MaxWhisperError as error:
             if len(audio) == 1:
                 raise
@@ -243,7 +334,16 @@ def make_folder(folder: Path) -> None:
         raise UserError(f"--output-dir {folder}: permission denied; give a folder that can be written to")
 
 
-def _transcribe(model: Model, name: str, options: dict[str, Any]) -> TranscriptionResult:
+def temperatures(first: float, step: float | None) -> tuple[float, ...]:
+    """From the first up to 1 by the step."""
+    if step is None:
+        return (first,)
+    if step <= 0:
+        raise UserError(f"--temperature-increment-on-fallback: expected more than 0, or none, got {step}")
+    return tuple(round(first + i * step, 6) for i in range(int((1 - first) / step + 1e-6) + 1)) or (first,)
+
+
+def _transcribe(model: Model, name: str, options: dict[str, Any], verbose: bool, explain: bool) -> TranscriptionResult:
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(),
@@ -254,10 +354,31 @@ def _transcribe(model: Model, name: str, options: dict[str, Any]) -> Transcripti
         task = bar.add_task(Path(name).name, total=0, speed=0)
         started = time.monotonic()
 
-        def progress(done: float, total: float) -> None:
+        def progress(window: Window, total: float) -> None:
+            done = min(window.end, total)
             bar.update(task, completed=done, total=total, speed=done / (time.monotonic() - started))
+            if explain:
+                bar.console.print(explanation(window), markup=False, soft_wrap=True)
+            if verbose:
+                for segment in window.segments:
+                    times = " --> ".join(format_timestamp(t) for t in (segment.start, segment.end))
+                    bar.console.print(f"[{times}] {segment.text}", markup=False, soft_wrap=True)
 
         return model.transcribe(name, progress=progress, **options)
+
+
+def explanation(window: Window) -> str:
+    """What was decided about a window, in one line."""
+    parts = [f"{format_timestamp(window.start)} to {format_timestamp(window.end)}"]
+    for attempt in window.attempts:
+        parts.append(f"temperature {attempt.temperature:g}: {attempt.rejected or 'taken'}")
+    result = window.result
+    parts.append(
+        f"average log-probability {result.avg_logprob:.2f}, no-speech {result.no_speech_prob:.2f}, "
+        f"compression ratio {result.compression_ratio:.2f}"
+    )
+    parts.append("skipped as silence" if window.skipped else f"{len(window.segments)} segments")
+    return "; ".join(parts)
 
 
 def _write(result: TranscriptionResult, format: str, output: Path | None) -> None:

@@ -11,7 +11,7 @@ from blake3 import blake3
 from max_whisper.errors import ArtifactError
 
 FILE = "manifest.json"
-VERSION = 1
+VERSION = 2
 MAX_BYTES = 16 << 20  # a manifest of large-v3 has 0.2 MB
 
 Natural = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
@@ -85,6 +85,8 @@ class Tokens(Record, frozen=True):
     nospeech: Natural
     notimestamps: Natural
     timestamp_begin: Natural
+    n_timestamps: Natural  # from 0.00 s on, one every 20 ms
+    max_initial_timestamp: Natural  # the latest that may come first, counted from 0.00 s on
     languages: dict[str, Natural]  # code -> id in id order; empty for an English-only model
     suppress: list[Natural]  # never chosen
     begin_suppress: list[Natural]  # not chosen as the first token

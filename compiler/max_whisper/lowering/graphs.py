@@ -2,12 +2,13 @@
 
     encoder   mel [batch, n_mels, n_frames]      -> features [batch, n_audio_ctx, d_model]
     cross_kv  features                           -> keys and values of each cross-attention, once per window
-    decoder   tokens [batch, length] that follow -> token [batch, 1], its log-probability [batch, 1] and the
-              `position` tokens in the caches       logits [batch, scored, n_vocab] of the last tokens
+    decoder   tokens [batch, length] that follow -> token [batch, 1] that comes next, its log-probability,
+              `position` tokens in the caches       logits [batch, scored, n_vocab] of the last tokens, and the
+                                                    probability of one token (no-speech) after the first of these
 
 `decoder` is the prompt's prefill, the step from token to token and the teacher-forced pass alike: `length` is
-symbolic, and `first_scored` says from which of the tokens on logits are wanted. The choice of the next token (mask,
-argmax, log-probability) is part of it. The host drives the steps, which is what showing tokens as they come, beams
+symbolic, and `first_scored` says from which of the tokens on logits are wanted. The choice of the next token
+(selection.py) is part of it. The host drives the steps, which is what showing tokens as they come, beams
 and cancelling need, and costs little: some 40 µs of Python beside the 9 to 14 ms of a step of tiny
 (`benchmarks/overhead.py`), so that a loop inside the graph could save less than half a percent of it.
 """
@@ -22,6 +23,7 @@ from max.dtype import DType
 from max.graph import BufferType, DeviceRef, Graph, Module, TensorType, TensorValue, ops
 
 from max_whisper.lowering.ops import GraphOps, KeysValues, StepOps, split
+from max_whisper.lowering.selection import ALLOWED, filtered, probability, select
 from max_whisper.spec import Spec
 from max_whisper.spec.layers.attention import Attention
 from max_whisper.spec.layers.cross_attention import CrossAttention
@@ -103,6 +105,9 @@ class Lowering:
             "position": TensorType(DType.int64, [], HOST),
             "first_scored": TensorType(DType.int64, [], HOST),
             "mask": TensorType(DType.float32, [spec.n_vocab], self.device),
+            "allowed": TensorType(DType.int64, [self.batch, len(ALLOWED)], self.device),
+            "noise": self._floats(spec.n_vocab),
+            "no_speech": TensorType(DType.int64, [], HOST),
             **caches,
             **memory,
         }
@@ -117,8 +122,11 @@ class Lowering:
                 caches=[values[name].buffer for name in caches],
             )
             logits = spec.decoder.lower(layer_ops, values["tokens"].tensor)
-            token, logprob = select(logits[:, -1, :] + values["mask"].tensor)
-            outputs = {"token": token, "logprob": logprob, "logits": logits, **(taps if self.probe else {})}
+            mask, allowed, noise = (values[name].tensor for name in ("mask", "allowed", "noise"))
+            token, logprob = select(filtered(logits[:, -1, :], mask, allowed, spec.n_vocab), noise)
+            silence = probability(logits[:, 0, :], values["no_speech"].tensor)
+            outputs = {"token": token, "logprob": logprob, "no_speech_prob": silence, "logits": logits}
+            outputs |= taps if self.probe else {}
             graph.output(*outputs.values())
         return Signature(inputs, _types(outputs))
 
@@ -139,12 +147,6 @@ class Lowering:
     def _memory_types(self) -> dict[str, TensorType]:
         types = [self._floats(n, self.spec.n_audio_ctx, width) for n, width in _heads(self.spec, CrossAttention)]
         return {f"cross_{part}.{i}": type_ for i, type_ in enumerate(types) for part in ("keys", "values")}
-
-
-def select(scores: TensorValue) -> tuple[TensorValue, TensorValue]:
-    """The best token [batch, 1] of float32 scores [batch, n_vocab] and its log-probability [batch, 1]."""
-    best = ops.max(scores, axis=-1)
-    return ops.argmax(scores, axis=-1), -ops.log(ops.sum(ops.exp(scores - best), axis=-1))
 
 
 def _heads(spec: Spec, kind: type[Attention] | type[CrossAttention]) -> list[tuple[int, int]]:

@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import numpy as np
 from max.driver import CPU, Buffer
 from max.dtype import DType
 from numpy.typing import NDArray
 
 from max_whisper.artifact.load import Artifact
+from max_whisper.runtime.rules import Allowed, TimestampRules, everything
 
 Memory = list[Buffer]  # keys and values of each cross-attention in turn
+TOKEN, LOGPROB, NO_SPEECH, LOGITS = range(4)  # outputs of the graph
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """What the decoder wrote for one window."""
+
+    tokens: list[int]  # without prompt and end-of-text
+    sum_logprob: float  # of the tokens and of end-of-text, if it came
+    no_speech_prob: float  # after start-of-transcript
 
 
 class Decoder:
@@ -20,63 +34,104 @@ class Decoder:
         self._graph = artifact.graphs["decoder"]
         self._cross_kv = artifact.graphs["cross_kv"]
         self._device = artifact.device
-        self._eot = manifest.tokens.eot
+        self._tokens = manifest.tokens
         self._batch = manifest.batch
+        self._n_vocab = manifest.dims["n_vocab"]
         self._n_text_ctx = manifest.dims["n_text_ctx"]
         self._caches = [port.shape for port in manifest.graphs["decoder"].inputs if port.name.startswith("self_")]
         self._positions = [Buffer.scalar(i, DType.int64, CPU()) for i in range(self._n_text_ctx)]
-        mask = np.zeros(manifest.dims["n_vocab"], np.float32)
-        self._no_mask = self._on_device(mask)
-        mask[manifest.tokens.suppress] = -np.inf
-        self._mask = self._on_device(mask)
-        mask[manifest.tokens.begin_suppress] = -np.inf
-        self._begin_mask = self._on_device(mask)
+        self._nospeech = Buffer.scalar(self._tokens.nospeech, DType.int64, CPU())
+        self._no_mask = self.mask([])
+        self._no_noise = self._on_device(np.zeros((self._batch, self._n_vocab), np.float32))
+        self._everything = self._ranges([everything(self._n_vocab)] * self._batch)
 
     def cross_kv(self, features: Buffer) -> Memory:
         """Keys and values of features [batch, n_audio_ctx, d_model], computed once per window."""
         memory: Memory = self._cross_kv.execute(features)
         return memory
 
+    def mask(self, suppressed: Sequence[int]) -> Buffer:
+        """Of tokens that must not be chosen, for `generate`."""
+        mask = np.zeros(self._n_vocab, np.float32)
+        mask[list(suppressed)] = -np.inf
+        return self._on_device(mask)
+
     def teacher_forced(self, memory: Memory, tokens: Buffer) -> list[Buffer]:
         """All that the graph gives for tokens [batch, length] from position 0 on, logits for each of them."""
         start = self._positions[0]
-        outputs: list[Buffer] = self._graph.execute(tokens, start, start, self._no_mask, *self._new_caches(), *memory)
+        selection = (self._no_mask, self._everything, self._no_noise, self._nospeech)
+        outputs: list[Buffer] = self._graph.execute(tokens, start, start, *selection, *self._new_caches(), *memory)
         return outputs
 
     def logits(self, memory: Memory, tokens: Buffer) -> NDArray[np.float32]:
         """Float32 [batch, length, n_vocab] after each of tokens [batch, length]."""
-        logits: NDArray[np.float32] = self.teacher_forced(memory, tokens)[2].to_numpy()
+        logits: NDArray[np.float32] = self.teacher_forced(memory, tokens)[LOGITS].to_numpy()
         return logits
 
-    def greedy(self, memory: Memory, prompts: Buffer, rows: int, limit: int) -> list[tuple[list[int], float]]:
-        """For each of the first `rows` of prompts [batch, length], at most `limit` tokens, and their log-probability.
+    def generate(
+        self,
+        memory: Memory,
+        prompts: Buffer,
+        *,
+        rows: int,
+        sot: int,
+        limit: int,
+        masks: tuple[Buffer, Buffer],
+        rules: TimestampRules | None = None,
+        temperature: float = 0.0,
+        rng: np.random.Generator | None = None,
+    ) -> list[Sampled]:
+        """For each of the first `rows` of prompts [batch, length], at most `limit` tokens.
 
-        Stops when every row has chosen end-of-text. The log-probability is an average over the tokens and
-        end-of-text (openai/whisper, decoding.py).
+        Stops when every row has chosen end-of-text. sot: where start-of-transcript is in the prompts. masks: for the
+        first token and for the others. rules: of timestamps; None for text alone. temperature: 0 takes the best token,
+        more samples with random numbers of `rng`.
         """
-        execute, positions, eot = self._graph.execute, self._positions, self._eot
-        state = [*self._new_caches(), *memory]
+        execute, positions, eot, zero = self._graph.execute, self._positions, self._tokens.eot, self._positions[0]
+        state = [self._nospeech, *self._new_caches(), *memory]
         length = prompts.shape[1]
-        tokens, logprob, _ = execute(prompts, positions[0], positions[length - 1], self._begin_mask, *state)
-        chosen = [read(tokens, rows)]
+        allowed = [rules.first() if rules else everything(self._n_vocab)] * self._batch
+        ranges = self._ranges(allowed)
+        noise = self._noise(temperature, rng)
+        tokens, logprob, no_speech, _ = execute(prompts, zero, positions[sot], masks[0], ranges, noise, *state)
+        silence = no_speech.to_numpy().ravel().tolist()
+        written = [[token] for token in read(tokens, rows)]
         scores = [logprob]  # read at the end: what runs between two steps finds the CPU's caches empty, and is slow
-        unfinished = {row for row in range(rows) if chosen[0][row] != eot}
+        unfinished = {row for row in range(rows) if written[row][-1] != eot}
         for position in positions[length : min(length + limit, self._n_text_ctx) - 1]:
             if not unfinished:
                 break
-            tokens, logprob, _ = execute(tokens, position, positions[0], self._mask, *state)
-            step = read(tokens, rows)
-            chosen.append(step)
+            if rules is not None:
+                now = [rules.after(row) for row in written]
+                now += allowed[rows:]
+                if now != allowed:
+                    allowed, ranges = now, self._ranges(now)
+            if temperature > 0:
+                noise = self._noise(temperature, rng)
+            tokens, logprob, _, _ = execute(tokens, position, zero, masks[1], ranges, noise, *state)
             scores.append(logprob)
-            if eot in step:
-                unfinished -= {row for row in range(rows) if step[row] == eot}
-        columns = [logprob.to_numpy().ravel().tolist() for logprob in scores]
-        return [self._cut([step[row] for step in chosen], [step[row] for step in columns]) for row in range(rows)]
+            for row, token in zip(written, read(tokens, rows), strict=True):
+                row.append(token)
+                if token == eot:
+                    unfinished = {row for row in unfinished if eot not in written[row]}
+        columns = [buffer.to_numpy().ravel().tolist() for buffer in scores]
+        return [self._cut(written[row], [step[row] for step in columns], silence[row]) for row in range(rows)]
 
-    def _cut(self, tokens: list[int], scores: list[float]) -> tuple[list[int], float]:
-        """The tokens before end-of-text, and the average of their log-probabilities and its own."""
-        length = tokens.index(self._eot) if self._eot in tokens else len(tokens)
-        return tokens[:length], sum(scores[: length + 1]) / (length + 1)
+    def _cut(self, tokens: list[int], scores: list[float], no_speech_prob: float) -> Sampled:
+        """The tokens before end-of-text, and the sum of their log-probabilities and its own."""
+        length = tokens.index(self._tokens.eot) if self._tokens.eot in tokens else len(tokens)
+        return Sampled(tokens[:length], sum(scores[: length + 1]), no_speech_prob)
+
+    def _noise(self, temperature: float, rng: np.random.Generator | None) -> Buffer:
+        """Temperature times Gumbel noise, [batch, n_vocab]: the largest score plus noise is a sample."""
+        if temperature == 0:
+            return self._no_noise
+        assert rng is not None
+        noise = rng.standard_exponential((self._batch, self._n_vocab), np.float32)
+        return self._on_device(-np.float32(temperature) * np.log(np.maximum(noise, np.finfo(np.float32).tiny)))
+
+    def _ranges(self, allowed: Sequence[Allowed]) -> Buffer:
+        return self._on_device(np.array(allowed, np.int64))
 
     def _new_caches(self) -> list[Buffer]:
         """With anything in them: what the graph reads it has written before.
@@ -86,7 +141,7 @@ class Decoder:
         return [Buffer(DType.float32, shape, self._device) for shape in self._caches]
 
     def _on_device(self, array: NDArray[np.float32] | NDArray[np.int64]) -> Buffer:
-        return Buffer.from_numpy(array.copy()).to(self._device)
+        return Buffer.from_numpy(array).to(self._device)
 
 
 def read(tokens: Buffer, rows: int) -> list[int]:

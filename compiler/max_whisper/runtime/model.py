@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
-from typing import Any, BinaryIO, TypeAlias
+from typing import Any, BinaryIO, TypeAlias, TypeVar
 
 import numpy as np
 from max.driver import Buffer
@@ -15,12 +16,16 @@ from numpy.typing import ArrayLike, NDArray
 
 from max_whisper.artifact.load import VOCABULARY, Artifact, open_artifact
 from max_whisper.errors import UserError
-from max_whisper.runtime.audio import SAMPLE_RATE, load_audio
+from max_whisper.runtime.audio import load_audio
 from max_whisper.runtime.decoder import Decoder
+from max_whisper.runtime.decoding import TIME_PRECISION, DecodingOptions, DecodingResult, compression_ratio, rank
 from max_whisper.runtime.languages import language_code
 from max_whisper.runtime.mel import HOP, log_mel
+from max_whisper.runtime.rules import TimestampRules
 from max_whisper.runtime.tokenizer import Tokenizer
+from max_whisper.runtime.transcription import FRAMES_PER_SECOND, Segment, TranscribeOptions, Transcriber, Window
 
+T = TypeVar("T", TranscribeOptions, DecodingOptions)
 Audio: TypeAlias = "str | PathLike[str] | BinaryIO | NDArray[Any]"
 
 
@@ -51,31 +56,13 @@ class Features:
 
 
 @dataclass(frozen=True)
-class DecodingResult:
-    """The text of one window."""
-
-    language: str  # "en" for an English-only model
-    tokens: list[int]  # sampled ones, without prompt and end-of-text
-    text: str
-    avg_logprob: float  # of the tokens and end-of-text: sum / (number of tokens + 1)
-
-
-@dataclass(frozen=True)
-class Segment:
-    """The text of one stretch of audio; times in seconds."""
-
-    start: float
-    end: float
-    text: str
-    tokens: list[int]
-    avg_logprob: float
-
-
-@dataclass(frozen=True)
 class TranscriptionResult:
+    """windows: what became of each window, for who wants to know why the text is as it is."""
+
     text: str
     segments: list[Segment]
     language: str
+    windows: list[Window] = field(repr=False)
 
 
 class Model:
@@ -143,94 +130,124 @@ class Model:
         ranked = [sorted(zip(languages, row.tolist(), strict=True), key=lambda pair: -pair[1]) for row in shares]
         return [dict(pairs) for pairs in ranked]
 
-    def decode(
-        self,
-        features: Features | ArrayLike,
-        *,
-        language: str | None = None,
-        task: str = "transcribe",
-        without_timestamps: bool = True,
-        max_new_tokens: int | None = None,
-    ) -> list[DecodingResult]:
-        """Greedy text of each window, by Whisper's suppression rules (openai/whisper, decoding.py, temperature 0).
+    def decode(self, features: Features | ArrayLike, **options: Any) -> list[DecodingResult]:
+        """The text of each window, by Whisper's rules (openai/whisper, decoding.py).
 
-        features: what `encode` returned, or float32 [windows, n_audio_ctx, d_model].
-        language: code or English name; None detects it for each window. An English-only model takes none but English.
-        task: "transcribe" or "translate" (into English).
-        without_timestamps: must be true; decoding with timestamps is not there yet.
-        max_new_tokens: None is half of the text context, as in openai/whisper.
+        features: what `encode` returned, or float32 [windows, n_audio_ctx, d_model]. options: those of
+        `DecodingOptions`, such as language="en", without_timestamps=True, max_new_tokens=100.
 
         Raises UserError for options that the model does not take.
         """
-        if not without_timestamps:
-            raise UserError("decoding with timestamps is not there yet: leave without_timestamps as it is")
-        self.check_options(language, task, max_new_tokens)
+        return self.decode_with(features, _options(DecodingOptions, options))
+
+    def decode_with(self, features: Features | ArrayLike, options: DecodingOptions) -> list[DecodingResult]:
+        """As `decode`."""
+        options.check(self.manifest, self.tokenizer)
         features = self._features(features)
-        limit = self._limit(max_new_tokens)
-        languages = self._languages(features, language)
-        results: list[DecodingResult] = []
+        languages = self._languages(features, options.language)
         batch = self.manifest.batch
+        results: list[DecodingResult] = []
         for i, chunk in enumerate(features.chunks):
-            spoken = languages[i * batch : (i + 1) * batch]
-            prompts = [self.tokenizer.prompt(code, task, without_timestamps=True) for code in spoken]
-            (prompt,) = self._chunks(np.array(prompts))
-            sampled = self._decoder.greedy(self._decoder.cross_kv(chunk), prompt, len(prompts), limit)
-            results += [
-                DecodingResult(code, tokens, self.tokenizer.decode(tokens).strip(), average)
-                for code, (tokens, average) in zip(spoken, sampled, strict=True)
-            ]
+            results += self._decode_chunk(chunk, languages[i * batch : (i + 1) * batch], options)
         return results
 
-    def transcribe(
-        self,
-        audio: Audio,
-        *,
-        language: str | None = None,
-        task: str = "transcribe",
-        max_new_tokens: int | None = None,
-        progress: Callable[[float, float], None] = lambda done, total: None,
-    ) -> TranscriptionResult:
-        """The text of a whole recording, window by window, each for itself and without timestamps.
+    def _decode_chunk(self, chunk: Buffer, languages: list[str], options: DecodingOptions) -> list[DecodingResult]:
+        """At most `batch` windows, the best of some samples for each."""
+        tokens = self.manifest.tokens
+        rows = [options.prompt_tokens(language, self.manifest, self.tokenizer) for language in languages]
+        (prompts,) = self._chunks(np.array([ids for ids, _ in rows]))
+        suppressed = options.suppressed(self.manifest)
+        blank = tokens.begin_suppress if options.suppress_blank else []
+        masks = (self._decoder.mask([*suppressed, *blank]), self._decoder.mask(suppressed))
+        rng = np.random.default_rng(options.seed)
+        memory = self._decoder.cross_kv(chunk)
+        samples = [
+            self._decoder.generate(
+                memory,
+                prompts,
+                rows=len(rows),
+                sot=rows[0][1],
+                limit=options.limit(self.manifest),
+                masks=masks,
+                rules=None if options.without_timestamps else self._rules(options),
+                temperature=options.temperature,
+                rng=rng,
+            )
+            for _ in range(options.best_of or 1)
+        ]
+        results = []
+        for row, language in enumerate(languages):
+            best = max(
+                (sample[row] for sample in samples),
+                key=lambda sample: rank(sample.sum_logprob, len(sample.tokens), options.length_penalty),
+            )
+            text = self.tokenizer.decode(best.tokens).strip()
+            average = best.sum_logprob / (len(best.tokens) + 1)
+            ratio = compression_ratio(text)
+            results.append(
+                DecodingResult(language, best.tokens, text, average, best.no_speech_prob, options.temperature, ratio)
+            )
+        return results
 
-        audio: a path ("-" is stdin), an open binary file, or a 16 kHz mono waveform.
-        language: as in `decode`; None detects it in the first window.
-        progress: called with the seconds that are done and those there are.
-
-        Windows are cut from the mel of the whole recording and filled up with 0.0 in mel space, as openai/whisper
-        does. Raises AudioError for what cannot be read, UserError for options that the model does not take.
-        """
-        self.check_options(language, task, max_new_tokens)
-        waveform = audio if isinstance(audio, np.ndarray) else load_audio(audio)
-        window = self.n_frames
-        mel = self.log_mel(waveform, padding=window * HOP)
-        content = mel.shape[1] - window
-        starts = range(0, content, window)
-        total = content * HOP / SAMPLE_RATE
-        segments: list[Segment] = []
-        if language is None and self.multilingual:
-            language = next(iter(self.detect_language(self.encode(mel[None, :, :window]))[0]))
-        for first in range(0, len(starts), self.manifest.batch):
-            chosen = starts[first : first + self.manifest.batch]
-            lengths = [min(window, content - start) for start in chosen]
-            windows = np.zeros((len(chosen), mel.shape[0], window), np.float32)
-            for row, start, length in zip(windows, chosen, lengths, strict=True):
-                row[:, :length] = mel[:, start : start + length]
-            results = self.decode(self.encode(windows), language=language, task=task, max_new_tokens=max_new_tokens)
-            for start, length, result in zip(chosen, lengths, results, strict=True):
-                begin, end = (frame * HOP / SAMPLE_RATE for frame in (start, start + length))
-                text = self.tokenizer.decode(result.tokens)
-                segments.append(Segment(begin, end, text, result.tokens, result.avg_logprob))
-                progress(end, total)
-        text = self.tokenizer.decode(token for segment in segments for token in segment.tokens)
-        return TranscriptionResult(
-            text, [segment for segment in segments if segment.text.strip()], self._code(language)
+    def _rules(self, options: DecodingOptions) -> TimestampRules:
+        latest = options.max_initial_timestamp
+        tokens = self.manifest.tokens
+        return TimestampRules(
+            tokens, tokens.max_initial_timestamp if latest is None else round(latest / TIME_PRECISION)
         )
 
-    def check_options(self, language: str | None, task: str, max_new_tokens: int | None) -> None:
-        """Raises UserError for options that `decode` and `transcribe` would refuse, without any work."""
-        some_language = next(iter(self.manifest.tokens.languages), None)
-        self.tokenizer.prompt(some_language if language is None else language, task)
-        self._limit(max_new_tokens)
+    def transcribe(
+        self, audio: Audio, *, progress: Callable[[Window, float], None] = lambda window, total: None, **options: Any
+    ) -> TranscriptionResult:
+        """The text of a whole recording, with the times of its segments (openai/whisper, transcribe.py).
+
+        audio: a path ("-" is stdin), an open binary file, or a 16 kHz mono waveform.
+        progress: called with each window when it is done, and with the seconds there are.
+        options: those of `TranscribeOptions` and `DecodingOptions`. The language is detected in the first window if
+        none is given.
+
+        Raises AudioError for what cannot be read, UserError for options that the model does not take.
+        """
+        transcriber, language, total = self._transcriber(audio, options)
+        windows = []
+        for window in transcriber.windows():
+            windows.append(window)
+            progress(window, total)
+        segments = [segment for window in windows for segment in window.segments]
+        return TranscriptionResult(transcriber.text, segments, language, windows)
+
+    def windows(self, audio: Audio, **options: Any) -> Iterator[Window]:
+        """As `transcribe`, but each window as soon as it is done, with its segments."""
+        yield from self._transcriber(audio, options)[0].windows()
+
+    def _transcriber(self, audio: Audio, options: dict[str, Any]) -> tuple[Transcriber, str, float]:
+        """What goes through a recording, the language, and the seconds there are."""
+        whole, decoding = self.check_options(**options)
+        waveform = audio if isinstance(audio, np.ndarray) else load_audio(audio)
+        mel = self.log_mel(waveform, padding=self.n_frames * HOP)
+        content = mel.shape[1] - self.n_frames
+        whole.clips(content)
+        language = decoding.language
+        if language is None and self.multilingual:
+            language = next(iter(self.detect_language(self.encode(mel[None, :, : self.n_frames]))[0]))
+            decoding = replace(decoding, language=language)
+        return Transcriber(self, mel, whole, decoding), self._code(language), content / FRAMES_PER_SECOND
+
+    def check_options(self, **options: Any) -> tuple[TranscribeOptions, DecodingOptions]:
+        """The options of `transcribe`, or the UserError that it would raise for them, without any work."""
+        names = {field.name for field in fields(TranscribeOptions)}
+        whole = _options(TranscribeOptions, {name: value for name, value in options.items() if name in names})
+        rest = {name: value for name, value in options.items() if name not in names}
+        if "prompt" in rest:
+            raise UserError("prompt: belongs to one window; give the text before the recording as initial_prompt")
+        decoding = _options(DecodingOptions, rest)
+        if not whole.temperatures:
+            raise UserError("temperature: expected at least one")
+        for temperature in whole.temperatures:
+            best_of = decoding.best_of if temperature > 0 else None
+            replace(decoding, temperature=temperature, best_of=best_of).check(self.manifest, self.tokenizer)
+        whole.clips(0)
+        return whole, decoding
 
     def _checked(self, array: ArrayLike, what: str, dims: tuple[str, str]) -> NDArray[np.float32]:
         """Float32 [windows, *dims], or a UserError that names both shapes."""
@@ -273,9 +290,13 @@ class Model:
         """Of a language that was given or detected; None is that of an English-only model."""
         return language_code("en" if language is None else language, self.manifest.tokens.languages or ("en",))
 
-    def _limit(self, max_new_tokens: int | None) -> int:
-        if max_new_tokens is None:
-            return self.manifest.dims["n_text_ctx"] // 2
-        if max_new_tokens < 1:
-            raise UserError(f"max_new_tokens: expected at least 1, got {max_new_tokens}")
-        return max_new_tokens
+
+def _options(kind: type[T], given: dict[str, Any]) -> T:
+    """Dataclass options from keyword arguments; UserError for a name that there is not."""
+    names = sorted(field.name for field in fields(kind))
+    for name in given:
+        if name not in names:
+            near = difflib.get_close_matches(name, names, n=1)
+            hint = f"; did you mean '{near[0]}'?" if near else f": expected one of {', '.join(names)}"
+            raise UserError(f"unknown option '{name}'{hint}")
+    return kind(**given)

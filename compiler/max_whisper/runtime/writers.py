@@ -19,6 +19,8 @@ class Segment(Protocol):
     """A piece of a transcription; times in seconds."""
 
     @property
+    def seek(self) -> int: ...
+    @property
     def start(self) -> float: ...
     @property
     def end(self) -> float: ...
@@ -27,7 +29,13 @@ class Segment(Protocol):
     @property
     def tokens(self) -> Sequence[int]: ...
     @property
+    def temperature(self) -> float: ...
+    @property
     def avg_logprob(self) -> float: ...
+    @property
+    def compression_ratio(self) -> float: ...
+    @property
+    def no_speech_prob(self) -> float: ...
 
 
 class Result(Protocol):
@@ -142,11 +150,15 @@ def _json(result: Result) -> str:
     segments = [
         {
             "id": i,
+            "seek": s.seek,
             "start": float(s.start),
             "end": float(s.end),
             "text": s.text,
             "tokens": [int(t) for t in s.tokens],
+            "temperature": float(s.temperature),
             "avg_logprob": float(s.avg_logprob),
+            "compression_ratio": float(s.compression_ratio),
+            "no_speech_prob": float(s.no_speech_prob),
         }
         for i, s in enumerate(result.segments)
     ]

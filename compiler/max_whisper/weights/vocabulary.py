@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -13,7 +14,9 @@ from max_whisper.artifact.manifest import Tokens
 from max_whisper.errors import WeightsError
 from max_whisper.weights.layout import CONFIGURATION, read_json
 
-N_TIMESTAMPS = 1501  # <|0.00|> to <|30.00|> by 0.02 s
+N_TIMESTAMPS = 1501  # <|0.00|> to <|30.00|> by 0.02 s, where a vocabulary does not list its own
+MAX_INITIAL_TIMESTAMP = 50  # 1 s, where a checkpoint does not say (openai/whisper, decoding.py)
+TIMESTAMP = re.compile(r"<\|\d+\.\d\d\|>")
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,9 @@ def read_vocabulary(file: Callable[[str], Path | None], n_vocab: int) -> Vocabul
     rules = {
         key: _id_list(key, generation, configuration, n_vocab) for key in ("suppress_tokens", "begin_suppress_tokens")
     }
+    latest = generation.get("max_initial_timestamp_index", MAX_INITIAL_TIMESTAMP)
+    if type(latest) is not int or latest < 0:
+        raise WeightsError(f"generation_config.json: max_initial_timestamp_index must be a number, not {latest!r}")
     tokens = Tokens(
         eot=eot,
         sot=ids["startoftranscript"],
@@ -58,13 +64,15 @@ def read_vocabulary(file: Callable[[str], Path | None], n_vocab: int) -> Vocabul
         nospeech=ids["nospeech" if "<|nospeech|>" in special else "nocaptions"],
         notimestamps=ids["notimestamps"],
         timestamp_begin=ids["notimestamps"] + 1,
+        n_timestamps=sum(TIMESTAMP.fullmatch(token) is not None for token in special) or N_TIMESTAMPS,
+        max_initial_timestamp=latest,
         languages=languages,
         suppress=rules["suppress_tokens"],
         begin_suppress=rules["begin_suppress_tokens"],
     )
     _check_special(tokens, special, source)
     _check_agreement(tokens, generation)
-    _check_size(special, source, configuration, n_vocab)
+    _check_size(tokens, special, source, configuration, n_vocab)
     return Vocabulary(ranks, tokens)
 
 
@@ -226,7 +234,7 @@ def _check_special(tokens: Tokens, special: dict[str, int], source: Path) -> Non
     order = [tokens.eot, tokens.sot, *tokens.languages.values(), *controls, tokens.notimestamps]
     if any(left >= right for left, right in pairwise(order)):
         raise WeightsError(f"{source}: the special tokens are not in Whisper's order: {order}")
-    for i in (0, N_TIMESTAMPS - 1):  # old tokenizer files do not list the timestamps at all
+    for i in (0, tokens.n_timestamps - 1):  # old tokenizer files do not list the timestamps at all
         token = f"<|{i * 0.02:.2f}|>"
         if special.get(token, tokens.timestamp_begin + i) != tokens.timestamp_begin + i:
             raise WeightsError(
@@ -250,9 +258,11 @@ def _check_agreement(tokens: Tokens, generation: dict[str, Any]) -> None:
             )
 
 
-def _check_size(special: dict[str, int], source: Path, configuration: dict[str, Any], n_vocab: int) -> None:
+def _check_size(
+    tokens: Tokens, special: dict[str, int], source: Path, configuration: dict[str, Any], n_vocab: int
+) -> None:
     """The vocabulary must be the model's: of its size, or smaller where config.json says that the model is padded."""
-    size = max(special["<|notimestamps|>"] + 1 + N_TIMESTAMPS, max(special.values()) + 1)
+    size = max(tokens.timestamp_begin + tokens.n_timestamps, max(special.values()) + 1)
     if size == n_vocab or size < n_vocab == configuration.get("vocab_size"):
         return
     raise WeightsError(

@@ -1,0 +1,54 @@
+"""Which tokens may come next when Whisper writes timestamps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TypeAlias
+
+from max_whisper.artifact.manifest import Tokens
+
+Allowed: TypeAlias = tuple[int, int, int, int]
+"""First text, end of text, first timestamp, end of timestamps, as the compiled selection takes them; half open."""
+
+
+@dataclass(frozen=True)
+class TimestampRules:
+    """openai/whisper's ApplyTimestampRules (decoding.py) as ranges that depend on what was sampled.
+
+    Timestamps come in pairs, except directly before end-of-text, and never go back. The first token is a timestamp, of
+    at most `max_initial` steps. Where the timestamps together are likelier than any text, one of them is chosen: that
+    is the compiled selection's part.
+    """
+
+    tokens: Tokens
+    max_initial: int
+
+    @cached_property
+    def _text_end(self) -> int:
+        return self.tokens.notimestamps  # which itself is never chosen
+
+    @cached_property
+    def _end(self) -> int:
+        return self.tokens.timestamp_begin + self.tokens.n_timestamps
+
+    def first(self) -> Allowed:
+        """Before anything was sampled."""
+        begin = self.tokens.timestamp_begin
+        return self._text_end, self._text_end, begin, min(begin + self.max_initial + 1, self._end)
+
+    def after(self, sampled: Sequence[int]) -> Allowed:
+        """After some tokens, at least one."""
+        begin, end = self.tokens.timestamp_begin, self._end
+        last = next((token for token in reversed(sampled) if token >= begin), begin - 1)
+        if sampled[-1] < begin:  # text
+            return 0, self._text_end, last + 1, end
+        if len(sampled) == 1 or sampled[-2] >= begin:  # a start
+            return 0, self._text_end, end, end
+        return self.tokens.eot, self._text_end, last, end  # an end
+
+
+def everything(n_vocab: int) -> Allowed:
+    """Without timestamps there are no ranges; masks alone count."""
+    return 0, n_vocab, n_vocab, n_vocab

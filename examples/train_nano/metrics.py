@@ -1,0 +1,21 @@
+"""Word error rate."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+
+def edits(expected: Sequence[Any], found: Sequence[Any]) -> int:
+    """The least number of words put in, left out or replaced that makes one of the other (Levenshtein's distance)."""
+    row = list(range(len(found) + 1))
+    for i, word in enumerate(expected, 1):
+        last, row[0] = row[0], i
+        for j, other in enumerate(found, 1):
+            last, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, last + (word != other))
+    return row[-1]
+
+
+def word_error_rate(expected: Sequence[Sequence[Any]], found: Sequence[Sequence[Any]]) -> float:
+    """The edits of all texts per word that was expected."""
+    return sum(map(edits, expected, found)) / sum(map(len, expected))
