@@ -17,7 +17,7 @@ from max_whisper import Model
 from max_whisper.runtime.writers import FORMATS, render
 from sounds import encode, silence, sweep, write_wav
 
-MOST = ("--max-new-tokens", "12")
+MOST = ("--max-new-tokens", "12", "--temperature-increment-on-fallback", "none")
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("format", FORMATS)
 def test_formats(artifact: Path, model: Model, talk: Path, format: str, tmp_path: Path) -> None:
-    expected = render(model.transcribe(talk, language="de", max_new_tokens=12), format)
+    expected = render(model.transcribe(talk, language="de", max_new_tokens=12, temperature=0), format)
     options = ("--model", artifact, "--language", "German", "--output-format", format, *MOST)
     outcome = run("transcribe", talk, *options)
     assert (outcome.code, outcome.stdout, outcome.stderr) == (0, expected, "")
@@ -49,7 +49,7 @@ def test_formats(artifact: Path, model: Model, talk: Path, format: str, tmp_path
 
 
 def test_in_a_process_of_its_own(artifact: Path, model: Model, talk: Path) -> None:
-    result = model.transcribe(talk, max_new_tokens=12)
+    result = model.transcribe(talk, max_new_tokens=12, temperature=0)
     outcome = spawn("transcribe", talk, "--model", artifact, *MOST)
     assert (outcome.code, outcome.stdout, outcome.stderr) == (0, render(result, "txt"), "")
 
@@ -65,8 +65,9 @@ def test_the_installed_command(artifact: Path, talk: Path) -> None:
 def test_options_reach_the_model(artifact: Path, model: Model, talk: Path) -> None:
     for language, task, count in (("de", "translate", 3), ("en", "transcribe", 5)):
         options = ("--language", language, "--task", task, "--max-new-tokens", str(count), "--output-format", "json")
+        options += ("--temperature-increment-on-fallback", "none")
         outcome = run("transcribe", talk, "--model", artifact, *options)
-        result = model.transcribe(talk, language=language, task=task, max_new_tokens=count)
+        result = model.transcribe(talk, language=language, task=task, max_new_tokens=count, temperature=0)
         assert json.loads(outcome.stdout) == json.loads(render(result, "json"))
 
 
@@ -166,6 +167,9 @@ def test_threads(artifact: Path, talk: Path) -> None:
         (("--task", "sing"), "unknown task 'sing': expected 'transcribe' or 'translate'"),
         (("--max-new-tokens", "0"), "max_new_tokens: expected at least 1, got 0"),
         (("--max-new-tokens", "many"), "'many' is not a valid integer"),
+        (("--logprob-threshold", "low"), "expected a number or none, got 'low'"),
+        (("--temperature-increment-on-fallback", "-1"), "expected more than 0, or none, got -1"),
+        (("--clip-timestamps", "3,2"), "clip_timestamps: expected seconds in order, from 0 on, got '3,2'"),
         (("--output-format", "doc"), "'doc' is not one of 'txt', 'srt', 'vtt', 'tsv', 'json'"),
         (("--colour", "red"), "No such option '--colour'"),
     ],

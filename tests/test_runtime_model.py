@@ -74,7 +74,7 @@ def test_logits(model: Model, features: Features) -> None:
 
 
 def test_decode(model: Model, features: Features) -> None:
-    results = model.decode(features, language="en", max_new_tokens=20)
+    results = model.decode(features, language="en", max_new_tokens=20, without_timestamps=True)
     assert [len(result.tokens) for result in results] == [20, 20, 20]
     assert results[0].tokens != results[1].tokens
     for result in results:
@@ -84,9 +84,9 @@ def test_decode(model: Model, features: Features) -> None:
 
 
 def test_decode_of_an_array_is_that_of_features(model: Model, features: Features) -> None:
-    results = model.decode(features, language="en", max_new_tokens=20)
-    assert model.decode(np.asarray(features), language="en", max_new_tokens=20) == results
-    assert model.decode(features, language="en", max_new_tokens=20) == results
+    results = model.decode(features, language="en", max_new_tokens=20, without_timestamps=True)
+    assert model.decode(np.asarray(features), language="en", max_new_tokens=20, without_timestamps=True) == results
+    assert model.decode(features, language="en", max_new_tokens=20, without_timestamps=True) == results
 
 
 # --- greedy decoding against logits
@@ -108,7 +108,9 @@ def check_greedy(model: Model, features: Features, count: int) -> list[int]:
     eot = model.manifest.tokens.eot
     language = "en" if model.multilingual else None
     prompt = model.tokenizer.prompt(language, without_timestamps=True)
-    for i, result in enumerate(model.decode(features, language=language, max_new_tokens=count)):
+    for i, result in enumerate(
+        model.decode(features, language=language, max_new_tokens=count, without_timestamps=True)
+    ):
         window = np.asarray(features)[i : i + 1]
         ended = len(result.tokens) < count
         sampled = [*result.tokens, eot] if ended else result.tokens
@@ -137,7 +139,7 @@ def test_suppressed_tokens(model: Model, features: Features) -> None:
     """Without the lists the model would choose some of them."""
     tokens = model.manifest.tokens
     prompt = model.tokenizer.prompt("en", without_timestamps=True)
-    results = model.decode(features, language="en", max_new_tokens=200)
+    results = model.decode(features, language="en", max_new_tokens=200, without_timestamps=True)
     chosen = {token for result in results for token in result.tokens}
     assert not chosen & set(tokens.suppress)
     assert not {result.tokens[0] for result in results} & set(tokens.begin_suppress)
@@ -147,11 +149,13 @@ def test_suppressed_tokens(model: Model, features: Features) -> None:
 
 def test_suppression_at_the_beginning(model: Model, artifact: Path, features: Features, tmp_path: Path) -> None:
     """Tokens that came first are forbidden there: others come first, and the same ones later."""
-    firsts = {result.tokens[0] for result in model.decode(features, language="en", max_new_tokens=1)}
+    firsts = {
+        result.tokens[0] for result in model.decode(features, language="en", max_new_tokens=1, without_timestamps=True)
+    }
     tokens = msgspec.structs.replace(model.manifest.tokens, begin_suppress=sorted(firsts))
     folder = copy(artifact, tmp_path / "changed")
     reseal(folder, tokens=tokens)
-    results = max_whisper.load(folder).decode(features, language="en", max_new_tokens=200)
+    results = max_whisper.load(folder).decode(features, language="en", max_new_tokens=200, without_timestamps=True)
     assert not {result.tokens[0] for result in results} & firsts
     assert {token for result in results for token in result.tokens} & firsts
 
@@ -160,19 +164,19 @@ def test_suppression_at_the_beginning(model: Model, artifact: Path, features: Fe
 
 
 def test_max_new_tokens(model: Model, features: Features) -> None:
-    long = model.decode(features, language="en", max_new_tokens=30)
-    short = model.decode(features, language="en", max_new_tokens=1)
+    long = model.decode(features, language="en", max_new_tokens=30, without_timestamps=True)
+    short = model.decode(features, language="en", max_new_tokens=1, without_timestamps=True)
     assert [result.tokens for result in short] == [result.tokens[:1] for result in long]
-    default = model.decode(np.asarray(features)[:1], language="en")
+    default = model.decode(np.asarray(features)[:1], language="en", without_timestamps=True)
     assert len(default[0].tokens) == SMALL["n_text_ctx"] // 2
 
 
 def test_text_context_is_the_limit(model: Model, features: Features) -> None:
     window = np.asarray(features)[:1]
-    (result,) = model.decode(window, language="en", max_new_tokens=10_000)
+    (result,) = model.decode(window, language="en", max_new_tokens=10_000, without_timestamps=True)
     prompt = model.tokenizer.prompt("en", without_timestamps=True)
-    assert len(prompt) + len(result.tokens) == SMALL["n_text_ctx"]
-    scores = masked(model, model.logits(window, [[*prompt, *result.tokens]])[0, len(prompt) - 1 : -1])
+    assert len(prompt) + len(result.tokens) == SMALL["n_text_ctx"] + 1  # the last is written, but not read again
+    scores = masked(model, model.logits(window, [[*prompt, *result.tokens[:-1]]])[0, len(prompt) - 1 :])
     assert scores.argmax(1).tolist() == result.tokens
 
 
@@ -188,10 +192,12 @@ def test_language_detection(model: Model, features: Features) -> None:
         assert list(found.values()) == sorted(found.values(), reverse=True)
         for code, share in zip(LANGUAGES, expected, strict=True):
             assert found[code] == pytest.approx(share, abs=1e-5)
-    results = model.decode(features, max_new_tokens=5)
+    results = model.decode(features, max_new_tokens=5, without_timestamps=True)
     for i, result in enumerate(results):
         assert result.language == next(iter(detected[i]))
-        (told,) = model.decode(np.asarray(features)[i : i + 1], language=result.language, max_new_tokens=5)
+        (told,) = model.decode(
+            np.asarray(features)[i : i + 1], language=result.language, max_new_tokens=5, without_timestamps=True
+        )
         assert told == result
 
 
@@ -218,8 +224,8 @@ def test_task_and_language_reach_the_decoder(model: Model, features: Features) -
 def test_english_model(english: Model, mel: np.ndarray) -> None:
     assert not english.multilingual
     features = english.encode(mel)
-    results = english.decode(features, max_new_tokens=5)
-    assert english.decode(features, language="English", max_new_tokens=5) == results
+    results = english.decode(features, max_new_tokens=5, without_timestamps=True)
+    assert english.decode(features, language="English", max_new_tokens=5, without_timestamps=True) == results
     assert {result.language for result in results} == {"en"}
     with pytest.raises(UserError, match="no languages to detect"):
         english.detect_language(features)
@@ -243,6 +249,13 @@ def test_english_model(english: Model, mel: np.ndarray) -> None:
         ({"task": "sing"}, "unknown task 'sing'"),
         ({"task": "translat"}, "did you mean 'translate'"),
         ({"max_new_tokens": 0}, "max_new_tokens: expected at least 1, got 0"),
+        ({"best_of": 5, "temperature": 0}, "best_of: with temperature 0 every sample is the same"),
+        ({"best_of": 0, "temperature": 1.0}, "best_of: expected at least 1, got 0"),
+        ({"length_penalty": 2.0}, "length_penalty: expected 0 to 1, got 2.0"),
+        ({"suppress_tokens": "1,a"}, "suppress_tokens: expected ids with commas between them, got '1,a'"),
+        ({"suppress_tokens": [1811]}, "suppress_tokens: expected ids below 1811, or -1, got 1811"),
+        ({"max_initial_timestamp": 3.0}, "max_initial_timestamp: expected 0 to 2 s, got 3.0"),
+        ({"temprature": 1.0}, "unknown option 'temprature'; did you mean 'temperature'?"),
     ],
 )
 def test_wrong_options(model: Model, features: Features, options: dict[str, Any], said: str) -> None:
@@ -252,9 +265,25 @@ def test_wrong_options(model: Model, features: Features, options: dict[str, Any]
         assert said in str(raised.value)
 
 
-def test_timestamps_are_not_there_yet(model: Model, features: Features) -> None:
-    with pytest.raises(UserError, match="timestamps"):
-        model.decode(features, language="en", without_timestamps=False)
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"temperature": ()}, "temperature: expected at least one"),
+        ({"temperature": (0, -0.5)}, "temperature: expected 0 to 10, got -0.5"),
+        ({"clip_timestamps": "1,x"}, "clip_timestamps: expected seconds with commas between them, got '1,x'"),
+        ({"clip_timestamps": "2,1"}, "clip_timestamps: expected seconds in order"),
+        ({"clip_timestamps": [-1]}, "clip_timestamps: expected seconds in order"),
+        ({"clip_timestamps": [float("nan")]}, "clip_timestamps: expected seconds in order"),
+        ({"clip_timestamps": "5"}, "expected a start within the 2 s of the recording, got 5"),
+        ({"prompt": "text"}, "give the text before the recording as initial_prompt"),
+        ({"initial_promt": "text"}, "unknown option 'initial_promt'; did you mean 'initial_prompt'?"),
+        ({"seed": -1}, "seed: expected 0 or more"),
+    ],
+)
+def test_wrong_options_of_a_transcription(model: Model, options: dict[str, Any], said: str) -> None:
+    with pytest.raises(UserError) as raised:
+        model.transcribe(sweep(2.0), **options)
+    assert said in str(raised.value)
 
 
 @pytest.mark.parametrize(

@@ -9,12 +9,14 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from max_whisper import Model, TranscriptionResult
 from max_whisper.errors import AudioError
 from max_whisper.runtime.mel import HOP
+from max_whisper.runtime.transcription import Window
 from small import RATE
 from sounds import noise, sweep, write_wav
 
@@ -32,13 +34,22 @@ def by_hand(model: Model, waveform: np.ndarray, language: str) -> list[list[int]
         window = np.zeros((1, 80, FRAMES), np.float32)
         piece = mel[:, start : min(start + FRAMES, content)]
         window[0, :, : piece.shape[1]] = piece
-        (result,) = model.decode(model.encode(window), language=language, max_new_tokens=COUNT)
+        (result,) = model.decode(model.encode(window), language=language, max_new_tokens=COUNT, without_timestamps=True)
         tokens.append(result.tokens)
     return tokens
 
 
-def transcribe(model: Model, waveform: np.ndarray, language: str | None = "en") -> TranscriptionResult:
-    return model.transcribe(waveform, language=language, max_new_tokens=COUNT)
+EACH_FOR_ITSELF: dict[str, Any] = {
+    "max_new_tokens": COUNT,
+    "without_timestamps": True,
+    "condition_on_previous_text": False,
+    "temperature": 0,
+    "no_speech_threshold": None,
+}
+
+
+def transcribe(model: Model, waveform: Any, language: str | None = "en") -> TranscriptionResult:
+    return model.transcribe(waveform, language=language, **EACH_FOR_ITSELF)
 
 
 @pytest.mark.parametrize("seconds", [0.5, 2.0, 3.0, 6.0, 5.999])
@@ -90,19 +101,31 @@ def test_files_streams_and_waveforms(model: Model, tmp_path: Path) -> None:
     with path.open("rb") as file:
         waveform = np.frombuffer(path.read_bytes()[44:], np.int16)
         assert (
-            model.transcribe(path, language="en", max_new_tokens=COUNT)
-            == model.transcribe(str(path), language="en", max_new_tokens=COUNT)
-            == model.transcribe(file, language="en", max_new_tokens=COUNT)
-            == model.transcribe(io.BytesIO(path.read_bytes()), language="en", max_new_tokens=COUNT)
+            transcribe(model, path)
+            == transcribe(model, str(path))
+            == transcribe(model, file)
+            == transcribe(model, io.BytesIO(path.read_bytes()))
             == transcribe(model, waveform)
             == transcribe(model, waveform / np.float32(32768))
         )
 
 
 def test_progress(model: Model) -> None:
-    seen: list[tuple[float, float]] = []
-    model.transcribe(noise(5.0), language="en", max_new_tokens=1, progress=lambda *numbers: seen.append(numbers))
-    assert seen == [(2.0, 5.0), (4.0, 5.0), (5.0, 5.0)]
+    seen: list[tuple[float, float, float]] = []
+
+    def progress(window: Window, total: float) -> None:
+        seen.append((window.start, window.end, total))
+
+    model.transcribe(noise(5.0), language="en", progress=progress, **EACH_FOR_ITSELF)
+    assert seen == [(0.0, 2.0, 5.0), (2.0, 4.0, 5.0), (4.0, 5.0, 5.0)]
+
+
+def test_windows_come_one_by_one(model: Model) -> None:
+    windows = model.windows(noise(5.0), language="en", **EACH_FOR_ITSELF)
+    first = next(windows)
+    assert (first.start, first.end, first.seek) == (0.0, 2.0, 200)
+    rest = [segment for window in windows for segment in window.segments]
+    assert [*first.segments, *rest] == transcribe(model, noise(5.0)).segments
 
 
 @pytest.mark.parametrize(
@@ -129,22 +152,24 @@ def test_windows_at_once_do_not_meet(batched: Model, windows: int) -> None:
     mel = np.stack([batched.log_mel(noise(2.0, seed=seed)) for seed in range(windows)])
     features = batched.encode(mel)
     assert features.shape == (windows, 100, 64)
-    results = batched.decode(features, language="en", max_new_tokens=60)
+    results = batched.decode(features, language="en", max_new_tokens=60, without_timestamps=True)
     logits = batched.logits(features, [[1, 2, 3]] * windows)
     assert len(results) == len(logits) == windows
     for i in range(windows):
         alone = batched.encode(mel[i : i + 1])
         np.testing.assert_array_equal(np.asarray(alone)[0], np.asarray(features)[i])
         np.testing.assert_array_equal(batched.logits(alone, [[1, 2, 3]])[0], logits[i])
-        (result,) = batched.decode(alone, language="en", max_new_tokens=60)
+        (result,) = batched.decode(alone, language="en", max_new_tokens=60, without_timestamps=True)
         assert result.tokens == results[i].tokens
         assert result.avg_logprob == pytest.approx(results[i].avg_logprob, abs=1e-6)
-    assert batched.decode(np.asarray(features), language="en", max_new_tokens=60) == results
+    assert batched.decode(np.asarray(features), language="en", max_new_tokens=60, without_timestamps=True) == results
 
 
 def test_rows_end_at_different_places(batched: Model) -> None:
     mel = np.stack([batched.log_mel(noise(2.0, seed=seed)) for seed in range(6)])
-    lengths = {len(result.tokens) for result in batched.decode(batched.encode(mel), language="en")}
+    lengths = {
+        len(result.tokens) for result in batched.decode(batched.encode(mel), language="en", without_timestamps=True)
+    }
     assert len(lengths) > 2
 
 
@@ -152,7 +177,9 @@ def test_each_row_has_its_language(batched: Model) -> None:
     mel = np.stack([batched.log_mel(noise(2.0, seed=seed)) for seed in range(7)])
     features = batched.encode(mel)
     detected = [next(iter(shares)) for shares in batched.detect_language(features)]
-    assert [result.language for result in batched.decode(features, max_new_tokens=2)] == detected
+    assert [
+        result.language for result in batched.decode(features, max_new_tokens=2, without_timestamps=True)
+    ] == detected
 
 
 def test_bfloat16_is_near_float32(batched: Model, ending: Model) -> None:
@@ -205,7 +232,7 @@ PROBE = """
 import json, sys
 import max_whisper
 model = max_whisper.load(sys.argv[1])
-result = model.transcribe(sys.argv[2], max_new_tokens=5)
+result = model.transcribe(sys.argv[2], max_new_tokens=5, without_timestamps=True, no_speech_threshold=None)
 assert result.segments
 print(json.dumps(sorted(name for name in sys.modules if name.startswith(("max_whisper", "max.graph", "torch")))))
 """

@@ -19,7 +19,11 @@ class Segment:
     end: float
     text: str
     tokens: list[int] = field(default_factory=lambda: [1, 2])
+    seek: int = 300
+    temperature: float = 0.2
     avg_logprob: float = -0.25
+    compression_ratio: float = 1.5
+    no_speech_prob: float = 0.125
 
 
 @dataclass(frozen=True)

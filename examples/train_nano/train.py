@@ -59,12 +59,12 @@ class Stage:
 
 
 STAGES = (
-    Stage(2, 900, 48, (0.5, 0.5), longest=2, everywhere=False, disturbed=0.2),
-    Stage(2, 1200, 48, (0.5, 0.3)),
-    Stage(5, 1200, 32, (0.3, 0.1)),
-    Stage(10, 1200, 24, (0.1, 0.0)),
+    Stage(2, 700, 48, (0.5, 0.5), longest=2, everywhere=False, disturbed=0.2),
+    Stage(2, 800, 48, (0.5, 0.3)),
+    Stage(5, 800, 32, (0.3, 0.1)),
+    Stage(10, 1000, 24, (0.1, 0.0)),
 )
-PEAK_RATE, WARM_UP = 2e-3, 100
+PEAK_RATES, WARM_UP = {"muon": 5e-3, "adamw": 2e-3}, 100
 MEASURED = 100  # the word error rate is measured after every so many steps
 
 
@@ -260,11 +260,25 @@ def config_of(dims: dict[str, int], vocabulary: Vocabulary) -> WhisperConfig:
     )
 
 
-def rate_at(step: int, total: int) -> float:
-    """Linear up, then a cosine down to 0."""
+def make_optimizers(model: Trainee) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices of the layers, which needs half of AdamW's steps here, and AdamW for the rest."""
+    matrices = {name: p for name, p in model.named_parameters() if p.ndim == 2 and ".layers." in name}
+    rest = [p for name, p in model.named_parameters() if name not in matrices]
+    return [
+        torch.optim.Muon(
+            [{"params": list(matrices.values()), "peak": PEAK_RATES["muon"]}],
+            weight_decay=0.01,
+            adjust_lr_fn="match_rms_adamw",
+        ),
+        torch.optim.AdamW([{"params": rest, "peak": PEAK_RATES["adamw"]}], weight_decay=0.01, betas=(0.9, 0.98)),
+    ]
+
+
+def share_of_rate(step: int, total: int) -> float:
+    """Of the peak: linear up, then a cosine down to 0."""
     if step < WARM_UP:
-        return PEAK_RATE * (step + 1) / WARM_UP
-    return PEAK_RATE * 0.5 * (1 + math.cos(math.pi * (step - WARM_UP) / (total - WARM_UP)))
+        return (step + 1) / WARM_UP
+    return 0.5 * (1 + math.cos(math.pi * (step - WARM_UP) / (total - WARM_UP)))
 
 
 def spoken(words: list[str], work: Path, speakers: int, phrases: int, seed: int) -> list[list[Phrase]]:
@@ -297,7 +311,7 @@ def train(
     args: argparse.Namespace,
 ) -> list[tuple[float, ...]]:
     """Rows of step, seconds since the start, cross-entropy, CTC loss, and word error rate or NaN."""
-    optimizer = torch.optim.AdamW(model.parameters(), lr=0, weight_decay=0.01, betas=(0.9, 0.98))
+    optimizers = make_optimizers(model)
     stages = [Stage(s.seconds, max(1, round(s.steps * args.scale)), s.batch, s.ctc) for s in STAGES]
     total, step, begin, rows = sum(stage.steps for stage in stages), 0, time.monotonic(), []
     columns = (*Progress.get_default_columns(), TextColumn("{task.fields[losses]}"))
@@ -308,14 +322,15 @@ def train(
             loader = iter(DataLoader(windows, batch_size=None, num_workers=1, prefetch_factor=4))
             for i in range(stage.steps):
                 weight = stage.ctc[0] + (stage.ctc[1] - stage.ctc[0]) * i / stage.steps
-                for group in optimizer.param_groups:
-                    group["lr"] = rate_at(step, total)
+                for group in (group for optimizer in optimizers for group in optimizer.param_groups):
+                    group["lr"] = group["peak"] * share_of_rate(step, total)
                 with torch.autocast("cpu", torch.bfloat16, enabled=args.bfloat16):
                     entropy, ctc = model.losses(next(loader), weight > 0)
-                optimizer.zero_grad()
+                model.zero_grad()
                 (entropy + weight * ctc).backward()
                 torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-                optimizer.step()
+                for optimizer in optimizers:
+                    optimizer.step()
                 step += 1
                 rate = exam.word_error_rate(model) if step % MEASURED == 0 or step == total else math.nan
                 rows.append((step, time.monotonic() - begin, entropy.item(), ctc.item(), rate))

@@ -1,7 +1,7 @@
 """The choice of the next token inside the graph: Whisper's filters, argmax or sampling, and the probabilities.
 
-The rules of openai/whisper (decoding.py: SuppressBlank, SuppressTokens, ApplyTimestampRules) come in as data: a mask that
-is added to the scores, and for each row the range of text and the range of timestamps that may follow. What these
+The rules of openai/whisper (decoding.py: SuppressBlank, SuppressTokens, ApplyTimestampRules) come in as data: a mask
+that is added to the scores, and for each row the range of text and the range of timestamps that may follow. What these
 ranges are depends on the last two tokens only, so that the host finds them in a microsecond (runtime/rules.py).
 """
 

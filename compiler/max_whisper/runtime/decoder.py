@@ -83,7 +83,7 @@ class Decoder:
     ) -> list[Sampled]:
         """For each of the first `rows` of prompts [batch, length], at most `limit` tokens.
 
-        Stops when every row has chosen end-of-text. sot: where start-of-transcript is in the prompts. masks: for the
+        As in openai/whisper the last token may stand behind the text context, which it is not read from. Stops when every row has chosen end-of-text. sot: where start-of-transcript is in the prompts. masks: for the
         first token and for the others. rules: of timestamps; None for text alone. temperature: 0 takes the best token,
         more samples with random numbers of `rng`.
         """
@@ -98,7 +98,7 @@ class Decoder:
         written = [[token] for token in read(tokens, rows)]
         scores = [logprob]  # read at the end: what runs between two steps finds the CPU's caches empty, and is slow
         unfinished = {row for row in range(rows) if written[row][-1] != eot}
-        for position in positions[length : min(length + limit, self._n_text_ctx) - 1]:
+        for position in positions[length : min(length + limit - 1, self._n_text_ctx)]:
             if not unfinished:
                 break
             if rules is not None:

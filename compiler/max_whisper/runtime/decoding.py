@@ -26,7 +26,8 @@ class DecodingOptions:
         ((5 + length) / 6) to its power.
     prompt: text, or its tokens, that came before.
     prefix: text, or its tokens, that the window's text begins with.
-    suppress_tokens: ids never to choose; -1 among them stands for the checkpoint's own list.
+    suppress_tokens: ids never to choose; -1 among them stands for the checkpoint's own list. Control tokens come with
+        any list; an empty one suppresses nothing at all.
     suppress_blank: whether a blank, or nothing at all, may not be the first.
     without_timestamps: text alone.
     max_initial_timestamp: seconds, the latest start of the first segment; None is the checkpoint's.
@@ -80,9 +81,8 @@ class DecodingOptions:
         tokens = tokenizer.prompt(language, self.task, self.without_timestamps)
         if self.prefix is not None:
             prefix = _tokens(self.prefix, tokenizer)
-            if self.max_new_tokens is not None:
-                prefix = prefix[-max(half - self.max_new_tokens, 1) :]
-            tokens += prefix
+            room = half - self.limit(manifest)
+            tokens += prefix[-room:] if room > 0 else prefix
         previous = [] if self.prompt is None else _tokens(self.prompt, tokenizer)[-(half - 1) :]
         if self.prompt is not None:
             previous = [manifest.tokens.startofprev, *previous]
@@ -101,6 +101,8 @@ class DecodingOptions:
         wrong = next((i for i in ids if not -1 <= i < n_vocab), None)
         if wrong is not None:
             raise UserError(f"suppress_tokens: expected ids below {n_vocab}, or -1, got {wrong}")
+        if not ids:
+            return []
         own = tokens.suppress if -1 in ids else []
         controls = [tokens.transcribe, tokens.translate, tokens.sot, tokens.startofprev, tokens.startoflm]
         return sorted({*own, *controls, tokens.nospeech, *(i for i in ids if i >= 0)})

@@ -1,0 +1,46 @@
+"""Long recordings against what openai/whisper's `transcribe` made of them (see make_golden_transcribe.py)."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import max_whisper
+import pytest
+from transcribe_cases import FAMILIES, GOLDEN, OPTIONS, checkpoint, options_of, sounds
+
+CASES = json.loads(GOLDEN.read_text())
+
+
+@pytest.fixture(scope="module")
+def models(spec: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, max_whisper.Model]:
+    home = tmp_path_factory.mktemp("transcribe")
+    return {
+        family: max_whisper.load(
+            max_whisper.build(spec, weights=checkpoint(home / f"{family}-weights", family), out=home / family)
+        )
+        for family in FAMILIES
+    }
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_segments_are_those_of_openai_whisper(case: str, models: dict[str, max_whisper.Model]) -> None:
+    family, sound, name = case.split(", ", 2)
+    expected = CASES[case]
+    given = options_of(family, name)
+    given["max_new_tokens"] = given.pop("sample_len", None)
+    result = models[family].transcribe(sounds()[sound], **given)
+    assert result.language == expected["language"]
+    found = [[s.seek, s.start, s.end, s.tokens] for s in result.segments]
+    assert found == [
+        [seek, pytest.approx(start), pytest.approx(end), tokens]
+        for seek, start, end, tokens, *_ in expected["segments"]
+    ]
+    for segment, (*_, avg_logprob, no_speech_prob) in zip(result.segments, expected["segments"], strict=True):
+        assert segment.avg_logprob == pytest.approx(avg_logprob, abs=1e-4)
+        assert segment.no_speech_prob == pytest.approx(no_speech_prob, rel=1e-3)
+    assert result.text == expected["text"]
+
+
+def test_every_option_is_covered() -> None:
+    assert {case.split(", ", 2)[2] for case in CASES} == set(OPTIONS)
