@@ -26,7 +26,7 @@ def main(artifact: str, windows: int, warm_up: int, tokens: int, threads: int) -
     recordings = [made_recording(seconds, seed) for seed, seconds in enumerate((30, 3, 17, 25, 8))]
     memory: list[float] = []
     for i in range(warm_up + windows):
-        model.transcribe(recordings[i % len(recordings)], language="en", max_new_tokens=tokens)
+        model.transcribe(recordings[i % len(recordings)], language="en", max_new_tokens=tokens, temperature=0)
         memory.append(memory_mb())
         if (i + 1) % 20 == 0:
             print(f"{i + 1:5} windows {memory[-1]:8.1f} MB")

@@ -21,7 +21,8 @@ from common import executions, made_recording, since, use_cpus
 @click.option("--tokens", default=100, show_default=True, type=click.IntRange(2))
 @click.option("--rounds", default=7, show_default=True, type=click.IntRange(1))
 @click.option("--threads", default=2, show_default=True, help="CPUs to use.")
-def main(artifact: str, tokens: int, rounds: int, threads: int) -> None:
+@click.option("--timestamps", is_flag=True, help="Decode with timestamps and their rules.")
+def main(artifact: str, tokens: int, rounds: int, threads: int, timestamps: bool) -> None:
     use_cpus(threads)
     import max_whisper
 
@@ -32,7 +33,7 @@ def main(artifact: str, tokens: int, rounds: int, threads: int) -> None:
         """Milliseconds in all and milliseconds inside MAX, for n tokens."""
         with executions() as seen:
             start = perf_counter()
-            model.decode(features, language="en", max_new_tokens=n)
+            model.decode(features, language="en", without_timestamps=not timestamps, max_new_tokens=n)
             return np.array([since(start), sum(seen)])
 
     decode(tokens)

@@ -199,7 +199,7 @@ def compare(work: Path, spec: str, checkpoint: Path, inputs: dict[str, Arrays]) 
             mel = arrays[f"mel{model.manifest.dims['n_mels']}"]
             features = model.encode(mel[None])
             through_mel = np.asarray(model.encode(expected["mel"][None]))[0]
-            tokens = model.decode(features, language="en", max_new_tokens=N_TOKENS)[0].tokens
+            tokens = model.decode(features, language="en", without_timestamps=True, max_new_tokens=N_TOKENS)[0].tokens
             if model.tokenizer.prompt("en", without_timestamps=True) != rules.prompt:
                 sys.exit(f"{checkpoint}: the two sides start from other prompts")
             at = first_difference(tokens, expected["tokens"].tolist())

@@ -43,7 +43,7 @@ mel = model.log_mel(max_whisper.load_audio(audio), padding=480000)[None, :, :mod
 done("audio and log-mel")
 features = model.encode(mel)
 done("encode")
-model.decode(features, language="en", max_new_tokens=tokens)[0].text
+model.decode(features, language="en", without_timestamps=True, max_new_tokens=tokens)[0].text
 done("decode")
 phases["first text"] = (last - begin) * 1e3
 print(json.dumps(phases))
@@ -81,7 +81,14 @@ def by_command(artifact: Path, audio: str, tokens: int) -> tuple[float, float, f
     """Milliseconds to the first character and to the end of the process, and its peak memory in MB."""
     multilingual = bool(json.loads((artifact / "manifest.json").read_text())["tokens"]["languages"])
     command = [Path(sys.executable).with_name("max-whisper"), "transcribe", audio, "--model", artifact]
-    command += ["--max-new-tokens", str(tokens), *(["--language", "en"] if multilingual else [])]
+    command += [
+        "--max-new-tokens",
+        str(tokens),
+        "--temperature-increment-on-fallback",
+        "none",
+        "--without-timestamps",
+        *(["--language", "en"] if multilingual else []),
+    ]
     begin = monotonic()
     process = subprocess.Popen(command, stdout=subprocess.PIPE)
     assert process.stdout is not None

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from artifacts import copy, reseal
 from checkpoints import LANGUAGES
-from max_whisper import Model
+from max_whisper import DecodingResult, Model
 from max_whisper.errors import AudioError, UserError
 from max_whisper.runtime.model import Features
 from small import SMALL, TOKENS
@@ -33,6 +33,11 @@ def mel(model: Model) -> np.ndarray:
 @pytest.fixture(scope="module")
 def features(model: Model, mel: np.ndarray) -> Features:
     return model.encode(mel)
+
+
+def decode(model: Model, features: Any, **options: Any) -> list[DecodingResult]:
+    """Text alone."""
+    return model.decode(features, without_timestamps=True, **options)
 
 
 # --- shapes
@@ -74,7 +79,7 @@ def test_logits(model: Model, features: Features) -> None:
 
 
 def test_decode(model: Model, features: Features) -> None:
-    results = model.decode(features, language="en", max_new_tokens=20, without_timestamps=True)
+    results = decode(model, features, language="en", max_new_tokens=20)
     assert [len(result.tokens) for result in results] == [20, 20, 20]
     assert results[0].tokens != results[1].tokens
     for result in results:
@@ -84,9 +89,9 @@ def test_decode(model: Model, features: Features) -> None:
 
 
 def test_decode_of_an_array_is_that_of_features(model: Model, features: Features) -> None:
-    results = model.decode(features, language="en", max_new_tokens=20, without_timestamps=True)
-    assert model.decode(np.asarray(features), language="en", max_new_tokens=20, without_timestamps=True) == results
-    assert model.decode(features, language="en", max_new_tokens=20, without_timestamps=True) == results
+    results = decode(model, features, language="en", max_new_tokens=20)
+    assert decode(model, np.asarray(features), language="en", max_new_tokens=20) == results
+    assert decode(model, features, language="en", max_new_tokens=20) == results
 
 
 # --- greedy decoding against logits
@@ -108,9 +113,7 @@ def check_greedy(model: Model, features: Features, count: int) -> list[int]:
     eot = model.manifest.tokens.eot
     language = "en" if model.multilingual else None
     prompt = model.tokenizer.prompt(language, without_timestamps=True)
-    for i, result in enumerate(
-        model.decode(features, language=language, max_new_tokens=count, without_timestamps=True)
-    ):
+    for i, result in enumerate(decode(model, features, language=language, max_new_tokens=count)):
         window = np.asarray(features)[i : i + 1]
         ended = len(result.tokens) < count
         sampled = [*result.tokens, eot] if ended else result.tokens
@@ -139,7 +142,7 @@ def test_suppressed_tokens(model: Model, features: Features) -> None:
     """Without the lists the model would choose some of them."""
     tokens = model.manifest.tokens
     prompt = model.tokenizer.prompt("en", without_timestamps=True)
-    results = model.decode(features, language="en", max_new_tokens=200, without_timestamps=True)
+    results = decode(model, features, language="en", max_new_tokens=200)
     chosen = {token for result in results for token in result.tokens}
     assert not chosen & set(tokens.suppress)
     assert not {result.tokens[0] for result in results} & set(tokens.begin_suppress)
@@ -149,13 +152,11 @@ def test_suppressed_tokens(model: Model, features: Features) -> None:
 
 def test_suppression_at_the_beginning(model: Model, artifact: Path, features: Features, tmp_path: Path) -> None:
     """Tokens that came first are forbidden there: others come first, and the same ones later."""
-    firsts = {
-        result.tokens[0] for result in model.decode(features, language="en", max_new_tokens=1, without_timestamps=True)
-    }
+    firsts = {result.tokens[0] for result in decode(model, features, language="en", max_new_tokens=1)}
     tokens = msgspec.structs.replace(model.manifest.tokens, begin_suppress=sorted(firsts))
     folder = copy(artifact, tmp_path / "changed")
     reseal(folder, tokens=tokens)
-    results = max_whisper.load(folder).decode(features, language="en", max_new_tokens=200, without_timestamps=True)
+    results = decode(max_whisper.load(folder), features, language="en", max_new_tokens=200)
     assert not {result.tokens[0] for result in results} & firsts
     assert {token for result in results for token in result.tokens} & firsts
 
@@ -164,16 +165,16 @@ def test_suppression_at_the_beginning(model: Model, artifact: Path, features: Fe
 
 
 def test_max_new_tokens(model: Model, features: Features) -> None:
-    long = model.decode(features, language="en", max_new_tokens=30, without_timestamps=True)
-    short = model.decode(features, language="en", max_new_tokens=1, without_timestamps=True)
+    long = decode(model, features, language="en", max_new_tokens=30)
+    short = decode(model, features, language="en", max_new_tokens=1)
     assert [result.tokens for result in short] == [result.tokens[:1] for result in long]
-    default = model.decode(np.asarray(features)[:1], language="en", without_timestamps=True)
+    default = decode(model, np.asarray(features)[:1], language="en")
     assert len(default[0].tokens) == SMALL["n_text_ctx"] // 2
 
 
 def test_text_context_is_the_limit(model: Model, features: Features) -> None:
     window = np.asarray(features)[:1]
-    (result,) = model.decode(window, language="en", max_new_tokens=10_000, without_timestamps=True)
+    (result,) = decode(model, window, language="en", max_new_tokens=10_000)
     prompt = model.tokenizer.prompt("en", without_timestamps=True)
     assert len(prompt) + len(result.tokens) == SMALL["n_text_ctx"] + 1  # the last is written, but not read again
     scores = masked(model, model.logits(window, [[*prompt, *result.tokens[:-1]]])[0, len(prompt) - 1 :])
@@ -192,12 +193,11 @@ def test_language_detection(model: Model, features: Features) -> None:
         assert list(found.values()) == sorted(found.values(), reverse=True)
         for code, share in zip(LANGUAGES, expected, strict=True):
             assert found[code] == pytest.approx(share, abs=1e-5)
-    results = model.decode(features, max_new_tokens=5, without_timestamps=True)
+    results = decode(model, features, max_new_tokens=5)
     for i, result in enumerate(results):
         assert result.language == next(iter(detected[i]))
-        (told,) = model.decode(
-            np.asarray(features)[i : i + 1], language=result.language, max_new_tokens=5, without_timestamps=True
-        )
+        window = np.asarray(features)[i : i + 1]
+        (told,) = decode(model, window, language=result.language, max_new_tokens=5)
         assert told == result
 
 
@@ -216,7 +216,7 @@ def test_task_and_language_reach_the_decoder(model: Model, features: Features) -
     for options in ({"language": "en"}, {"language": "de"}, {"language": "de", "task": "translate"}):
         prompt = model.tokenizer.prompt(options["language"], options.get("task", "transcribe"), True)
         first = masked(model, model.logits(features, [prompt] * 3)[0, -1:])
-        result = model.decode(features, max_new_tokens=1, **options)[0]
+        result = decode(model, features, max_new_tokens=1, **options)[0]
         assert result.tokens == first.argmax(1).tolist()
         assert result.avg_logprob == pytest.approx(first.max() / 2, abs=1e-4)
 
@@ -224,8 +224,8 @@ def test_task_and_language_reach_the_decoder(model: Model, features: Features) -
 def test_english_model(english: Model, mel: np.ndarray) -> None:
     assert not english.multilingual
     features = english.encode(mel)
-    results = english.decode(features, max_new_tokens=5, without_timestamps=True)
-    assert english.decode(features, language="English", max_new_tokens=5, without_timestamps=True) == results
+    results = decode(english, features, max_new_tokens=5)
+    assert decode(english, features, language="English", max_new_tokens=5) == results
     assert {result.language for result in results} == {"en"}
     with pytest.raises(UserError, match="no languages to detect"):
         english.detect_language(features)

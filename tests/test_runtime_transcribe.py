@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from max_whisper import Model, TranscriptionResult
+from max_whisper import DecodingResult, Model, TranscriptionResult
 from max_whisper.errors import AudioError
 from max_whisper.runtime.mel import HOP
 from max_whisper.runtime.transcription import Window
@@ -37,6 +37,11 @@ def by_hand(model: Model, waveform: np.ndarray, language: str) -> list[list[int]
         (result,) = model.decode(model.encode(window), language=language, max_new_tokens=COUNT, without_timestamps=True)
         tokens.append(result.tokens)
     return tokens
+
+
+def decode(model: Model, features: Any, **options: Any) -> list[DecodingResult]:
+    """Text alone."""
+    return model.decode(features, without_timestamps=True, **options)
 
 
 EACH_FOR_ITSELF: dict[str, Any] = {
@@ -152,24 +157,22 @@ def test_windows_at_once_do_not_meet(batched: Model, windows: int) -> None:
     mel = np.stack([batched.log_mel(noise(2.0, seed=seed)) for seed in range(windows)])
     features = batched.encode(mel)
     assert features.shape == (windows, 100, 64)
-    results = batched.decode(features, language="en", max_new_tokens=60, without_timestamps=True)
+    results = decode(batched, features, language="en", max_new_tokens=60)
     logits = batched.logits(features, [[1, 2, 3]] * windows)
     assert len(results) == len(logits) == windows
     for i in range(windows):
         alone = batched.encode(mel[i : i + 1])
         np.testing.assert_array_equal(np.asarray(alone)[0], np.asarray(features)[i])
         np.testing.assert_array_equal(batched.logits(alone, [[1, 2, 3]])[0], logits[i])
-        (result,) = batched.decode(alone, language="en", max_new_tokens=60, without_timestamps=True)
+        (result,) = decode(batched, alone, language="en", max_new_tokens=60)
         assert result.tokens == results[i].tokens
         assert result.avg_logprob == pytest.approx(results[i].avg_logprob, abs=1e-6)
-    assert batched.decode(np.asarray(features), language="en", max_new_tokens=60, without_timestamps=True) == results
+    assert decode(batched, np.asarray(features), language="en", max_new_tokens=60) == results
 
 
 def test_rows_end_at_different_places(batched: Model) -> None:
     mel = np.stack([batched.log_mel(noise(2.0, seed=seed)) for seed in range(6)])
-    lengths = {
-        len(result.tokens) for result in batched.decode(batched.encode(mel), language="en", without_timestamps=True)
-    }
+    lengths = {len(result.tokens) for result in decode(batched, batched.encode(mel), language="en")}
     assert len(lengths) > 2
 
 
@@ -177,9 +180,7 @@ def test_each_row_has_its_language(batched: Model) -> None:
     mel = np.stack([batched.log_mel(noise(2.0, seed=seed)) for seed in range(7)])
     features = batched.encode(mel)
     detected = [next(iter(shares)) for shares in batched.detect_language(features)]
-    assert [
-        result.language for result in batched.decode(features, max_new_tokens=2, without_timestamps=True)
-    ] == detected
+    assert [result.language for result in decode(batched, features, max_new_tokens=2)] == detected
 
 
 def test_bfloat16_is_near_float32(batched: Model, ending: Model) -> None:

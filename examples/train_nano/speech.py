@@ -22,10 +22,10 @@ SAMPLE_RATE = 16000
 ACCENTS = "en-us en-gb en-gb-x-rp en-gb-scotland en-gb-x-gbclan en-gb-x-gbcwmd en-us-nyc en-029".split()
 TEST_VARIANTS = "f4 m5 klatt4 Alicia Michael belinda edward2 steph3 victor rob linda Hugo adam gustave".split()
 TRAIN_VARIANTS = (  # espeak-ng's own, but for robots and whispering
-    "f1 f2 f3 f5 m1 m2 m3 m4 m6 m7 m8 klatt klatt2 klatt3 klatt5 klatt6 Alex Andrea Andy Annie AnxiousAndy Denis Diogo "
-    "Gene Gene2 Henrique Jacky Lee Marco Mario Mike Nguyen RicishayMax RicishayMax2 RicishayMax3 Tweaky anika announcer "
-    "antonio aunty benjamin boris caleb croak david ed edward grandma grandpa iven iven2 iven3 iven4 john kaukovalta max "
-    "michel miguel norbert pablo paul pedro quincy robert sandro shelby steph steph2 travis zac serious"
+    "f1 f2 f3 f5 m1 m2 m3 m4 m6 m7 m8 klatt klatt2 klatt3 klatt5 klatt6 Alex Andrea Andy Annie AnxiousAndy Denis "
+    "Diogo Gene Gene2 Henrique Jacky Lee Marco Mario Mike Nguyen RicishayMax RicishayMax2 RicishayMax3 Tweaky anika "
+    "announcer antonio aunty benjamin boris caleb croak david ed edward grandma grandpa iven iven2 iven3 iven4 john "
+    "kaukovalta max michel miguel norbert pablo paul pedro quincy robert sandro shelby steph steph2 travis zac serious"
 ).split()
 MAX_WORDS = 5  # of a phrase
 QUIET = 0.02  # of the loudest sample: where speech begins and ends

@@ -73,7 +73,7 @@ class Windows(IterableDataset):
 
     def __init__(
         self, speakers: list[list[Phrase]], vocabulary: Vocabulary, dims: dict[str, int], stage: Stage, seed: int
-    ):
+    ) -> None:
         self.speakers, self.vocabulary, self.dims, self.stage, self.seed = speakers, vocabulary, dims, stage, seed
 
     def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:

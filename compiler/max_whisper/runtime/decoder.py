@@ -83,9 +83,11 @@ class Decoder:
     ) -> list[Sampled]:
         """For each of the first `rows` of prompts [batch, length], at most `limit` tokens.
 
-        As in openai/whisper the last token may stand behind the text context, which it is not read from. Stops when every row has chosen end-of-text. sot: where start-of-transcript is in the prompts. masks: for the
-        first token and for the others. rules: of timestamps; None for text alone. temperature: 0 takes the best token,
-        more samples with random numbers of `rng`.
+        As in openai/whisper the last token may stand behind the text context, as it is not read again. Stops when every
+        row has chosen end-of-text.
+
+        sot: where start-of-transcript is in the prompts. masks: for the first token and for the others. rules: of
+        timestamps; None for text alone. temperature: 0 takes the best token, more samples with random numbers of `rng`.
         """
         execute, positions, eot, zero = self._graph.execute, self._positions, self._tokens.eot, self._positions[0]
         state = [self._nospeech, *self._new_caches(), *memory]

@@ -100,7 +100,7 @@ def verify(
     mel = _window(model, audio)
     features = np.asarray(model.encode(mel))
     prompt = model.tokenizer.prompt("en", without_timestamps=True)
-    sampled = model.decode(features, language="en", max_new_tokens=n_tokens)[0].tokens
+    sampled = model.decode(features, language="en", without_timestamps=True, max_new_tokens=n_tokens)[0].tokens
     tokens = np.array([prompt + sampled])
     logits = model.logits(features, tokens)[0]
     expected = reference.run(mel, tokens)
