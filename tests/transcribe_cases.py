@@ -46,6 +46,10 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "translate": {"task": "translate"},
     "German": {"language": "de"},
     "detected": {"language": None},
+    "beams": {"beam_size": 3},
+    "beams, patience": {"beam_size": 2, "patience": 2.0},
+    "beams, length penalty": {"beam_size": 3, "length_penalty": 0.6},
+    "beams without timestamps": {"beam_size": 2, "without_timestamps": True, "sample_len": 50},
     "few tokens, no conditioning, prompt": {
         "sample_len": 20,
         "condition_on_previous_text": False,

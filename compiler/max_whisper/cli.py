@@ -142,8 +142,10 @@ DECODING_OPTIONS = [
         help="What is added, up to 1, when a window's text is repetitive or unlikely.",
     ),
     click.option("--best-of", type=int, default=5, show_default=True, help="Samples where the temperature is not 0."),
+    click.option("--beam-size", type=int, help="Texts that a beam search goes on with. [default: no search]"),
+    click.option("--patience", type=float, help="Of the beam search. [default: 1]"),
     click.option("--seed", type=int, default=0, show_default=True, help="Of the samples."),
-    click.option("--length-penalty", type=float, help="Exponent of the length in the choice among samples, 0 to 1."),
+    click.option("--length-penalty", type=float, help="0 to 1: how much the length counts in the choice among texts."),
     click.option(
         "--compression-ratio-threshold",
         type=OPTIONAL_FLOAT,

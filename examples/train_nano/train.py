@@ -21,12 +21,12 @@ from pathlib import Path
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # the windows are made beside the training, on the same CPUs
 
-import matplotlib
 import numpy as np
 import torch
 from max_whisper.runtime.mel import log_mel
 from max_whisper.spec import load_spec
 from metrics import word_error_rate
+from plot import plot
 from rich.progress import Progress, TextColumn, track
 from safetensors.torch import save_file
 from speech import TEST_VARIANTS, TRAIN_VARIANTS, Phrase, speak
@@ -36,7 +36,6 @@ from transformers import WhisperConfig, WhisperForConditionalGeneration
 from vocabulary import SPECS, WORDS, Vocabulary
 from windows import Window, compose, disturb, no_speech
 
-matplotlib.use("Agg")
 IGNORED = -100  # a target that does not count
 TIMESTAMPS, PREVIOUS_TEXT, NO_SPEECH = 0.6, 0.2, 0.1  # shares of the windows
 
@@ -383,6 +382,8 @@ def main() -> None:
         comments="",
     )
     save(model.whisper, vocabulary, dims, args.out)
+    stages = np.cumsum([round(stage.steps * args.scale) for stage in STAGES])[:-1]
+    plot(args.work / "losses.csv", args.out / "training.png", stages.tolist())
 
 
 if __name__ == "__main__":

@@ -34,13 +34,13 @@ class Decoder:
         self._graph = artifact.graphs["decoder"]
         self._cross_kv = artifact.graphs["cross_kv"]
         self._device = artifact.device
-        self._tokens = manifest.tokens
+        self.eot = manifest.tokens.eot
+        self.n_text_ctx = manifest.dims["n_text_ctx"]
         self._batch = manifest.batch
         self._n_vocab = manifest.dims["n_vocab"]
-        self._n_text_ctx = manifest.dims["n_text_ctx"]
         self._caches = [port.shape for port in manifest.graphs["decoder"].inputs if port.name.startswith("self_")]
-        self._positions = [Buffer.scalar(i, DType.int64, CPU()) for i in range(self._n_text_ctx)]
-        self._nospeech = Buffer.scalar(self._tokens.nospeech, DType.int64, CPU())
+        self._positions = [Buffer.scalar(i, DType.int64, CPU()) for i in range(self.n_text_ctx)]
+        self._nospeech = Buffer.scalar(manifest.tokens.nospeech, DType.int64, CPU())
         self._no_mask = self.mask([])
         self._no_noise = self._on_device(np.zeros((self._batch, self._n_vocab), np.float32))
         self._everything = self._ranges([everything(self._n_vocab)] * self._batch)
@@ -60,13 +60,27 @@ class Decoder:
         """All that the graph gives for tokens [batch, length] from position 0 on, logits for each of them."""
         start = self._positions[0]
         selection = (self._no_mask, self._everything, self._no_noise, self._nospeech)
-        outputs: list[Buffer] = self._graph.execute(tokens, start, start, *selection, *self._new_caches(), *memory)
+        outputs: list[Buffer] = self._graph.execute(tokens, start, start, *selection, *self.new_caches(), *memory)
         return outputs
 
     def logits(self, memory: Memory, tokens: Buffer) -> NDArray[np.float32]:
         """Float32 [batch, length, n_vocab] after each of tokens [batch, length]."""
         logits: NDArray[np.float32] = self.teacher_forced(memory, tokens)[LOGITS].to_numpy()
         return logits
+
+    def scores(
+        self, tokens: Sequence[int], position: int, first_scored: int, caches: list[Buffer], memory: Memory
+    ) -> tuple[NDArray[np.float32], float]:
+        """Logits, float32 [n_vocab], after the last of some tokens of one window, which stand from `position` on.
+
+        And the probability of no-speech after the token `first_scored`. The tokens are put into the caches.
+        """
+        rows = self._on_device(np.array([tokens], np.int64))
+        selection = (self._no_mask, self._everything, self._no_noise, self._nospeech)
+        outputs = self._graph.execute(
+            rows, self._positions[position], self._positions[first_scored], *selection, *caches, *memory
+        )
+        return outputs[LOGITS].to_numpy()[0, -1], float(outputs[NO_SPEECH].to_numpy()[0, 0])
 
     def generate(
         self,
@@ -89,8 +103,8 @@ class Decoder:
         sot: where start-of-transcript is in the prompts. masks: for the first token and for the others. rules: of
         timestamps; None for text alone. temperature: 0 takes the best token, more samples with random numbers of `rng`.
         """
-        execute, positions, eot, zero = self._graph.execute, self._positions, self._tokens.eot, self._positions[0]
-        state = [self._nospeech, *self._new_caches(), *memory]
+        execute, positions, eot, zero = self._graph.execute, self._positions, self.eot, self._positions[0]
+        state = [self._nospeech, *self.new_caches(), *memory]
         length = prompts.shape[1]
         allowed = [rules.first() if rules else everything(self._n_vocab)] * self._batch
         ranges = self._ranges(allowed)
@@ -100,7 +114,7 @@ class Decoder:
         written = [[token] for token in read(tokens, rows)]
         scores = [logprob]  # read at the end: what runs between two steps finds the CPU's caches empty, and is slow
         unfinished = {row for row in range(rows) if written[row][-1] != eot}
-        for position in positions[length : min(length + limit - 1, self._n_text_ctx)]:
+        for position in positions[length : min(length + limit - 1, self.n_text_ctx)]:
             if not unfinished:
                 break
             if rules is not None:
@@ -121,7 +135,7 @@ class Decoder:
 
     def _cut(self, tokens: list[int], scores: list[float], no_speech_prob: float) -> Sampled:
         """The tokens before end-of-text, and the sum of their log-probabilities and its own."""
-        length = tokens.index(self._tokens.eot) if self._tokens.eot in tokens else len(tokens)
+        length = tokens.index(self.eot) if self.eot in tokens else len(tokens)
         return Sampled(tokens[:length], sum(scores[: length + 1]), no_speech_prob)
 
     def _noise(self, temperature: float, rng: np.random.Generator | None) -> Buffer:
@@ -135,7 +149,7 @@ class Decoder:
     def _ranges(self, allowed: Sequence[Allowed]) -> Buffer:
         return self._on_device(np.array(allowed, np.int64))
 
-    def _new_caches(self) -> list[Buffer]:
+    def new_caches(self) -> list[Buffer]:
         """With anything in them: what the graph reads it has written before.
 
         `Buffer.zeros` fills them in the background, which with several threads may be after the graph has begun.

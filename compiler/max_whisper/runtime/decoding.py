@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, replace
 
 from max_whisper.artifact.manifest import Manifest
 from max_whisper.errors import UserError
@@ -22,7 +22,9 @@ class DecodingOptions:
     temperature: 0 takes the likeliest token; more samples, from `seed` on.
     max_new_tokens: of a window; None is half of the text context (`sample_len` in openai/whisper).
     best_of: how many samples the best is chosen from, where the temperature is not 0.
-    length_penalty: of the choice among samples: None divides the log-probability by the length, a number by
+    beam_size: how many texts a search goes on with, where the temperature is 0; None takes the likeliest token.
+    patience: the search ends when this many times `beam_size` texts have come to their end; None is 1.
+    length_penalty: of the choice among samples or beams: None divides the log-probability by the length, a number by
         ((5 + length) / 6) to its power.
     prompt: text, or its tokens, that came before.
     prefix: text, or its tokens, that the window's text begins with.
@@ -38,6 +40,8 @@ class DecodingOptions:
     temperature: float = 0.0
     max_new_tokens: int | None = None
     best_of: int | None = None
+    beam_size: int | None = None
+    patience: float | None = None
     length_penalty: float | None = None
     prompt: str | Sequence[int] | None = None
     prefix: str | Sequence[int] | None = None
@@ -46,6 +50,12 @@ class DecodingOptions:
     without_timestamps: bool = False
     max_initial_timestamp: float | None = None
     seed: int = 0
+
+    def at(self, temperature: float) -> DecodingOptions:
+        """For one of several temperatures: at 0 there are no samples, above there are no beams."""
+        if temperature == 0:
+            return replace(self, temperature=temperature, best_of=None)
+        return replace(self, temperature=temperature, beam_size=None, patience=None)
 
     def check(self, manifest: Manifest, tokenizer: Tokenizer) -> None:
         """Raises UserError for what the model does not take."""
@@ -57,6 +67,15 @@ class DecodingOptions:
             raise UserError("best_of: with temperature 0 every sample is the same; leave it out, or sample")
         if self.best_of is not None and self.best_of < 1:
             raise UserError(f"best_of: expected at least 1, got {self.best_of}")
+        if self.beam_size is not None:
+            if self.temperature > 0 or self.best_of is not None:
+                raise UserError("beam_size: a search takes no samples; leave it out, or temperature and best_of")
+            if self.beam_size < 1:
+                raise UserError(f"beam_size: expected at least 1, got {self.beam_size}")
+            if manifest.batch != 1:
+                raise UserError(f"beam_size: needs an artifact of batch 1, not {manifest.batch}; build another")
+        if self.patience is not None and (self.beam_size is None or not self.patience > 0):
+            raise UserError(f"patience: expected more than 0, and a beam_size, got {self.patience}")
         if self.length_penalty is not None and not 0 <= self.length_penalty <= 1:
             raise UserError(f"length_penalty: expected 0 to 1, got {self.length_penalty}")
         if self.max_new_tokens is not None and self.max_new_tokens < 1:
@@ -88,6 +107,11 @@ class DecodingOptions:
             previous = [manifest.tokens.startofprev, *previous]
         return [*previous, *tokens], len(previous)
 
+    def suppressed_first_and_later(self, manifest: Manifest) -> tuple[list[int], list[int]]:
+        """Ids not to choose for the first token, and for the others."""
+        always = self.suppressed(manifest)
+        return [*always, *(manifest.tokens.begin_suppress if self.suppress_blank else [])], always
+
     def suppressed(self, manifest: Manifest) -> list[int]:
         """Ids never to choose. Raises UserError for what is no list of ids."""
         given = self.suppress_tokens
@@ -106,10 +130,6 @@ class DecodingOptions:
         own = tokens.suppress if -1 in ids else []
         controls = [tokens.transcribe, tokens.translate, tokens.sot, tokens.startofprev, tokens.startoflm]
         return sorted({*own, *controls, tokens.nospeech, *(i for i in ids if i >= 0)})
-
-
-def option_names() -> set[str]:
-    return {field.name for field in fields(DecodingOptions)}
 
 
 @dataclass(frozen=True)

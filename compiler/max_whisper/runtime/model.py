@@ -17,7 +17,8 @@ from numpy.typing import ArrayLike, NDArray
 from max_whisper.artifact.load import VOCABULARY, Artifact, open_artifact
 from max_whisper.errors import UserError
 from max_whisper.runtime.audio import load_audio
-from max_whisper.runtime.decoder import Decoder
+from max_whisper.runtime.beam import search
+from max_whisper.runtime.decoder import Decoder, Memory, Sampled
 from max_whisper.runtime.decoding import TIME_PRECISION, DecodingOptions, DecodingResult, compression_ratio, rank
 from max_whisper.runtime.languages import language_code
 from max_whisper.runtime.mel import HOP, log_mel
@@ -153,32 +154,17 @@ class Model:
 
     def _decode_chunk(self, chunk: Buffer, languages: list[str], options: DecodingOptions) -> list[DecodingResult]:
         """At most `batch` windows, the best of some samples for each."""
-        tokens = self.manifest.tokens
         rows = [options.prompt_tokens(language, self.manifest, self.tokenizer) for language in languages]
-        (prompts,) = self._chunks(np.array([ids for ids, _ in rows]))
-        suppressed = options.suppressed(self.manifest)
-        blank = tokens.begin_suppress if options.suppress_blank else []
-        masks = (self._decoder.mask([*suppressed, *blank]), self._decoder.mask(suppressed))
-        rng = np.random.default_rng(options.seed)
         memory = self._decoder.cross_kv(chunk)
-        samples = [
-            self._decoder.generate(
-                memory,
-                prompts,
-                rows=len(rows),
-                sot=rows[0][1],
-                limit=options.limit(self.manifest),
-                masks=masks,
-                rules=None if options.without_timestamps else self._rules(options),
-                temperature=options.temperature,
-                rng=rng,
-            )
-            for _ in range(options.best_of or 1)
-        ]
+        if options.beam_size is not None:
+            ((prompt, sot),) = rows
+            candidates = [[text] for text in self._search(memory, prompt, sot, options)]
+        else:
+            candidates = list(self._samples(memory, rows, options))
         results = []
         for row, language in enumerate(languages):
             best = max(
-                (sample[row] for sample in samples),
+                (sample[row] for sample in candidates),
                 key=lambda sample: rank(sample.sum_logprob, len(sample.tokens), options.length_penalty),
             )
             text = self.tokenizer.decode(best.tokens).strip()
@@ -189,7 +175,46 @@ class Model:
             )
         return results
 
-    def _rules(self, options: DecodingOptions) -> TimestampRules:
+    def _samples(
+        self, memory: Memory, rows: list[tuple[list[int], int]], options: DecodingOptions
+    ) -> Iterator[list[Sampled]]:
+        """`best_of` times a text for each window."""
+        (prompts,) = self._chunks(np.array([prompt for prompt, _ in rows]))
+        rng = np.random.default_rng(options.seed)
+        first, others = (self._decoder.mask(ids) for ids in options.suppressed_first_and_later(self.manifest))
+        for _ in range(options.best_of or 1):
+            yield self._decoder.generate(
+                memory,
+                prompts,
+                rows=len(rows),
+                sot=rows[0][1],
+                limit=options.limit(self.manifest),
+                masks=(first, others),
+                rules=self._rules(options),
+                temperature=options.temperature,
+                rng=rng,
+            )
+
+    def _search(self, memory: Memory, prompt: list[int], sot: int, options: DecodingOptions) -> list[Sampled]:
+        """The texts of a beam search for one window."""
+        masks = np.zeros((2, self.manifest.dims["n_vocab"]), np.float32)
+        for mask, ids in zip(masks, options.suppressed_first_and_later(self.manifest), strict=True):
+            mask[ids] = -np.inf
+        return search(
+            self._decoder,
+            memory,
+            prompt,
+            sot=sot,
+            limit=options.limit(self.manifest),
+            masks=(masks[0], masks[1]),
+            rules=self._rules(options),
+            beam_size=options.beam_size or 1,
+            patience=options.patience or 1.0,
+        )
+
+    def _rules(self, options: DecodingOptions) -> TimestampRules | None:
+        if options.without_timestamps:
+            return None
         latest = options.max_initial_timestamp
         tokens = self.manifest.tokens
         return TimestampRules(
@@ -244,8 +269,7 @@ class Model:
         if not whole.temperatures:
             raise UserError("temperature: expected at least one")
         for temperature in whole.temperatures:
-            best_of = decoding.best_of if temperature > 0 else None
-            replace(decoding, temperature=temperature, best_of=best_of).check(self.manifest, self.tokenizer)
+            decoding.at(temperature).check(self.manifest, self.tokenizer)
         whole.clips(0)
         return whole, decoding
 

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeAlias
 
+import numpy as np
+from numpy.typing import NDArray
+
 from max_whisper.artifact.manifest import Tokens
 
 Allowed: TypeAlias = tuple[int, int, int, int]
@@ -52,3 +55,20 @@ class TimestampRules:
 def everything(n_vocab: int) -> Allowed:
     """Without timestamps there are no ranges; masks alone count."""
     return 0, n_vocab, n_vocab, n_vocab
+
+
+def filtered(logits: NDArray[np.float32], mask: NDArray[np.float32], allowed: Allowed) -> NDArray[np.float32]:
+    """Float32 [n_vocab]: the scores of the tokens that may follow, -inf for the others.
+
+    The same as the compiled selection (lowering/selection.py), for a search that needs all scores. logits, mask:
+    float32 [n_vocab].
+    """
+    text, stamps = slice(allowed[0], allowed[1]), slice(allowed[2], allowed[3])
+    masked = logits + mask
+    scores = np.full_like(masked, -np.inf)
+    scores[stamps] = masked[stamps]
+    best = scores[stamps].max(initial=-np.inf)
+    together = best if np.isneginf(best) else best + np.log(np.exp(masked[stamps] - best).sum())
+    if together <= masked[text].max(initial=-np.inf):
+        scores[text] = masked[text]
+    return scores

@@ -185,9 +185,8 @@ class Transcriber:
         features = self.model.encode(mel)
         attempts: list[Attempt] = []
         for temperature in self.options.temperatures:
-            best_of = self.decoding.best_of if temperature > 0 else None
             # An empty prompt is no prompt: openai/whisper leaves out start-of-previous as well.
-            options = replace(self.decoding, temperature=temperature, best_of=best_of, prompt=context or None)
+            options = replace(self.decoding.at(temperature), prompt=context or None)
             (result,) = self.model.decode_with(features, options)
             attempts.append(Attempt(temperature, self._rejected(result)))
             if not attempts[-1].rejected:
