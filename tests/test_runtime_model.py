@@ -274,7 +274,7 @@ def test_wrong_options(model: Model, features: Features, options: dict[str, Any]
         ({"clip_timestamps": "2,1"}, "clip_timestamps: expected seconds in order"),
         ({"clip_timestamps": [-1]}, "clip_timestamps: expected seconds in order"),
         ({"clip_timestamps": [float("nan")]}, "clip_timestamps: expected seconds in order"),
-        ({"clip_timestamps": "5"}, "expected a start within the 2 s of the recording, got 5"),
+        ({"clip_timestamps": "5"}, "expected times within the 2 s of the recording, got 5"),
         ({"prompt": "text"}, "give the text before the recording as initial_prompt"),
         ({"initial_promt": "text"}, "unknown option 'initial_promt'; did you mean 'initial_prompt'?"),
         ({"seed": -1}, "seed: expected 0 or more"),

@@ -28,7 +28,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "carried prompt": {"initial_prompt": PROMPT, "carry_initial_prompt": True},
     "long carried prompt": {"initial_prompt": " ".join([PROMPT] * 20), "carry_initial_prompt": True},
     "prefix": {"prefix": "the weather"},
-    "clips": {"clip_timestamps": "1,3.5,4,6.1"},
+    "clips": {"clip_timestamps": "0.5,1.5,1.8,2.9"},
     "open clip": {"clip_timestamps": [2.5]},
     "no thresholds": {
         "compression_ratio_threshold": None,

@@ -14,8 +14,8 @@ from matplotlib import pyplot
 SMOOTH = 50  # steps
 
 
-def plot(losses: Path, picture: Path, stages: list[int]) -> None:
-    """Cross-entropy, CTC loss and word error rate over the steps; stages: the steps at which one begins."""
+def plot(losses: Path, picture: Path) -> None:
+    """Cross-entropy, CTC loss and word error rate over the steps."""
     rows = np.genfromtxt(losses, delimiter=",", names=True)
     figure, (loss, rate) = pyplot.subplots(2, sharex=True, figsize=(8, 6), layout="constrained")
     kernel = np.ones(SMOOTH) / SMOOTH
@@ -28,12 +28,8 @@ def plot(losses: Path, picture: Path, stages: list[int]) -> None:
     rate.set(ylabel="word error rate, %\n(unheard voices, 10 s)", xlabel="step", ylim=(0, 100))
     for axis in (loss, rate):
         axis.grid(alpha=0.3)
-        for stage in stages:
-            axis.axvline(stage, color="grey", linestyle=":")
     figure.savefig(picture, dpi=100)
 
 
 if __name__ == "__main__":
-    from train import STAGES
-
-    plot(Path(sys.argv[1]), Path(sys.argv[2]), np.cumsum([stage.steps for stage in STAGES])[:-1].tolist())
+    plot(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -15,7 +15,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,7 +34,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from transformers import WhisperConfig, WhisperForConditionalGeneration
 from vocabulary import SPECS, WORDS, Vocabulary
-from windows import Window, compose, disturb, no_speech
+from windows import Window, compose, disturb, no_speech, warped
 
 IGNORED = -100  # a target that does not count
 TIMESTAMPS, PREVIOUS_TEXT, NO_SPEECH = 0.6, 0.2, 0.1  # shares of the windows
@@ -45,7 +45,7 @@ class Stage:
     """ctc: weight of the CTC loss at the beginning and at the end, beside that of the cross-entropy, 1.
 
     longest: words of a phrase at most. everywhere: windows stand anywhere on the grid, not at its start. disturbed: how
-    many of the windows have noise, a room and the like.
+    many of the windows have noise, a room and the like. warped: how many are of voices made higher or lower.
     """
 
     seconds: float
@@ -55,6 +55,7 @@ class Stage:
     longest: int = 5
     everywhere: bool = True
     disturbed: float = 1.0
+    warped: float = 0.0
 
 
 STAGES = (
@@ -63,6 +64,11 @@ STAGES = (
     Stage(5, 800, 32, (0.3, 0.1)),
     Stage(10, 1000, 24, (0.1, 0.0)),
 )
+MORE_STAGES = (
+    Stage(5, 1500, 32, (0.3, 0.1), disturbed=0.75, warped=0.7),
+    Stage(10, 800, 24, (0.1, 0.0), disturbed=0.75, warped=0.7),
+)
+MORE_RATE = 0.6  # of the peak rates
 PEAK_RATES, WARM_UP = {"muon": 5e-3, "adamw": 2e-3}, 100
 MEASURED = 100  # the word error rate is measured after every so many steps
 
@@ -89,7 +95,11 @@ class Windows(IterableDataset):
             window = no_speech(rng, stage.seconds)
         else:
             speaker = self.speakers[rng.integers(len(self.speakers))]
-            window = compose(rng, [phrase for phrase in speaker if len(phrase.words) <= stage.longest], stage.seconds)
+            fitting = [phrase for phrase in speaker if len(phrase.words) <= stage.longest]
+            if rng.random() < stage.warped:
+                factor = rng.uniform(0.85, 1.18)
+                fitting = [warped(phrase, factor) for phrase in fitting]
+            window = compose(rng, fitting, stage.seconds)
             if disturbed:
                 window.samples = disturb(rng, window.samples)
         mel = self.mel(rng, window)
@@ -307,22 +317,23 @@ def train(
     speakers: list[list[Phrase]],
     vocabulary: Vocabulary,
     dims: dict[str, int],
+    stages: Sequence[Stage],
+    rate: float,
     args: argparse.Namespace,
 ) -> list[tuple[float, ...]]:
     """Rows of step, seconds since the start, cross-entropy, CTC loss, and word error rate or NaN."""
     optimizers = make_optimizers(model)
-    stages = [Stage(s.seconds, max(1, round(s.steps * args.scale)), s.batch, s.ctc) for s in STAGES]
     total, step, begin, rows = sum(stage.steps for stage in stages), 0, time.monotonic(), []
     columns = (*Progress.get_default_columns(), TextColumn("{task.fields[losses]}"))
     with Progress(*columns) as progress:
-        for number, stage in enumerate(stages):
+        for number, stage in enumerate(stages, len(STAGES) if args.more else 0):
             task = progress.add_task(f"windows of {stage.seconds:g} s", total=stage.steps, losses="")
             windows = Windows(speakers, vocabulary, dims, stage, seed=args.seed + number)
             loader = iter(DataLoader(windows, batch_size=None, num_workers=1, prefetch_factor=4))
             for i in range(stage.steps):
                 weight = stage.ctc[0] + (stage.ctc[1] - stage.ctc[0]) * i / stage.steps
                 for group in (group for optimizer in optimizers for group in optimizer.param_groups):
-                    group["lr"] = group["peak"] * share_of_rate(step, total)
+                    group["lr"] = group["peak"] * rate * share_of_rate(step, total)
                 with torch.autocast("cpu", torch.bfloat16, enabled=args.bfloat16):
                     entropy, ctc = model.losses(next(loader), weight > 0)
                 model.zero_grad()
@@ -331,15 +342,16 @@ def train(
                 for optimizer in optimizers:
                     optimizer.step()
                 step += 1
-                rate = exam.word_error_rate(model) if step % MEASURED == 0 or step == total else math.nan
-                rows.append((step, time.monotonic() - begin, entropy.item(), ctc.item(), rate))
+                errors = exam.word_error_rate(model) if step % MEASURED == 0 or step == total else math.nan
+                rows.append((step, time.monotonic() - begin, entropy.item(), ctc.item(), errors))
                 progress.update(task, advance=1, losses=f"cross-entropy {entropy:.3f}, CTC {ctc:.2f}")
                 if step % MEASURED == 0:
                     mean = np.mean(rows[-MEASURED:], axis=0)
                     progress.print(
                         f"step {step} of {total}, {rows[-1][1]:.0f} s: cross-entropy {mean[2]:.4f}, CTC {mean[3]:.3f}, "
-                        f"word error rate {rate:.1%}"
+                        f"word error rate {errors:.1%}"
                     )
+                if step % MEASURED == 0 or step == total:
                     torch.save(model.state_dict(), args.work / "last.pt")
             del loader
     return rows
@@ -360,8 +372,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=SPECS / "nano")
     parser.add_argument("--work", type=Path, default=Path("work"), help="speech, losses and the last state")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--more", action="store_true", help="go on from where the last run ended, with MORE_STAGES")
     parser.add_argument("--speakers", type=int, default=1500)
-    parser.add_argument("--scale", type=float, default=1.0, help="this many times the steps")
     parser.add_argument("--bfloat16", action="store_true", help="faster where the CPU has bfloat16")
     args = parser.parse_args()
     torch.manual_seed(args.seed)
@@ -372,18 +384,18 @@ def main() -> None:
     print(f"{sum(p.numel() for p in model.whisper.parameters()):,} parameters, {len(vocabulary)} tokens")
     speakers = spoken(words, args.work, args.speakers, 20, args.seed)
     exam = Exam(words, vocabulary, dims)
-    rows = train(model, exam, speakers, vocabulary, dims, args)
-    np.savetxt(
-        args.work / "losses.csv",
-        rows,
-        "%.4f",
-        ",",
-        header="step,seconds,cross_entropy,ctc,word_error_rate",
-        comments="",
-    )
+    losses, earlier = args.work / "losses.csv", np.empty((0, 5))
+    if args.more:
+        model.load_state_dict(torch.load(args.work / "last.pt", weights_only=True))
+        earlier = np.loadtxt(losses, delimiter=",", skiprows=1)
+    stages, rate = (MORE_STAGES, MORE_RATE) if args.more else (STAGES, 1.0)
+    rows = np.array(train(model, exam, speakers, vocabulary, dims, stages, rate, args))
+    if args.more:
+        rows[:, :2] += earlier[-1, :2]
+    header = "step,seconds,cross_entropy,ctc,word_error_rate"
+    np.savetxt(losses, np.concatenate([earlier, rows]), "%.4f", ",", header=header, comments="")
     save(model.whisper, vocabulary, dims, args.out)
-    stages = np.cumsum([round(stage.steps * args.scale) for stage in STAGES])[:-1]
-    plot(args.work / "losses.csv", args.out / "training.png", stages.tolist())
+    plot(losses, args.out / "training.png")
 
 
 if __name__ == "__main__":

@@ -61,6 +61,13 @@ def compose(
     return window
 
 
+def warped(phrase: Phrase, factor: float) -> Phrase:
+    """As another throat would say it: pitch and formants times `factor`, and as much faster."""
+    n = len(phrase.samples)
+    samples = np.interp(np.arange(0, n - 1, factor), np.arange(n), phrase.samples).astype(np.float32)
+    return Phrase(phrase.words, samples)
+
+
 def noise(rng: np.random.Generator, n: int) -> Samples:
     """White, pink or brown noise, or a hum: float32 [n], of power 1."""
     kind = rng.integers(4)

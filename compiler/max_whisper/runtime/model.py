@@ -270,7 +270,7 @@ class Model:
             raise UserError("temperature: expected at least one")
         for temperature in whole.temperatures:
             decoding.at(temperature).check(self.manifest, self.tokenizer)
-        whole.clips(0)
+        whole.clips(None)
         return whole, decoding
 
     def _checked(self, array: ArrayLike, what: str, dims: tuple[str, str]) -> NDArray[np.float32]:

@@ -1,8 +1,8 @@
 """A whole recording, window after window, as openai/whisper's `transcribe` goes through it (transcribe.py).
 
-It differs from the reference in three places, where that goes wrong. Segments without text or length are left out, not
+It differs from the reference in four places, where that goes wrong. Segments without text or length are left out, not
 emptied. A window whose last timestamp would not move on (0.00 twice) is passed as a whole; the reference never ends.
-A skipped window is reported.
+Clips behind the end of the recording are refused. A skipped window is reported.
 """
 
 from __future__ import annotations
@@ -55,8 +55,11 @@ class TranscribeOptions:
     def temperatures(self) -> tuple[float, ...]:
         return (self.temperature,) if isinstance(self.temperature, int | float) else tuple(self.temperature)
 
-    def clips(self, content: int) -> list[tuple[int, int]]:
-        """Frames from and to of what is transcribed, of `content`. Raises UserError for times that are not in order."""
+    def clips(self, content: int | None) -> list[tuple[int, int]]:
+        """Frames from and to of what is transcribed, of `content` (None: not known yet).
+
+        Raises UserError for times that are not in order, or behind the end, where the reference makes text of nothing.
+        """
         given = self.clip_timestamps
         try:
             parts = [part for part in given.split(",") if part] if isinstance(given, str) else given
@@ -66,14 +69,14 @@ class TranscribeOptions:
         if not all(0 <= time < float("inf") for time in seconds) or any(a > b for a, b in pairwise(seconds)):
             raise UserError(f"clip_timestamps: expected seconds in order, from 0 on, got '{given!s}'")
         points = [round(time * FRAMES_PER_SECOND) for time in seconds] or [0]
-        if seconds and points[0] >= content > 0:
+        if content is not None and points[-1] > content:
             raise UserError(
-                f"clip_timestamps: expected a start within the {content / FRAMES_PER_SECOND:g} s of the recording, "
-                f"got {seconds[0]:g}"
+                f"clip_timestamps: expected times within the {content / FRAMES_PER_SECOND:g} s of the recording, "
+                f"got {seconds[-1]:g}"
             )
         if len(points) % 2:
-            points.append(max(content, points[-1]))
-        return [(start, min(end, content)) for start, end in zip(points[::2], points[1::2], strict=True)]
+            points.append(points[-1] if content is None else content)
+        return list(zip(points[::2], points[1::2], strict=True))
 
 
 @dataclass(frozen=True)
