@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -69,6 +70,29 @@ def test_options_reach_the_model(artifact: Path, model: Model, talk: Path) -> No
         outcome = run("transcribe", talk, "--model", artifact, *options)
         result = model.transcribe(talk, language=language, task=task, max_new_tokens=count, temperature=0)
         assert json.loads(outcome.stdout) == json.loads(render(result, "json"))
+
+
+def test_explain_and_verbose(artifact: Path, talk: Path) -> None:
+    outcome = run("transcribe", talk, "--model", artifact, "--explain", "--verbose", "--without-timestamps", *MOST)
+    explained = [line for line in outcome.stderr.splitlines() if "temperature 0: " in line]
+    assert len(explained) == 3  # windows
+    assert explained[0].startswith("00:00.000 to 00:02.000; temperature 0: average log-probability")
+    assert "[00:00.000 --> 00:02.000]" in outcome.stderr
+
+
+def test_interrupted(artifact: Path, tmp_path: Path) -> None:
+    """Ctrl-C leaves what was finished."""
+    long = write_wav(tmp_path / "long.wav", sweep(600.0))
+    options = ("--model", artifact, "--language", "en", "--without-timestamps", "--explain")
+    command = [sys.executable, "-m", "max_whisper.cli", "transcribe", long, *options]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    assert "temperature 0" in process.stderr.readline()
+    process.send_signal(signal.SIGINT)
+    stdout, stderr = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert stdout.strip()
+    assert "Aborted" in stderr and "Traceback" not in stderr
 
 
 def test_standard_input(artifact: Path, talk: Path, tmp_path: Path) -> None:

@@ -126,11 +126,14 @@ def test_progress(model: Model) -> None:
 
 
 def test_windows_come_one_by_one(model: Model) -> None:
-    windows = model.windows(noise(5.0), language="en", **EACH_FOR_ITSELF)
+    transcriber = model.transcriber(noise(5.0), language="en", **EACH_FOR_ITSELF)
+    windows = iter(transcriber)
     first = next(windows)
+    assert transcriber.result().segments == first.segments
     assert (first.start, first.end, first.seek) == (0.0, 2.0, 200)
     rest = [segment for window in windows for segment in window.segments]
-    assert [*first.segments, *rest] == transcribe(model, noise(5.0)).segments
+    assert [*first.segments, *rest] == transcriber.result().segments
+    assert transcriber.result() == transcribe(model, noise(5.0))
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,8 @@ from typing import Any as _Any
 
 from max_whisper.runtime.audio import load_audio
 from max_whisper.runtime.decoding import DecodingResult
-from max_whisper.runtime.model import Model, TranscriptionResult, load
-from max_whisper.runtime.transcription import Segment
+from max_whisper.runtime.model import Model, load
+from max_whisper.runtime.transcription import Segment, TranscriptionResult
 
 __all__ = ["DecodingResult", "Model", "Segment", "TranscriptionResult", "build", "load", "load_audio"]
 

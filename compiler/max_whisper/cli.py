@@ -18,8 +18,8 @@ from max_whisper.errors import MaxWhisperError, UserError
 from max_whisper.runtime.writers import FORMATS, format_timestamp, write
 
 if TYPE_CHECKING:
-    from max_whisper.runtime.model import Model, TranscriptionResult
-    from max_whisper.runtime.transcription import Window
+    from max_whisper.runtime.model import Model
+    from max_whisper.runtime.transcription import TranscriptionResult, Window
 
 DTYPES = ("float32", "bfloat16")
 
@@ -111,6 +111,14 @@ def build(spec: str, out: Path | None, **options: Any) -> None:
     with reporting(f"building {Path(spec).name}") as report:
         folder = build_artifact(spec, out=out, report=report, **options)
     click.echo(f"{folder} is ready ({_folder_size(folder)}, {time.monotonic() - started:.0f} s)")
+
+
+class Interrupted(Exception):
+    """Ctrl-C in the middle of a recording; what was transcribed until then is not lost."""
+
+    def __init__(self, result: TranscriptionResult) -> None:
+        super().__init__()
+        self.result = result
 
 
 OPTIONAL_FLOAT = OptionalFloat()
@@ -230,6 +238,9 @@ def transcribe(
     for name, output in zip(audio, outputs, strict=True):
         try:
             _write(_transcribe(loaded, name, options, verbose, explain), output_format, output)
+        except Interrupted as interruption:
+            _write(interruption.result, output_format, output)
+            raise click.Abort() from None
         except MaxWhisperError as error:
             if len(audio) == 1:
                 raise
@@ -356,17 +367,21 @@ def _transcribe(model: Model, name: str, options: dict[str, Any], verbose: bool,
         task = bar.add_task(Path(name).name, total=0, speed=0)
         started = time.monotonic()
 
-        def progress(window: Window, total: float) -> None:
-            done = min(window.end, total)
-            bar.update(task, completed=done, total=total, speed=done / (time.monotonic() - started))
-            if explain:
-                bar.console.print(explanation(window), markup=False, soft_wrap=True)
-            if verbose:
-                for segment in window.segments:
-                    times = " --> ".join(format_timestamp(t) for t in (segment.start, segment.end))
-                    bar.console.print(f"[{times}] {segment.text}", markup=False, soft_wrap=True)
-
-        return model.transcribe(name, progress=progress, **options)
+        transcriber = model.transcriber(name, **options)
+        try:
+            for window in transcriber:
+                done = min(window.end, transcriber.seconds)
+                speed = done / (time.monotonic() - started)
+                bar.update(task, completed=done, total=transcriber.seconds, speed=speed)
+                if explain:
+                    bar.console.print(explanation(window), markup=False, soft_wrap=True)
+                if verbose:
+                    for segment in window.segments:
+                        times = " --> ".join(format_timestamp(t) for t in (segment.start, segment.end))
+                        bar.console.print(f"[{times}] {segment.text}", markup=False, soft_wrap=True)
+        except KeyboardInterrupt:
+            raise Interrupted(transcriber.result()) from None
+        return transcriber.result()
 
 
 def explanation(window: Window) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import fields, replace
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
@@ -24,7 +24,7 @@ from max_whisper.runtime.languages import language_code
 from max_whisper.runtime.mel import HOP, log_mel
 from max_whisper.runtime.rules import TimestampRules
 from max_whisper.runtime.tokenizer import Tokenizer
-from max_whisper.runtime.transcription import FRAMES_PER_SECOND, Segment, TranscribeOptions, Transcriber, Window
+from max_whisper.runtime.transcription import TranscribeOptions, Transcriber, TranscriptionResult, Window
 
 T = TypeVar("T", TranscribeOptions, DecodingOptions)
 Audio: TypeAlias = "str | PathLike[str] | BinaryIO | NDArray[Any]"
@@ -54,16 +54,6 @@ class Features:
 
     def __len__(self) -> int:
         return self.shape[0]
-
-
-@dataclass(frozen=True)
-class TranscriptionResult:
-    """windows: what became of each window, for who wants to know why the text is as it is."""
-
-    text: str
-    segments: list[Segment]
-    language: str
-    windows: list[Window] = field(repr=False)
 
 
 class Model:
@@ -233,30 +223,22 @@ class Model:
 
         Raises AudioError for what cannot be read, UserError for options that the model does not take.
         """
-        transcriber, language, total = self._transcriber(audio, options)
-        windows = []
-        for window in transcriber.windows():
-            windows.append(window)
-            progress(window, total)
-        segments = [segment for window in windows for segment in window.segments]
-        return TranscriptionResult(transcriber.text, segments, language, windows)
+        transcriber = self.transcriber(audio, **options)
+        for window in transcriber:
+            progress(window, transcriber.seconds)
+        return transcriber.result()
 
-    def windows(self, audio: Audio, **options: Any) -> Iterator[Window]:
-        """As `transcribe`, but each window as soon as it is done, with its segments."""
-        yield from self._transcriber(audio, options)[0].windows()
-
-    def _transcriber(self, audio: Audio, options: dict[str, Any]) -> tuple[Transcriber, str, float]:
-        """What goes through a recording, the language, and the seconds there are."""
+    def transcriber(self, audio: Audio, **options: Any) -> Transcriber:
+        """As `transcribe`, but to be gone through window by window, each as soon as it is decoded."""
         whole, decoding = self.check_options(**options)
         waveform = audio if isinstance(audio, np.ndarray) else load_audio(audio)
         mel = self.log_mel(waveform, padding=self.n_frames * HOP)
-        content = mel.shape[1] - self.n_frames
-        whole.clips(content)
+        whole.clips(mel.shape[1] - self.n_frames)
         language = decoding.language
         if language is None and self.multilingual:
             language = next(iter(self.detect_language(self.encode(mel[None, :, : self.n_frames]))[0]))
-            decoding = replace(decoding, language=language)
-        return Transcriber(self, mel, whole, decoding), self._code(language), content / FRAMES_PER_SECOND
+        language = self._code(language)
+        return Transcriber(self, mel, whole, replace(decoding, language=language), language)
 
     def check_options(self, **options: Any) -> tuple[TranscribeOptions, DecodingOptions]:
         """The options of `transcribe`, or the UserError that it would raise for them, without any work."""

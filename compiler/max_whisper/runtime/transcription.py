@@ -115,46 +115,73 @@ class Window:
     skipped: bool  # as silence
 
 
-@dataclass
+@dataclass(frozen=True)
+class TranscriptionResult:
+    """windows: what became of each window, for who wants to know why the text is as it is."""
+
+    text: str
+    segments: list[Segment]
+    language: str
+    windows: list[Window] = field(repr=False)
+
+
 class Transcriber:
-    """Goes through one recording. mel: float32 [n_mels, content + n_frames], as `Model.transcribe` makes it."""
+    """Goes through one recording: iterate over it for each window as soon as it is done, and ask for the result."""
 
-    model: Model
-    mel: NDArray[np.float32]
-    options: TranscribeOptions
-    decoding: DecodingOptions
-    tokens: list[int] = field(default_factory=list)  # so far, with timestamps; the initial prompt first
-    _unseen: int = 0  # tokens that no window sees any more
+    def __init__(
+        self,
+        model: Model,
+        mel: NDArray[np.float32],
+        options: TranscribeOptions,
+        decoding: DecodingOptions,
+        language: str,
+    ) -> None:
+        """mel: float32 [n_mels, content + n_frames], as `Model.transcriber` makes it."""
+        self.model = model
+        self.mel = mel
+        self.options = options
+        self.decoding = decoding
+        self.language = language
+        self.windows: list[Window] = []  # that are done
+        self._prompt = self._initial_prompt()
+        self._tokens = [*self._prompt]  # so far, with timestamps
+        self._unseen = 0  # of these, the next window sees none before
 
-    def windows(self) -> Iterator[Window]:
-        """Each window as soon as it is done."""
-        model, options, size = self.model, self.options, self.model.n_frames
+    @property
+    def seconds(self) -> float:
+        """Of the recording."""
+        frames: int = self.mel.shape[1] - self.model.n_frames
+        return frames / FRAMES_PER_SECOND
+
+    def result(self) -> TranscriptionResult:
+        """Of all windows so far."""
+        text = self.model.tokenizer.decode(self._tokens[len(self._prompt) :])
+        segments = [segment for window in self.windows for segment in window.segments]
+        return TranscriptionResult(text, segments, self.language, self.windows)
+
+    def __iter__(self) -> Iterator[Window]:
+        size = self.model.n_frames
         content = self.mel.shape[1] - size
-        prompt = self._initial_prompt()
-        self.tokens = [*prompt]
-        for start, end in options.clips(content):
+        for start, end in self.options.clips(content):
             seek = start
             while seek < end:
-                length = min(size, content - seek, end - seek)
-                if options.carry_initial_prompt:
-                    room = model.manifest.dims["n_text_ctx"] // 2 - 1 - len(prompt)
-                    recent = self.tokens[max(len(prompt), self._unseen) :]
-                    context = prompt + (recent[-room:] if room > 0 else [])
-                else:
-                    context = self.tokens[self._unseen :]
-                window = self._window(seek, length, context)
-                self.tokens += [token for segment in window.segments for token in segment.tokens]
+                window = self._window(seek, min(size, content - seek, end - seek), self._context())
+                self.windows.append(window)
+                self._tokens += [token for segment in window.segments for token in segment.tokens]
                 if not window.skipped and (
-                    not options.condition_on_previous_text or window.result.temperature > RESET_TEMPERATURE
+                    not self.options.condition_on_previous_text or window.result.temperature > RESET_TEMPERATURE
                 ):
-                    self._unseen = len(self.tokens)
+                    self._unseen = len(self._tokens)
                 yield window
                 seek = window.seek
 
-    @property
-    def text(self) -> str:
-        """Of all windows so far."""
-        return self.model.tokenizer.decode(self.tokens[len(self._initial_prompt()) :])
+    def _context(self) -> list[int]:
+        """The tokens that the next window sees as the text before it; it cuts them to its context itself."""
+        if not self.options.carry_initial_prompt:
+            return self._tokens[self._unseen :]
+        room = self.model.manifest.dims["n_text_ctx"] // 2 - 1 - len(self._prompt)
+        recent = self._tokens[max(len(self._prompt), self._unseen) :]
+        return self._prompt + (recent[-room:] if room > 0 else [])
 
     def _initial_prompt(self) -> list[int]:
         prompt = self.options.initial_prompt
