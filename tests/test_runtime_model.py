@@ -249,7 +249,6 @@ def test_english_model(english: Model, mel: np.ndarray) -> None:
         ({"task": "sing"}, "unknown task 'sing'"),
         ({"task": "translat"}, "did you mean 'translate'"),
         ({"max_new_tokens": 0}, "max_new_tokens: expected at least 1, got 0"),
-        ({"best_of": 5, "temperature": 0}, "best_of: with temperature 0 every sample is the same"),
         ({"best_of": 0, "temperature": 1.0}, "best_of: expected at least 1, got 0"),
         ({"length_penalty": 2.0}, "length_penalty: expected 0 to 1, got 2.0"),
         ({"suppress_tokens": "1,a"}, "suppress_tokens: expected ids with commas between them, got '1,a'"),
@@ -263,6 +262,22 @@ def test_wrong_options(model: Model, features: Features, options: dict[str, Any]
         with pytest.raises(UserError) as raised:
             call()
         assert said in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"best_of": 5}, "best_of: with temperature 0 every sample is the same"),
+        ({"beam_size": 5, "temperature": 0.5}, "beam_size: a search takes no samples"),
+        ({"beam_size": 0}, "beam_size: expected at least 1, got 0"),
+        ({"patience": 2.0}, "patience: expected more than 0, and a beam_size, got 2.0"),
+        ({"prompt": "text", "initial_prompt": "text"}, "unknown option 'initial_prompt'"),
+    ],
+)
+def test_wrong_options_of_a_window(model: Model, features: Features, options: dict[str, Any], said: str) -> None:
+    with pytest.raises(UserError) as raised:
+        model.decode(features, **options)
+    assert said in str(raised.value)
 
 
 @pytest.mark.parametrize(

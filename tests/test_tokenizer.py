@@ -22,7 +22,7 @@ def make_tokens(eot, languages=()):
     return Tokens(
         eot=eot, sot=sot, translate=after, transcribe=after + 1, startoflm=after + 2, startofprev=after + 3,
         nospeech=after + 4, notimestamps=after + 5, timestamp_begin=after + 6,
-        n_timestamps=1501, max_initial_timestamp=50,
+        n_timestamps=1501, max_initial_timestamp=50, logprob_threshold=-1.0,
         languages={code: sot + 1 + i for i, code in enumerate(languages)}, suppress=[], begin_suppress=[],
     )  # fmt: skip
 

@@ -68,7 +68,18 @@ def test_json():
     assert json.loads(render(RESULT, "json")) == {
         "text": RESULT.text,
         "segments": [
-            {"id": i, "start": s.start, "end": s.end, "text": s.text, "tokens": [1, 2], "avg_logprob": -0.25}
+            {
+                "id": i,
+                "seek": 300,
+                "start": s.start,
+                "end": s.end,
+                "text": s.text,
+                "tokens": [1, 2],
+                "temperature": 0.2,
+                "avg_logprob": -0.25,
+                "compression_ratio": 1.5,
+                "no_speech_prob": 0.125,
+            }
             for i, s in enumerate(RESULT.segments)
         ],
         "language": "en",

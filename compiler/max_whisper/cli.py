@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -165,10 +166,8 @@ DECODING_OPTIONS = [
     click.option(
         "--logprob-threshold",
         type=OPTIONAL_FLOAT,
-        default="-1.0",
-        show_default=True,
         metavar="LOGPROB|none",
-        help="A text of a lower average is unlikely.",
+        help="A text of a lower average is unlikely. [default: the model's, which is -1 for openai's]",
     ),
     click.option(
         "--no-speech-threshold",
@@ -226,8 +225,8 @@ def transcribe(
         use_threads(threads)
     outputs = output_files(audio, output_format, output_dir)
     options["temperature"] = temperatures(temperature, temperature_increment_on_fallback)
-    if all(value == 0 for value in options["temperature"]):
-        options["best_of"] = None
+    if click.get_current_context().get_parameter_source("logprob_threshold") == ParameterSource.DEFAULT:
+        del options["logprob_threshold"]
     loaded = load_model(model, offline)
     if options["language"] is not None and not loaded.multilingual:
         raise UserError("--language is for multilingual models, this one knows English only: leave the option out")

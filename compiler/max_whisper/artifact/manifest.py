@@ -90,6 +90,7 @@ class Tokens(Record, frozen=True):
     languages: dict[str, Natural]  # code -> id in id order; empty for an English-only model
     suppress: list[Natural]  # never chosen
     begin_suppress: list[Natural]  # not chosen as the first token
+    logprob_threshold: float  # a text of a lower average is unlikely
 
 
 REQUIRED_DIMS = ("n_mels", "n_frames", "n_audio_ctx", "d_model", "n_vocab", "n_text_ctx")

@@ -61,7 +61,7 @@ class DecodingOptions:
         """Raises UserError for what the model does not take."""
         some_language = next(iter(manifest.tokens.languages), None)
         tokenizer.prompt(some_language if self.language is None else self.language, self.task)
-        if not 0 <= self.temperature <= 10:
+        if not isinstance(self.temperature, int | float) or not 0 <= self.temperature <= 10:
             raise UserError(f"temperature: expected 0 to 10, got {self.temperature}")
         if self.best_of is not None and self.temperature == 0:
             raise UserError("best_of: with temperature 0 every sample is the same; leave it out, or sample")

@@ -8,7 +8,7 @@ from dataclasses import fields, replace
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
-from typing import Any, BinaryIO, TypeAlias, TypeVar
+from typing import Any, BinaryIO, TypeAlias
 
 import numpy as np
 from max.driver import Buffer
@@ -26,7 +26,6 @@ from max_whisper.runtime.rules import TimestampRules
 from max_whisper.runtime.tokenizer import Tokenizer
 from max_whisper.runtime.transcription import TranscribeOptions, Transcriber, TranscriptionResult, Window
 
-T = TypeVar("T", TranscribeOptions, DecodingOptions)
 Audio: TypeAlias = "str | PathLike[str] | BinaryIO | NDArray[Any]"
 
 
@@ -129,7 +128,8 @@ class Model:
 
         Raises UserError for options that the model does not take.
         """
-        return self.decode_with(features, _options(DecodingOptions, options))
+        _check_names(options, _names(DecodingOptions))
+        return self.decode_with(features, DecodingOptions(**options))
 
     def decode_with(self, features: Features | ArrayLike, options: DecodingOptions) -> list[DecodingResult]:
         """As `decode`."""
@@ -242,12 +242,13 @@ class Model:
 
     def check_options(self, **options: Any) -> tuple[TranscribeOptions, DecodingOptions]:
         """The options of `transcribe`, or the UserError that it would raise for them, without any work."""
-        names = {field.name for field in fields(TranscribeOptions)}
-        whole = _options(TranscribeOptions, {name: value for name, value in options.items() if name in names})
-        rest = {name: value for name, value in options.items() if name not in names}
-        if "prompt" in rest:
+        if "prompt" in options:
             raise UserError("prompt: belongs to one window; give the text before the recording as initial_prompt")
-        decoding = _options(DecodingOptions, rest)
+        options = {"logprob_threshold": self.manifest.tokens.logprob_threshold} | options
+        _check_names(options, [*_names(TranscribeOptions), *_names(DecodingOptions)])
+        whole = TranscribeOptions(**{name: options[name] for name in _names(TranscribeOptions) if name in options})
+        one = [name for name in _names(DecodingOptions) if name in options and name != "temperature"]
+        decoding = DecodingOptions(**{name: options[name] for name in one})
         if not whole.temperatures:
             raise UserError("temperature: expected at least one")
         for temperature in whole.temperatures:
@@ -297,12 +298,14 @@ class Model:
         return language_code("en" if language is None else language, self.manifest.tokens.languages or ("en",))
 
 
-def _options(kind: type[T], given: dict[str, Any]) -> T:
-    """Dataclass options from keyword arguments; UserError for a name that there is not."""
-    names = sorted(field.name for field in fields(kind))
+def _names(kind: type[TranscribeOptions] | type[DecodingOptions]) -> list[str]:
+    return [field.name for field in fields(kind)]
+
+
+def _check_names(given: dict[str, Any], known: list[str]) -> None:
+    """Raises UserError for an option that there is not."""
     for name in given:
-        if name not in names:
-            near = difflib.get_close_matches(name, names, n=1)
-            hint = f"; did you mean '{near[0]}'?" if near else f": expected one of {', '.join(names)}"
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"; did you mean '{near[0]}'?" if near else f": expected one of {', '.join(sorted(known))}"
             raise UserError(f"unknown option '{name}'{hint}")
-    return kind(**given)

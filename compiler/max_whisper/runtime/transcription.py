@@ -34,7 +34,8 @@ class TranscribeOptions:
 
     temperature: tried one after the other until a window is neither repetitive nor unlikely.
     compression_ratio_threshold: a text that is compressed by more repeats itself; None: do not look.
-    logprob_threshold: an average log-probability below is unlikely; None: do not look.
+    logprob_threshold: an average log-probability below is unlikely; None: do not look. If not given, `Model.transcribe`
+        takes the checkpoint's, which is -1 for openai's.
     no_speech_threshold: a likelier no-speech than this, and an unlikely text, is silence; None: do not look.
     condition_on_previous_text: whether a window sees the text before it.
     initial_prompt: text that the first window sees as the text before it.

@@ -15,7 +15,9 @@ from max_whisper.errors import WeightsError
 from max_whisper.weights.layout import CONFIGURATION, read_json
 
 N_TIMESTAMPS = 1501  # <|0.00|> to <|30.00|> by 0.02 s, where a vocabulary does not list its own
-MAX_INITIAL_TIMESTAMP = 50  # 1 s, where a checkpoint does not say (openai/whisper, decoding.py)
+# Where a checkpoint does not say (openai/whisper, decoding.py and transcribe.py)
+MAX_INITIAL_TIMESTAMP = 50  # 1 s
+LOGPROB_THRESHOLD = -1.0
 TIMESTAMP = re.compile(r"<\|\d+\.\d\d\|>")
 
 
@@ -54,6 +56,11 @@ def read_vocabulary(file: Callable[[str], Path | None], n_vocab: int) -> Vocabul
     latest = generation.get("max_initial_timestamp_index", MAX_INITIAL_TIMESTAMP)
     if type(latest) is not int or latest < 0:
         raise WeightsError(f"generation_config.json: max_initial_timestamp_index must be a number, not {latest!r}")
+    threshold = generation.get("logprob_threshold")
+    if threshold is None:
+        threshold = LOGPROB_THRESHOLD
+    if not isinstance(threshold, int | float) or not threshold <= 0:
+        raise WeightsError(f"generation_config.json: logprob_threshold must be a number up to 0, not {threshold!r}")
     tokens = Tokens(
         eot=eot,
         sot=ids["startoftranscript"],
@@ -69,6 +76,7 @@ def read_vocabulary(file: Callable[[str], Path | None], n_vocab: int) -> Vocabul
         languages=languages,
         suppress=rules["suppress_tokens"],
         begin_suppress=rules["begin_suppress_tokens"],
+        logprob_threshold=float(threshold),
     )
     _check_special(tokens, special, source)
     _check_agreement(tokens, generation)
