@@ -148,7 +148,8 @@ def main() -> None:
                 }
                 windows = len({s[0] for s in segments})
                 print(f"{family}, {sound}, {name}: {len(segments)} segments in {windows} windows", flush=True)
-    GOLDEN.write_text(json.dumps(golden, separators=(",", ":")).replace('"' + FAMILIES[0], '\n"' + FAMILIES[0]) + "\n")
+    lines = [f"{json.dumps(case)}:{json.dumps(result, separators=(',', ':'))}" for case, result in golden.items()]
+    GOLDEN.write_text("{\n" + ",\n".join(lines) + "\n}\n")
 
 
 if __name__ == "__main__":

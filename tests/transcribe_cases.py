@@ -56,7 +56,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "initial_prompt": PROMPT,
     },
 }
-ONLY_MULTILINGUAL = ("translate", "German", "detected")
+ONLY_MULTILINGUAL = ("translate", "German", "detected", "nothing suppressed")
 
 
 def sounds() -> dict[str, np.ndarray]:
@@ -93,7 +93,9 @@ def cases(family: str) -> list[tuple[str, str]]:
 def options_of(family: str, name: str) -> dict[str, Any]:
     """As openai/whisper takes them. Timestamps behind the window are left out: few windows would fill a recording."""
     special = make_tokens(family).special
-    behind = [i for stamp, i in special.items() if stamp[2].isdigit() and float(stamp[2:-2]) > WINDOW / 16000]
+    # In openai/whisper all that follows is a timestamp, what pads the English vocabulary too.
+    behind = [*range(max(special.values()) + 1, SMALL["n_vocab"])]
+    behind += [i for stamp, i in special.items() if stamp[2].isdigit() and float(stamp[2:-2]) > WINDOW / 16000]
     given = {"temperature": 0.0, "max_initial_timestamp": 1.0, "suppress_tokens": [-1], **OPTIONS[name]}
     if given["suppress_tokens"]:
         given["suppress_tokens"] = [*given["suppress_tokens"], *behind]
