@@ -28,6 +28,11 @@ def nano(folder: Path) -> max_whisper.Model:
     return max_whisper.load(folder)
 
 
+def transcribe(nano: max_whisper.Model, name: str) -> max_whisper.TranscriptionResult:
+    """Each window for itself: the model never learned from prompts with timestamps in them (see its card)."""
+    return nano.transcribe(AUDIO / f"{name}.flac", condition_on_previous_text=False)
+
+
 def phrases(name: str) -> list[str]:
     return (AUDIO / f"{name}.txt").read_text().splitlines()
 
@@ -38,18 +43,18 @@ def test_there_are_recordings() -> None:
 
 @pytest.mark.parametrize("name", RECORDINGS)
 def test_words(nano: max_whisper.Model, name: str) -> None:
-    result = nano.transcribe(AUDIO / f"{name}.flac")
+    result = transcribe(nano, name)
     assert result.language == "en"
     assert result.text.split() == " ".join(phrases(name)).split()
 
 
 @pytest.mark.parametrize("name", RECORDINGS)
 def test_a_segment_is_a_phrase(nano: max_whisper.Model, name: str) -> None:
-    segments = nano.transcribe(AUDIO / f"{name}.flac", language="en").segments
+    segments = transcribe(nano, name).segments
     assert [segment.text.strip() for segment in segments] == phrases(name)
     for before, after in pairwise(segments):
         assert before.start < before.end <= after.start
-        assert after.start - before.end == pytest.approx(0.6, abs=0.2)  # the pause that make_recordings.py puts there
+        assert after.start - before.end == pytest.approx(0.6, abs=0.25)  # the pause that make_recordings.py puts there
 
 
 def test_the_command(folder: Path) -> None:

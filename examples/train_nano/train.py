@@ -28,7 +28,7 @@ from max_whisper.spec import load_spec
 from metrics import word_error_rate
 from plot import plot
 from rich.progress import Progress, TextColumn, track
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from speech import TEST_VARIANTS, TRAIN_VARIANTS, Phrase, speak
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
@@ -372,7 +372,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=SPECS / "nano")
     parser.add_argument("--work", type=Path, default=Path("work"), help="speech, losses and the last state")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--more", action="store_true", help="go on from where the last run ended, with MORE_STAGES")
+    parser.add_argument(
+        "--more",
+        action="store_true",
+        help="go on from the last run, or from --out, with MORE_STAGES",
+    )
     parser.add_argument("--speakers", type=int, default=1500)
     parser.add_argument("--bfloat16", action="store_true", help="faster where the CPU has bfloat16")
     args = parser.parse_args()
@@ -385,12 +389,15 @@ def main() -> None:
     speakers = spoken(words, args.work, args.speakers, 20, args.seed)
     exam = Exam(words, vocabulary, dims)
     losses, earlier = args.work / "losses.csv", np.empty((0, 5))
-    if args.more:
+    if args.more and losses.exists():
         model.load_state_dict(torch.load(args.work / "last.pt", weights_only=True))
         earlier = np.loadtxt(losses, delimiter=",", skiprows=1)
+    elif args.more:  # from the weights that ship; the CTC layer is not among them
+        weights = {f"whisper.{name}": t.float() for name, t in load_file(args.out / "model.safetensors").items()}
+        model.load_state_dict(weights, strict=False)
     stages, rate = (MORE_STAGES, MORE_RATE) if args.more else (STAGES, 1.0)
     rows = np.array(train(model, exam, speakers, vocabulary, dims, stages, rate, args))
-    if args.more:
+    if len(earlier):
         rows[:, :2] += earlier[-1, :2]
     header = "step,seconds,cross_entropy,ctc,word_error_rate"
     np.savetxt(losses, np.concatenate([earlier, rows]), "%.4f", ",", header=header, comments="")

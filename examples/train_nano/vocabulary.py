@@ -112,7 +112,8 @@ class Vocabulary:
             "begin_suppress_tokens": [self.text[SPACE]],
             "suppress_tokens": [self[name] for name in controls],
             "max_initial_timestamp_index": dims["n_audio_ctx"],
-            "logprob_threshold": -3.0,  # half of a short text are timestamps, which are never sure to 20 ms
+            # Half of a short text are timestamps, which are never sure to 20 ms.
+            "max_whisper": {"logprob_threshold": -3.0},
             "max_length": dims["n_text_ctx"],
             "return_timestamps": False,
         }

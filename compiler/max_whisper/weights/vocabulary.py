@@ -56,11 +56,13 @@ def read_vocabulary(file: Callable[[str], Path | None], n_vocab: int) -> Vocabul
     latest = generation.get("max_initial_timestamp_index", MAX_INITIAL_TIMESTAMP)
     if type(latest) is not int or latest < 0:
         raise WeightsError(f"generation_config.json: max_initial_timestamp_index must be a number, not {latest!r}")
-    threshold = generation.get("logprob_threshold")
-    if threshold is None:
-        threshold = LOGPROB_THRESHOLD
+    # Not transformers' own key of that name: with it, its `generate` fails for models with timestamps (5.23).
+    ours = generation.get("max_whisper", {})
+    threshold = ours.get("logprob_threshold", LOGPROB_THRESHOLD) if isinstance(ours, dict) else None
     if not isinstance(threshold, int | float) or not threshold <= 0:
-        raise WeightsError(f"generation_config.json: logprob_threshold must be a number up to 0, not {threshold!r}")
+        raise WeightsError(
+            f"generation_config.json: max_whisper.logprob_threshold must be a number up to 0, not {threshold!r}"
+        )
     tokens = Tokens(
         eot=eot,
         sot=ids["startoftranscript"],
