@@ -101,7 +101,7 @@ def test_killed(artifact: Path, spec: Path, other: Path, tmp_path: Path, lines: 
     build.kill()
     check_artifact(folder)
     found = (folder / FILE).read_bytes()
-    assert found == old or lines >= 5
+    assert found == old or lines >= 5 or delay >= 1.0  # where all comes from the cache, a second may be enough
     wait_until(lambda: not build.alive(), 20)
 
     again = Build(spec, other, folder)

@@ -70,7 +70,8 @@ def test_features_and_logits(case: Case, sound: str) -> None:
 def test_greedy_tokens(case: Case, sound: str) -> None:
     expected = case.golden[f"{sound} tokens"].tolist()
     features = case.model.encode(case.mel(sound))
-    assert case.model.decode(features, language="en", max_new_tokens=len(expected))[0].tokens == expected
+    options = {"language": "en", "without_timestamps": True, "max_new_tokens": len(expected)}
+    assert case.model.decode(features, **options)[0].tokens == expected
 
 
 @pytest.mark.parametrize("sound", SOUNDS)
