@@ -271,6 +271,9 @@ def test_wrong_options(model: Model, features: Features, options: dict[str, Any]
         ({"beam_size": 5, "temperature": 0.5}, "beam_size: a search takes no samples"),
         ({"beam_size": 0}, "beam_size: expected at least 1, got 0"),
         ({"patience": 2.0}, "patience: expected more than 0, and a beam_size, got 2.0"),
+        ({"prefix": [1] * 500}, "prefix: expected a prompt of at most 448 tokens with it, got 503"),
+        ({"prompt": [1811]}, "prompt and prefix: expected token ids below 1811, got"),
+        ({"prefix": [-1]}, "prompt and prefix: expected token ids below 1811, got"),
         ({"prompt": "text", "initial_prompt": "text"}, "unknown option 'initial_prompt'"),
     ],
 )

@@ -95,8 +95,10 @@ class DecodingOptions:
         """What the decoder reads first, and where start-of-transcript is in it.
 
         Previous text, cut to its last half context less one; start-of-transcript with language and task; prefix.
+        Raises UserError for more than the text context, and for ids that there are not: MAX would read out of bounds.
         """
-        half = manifest.dims["n_text_ctx"] // 2
+        n_text_ctx = manifest.dims["n_text_ctx"]
+        half = n_text_ctx // 2
         tokens = tokenizer.prompt(language, self.task, self.without_timestamps)
         if self.prefix is not None:
             prefix = _tokens(self.prefix, tokenizer)
@@ -105,7 +107,12 @@ class DecodingOptions:
         previous = [] if self.prompt is None else _tokens(self.prompt, tokenizer)[-(half - 1) :]
         if self.prompt is not None:
             previous = [manifest.tokens.startofprev, *previous]
-        return [*previous, *tokens], len(previous)
+        ids, n_vocab = [*previous, *tokens], manifest.dims["n_vocab"]
+        if len(ids) > n_text_ctx:
+            raise UserError(f"prefix: expected a prompt of at most {n_text_ctx} tokens with it, got {len(ids)}")
+        if not all(0 <= i < n_vocab for i in ids):
+            raise UserError(f"prompt and prefix: expected token ids below {n_vocab}, got {max(ids)} or a negative one")
+        return ids, len(previous)
 
     def suppressed_first_and_later(self, manifest: Manifest) -> tuple[list[int], list[int]]:
         """Ids not to choose for the first token, and for the others."""
