@@ -369,9 +369,8 @@ def _transcribe(model: Model, name: str, options: dict[str, Any], verbose: bool,
         transcriber = model.transcriber(name, **options)
         try:
             for window in transcriber:
-                done = min(window.end, transcriber.seconds)
-                speed = done / (time.monotonic() - started)
-                bar.update(task, completed=done, total=transcriber.seconds, speed=speed)
+                speed = window.end / (time.monotonic() - started)
+                bar.update(task, completed=window.end, total=transcriber.seconds, speed=speed)
                 if explain:
                     bar.console.print(explanation(window), markup=False, soft_wrap=True)
                 if verbose:

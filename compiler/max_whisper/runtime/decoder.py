@@ -11,7 +11,7 @@ from max.dtype import DType
 from numpy.typing import NDArray
 
 from max_whisper.artifact.load import Artifact
-from max_whisper.runtime.rules import Allowed, TimestampRules, everything
+from max_whisper.runtime.rules import Allowed, TimestampRules, everything, mask_of
 
 Memory = list[Buffer]  # keys and values of each cross-attention in turn
 TOKEN, LOGPROB, NO_SPEECH, LOGITS = range(4)  # outputs of the graph
@@ -52,16 +52,11 @@ class Decoder:
 
     def mask(self, suppressed: Sequence[int]) -> Buffer:
         """Of tokens that must not be chosen, for `generate`."""
-        mask = np.zeros(self._n_vocab, np.float32)
-        mask[list(suppressed)] = -np.inf
-        return self._on_device(mask)
+        return self._on_device(mask_of(suppressed, self._n_vocab))
 
     def teacher_forced(self, memory: Memory, tokens: Buffer) -> list[Buffer]:
         """All that the graph gives for tokens [batch, length] from position 0 on, logits for each of them."""
-        start = self._positions[0]
-        selection = (self._no_mask, self._everything, self._no_noise, self._nospeech)
-        outputs: list[Buffer] = self._graph.execute(tokens, start, start, *selection, *self.new_caches(), *memory)
-        return outputs
+        return self._unselected(tokens, 0, 0, self.new_caches(), memory)
 
     def logits(self, memory: Memory, tokens: Buffer) -> NDArray[np.float32]:
         """Float32 [batch, length, n_vocab] after each of tokens [batch, length]."""
@@ -76,11 +71,17 @@ class Decoder:
         And the probability of no-speech after the token `first_scored`. The tokens are put into the caches.
         """
         rows = self._on_device(np.array([tokens], np.int64))
-        selection = (self._no_mask, self._everything, self._no_noise, self._nospeech)
-        outputs = self._graph.execute(
-            rows, self._positions[position], self._positions[first_scored], *selection, *caches, *memory
-        )
+        outputs = self._unselected(rows, position, first_scored, caches, memory)
         return outputs[LOGITS].to_numpy()[0, -1], float(outputs[NO_SPEECH].to_numpy()[0, 0])
+
+    def _unselected(
+        self, tokens: Buffer, position: int, first_scored: int, caches: list[Buffer], memory: Memory
+    ) -> list[Buffer]:
+        """The graph's outputs where no token is to be chosen."""
+        places = (self._positions[position], self._positions[first_scored])
+        selection = (self._no_mask, self._everything, self._no_noise, self._nospeech)
+        outputs: list[Buffer] = self._graph.execute(tokens, *places, *selection, *caches, *memory)
+        return outputs
 
     def generate(
         self,

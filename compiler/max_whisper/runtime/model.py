@@ -22,7 +22,7 @@ from max_whisper.runtime.decoder import Decoder, Memory, Sampled
 from max_whisper.runtime.decoding import TIME_PRECISION, DecodingOptions, DecodingResult, compression_ratio, rank
 from max_whisper.runtime.languages import language_code
 from max_whisper.runtime.mel import HOP, log_mel
-from max_whisper.runtime.rules import TimestampRules
+from max_whisper.runtime.rules import TimestampRules, mask_of
 from max_whisper.runtime.tokenizer import Tokenizer
 from max_whisper.runtime.transcription import TranscribeOptions, Transcriber, TranscriptionResult, Window
 
@@ -187,16 +187,15 @@ class Model:
 
     def _search(self, memory: Memory, prompt: list[int], sot: int, options: DecodingOptions) -> list[Sampled]:
         """The texts of a beam search for one window."""
-        masks = np.zeros((2, self.manifest.dims["n_vocab"]), np.float32)
-        for mask, ids in zip(masks, options.suppressed_first_and_later(self.manifest), strict=True):
-            mask[ids] = -np.inf
+        n_vocab = self.manifest.dims["n_vocab"]
+        first, others = (mask_of(ids, n_vocab) for ids in options.suppressed_first_and_later(self.manifest))
         return search(
             self._decoder,
             memory,
             prompt,
             sot=sot,
             limit=options.limit(self.manifest),
-            masks=(masks[0], masks[1]),
+            masks=(first, others),
             rules=self._rules(options),
             beam_size=options.beam_size or 1,
             patience=options.patience or 1.0,

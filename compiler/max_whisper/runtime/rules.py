@@ -57,6 +57,13 @@ def everything(n_vocab: int) -> Allowed:
     return 0, n_vocab, n_vocab, n_vocab
 
 
+def mask_of(suppressed: Sequence[int], n_vocab: int) -> NDArray[np.float32]:
+    """Float32 [n_vocab] to add to the scores: -inf for tokens that must not be chosen, 0 for the others."""
+    mask = np.zeros(n_vocab, np.float32)
+    mask[list(suppressed)] = -np.inf
+    return mask
+
+
 def filtered(logits: NDArray[np.float32], mask: NDArray[np.float32], allowed: Allowed) -> NDArray[np.float32]:
     """Float32 [n_vocab]: the scores of the tokens that may follow, -inf for the others.
 
