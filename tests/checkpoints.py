@@ -372,7 +372,7 @@ def write_configuration(folder: Path, dims: dict[str, int], tokens: MadeTokens, 
     write_json(
         folder / "generation_config.json",
         {
-            "alignment_heads": [[0, 0]],
+            "alignment_heads": [[0, 1], [1, 0]],
             "max_initial_timestamp_index": 50,
             "no_timestamps_token_id": special["<|notimestamps|>"],
             "prev_sot_token_id": special["<|startofprev|>"],

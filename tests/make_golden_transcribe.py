@@ -37,6 +37,7 @@ MIN_MARGIN = 5e-5  # by which a token must beat the others, or another machine m
 def reference(folder: Path, family: str) -> Whisper:
     """openai/whisper's model with a checkpoint's weights, and the rest of openai/whisper made to fit it."""
     tokens = make_tokens(family)
+    generation = json.loads((folder / "generation_config.json").read_text())
     dims = ModelDimensions(
         n_mels=SMALL["n_mels"],
         n_audio_ctx=SMALL["n_audio_ctx"],
@@ -76,8 +77,12 @@ def reference(folder: Path, family: str) -> Whisper:
         return whisper.tokenizer.Tokenizer(encoding, num_languages, language, task)
 
     transcription.get_tokenizer = whisper.decoding.get_tokenizer = get_tokenizer
+    heads = torch.zeros(dims.n_text_layer, dims.n_text_head, dtype=torch.bool)
+    for layer, head in generation["alignment_heads"]:
+        heads[layer, head] = True
+    model.register_buffer("alignment_heads", heads.to_sparse(), persistent=False)
     # The list of a checkpoint is the reference: openai/whisper finds the same by encoding symbols.
-    suppressed = tuple(json.loads((folder / "generation_config.json").read_text())["suppress_tokens"])
+    suppressed = tuple(generation["suppress_tokens"])
     whisper.tokenizer.Tokenizer.non_speech_tokens = property(lambda self: suppressed)
     return model.eval()
 
@@ -122,6 +127,13 @@ class Margins:
         whisper.decoding.GreedyDecoder.update = watched
 
 
+def words(segment: dict[str, Any]) -> list[list[Any]] | None:
+    """Word, start, end and probability of each, where they were asked for."""
+    if "words" not in segment:
+        return None
+    return [[w["word"], float(w["start"]), float(w["end"]), round(w["probability"], 6)] for w in segment["words"]]
+
+
 def main() -> None:
     golden: dict[str, Any] = {}
     margins = Margins()
@@ -137,7 +149,7 @@ def main() -> None:
                     print(f"{family}, {sound}, {name}: left out, a token won by {margins.least:.0e} only")
                     continue
                 segments = [
-                    [s["seek"], s["start"], s["end"], s["tokens"], s["avg_logprob"], s["no_speech_prob"]]
+                    [s["seek"], s["start"], s["end"], s["tokens"], s["avg_logprob"], s["no_speech_prob"], words(s)]
                     for s in result["segments"]
                     if s["text"]
                 ]

@@ -36,7 +36,12 @@ def test_segments_are_those_of_openai_whisper(case: str, models: dict[str, max_w
         [seek, pytest.approx(start), pytest.approx(end), tokens]
         for seek, start, end, tokens, *_ in expected["segments"]
     ]
-    for segment, (*_, avg_logprob, no_speech_prob) in zip(result.segments, expected["segments"], strict=True):
+    for segment, (*_, avg_logprob, no_speech_prob, words) in zip(result.segments, expected["segments"], strict=True):
+        assert (segment.words is None) == (words is None)
+        assert [[w.word, w.start, w.end, w.probability] for w in segment.words or ()] == [
+            [word, pytest.approx(start), pytest.approx(end), pytest.approx(probability, rel=1e-3, abs=1e-6)]
+            for word, start, end, probability in words or ()
+        ]
         assert segment.avg_logprob == pytest.approx(avg_logprob, abs=1e-4)
         assert segment.no_speech_prob == pytest.approx(no_speech_prob, rel=1e-3)
     assert result.text == expected["text"]

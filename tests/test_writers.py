@@ -4,34 +4,15 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 from max_whisper.errors import MaxWhisperError, UserError
 from max_whisper.runtime import writers
+from max_whisper.runtime.subtitles import SubtitleOptions
 from max_whisper.runtime.writers import FORMATS, format_timestamp, render, write
-
-
-@dataclass(frozen=True)
-class Segment:
-    start: float
-    end: float
-    text: str
-    tokens: list[int] = field(default_factory=lambda: [1, 2])
-    seek: int = 300
-    temperature: float = 0.2
-    avg_logprob: float = -0.25
-    compression_ratio: float = 1.5
-    no_speech_prob: float = 0.125
-
-
-@dataclass(frozen=True)
-class Result:
-    text: str
-    language: str
-    segments: list[Segment]
-
+from subtitle_cases import GOLDEN, OPTIONS, Result, Segment, spoken
+from subtitle_cases import RESULT as SPOKEN
 
 RESULT = Result(
     " Hello --> you\t. naïve ♪",
@@ -197,3 +178,36 @@ def test_closed_pipe_is_passed_on():
 
     with pytest.raises(BrokenPipeError):
         write(RESULT, "txt", Pipe())
+
+
+SUBTITLES = json.loads(GOLDEN.read_text())
+
+
+@pytest.mark.parametrize("case", SUBTITLES)
+def test_words_are_shown_as_by_openai_whisper(case: str):
+    name, format = case.rsplit(", ", 1)
+    assert render(SPOKEN, format, SubtitleOptions(**OPTIONS[name])) == SUBTITLES[case]
+
+
+def test_an_arrow_among_the_words_does_not_end_the_times_of_a_cue():
+    assert "one -> two" in render(spoken((0.0, "one --> two")), "srt")  # openai/whisper does so in segments only
+
+
+def test_json_has_the_words():
+    words = json.loads(render(SPOKEN, "json"))["segments"][1]["words"]
+    assert [word["word"] for word in words] == [" Later", " rain."]
+    assert words[0] == {"word": " Later", "start": 4.73, "end": 5.06, "probability": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"highlight_words": True}, "give word_timestamps too"),
+        ({"max_line_width": 0}, "max_line_width: expected at least 1, got 0"),
+        ({"max_line_count": 2}, "max_line_count: needs max_line_width"),
+        ({"max_line_width": 9, "max_words_per_line": 2}, "max_words_per_line: goes without max_line_width"),
+    ],
+)
+def test_subtitle_options_that_make_no_sense(options: dict, sentence: str):
+    with pytest.raises(UserError, match=sentence):
+        SubtitleOptions(**options).check(word_timestamps="highlight_words" not in options)

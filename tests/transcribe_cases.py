@@ -50,13 +50,29 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "beams, patience": {"beam_size": 2, "patience": 2.0},
     "beams, length penalty": {"beam_size": 3, "length_penalty": 0.6},
     "beams without timestamps": {"beam_size": 2, "without_timestamps": True, "sample_len": 50},
+    "words": {"word_timestamps": True},
+    "words without timestamps": {"word_timestamps": True, "without_timestamps": True},
+    "words of few tokens": {"word_timestamps": True, "sample_len": 9},
+    "words in clips": {"word_timestamps": True, "clip_timestamps": "0.5,1.5,1.8,2.9"},
+    "words, other marks": {"word_timestamps": True, "prepend_punctuations": "e", "append_punctuations": "a o"},
+    "words without spaces": {"word_timestamps": True, "language": "zh"},
+    "words, translate": {"word_timestamps": True, "task": "translate"},
+    "hallucinations": {"word_timestamps": True, "hallucination_silence_threshold": 0.3},
+    "hallucinations, less silence": {"word_timestamps": True, "hallucination_silence_threshold": 0.02},
     "few tokens, no conditioning, prompt": {
         "sample_len": 20,
         "condition_on_previous_text": False,
         "initial_prompt": PROMPT,
     },
 }
-ONLY_MULTILINGUAL = ("translate", "German", "detected", "nothing suppressed")
+ONLY_MULTILINGUAL = (
+    "translate",
+    "German",
+    "detected",
+    "nothing suppressed",
+    "words without spaces",
+    "words, translate",
+)
 
 
 def sounds() -> dict[str, np.ndarray]:

@@ -29,7 +29,7 @@ from metrics import word_error_rate
 from plot import plot
 from rich.progress import Progress, TextColumn, track
 from safetensors.torch import load_file, save_file
-from speech import TEST_VARIANTS, TRAIN_VARIANTS, Phrase, speak
+from speech import INVENTED, TEST_VARIANTS, TRAIN_VARIANTS, Phrase, some_words, speak
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from transformers import WhisperConfig, WhisperForConditionalGeneration
@@ -37,7 +37,7 @@ from vocabulary import SPECS, WORDS, Vocabulary
 from windows import Window, compose, disturb, no_speech, warped
 
 IGNORED = -100  # a target that does not count
-TIMESTAMPS, PREVIOUS_TEXT, NO_SPEECH = 0.6, 0.2, 0.1  # shares of the windows
+TIMESTAMPS, PREVIOUS_TEXT, NO_SPEECH = 0.6, 0.3, 0.1  # shares of the windows
 
 
 @dataclass(frozen=True)
@@ -65,10 +65,10 @@ STAGES = (
     Stage(10, 1000, 24, (0.1, 0.0)),
 )
 MORE_STAGES = (
-    Stage(5, 1500, 32, (0.3, 0.1), disturbed=0.75, warped=0.7),
-    Stage(10, 800, 24, (0.1, 0.0), disturbed=0.75, warped=0.7),
+    Stage(5, 2600, 32, (0.3, 0.1), disturbed=0.75, warped=0.2),
+    Stage(10, 1800, 24, (0.1, 0.0), disturbed=0.75, warped=0.2),
 )
-MORE_RATE = 0.6  # of the peak rates
+MORE_RATE = 0.8  # of the peak rates
 PEAK_RATES, WARM_UP = {"muon": 5e-3, "adamw": 2e-3}, 100
 MEASURED = 100  # the word error rate is measured after every so many steps
 
@@ -131,9 +131,6 @@ class Windows(IterableDataset):
         """What the decoder reads, and what it has to say after each token."""
         v = self.vocabulary
         sot, en, transcribe, eot = v["startoftranscript"], v["en"], v["transcribe"], v["endoftext"]
-        previous: list[int] = []
-        if rng.random() < PREVIOUS_TEXT:
-            previous = [v["startofprev"], *rng.choice(v.word_ids, rng.integers(1, 16)).tolist()]
         text: list[int] = []
         stamped = rng.random() < TIMESTAMPS or window.cut is not None
         for words, (start, end) in zip(window.words, window.times, strict=True):
@@ -145,6 +142,7 @@ class Windows(IterableDataset):
         if silent and stamped:
             text = [v["0.00"]]
         prompt = [sot, en, transcribe] + ([] if stamped else [v["notimestamps"]])
+        previous = self.previous(rng) if rng.random() < PREVIOUS_TEXT else []
         tokens = [*previous, *prompt, *text]
         targets = [IGNORED] * len(previous) + [
             v["nospeech"] if silent else en,
@@ -153,6 +151,19 @@ class Windows(IterableDataset):
             eot,
         ]
         return tokens, targets
+
+    def previous(self, rng: np.random.Generator) -> list[int]:
+        """What was said before the window, more often than not with timestamps: the end of it, if it is long."""
+        v, n_audio_ctx = self.vocabulary, self.dims["n_audio_ctx"]
+        stamped, tokens, time = rng.random() < 0.7, [], 0
+        for _ in range(rng.integers(1, 7)):
+            start = time + int(rng.exponential(25))
+            time = start + int(rng.uniform(20, 120))
+            if time >= n_audio_ctx:
+                break
+            ids = [v.word_ids[word] for word in some_words(rng, len(v.word_ids))]
+            tokens += [v.timestamp(start * 0.02), *ids, v.timestamp(time * 0.02)] if stamped else ids
+        return [v["startofprev"], *tokens[1 - self.dims["n_text_ctx"] // 2 :]]
 
 
 def masked(rng: np.random.Generator, mel: np.ndarray) -> np.ndarray:
@@ -295,7 +306,7 @@ def spoken(words: list[str], work: Path, speakers: int, phrases: int, seed: int)
     file = work / f"speech-{speakers}-{phrases}-{seed}.npz"
     if not file.exists():
         work.mkdir(parents=True, exist_ok=True)
-        made = speak(words, speakers, phrases, TRAIN_VARIANTS, seed, os.cpu_count() or 1)
+        made = speak(words, speakers, phrases, TRAIN_VARIANTS, seed, os.cpu_count() or 1, INVENTED)
         made = [phrase for one in track(made, "espeak-ng speaks", speakers) for phrase in one]
         np.savez(
             file,
@@ -377,7 +388,7 @@ def main() -> None:
         action="store_true",
         help="go on from the last run, or from --out, with MORE_STAGES",
     )
-    parser.add_argument("--speakers", type=int, default=1500)
+    parser.add_argument("--speakers", type=int, default=1800)
     parser.add_argument("--bfloat16", action="store_true", help="faster where the CPU has bfloat16")
     args = parser.parse_args()
     torch.manual_seed(args.seed)

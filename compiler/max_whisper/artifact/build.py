@@ -31,7 +31,15 @@ from max_whisper.artifact.manifest import (
 from max_whisper.artifact.target import parse_target
 from max_whisper.errors import MaxWhisperError, UserError
 from max_whisper.spec import Spec, TensorSpec, load_spec
-from max_whisper.weights import Checkpoint, Dtype, open_checkpoint, read_vocabulary, to_bfloat16, write_tiktoken
+from max_whisper.weights import (
+    Checkpoint,
+    Dtype,
+    open_checkpoint,
+    read_alignment_heads,
+    read_vocabulary,
+    to_bfloat16,
+    write_tiktoken,
+)
 
 DTYPES: dict[Dtype, str] = {"float32": "F32", "bfloat16": "BF16"}  # as max-whisper and as safetensors call them
 MAX_BATCH = 256
@@ -88,18 +96,22 @@ def build(
         stored = [tensor for tensor in model.tensors() if tensor.computed is None]
         checkpoint.check([(tensor.name, tensor.shape) for tensor in stored])
         vocabulary = read_vocabulary(checkpoint.file, model.n_vocab)
+        heads = read_alignment_heads(checkpoint.file, [layer.heads for layer in model.cross_attentions()])
         report(f"checked {len(stored)} tensors of {checkpoint.describe()}")
         _check_space(folder, new, model, dtype)
         tensors = write_weights(new / WEIGHTS, model, checkpoint, number_type)
         write_tiktoken(vocabulary.ranks, new / VOCABULARY)
         (new / SPEC).write_text(json.dumps(model.canonical(), indent=1) + "\n")
         report("packed the weights")
-        graphs = compile_modules(model, new, dtype=dtype, batch=batch, target=machine, report=report)
+        graphs = compile_modules(
+            model, new, dtype=dtype, batch=batch, target=machine, alignment_heads=heads, report=report
+        )
         manifest = _manifest(
             new,
             model,
             checkpoint,
             tokens=vocabulary.tokens,
+            alignment_heads=heads,
             tensors=tensors,
             graphs=graphs,
             target=machine,
@@ -164,6 +176,7 @@ def _manifest(
     checkpoint: Checkpoint,
     *,
     tokens: Tokens,
+    alignment_heads: list[tuple[int, int]],
     tensors: list[Tensor],
     graphs: dict[str, Graph],
     target: Target,
@@ -182,6 +195,7 @@ def _manifest(
         batch=batch,
         dims={**spec.dims, "n_frames": spec.n_frames},
         tokens=tokens,
+        alignment_heads=alignment_heads,
         graphs=graphs,
         files={path.name: File(path.stat().st_size, hash_file(path)) for path in sorted(new.iterdir())},
         tensors=tensors,

@@ -24,10 +24,19 @@ Report = Callable[[str], None]
 
 
 def compile_modules(
-    spec: Spec, folder: Path, *, dtype: str, batch: int, target: Target, report: Report, probe: bool = False
+    spec: Spec,
+    folder: Path,
+    *,
+    dtype: str,
+    batch: int,
+    target: Target,
+    alignment_heads: list[tuple[int, int]],
+    report: Report,
+    probe: bool = False,
 ) -> dict[str, Graph]:
     """Writes `encoder.mef` and `decoder.mef` to `folder`; returns their graphs. Both are compiled at the same time.
 
+    alignment_heads: those of the cross-attention whose scores the decoder gives on request.
     probe: let the graphs give the output of every layer too, for verification.
 
     Raises CompileError with the compiler's last words where one fails or aborts.
@@ -36,7 +45,17 @@ def compile_modules(
     workers = {}
     try:
         for module in MODULES:
-            job = Job(spec.canonical(), module, dtype, batch, target, str(folder / f"{module}.mef"), probe, os.getpid())
+            job = Job(
+                spec=spec.canonical(),
+                module=module,
+                dtype=dtype,
+                batch=batch,
+                target=target,
+                path=str(folder / f"{module}.mef"),
+                alignment_heads=alignment_heads,
+                probe=probe,
+                parent=os.getpid(),
+            )
             workers[module] = _Worker(job)
         graphs: dict[str, Graph] = {}
         while workers:

@@ -11,7 +11,7 @@ from blake3 import blake3
 from max_whisper.errors import ArtifactError
 
 FILE = "manifest.json"
-VERSION = 2
+VERSION = 3
 MAX_BYTES = 16 << 20  # a manifest of large-v3 has 0.2 MB
 
 Natural = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
@@ -110,6 +110,7 @@ class Manifest(Record, frozen=True):
     batch: Annotated[int, msgspec.Meta(ge=1)]  # windows computed at once
     dims: dict[str, Natural]  # of the spec, n_frames among them
     tokens: Tokens
+    alignment_heads: list[tuple[Natural, Natural]]  # (layer, head) of the cross-attention that give words their times
     graphs: dict[str, Graph]
     files: dict[str, File]  # every file of the folder but this one
     tensors: list[Tensor]

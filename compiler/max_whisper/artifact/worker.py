@@ -32,6 +32,7 @@ class Job(msgspec.Struct):
     batch: int
     target: Target
     path: str
+    alignment_heads: list[tuple[int, int]]
     probe: bool  # with the outputs of every layer
     parent: int  # the process that waits for it, without which it ends
 
@@ -89,7 +90,14 @@ def compile_module(job: Job) -> Result:
         device = DeviceRef.GPU()
         devices = [driver.Accelerator()]
     session = engine.InferenceSession(devices=devices)
-    lowering = Lowering(Spec.from_canonical(job.spec), dtype=job.dtype, batch=job.batch, device=device, probe=job.probe)
+    lowering = Lowering(
+        Spec.from_canonical(job.spec),
+        dtype=job.dtype,
+        batch=job.batch,
+        device=device,
+        probe=job.probe,
+        alignment_heads=job.alignment_heads,
+    )
     lowered = lowering.encoder_module() if job.module == "encoder" else lowering.decoder_module()
     session.compile(lowered.module).export_mef(job.path)
     file = Path(job.path).name

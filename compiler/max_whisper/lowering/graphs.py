@@ -5,6 +5,8 @@
     decoder   tokens [batch, length] that follow -> token [batch, 1] that comes next, its log-probability,
               `position` tokens in the caches       logits [batch, scored, n_vocab] of the last tokens, and the
                                                     probability of one token (no-speech) after the first of these
+    alignment queries of `decoder`, keys         -> scores [batch, aligned heads, length, n_audio_ctx] of the heads
+                                                    that follow the sound, for the times of words
 
 `decoder` is the prompt's prefill, the step from token to token and the teacher-forced pass alike: `length` is
 symbolic, and `first_scored` says from which of the tokens on logits are wanted. The choice of the next token
@@ -22,7 +24,7 @@ from typing import Any, TypeAlias
 from max.dtype import DType
 from max.graph import BufferType, DeviceRef, Graph, Module, TensorType, TensorValue, ops
 
-from max_whisper.lowering.ops import GraphOps, KeysValues, StepOps, split
+from max_whisper.lowering.ops import GraphOps, KeysValues, StepOps, attention_scores, split
 from max_whisper.lowering.selection import ALLOWED, filtered, probability, select
 from max_whisper.spec import Spec
 from max_whisper.spec.layers.attention import Attention
@@ -60,6 +62,7 @@ class Lowering:
     batch: int = 1  # windows computed at once
     device: DeviceRef = HOST
     probe: bool = False  # give the output of every layer too, under the layer's path
+    alignment_heads: Sequence[tuple[int, int]] = ()  # (cross-attention, head) of those that follow the sound
 
     def encoder_module(self) -> Lowered:
         """The graphs `encoder` and `cross_kv`."""
@@ -67,9 +70,9 @@ class Lowering:
         return Lowered(module, {"encoder": self.encoder(module), "cross_kv": self.cross_kv(module)})
 
     def decoder_module(self) -> Lowered:
-        """The graph `decoder`."""
+        """The graphs `decoder` and `alignment`."""
         module = Module()
-        return Lowered(module, {"decoder": self.decoder(module)})
+        return Lowered(module, {"decoder": self.decoder(module), "alignment": self.alignment(module)})
 
     def encoder(self, module: Module) -> Signature:
         """Log-mel to features."""
@@ -126,9 +129,33 @@ class Lowering:
             token, logprob = select(filtered(logits[:, -1, :], mask, allowed, spec.n_vocab), noise)
             silence = probability(logits[:, 0, :], values["no_speech"].tensor)
             outputs = {"token": token, "logprob": logprob, "no_speech_prob": silence, "logits": logits}
+            outputs |= {f"queries.{i}": layer_ops.queries[i] for i in self._aligned_layers()}
             outputs |= taps if self.probe else {}
             graph.output(*outputs.values())
         return Signature(inputs, _types(outputs))
+
+    def alignment(self, module: Module) -> Signature:
+        """Queries and keys to scores of the alignment heads, in order, before the softmax."""
+        heads, keys = _heads(self.spec, CrossAttention), self._memory_types()
+        layers = self._aligned_layers()
+        inputs: dict[str, Type] = {}
+        for i in layers:
+            n, width = heads[i]
+            inputs[f"queries.{i}"] = TensorType(DType.float32, [self.batch, n, "length", width], self.device)
+        inputs |= {name: keys[name] for name in (f"cross_keys.{i}" for i in layers)}
+        with Graph("alignment", input_types=inputs.values(), module=module) as graph:
+            values = {name: value.tensor for name, value in zip(inputs, graph.inputs, strict=True)}
+            scores = []
+            for i in layers:
+                queries_keys = (values[f"queries.{i}"], values[f"cross_keys.{i}"])
+                chosen = [head for layer, head in self.alignment_heads if layer == i]
+                scores.append(attention_scores(*(_some_heads(x, chosen) for x in queries_keys)))
+            outputs = {"scores": ops.concat(scores, axis=1)}
+            graph.output(*outputs.values())
+        return Signature(inputs, _types(outputs))
+
+    def _aligned_layers(self) -> list[int]:
+        return sorted({layer for layer, _ in self.alignment_heads})
 
     def _ops(self, taps: Taps, kind: type[GraphOps] = GraphOps, **options: Any) -> GraphOps:
         shapes = {tensor.name: tensor.shape for tensor in self.spec.tensors()}
@@ -153,6 +180,11 @@ def _heads(spec: Spec, kind: type[Attention] | type[CrossAttention]) -> list[tup
     """(number of heads, channels of a head) of each attention of this kind in the decoder, in order."""
     layers = [(node.layer, node.input_shape.channels) for node in spec.decoder.walk()]
     return [(layer.heads, width // layer.heads) for layer, width in layers if isinstance(layer, kind)]
+
+
+def _some_heads(x: TensorValue, heads: Sequence[int]) -> TensorValue:
+    """Of [batch, heads, length, channels of a head]."""
+    return ops.concat([x[:, head : head + 1] for head in heads], axis=1)
 
 
 def _pairs(values: Sequence[TensorValue]) -> list[KeysValues]:

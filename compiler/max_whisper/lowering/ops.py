@@ -51,6 +51,7 @@ class GraphOps:
         self._device = device
         self._memory = iter(memory)
         self._taps = taps
+        self.queries: list[TensorValue] = []  # of each cross-attention so far, split into heads
 
     def weight(self, name: str) -> TensorValue:
         if name not in self._values:  # a graph takes a weight once
@@ -101,7 +102,8 @@ class GraphOps:
 
     def cross_attention(self, q: TensorValue, *, heads: int) -> TensorValue:
         keys, values = next(self._memory)
-        return attend(split(q, heads), keys, values)
+        self.queries.append(split(q, heads))
+        return attend(self.queries[-1], keys, values)
 
     def add(self, x: TensorValue, y: TensorValue) -> TensorValue:
         return x + y
@@ -170,9 +172,14 @@ def split(x: TensorValue, heads: int) -> TensorValue:
 def attend(q: TensorValue, k: TensorValue, v: TensorValue, mask: TensorValue | None = None) -> TensorValue:
     """softmax(q k^T / sqrt(width) + mask) v of split heads, merged: [batch, length, channels]."""
     batch, heads, length, width = q.shape
-    scores = (q @ ops.transpose(k, 2, 3)) * int(width) ** -0.5
+    scores = attention_scores(q, k)
     y = ops.softmax(scores if mask is None else scores + mask) @ v
     return ops.reshape(ops.permute(y, [0, 2, 1, 3]), [batch, length, int(heads) * int(width)])
+
+
+def attention_scores(q: TensorValue, k: TensorValue) -> TensorValue:
+    """q k^T / sqrt(width), [batch, heads, length of q, length of k]."""
+    return (q @ ops.transpose(k, 2, 3)) * int(q.shape[-1]) ** -0.5
 
 
 def length_of(x: TensorValue) -> TensorValue:

@@ -16,7 +16,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO
 
 import av
 import numpy as np
@@ -29,7 +29,9 @@ from max_whisper.errors import AudioError
 
 SAMPLE_RATE = 16000
 MAX_HOURS = 24
-"""The longest audio that is read at once: 24 hours are 2.8 GB of int16 and 5.5 GB of float32."""
+"""The longest audio that is read: 24 hours are 2.8 GB of int16, in a temporary file."""
+IN_MEMORY = 32 << 20
+"""Bytes of int16 that are kept in memory: those of 17 minutes."""
 MAX_PEAK = 100.0
 """The largest float sample taken for audio of full scale 1.0 (+40 dB): more is integer samples stored as floats."""
 MIN_SAMPLE_RATE = 1000
@@ -41,12 +43,41 @@ _NEXT = "give an audio or video file such as wav, mp3, flac, m4a, ogg, mp4 or mk
 Waveform = npt.NDArray[np.float32]
 
 
+class Recording:
+    """Decoded sound, 16 kHz mono: `recording[start:stop]` is float32 [samples], `len` is the number of samples.
+
+    Up to IN_MEMORY bytes of int16 are in memory, more in a temporary file that goes with the recording.
+    """
+
+    def __init__(self, pcm: IO[bytes]) -> None:
+        """pcm: int16, open at its end."""
+        self._pcm = pcm
+        self._length = pcm.tell() // 2
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, part: slice) -> Waveform:
+        start, stop, step = part.indices(self._length)
+        assert step == 1
+        self._pcm.seek(2 * start)
+        return _full_scale(np.frombuffer(self._pcm.read(2 * max(0, stop - start)), np.int16))
+
+
 def load_audio(source: str | os.PathLike[str] | BinaryIO) -> Waveform:
-    """Read the best audio stream of an audio or video file.
+    """Read the best audio stream of an audio or video file, all at once; see `open_audio` for the rest.
+
+    Returns float32 [samples], mono, 16 kHz, in [-1, 1).
+    """
+    return open_audio(source)[:]
+
+
+def open_audio(source: str | os.PathLike[str] | BinaryIO) -> Recording:
+    """Decode the best audio stream of an audio or video file.
 
     source: a path, "-" for standard input, or a binary file object; one that cannot seek (a pipe) is first copied to
         a temporary file, because formats such as mp4 keep their index at the end. Never a URL.
-    Returns float32 [samples], mono, 16 kHz, in [-1, 1): float samples beyond full scale are clipped, as ffmpeg does.
+    Float samples beyond full scale are clipped, as ffmpeg does.
     Parts that cannot be decoded are left out, as ffmpeg does, with a warning in the log.
     Raises AudioError when there is no such file, it cannot be read, holds no sound, holds samples that are NaN,
     infinite or beyond MAX_PEAK, or is longer than MAX_HOURS. What a header claims about the length is never trusted:
@@ -66,8 +97,9 @@ def load_audio(source: str | os.PathLike[str] | BinaryIO) -> Waveform:
             ) from e
         except OSError as e:
             raise AudioError(_cannot_read(name, e)) from e
-        pcm = _decode(container, name)
-    return _full_scale(np.frombuffer(pcm, np.int16))
+        pcm: IO[bytes] = tempfile.SpooledTemporaryFile(IN_MEMORY)  # noqa: SIM115 (closed with the recording)
+        _decode(container, name, pcm)
+    return Recording(pcm)
 
 
 def check_waveform(array: npt.NDArray[Any]) -> Waveform:
@@ -149,8 +181,8 @@ def _cannot_read(name: str, error: OSError | ValueError) -> str:
     return f"{name} cannot be read ({getattr(error, 'strerror', None) or error}): check the file, and the disk it is on"
 
 
-def _decode(container: InputContainer, name: str) -> bytearray:
-    """All of the best audio stream: int16, mono, 16 kHz."""
+def _decode(container: InputContainer, name: str, pcm: IO[bytes]) -> None:
+    """Writes all of the best audio stream to `pcm`: int16, mono, 16 kHz."""
     stream = container.streams.best("audio")  # one that this build of FFmpeg can decode
     if not isinstance(stream, AudioStream):
         if container.streams.audio:
@@ -162,7 +194,6 @@ def _decode(container: InputContainer, name: str) -> bytearray:
         raise AudioError(f"{name} has no sound (it holds {kinds}): {_NEXT} that has an audio track")
 
     lossless = stream.codec_context.codec.lossless
-    pcm = bytearray()
     resampler: av.AudioResampler | None = None
     source_format = ""
     damage = _Damage()
@@ -185,7 +216,7 @@ def _decode(container: InputContainer, name: str) -> bytearray:
                 source_format = frame_format
             assert resampler
             _append(pcm, resampler.resample(frame))
-            if len(pcm) > MAX_HOURS * 3600 * SAMPLE_RATE * 2:
+            if pcm.tell() > MAX_HOURS * 3600 * SAMPLE_RATE * 2:
                 raise AudioError(f"{name} is longer than {MAX_HOURS} hours: cut it into shorter files")
         if resampler:
             _append(pcm, resampler.resample(None))
@@ -196,7 +227,7 @@ def _decode(container: InputContainer, name: str) -> bytearray:
         ) from e
     except OSError as e:
         raise AudioError(_cannot_read(name, e)) from e
-    if not pcm:
+    if not pcm.tell():
         if damage.error:
             raise AudioError(f"nothing in {name} can be decoded ({damage.error}): it is damaged or cut off; {_NEXT}")
         raise AudioError(f"the sound of {name} has zero length, expected at least one sample: {_NEXT}")
@@ -205,7 +236,6 @@ def _decode(container: InputContainer, name: str) -> bytearray:
             "%s is damaged or cut off: %d parts cannot be decoded (%s) and were left out; %.1f s of sound were read",
             name, damage.parts, damage.error, _seconds(pcm),
         )  # fmt: skip
-    return pcm
 
 
 class _Damage:
@@ -236,15 +266,15 @@ def _frames(container: InputContainer, stream: AudioStream, damage: _Damage) -> 
             yield frame
 
 
-def _append(pcm: bytearray, frames: list[AudioFrame]) -> None:
+def _append(pcm: IO[bytes], frames: list[AudioFrame]) -> None:
     for frame in frames:
         # A resampler with nothing to do gives back what it is given, even the None that flushes it.
         if frame is not None:
-            pcm += frame.to_ndarray().tobytes()
+            pcm.write(frame.to_ndarray().tobytes())
 
 
-def _seconds(pcm: bytearray) -> float:
-    return len(pcm) / 2 / SAMPLE_RATE
+def _seconds(pcm: IO[bytes]) -> float:
+    return pcm.tell() / 2 / SAMPLE_RATE
 
 
 def _check_samples(samples: npt.NDArray[Any], name: str, where: str = "") -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from max.driver import CPU, Buffer
@@ -14,7 +15,7 @@ from max_whisper.artifact.load import Artifact
 from max_whisper.runtime.rules import Allowed, TimestampRules, everything, mask_of
 
 Memory = list[Buffer]  # keys and values of each cross-attention in turn
-TOKEN, LOGPROB, NO_SPEECH, LOGITS = range(4)  # outputs of the graph
+TOKEN, LOGPROB, NO_SPEECH, LOGITS, QUERIES = range(5)  # outputs of the graph, of QUERIES one for each aligned layer
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,8 @@ class Decoder:
         manifest = artifact.manifest
         self._graph = artifact.graphs["decoder"]
         self._cross_kv = artifact.graphs["cross_kv"]
+        self._alignment = artifact.graphs["alignment"]
+        self._aligned_layers = sorted({layer for layer, _ in manifest.alignment_heads})
         self._device = artifact.device
         self.eot = manifest.tokens.eot
         self.n_text_ctx = manifest.dims["n_text_ctx"]
@@ -62,6 +65,16 @@ class Decoder:
         """Float32 [batch, length, n_vocab] after each of tokens [batch, length]."""
         logits: NDArray[np.float32] = self.teacher_forced(memory, tokens)[LOGITS].to_numpy()
         return logits
+
+    def alignment(self, memory: Memory, tokens: Buffer) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Teacher forced: logits [batch, length, n_vocab] for tokens [batch, length], and what the alignment heads see.
+
+        The latter is float32 [batch, heads, length, n_audio_ctx], queries times keys before the softmax.
+        """
+        outputs = self.teacher_forced(memory, tokens)
+        queries = outputs[QUERIES : QUERIES + len(self._aligned_layers)]
+        (scores,) = self._alignment.execute(*queries, *(memory[2 * layer] for layer in self._aligned_layers))
+        return outputs[LOGITS].to_numpy(), scores.to_numpy()
 
     def scores(
         self, tokens: Sequence[int], position: int, first_scored: int, caches: list[Buffer], memory: Memory
@@ -104,48 +117,53 @@ class Decoder:
         sot: where start-of-transcript is in the prompts. masks: for the first token and for the others. rules: of
         timestamps; None for text alone. temperature: 0 takes the best token, more samples with random numbers of `rng`.
         """
-        execute, positions, eot, zero = self._graph.execute, self._positions, self.eot, self._positions[0]
+        execute, positions, zero, eot = self._graph.execute, self._positions, self._positions[0], self.eot
         state = [self._nospeech, *self.new_caches(), *memory]
         length = prompts.shape[1]
-        allowed = [rules.first() if rules else everything(self._n_vocab)] * self._batch
-        ranges = self._ranges(allowed)
+        ranges = self._ranges([rules.first() if rules else everything(self._n_vocab)] * self._batch)
         noise = self._noise(temperature, rng)
-        tokens, logprob, no_speech, _ = execute(prompts, zero, positions[sot], masks[0], ranges, noise, *state)
-        silence = no_speech.to_numpy().ravel().tolist()
-        written = [[token] for token in read(tokens, rows)]
-        scores = [logprob]  # read at the end: what runs between two steps finds the CPU's caches empty, and is slow
-        unfinished = {row for row in range(rows) if written[row][-1] != eot}
+        outputs = execute(prompts, zero, positions[sot], masks[0], ranges, noise, *state)
+        silence = read(outputs[NO_SPEECH], rows)
+        last = read(outputs[TOKEN], rows)
+        # After a step the CPU's caches are empty, and Python is slow: as little as can be is done in this loop.
+        steps, scores = [last], [outputs[LOGPROB]]
+        begin, within_text = rules.tokens.timestamp_begin if rules else 0, False
+        ended = {row for row in range(rows) if last[row] == eot}
         for position in positions[length : min(length + limit - 1, self.n_text_ctx)]:
-            if not unfinished:
+            if len(ended) == rows:
                 break
             if rules is not None:
-                now = [rules.after(row) for row in written]
-                now += allowed[rows:]
-                if now != allowed:
-                    allowed, ranges = now, self._ranges(now)
+                was_within_text, within_text = within_text, max(last) < begin
+                if not (was_within_text and within_text):
+                    now = [*map(rules.after, zip(*steps, strict=True)), *[rules.first()] * (self._batch - rows)]
+                    ranges = self._ranges(now)
             if temperature > 0:
                 noise = self._noise(temperature, rng)
-            tokens, logprob, _, _ = execute(tokens, position, zero, masks[1], ranges, noise, *state)
-            scores.append(logprob)
-            for row, token in zip(written, read(tokens, rows), strict=True):
-                row.append(token)
-                if token == eot:
-                    unfinished = {row for row in unfinished if eot not in written[row]}
-        columns = [buffer.to_numpy().ravel().tolist() for buffer in scores]
-        return [self._cut(written[row], [step[row] for step in columns], silence[row]) for row in range(rows)]
+            outputs = execute(outputs[TOKEN], position, zero, masks[1], ranges, noise, *state)
+            last = read(outputs[TOKEN], rows)
+            steps.append(last)
+            scores.append(outputs[LOGPROB])
+            if eot in last:
+                ended.update(row for row in range(rows) if last[row] == eot)
+        logprobs = zip(*(read(buffer, rows) for buffer in scores), strict=True)
+        return [self._cut(*row) for row in zip(zip(*steps, strict=True), logprobs, silence, strict=True)]
 
-    def _cut(self, tokens: list[int], scores: list[float], no_speech_prob: float) -> Sampled:
+    def _cut(self, tokens: Sequence[int], logprobs: Sequence[float], no_speech_prob: float) -> Sampled:
         """The tokens before end-of-text, and the sum of their log-probabilities and its own."""
         length = tokens.index(self.eot) if self.eot in tokens else len(tokens)
-        return Sampled(tokens[:length], sum(scores[: length + 1]), no_speech_prob)
+        return Sampled([*tokens[:length]], sum(logprobs[: length + 1]), no_speech_prob)
 
     def _noise(self, temperature: float, rng: np.random.Generator | None) -> Buffer:
-        """Temperature times Gumbel noise, [batch, n_vocab]: the largest score plus noise is a sample."""
+        """Temperature times Gumbel noise, [batch, n_vocab]: the largest score plus noise is a sample.
+
+        The rows are equal, so that what a window gives does not depend on its row.
+        """
         if temperature == 0:
             return self._no_noise
         assert rng is not None
-        noise = rng.standard_exponential((self._batch, self._n_vocab), np.float32)
-        return self._on_device(-np.float32(temperature) * np.log(np.maximum(noise, np.finfo(np.float32).tiny)))
+        row = rng.standard_exponential(self._n_vocab, np.float32)
+        gumbel = -np.float32(temperature) * np.log(np.maximum(row, np.finfo(np.float32).tiny))
+        return self._on_device(np.tile(gumbel, (self._batch, 1)))
 
     def _ranges(self, allowed: Sequence[Allowed]) -> Buffer:
         return self._on_device(np.array(allowed, np.int64))
@@ -161,6 +179,6 @@ class Decoder:
         return Buffer.from_numpy(array).to(self._device)
 
 
-def read(tokens: Buffer, rows: int) -> list[int]:
-    """The first `rows` of int64 [batch, 1]; element by element, which between two steps takes 10 µs, to_numpy 70."""
-    return [tokens.item()] if tokens.num_elements == 1 else [tokens[row, 0].item() for row in range(rows)]
+def read(column: Buffer, rows: int) -> list[Any]:
+    """The first `rows` of [batch, 1]; element by element, which between two steps takes 10 µs, to_numpy 70."""
+    return [column.item()] if column.num_elements == 1 else [column[row, 0].item() for row in range(rows)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields, replace
 from functools import cached_property
@@ -16,15 +17,19 @@ from numpy.typing import ArrayLike, NDArray
 
 from max_whisper.artifact.load import VOCABULARY, Artifact, open_artifact
 from max_whisper.errors import UserError
-from max_whisper.runtime.audio import load_audio
+from max_whisper.runtime.alignment import token_starts
+from max_whisper.runtime.audio import check_waveform, open_audio
+from max_whisper.runtime.batching import together
 from max_whisper.runtime.beam import search
 from max_whisper.runtime.decoder import Decoder, Memory, Sampled
 from max_whisper.runtime.decoding import TIME_PRECISION, DecodingOptions, DecodingResult, compression_ratio, rank
 from max_whisper.runtime.languages import language_code
-from max_whisper.runtime.mel import HOP, log_mel
+from max_whisper.runtime.mel import HOP, LogMel, log_mel
 from max_whisper.runtime.rules import TimestampRules, mask_of
+from max_whisper.runtime.timing import Timing, timings
 from max_whisper.runtime.tokenizer import Tokenizer
-from max_whisper.runtime.transcription import TranscribeOptions, Transcriber, TranscriptionResult, Window
+from max_whisper.runtime.transcription import Encoded, TranscribeOptions, Transcriber, TranscriptionResult, Window
+from max_whisper.runtime.vad import voice
 
 Audio: TypeAlias = "str | PathLike[str] | BinaryIO | NDArray[Any]"
 
@@ -45,6 +50,7 @@ class Features:
 
     def __init__(self, chunks: Sequence[Buffer], windows: int) -> None:
         self.chunks = chunks  # one for each `batch` windows; the last may have some that nobody asked for
+        self.last_memory: tuple[int, Memory] | None = None  # of the chunk with that number
         self.shape: tuple[int, ...] = (windows, *chunks[0].shape[1:])
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
@@ -100,8 +106,8 @@ class Model:
         if ids.min() < 0 or ids.max() >= dims["n_vocab"]:
             raise UserError(f"tokens: expected ids below {dims['n_vocab']}, got {ids.min()} to {ids.max()}")
         parts = [
-            self._decoder.logits(self._decoder.cross_kv(chunk), rows)
-            for chunk, rows in zip(features.chunks, self._chunks(ids.astype(np.int64)), strict=True)
+            self._decoder.logits(self._memory(features, i), rows)
+            for i, rows in enumerate(self._chunks(ids.astype(np.int64)))
         ]
         return np.concatenate(parts)[: len(ids)]
 
@@ -129,23 +135,31 @@ class Model:
         Raises UserError for options that the model does not take.
         """
         _check_names(options, _names(DecodingOptions))
-        return self.decode_with(features, DecodingOptions(**options))
-
-    def decode_with(self, features: Features | ArrayLike, options: DecodingOptions) -> list[DecodingResult]:
-        """As `decode`."""
-        options.check(self.manifest, self.tokenizer)
         features = self._features(features)
-        languages = self._languages(features, options.language)
+        return self.decode_with(features, [DecodingOptions(**options)] * len(features))
+
+    def decode_with(self, features: Features | ArrayLike, options: Sequence[DecodingOptions]) -> list[DecodingResult]:
+        """As `decode`, with options for each window, which may differ in language and prompt, but not in its length."""
+        features = self._features(features)
+        for some in options:
+            some.check(self.manifest, self.tokenizer)
+        languages = self._languages(features, options)
         batch = self.manifest.batch
         results: list[DecodingResult] = []
-        for i, chunk in enumerate(features.chunks):
-            results += self._decode_chunk(chunk, languages[i * batch : (i + 1) * batch], options)
+        for i in range(len(features.chunks)):
+            part = slice(i * batch, (i + 1) * batch)
+            results += self._decode_chunk(self._memory(features, i), languages[part], options[part])
         return results
 
-    def _decode_chunk(self, chunk: Buffer, languages: list[str], options: DecodingOptions) -> list[DecodingResult]:
+    def _decode_chunk(
+        self, memory: Memory, languages: list[str], each: Sequence[DecodingOptions]
+    ) -> list[DecodingResult]:
         """At most `batch` windows, the best of some samples for each."""
-        rows = [options.prompt_tokens(language, self.manifest, self.tokenizer) for language in languages]
-        memory = self._decoder.cross_kv(chunk)
+        rows = [
+            options.prompt_tokens(language, self.manifest, self.tokenizer)
+            for options, language in zip(each, languages, strict=True)
+        ]
+        options = each[0]
         if options.beam_size is not None:
             ((prompt, sot),) = rows
             candidates = [[text] for text in self._search(memory, prompt, sot, options)]
@@ -170,9 +184,8 @@ class Model:
     ) -> Iterator[list[Sampled]]:
         """`best_of` times a text for each window."""
         (prompts,) = self._chunks(np.array([prompt for prompt, _ in rows]))
-        rng = np.random.default_rng(options.seed)
         first, others = (self._decoder.mask(ids) for ids in options.suppressed_first_and_later(self.manifest))
-        for _ in range(options.best_of or 1):
+        for sample in range(options.best_of or 1):
             yield self._decoder.generate(
                 memory,
                 prompts,
@@ -182,7 +195,7 @@ class Model:
                 masks=(first, others),
                 rules=self._rules(options),
                 temperature=options.temperature,
-                rng=rng,
+                rng=np.random.default_rng([options.seed, sample]),
             )
 
     def _search(self, memory: Memory, prompt: list[int], sot: int, options: DecodingOptions) -> list[Sampled]:
@@ -227,17 +240,51 @@ class Model:
             progress(window, transcriber.seconds)
         return transcriber.result()
 
+    def transcribe_batch(
+        self,
+        audios: Sequence[Audio],
+        *,
+        progress: Callable[[int, Window, float], None] = lambda number, window, total: None,
+        **options: Any,
+    ) -> list[TranscriptionResult]:
+        """As `transcribe`, of several recordings at once, as many as the artifact's batch; the texts are the same.
+
+        progress: called with the number of the recording, too.
+        """
+        transcribers = [self.transcriber(audio, **options) for audio in audios]
+        for number, window in together(self, [transcriber.steps() for transcriber in transcribers]):
+            if window is not None:
+                progress(number, window, transcribers[number].seconds)
+        return [transcriber.result() for transcriber in transcribers]
+
     def transcriber(self, audio: Audio, **options: Any) -> Transcriber:
         """As `transcribe`, but to be gone through window by window, each as soon as it is decoded."""
         whole, decoding = self.check_options(**options)
-        waveform = audio if isinstance(audio, np.ndarray) else load_audio(audio)
-        mel = self.log_mel(waveform, padding=self.n_frames * HOP)
-        whole.clips(mel.shape[1] - self.n_frames)
-        language = decoding.language
+        samples = check_waveform(audio) if isinstance(audio, np.ndarray) else open_audio(audio)
+        mel = LogMel(samples, self.manifest.dims["n_mels"], padding=self.n_frames * HOP)
+        content = mel.frames - self.n_frames
+        clips = voice(mel, content, whole.vad, self.n_frames) if whole.vad_filter else whole.clips(content)
+        language, encoded = decoding.language, None
         if language is None and self.multilingual:
-            language = next(iter(self.detect_language(self.encode(mel[None, :, : self.n_frames]))[0]))
+            language, encoded = self._spoken_language(mel, whole)
         language = self._code(language)
-        return Transcriber(self, mel, whole, replace(decoding, language=language), language)
+        return Transcriber(self, mel, whole, replace(decoding, language=language), language, clips, encoded)
+
+    def _spoken_language(self, mel: LogMel, options: TranscribeOptions) -> tuple[str, Encoded]:
+        """The language of a recording, and its first window."""
+        content, found = mel.frames - self.n_frames, []
+        for i in range(options.language_detection_segments):
+            if i * self.n_frames >= content and i > 0:
+                break
+            window = mel.part(i * self.n_frames, (i + 1) * self.n_frames)[None]
+            features = self.encode(window)
+            if i == 0:
+                first = (window, features)
+            language, share = next(iter(self.detect_language(features)[0].items()))
+            if share > options.language_detection_threshold:
+                return language, first
+            found.append(language)
+        return Counter(found).most_common(1)[0][0], first
 
     def check_options(self, **options: Any) -> tuple[TranscribeOptions, DecodingOptions]:
         """The options of `transcribe`, or the UserError that it would raise for them, without any work."""
@@ -248,12 +295,49 @@ class Model:
         whole = TranscribeOptions(**{name: options[name] for name in _names(TranscribeOptions) if name in options})
         one = [name for name in _names(DecodingOptions) if name in options and name != "temperature"]
         decoding = DecodingOptions(**{name: options[name] for name in one})
-        if not whole.temperatures:
-            raise UserError("temperature: expected at least one")
+        whole.check()
+        half = self.manifest.dims["n_text_ctx"] // 2
+        if whole.hotwords is not None and len(self.tokenizer.encode(" " + whole.hotwords.strip())) >= half:
+            raise UserError(f"hotwords: expected fewer than {half} tokens, half of the text context")
         for temperature in whole.temperatures:
             decoding.at(temperature).check(self.manifest, self.tokenizer)
-        whole.clips(None)
         return whole, decoding
+
+    def align(
+        self,
+        features: Features | ArrayLike,
+        tokens: Sequence[int],
+        *,
+        language: str,
+        task: str = "transcribe",
+        n_frames: int,
+    ) -> list[Timing]:
+        """The words of some text tokens, and when they were said in one window (openai/whisper, timing.py).
+
+        features: what `encode` returned for the window, or float32 [1, n_audio_ctx, d_model]. n_frames: mel frames of
+        it that are sound. Of more tokens than the text context takes, the first.
+        """
+        features = self._features(features)
+        tokenizer = self.tokenizer
+        prompt = tokenizer.prompt(language if self.multilingual else None, task, without_timestamps=True)
+        text = list(tokens[: self.manifest.dims["n_text_ctx"] - len(prompt) - 1])
+        positions = n_frames // 2
+        if not text or not positions:
+            return []
+        (rows,) = self._chunks(np.array([[*prompt, *text, tokenizer.tokens.eot]]))
+        logits, scores = (array[0] for array in self._decoder.alignment(self._memory(features, 0), rows))
+        before = len(prompt) - 1  # the last token of the prompt chooses the first of the text
+        starts = token_starts(scores[:, :, :positions], before)
+        return timings(
+            text, starts.tolist(), shares(logits[before:-2, : tokenizer.tokens.eot], text), tokenizer, language
+        )
+
+    def _memory(self, features: Features, i: int) -> Memory:
+        """Keys and values of chunk i, kept for the next time: several temperatures and the alignment ask for it."""
+        kept = features.last_memory
+        if kept is None or kept[0] != i:
+            features.last_memory = kept = (i, self._decoder.cross_kv(features.chunks[i]))
+        return kept[1]
 
     def _checked(self, array: ArrayLike, what: str, dims: tuple[str, str]) -> NDArray[np.float32]:
         """Float32 [windows, *dims], or a UserError that names both shapes."""
@@ -286,15 +370,25 @@ class Model:
             chunk[: len(rows) - start] = rows[start : start + batch]
             yield Buffer.from_numpy(chunk).to(self._artifact.device)
 
-    def _languages(self, features: Features, language: str | None) -> list[str]:
+    def _languages(self, features: Features, options: Sequence[DecodingOptions]) -> list[str]:
         """One code for each window."""
-        if language is not None or not self.multilingual:
-            return [self._code(language)] * len(features)
-        return [next(iter(shares)) for shares in self.detect_language(features)]
+        given = [some.language for some in options]
+        if None in given and self.multilingual:
+            detected = [next(iter(shares)) for shares in self.detect_language(features)]
+            given = [code or own for code, own in zip(given, detected, strict=True)]
+        return [self._code(language) for language in given]
 
     def _code(self, language: str | None) -> str:
         """Of a language that was given or detected; None is that of an English-only model."""
         return language_code("en" if language is None else language, self.manifest.tokens.languages or ("en",))
+
+
+def shares(logits: NDArray[np.float32], tokens: Sequence[int]) -> list[float]:
+    """The probability of each of some tokens, by a softmax of its row of logits [length, n]."""
+    best = logits.max(axis=1)
+    total = np.exp(logits - best[:, None]).sum(axis=1)
+    chosen: list[float] = (np.exp(logits[np.arange(len(tokens)), tokens] - best) / total).tolist()
+    return chosen
 
 
 def _names(kind: type[TranscribeOptions] | type[DecodingOptions]) -> list[str]:

@@ -42,7 +42,7 @@ class TimestampRules:
         return self._text_end, self._text_end, begin, min(begin + self.max_initial + 1, self._end)
 
     def after(self, sampled: Sequence[int]) -> Allowed:
-        """After some tokens, at least one."""
+        """After some tokens, at least one; where the last two are text, the same as before the last."""
         begin, end = self.tokens.timestamp_begin, self._end
         last = next((token for token in reversed(sampled) if token >= begin), begin - 1)
         if sampled[-1] < begin:  # text

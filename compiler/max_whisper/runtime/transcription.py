@@ -10,21 +10,25 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from max_whisper.errors import UserError
-from max_whisper.runtime.audio import SAMPLE_RATE
+from max_whisper.runtime.batching import Decode, Encode, Steps, WindowFeatures, alone, in_order, together
 from max_whisper.runtime.decoding import TIME_PRECISION, DecodingOptions, DecodingResult
-from max_whisper.runtime.mel import HOP
+from max_whisper.runtime.hallucination import Surroundings, speech_end
+from max_whisper.runtime.mel import FRAMES_PER_SECOND, LogMel
+from max_whisper.runtime.timing import place
+from max_whisper.runtime.vad import Clip, VadOptions
+from max_whisper.runtime.words import APPENDED, PREPENDED, Word
 
 if TYPE_CHECKING:
-    from max_whisper.runtime.model import Model
+    from max_whisper.runtime.model import Features, Model
 
-FRAMES_PER_SECOND = SAMPLE_RATE // HOP
 FRAMES_PER_TOKEN = round(TIME_PRECISION * FRAMES_PER_SECOND)
+Encoded: TypeAlias = "tuple[NDArray[np.float32], Features]"  # a window, float32 [1, n_mels, n_frames]
 RESET_TEMPERATURE = 0.5  # a window sampled at more is no context for the next
 
 
@@ -40,7 +44,15 @@ class TranscribeOptions:
     condition_on_previous_text: whether a window sees the text before it.
     initial_prompt: text that the first window sees as the text before it.
     carry_initial_prompt: whether every window sees it.
+    hotwords: names and terms that every window sees before all other text. (As in faster-whisper, and so the next two.)
+    language_detection_segments: windows in which the language is looked for, until one is sure; else the most frequent.
+    language_detection_threshold: the probability of a language that is sure.
     clip_timestamps: seconds "start,end,start,end,…" of what is transcribed; the last end may be missing.
+    vad_filter: whether only parts with a voice are transcribed (vad.py, which explains the next three, too).
+    word_timestamps: whether segments have words with times, and begin and end with them.
+    prepend_punctuations, append_punctuations: what belongs to the word after it, and to the word before it.
+    hallucination_silence_threshold: seconds of silence around a text that is hardly one, which is then passed over;
+        None: do not look. Needs word_timestamps.
     """
 
     temperature: float | Sequence[float] = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
@@ -50,11 +62,52 @@ class TranscribeOptions:
     condition_on_previous_text: bool = True
     initial_prompt: str | None = None
     carry_initial_prompt: bool = False
+    hotwords: str | None = None
+    language_detection_segments: int = 1
+    language_detection_threshold: float = 0.5
     clip_timestamps: str | Sequence[float] = "0"
+    vad_filter: bool = False
+    vad_threshold: float = VadOptions.threshold
+    vad_min_silence: float = VadOptions.min_silence
+    vad_speech_pad: float = VadOptions.speech_pad
+    word_timestamps: bool = False
+    prepend_punctuations: str = PREPENDED
+    append_punctuations: str = APPENDED
+    hallucination_silence_threshold: float | None = None
+
+    def check(self) -> None:
+        """Raises UserError for values that make no sense, alone or together."""
+        if not self.temperatures:
+            raise UserError("temperature: expected at least one")
+        self.clips(None)
+        if self.language_detection_segments < 1:
+            raise UserError(
+                f"language_detection_segments: expected at least 1 window, got {self.language_detection_segments}"
+            )
+        if not 0 <= self.language_detection_threshold <= 1:
+            raise UserError(f"language_detection_threshold: expected 0 to 1, got {self.language_detection_threshold}")
+        self.vad.check()
+        if self.vad_filter and self.clip_timestamps != TranscribeOptions.clip_timestamps:
+            raise UserError("vad_filter: finds the clips itself; leave it out, or clip_timestamps")
+        if not self.vad_filter and self.vad != VadOptions():
+            raise UserError("vad_threshold, vad_min_silence, vad_speech_pad: are for vad_filter, give it too")
+        threshold = self.hallucination_silence_threshold
+        if threshold is not None and not 0 <= threshold < float("inf"):
+            raise UserError(f"hallucination_silence_threshold: expected seconds, 0 or more, got {threshold}")
+        if self.word_timestamps:
+            return
+        if self.hallucination_silence_threshold is not None:
+            raise UserError("hallucination_silence_threshold: needs the times of words, give word_timestamps too")
+        if (self.prepend_punctuations, self.append_punctuations) != (PREPENDED, APPENDED):
+            raise UserError("prepend_punctuations, append_punctuations: are for words, give word_timestamps too")
 
     @property
     def temperatures(self) -> tuple[float, ...]:
         return (self.temperature,) if isinstance(self.temperature, int | float) else tuple(self.temperature)
+
+    @property
+    def vad(self) -> VadOptions:
+        return VadOptions(self.vad_threshold, self.vad_min_silence, self.vad_speech_pad)
 
     def clips(self, content: int | None) -> list[tuple[int, int]]:
         """Frames from and to of what is transcribed, of `content` (None: not known yet).
@@ -82,7 +135,7 @@ class TranscribeOptions:
 
 @dataclass(frozen=True)
 class Segment:
-    """The text between two timestamps; times in seconds. The last four are those of its window."""
+    """The text between two timestamps; times in seconds. Temperature and what follows are those of its window."""
 
     seek: int  # frame at which its window began
     start: float
@@ -93,6 +146,7 @@ class Segment:
     avg_logprob: float
     compression_ratio: float
     no_speech_prob: float
+    words: list[Word] | None = None  # where they were asked for
 
 
 @dataclass(frozen=True)
@@ -113,7 +167,7 @@ class Window:
     segments: list[Segment]
     attempts: list[Attempt]
     result: DecodingResult
-    skipped: bool  # as silence
+    skipped: str  # why there is no text of it, "" if there is
 
 
 @dataclass(frozen=True)
@@ -127,32 +181,51 @@ class TranscriptionResult:
 
 
 class Transcriber:
-    """Goes through one recording: iterate over it for each window as soon as it is done, and ask for the result."""
+    """Goes through one recording: iterate over it for each window as soon as it is done, and ask for the result.
+
+    `steps` goes through it with the model's work left to whoever drives it, who may do that of several at once.
+    """
 
     def __init__(
         self,
         model: Model,
-        mel: NDArray[np.float32],
+        mel: LogMel,
         options: TranscribeOptions,
         decoding: DecodingOptions,
         language: str,
+        clips: Sequence[Clip],
+        encoded: Encoded | None = None,
     ) -> None:
-        """mel: float32 [n_mels, content + n_frames], as `Model.transcriber` makes it."""
+        """mel: of the recording with a window of zeros behind it, as `Model.transcriber` makes it.
+
+        clips: frames from and to of what is transcribed.
+        encoded: a window of which there are features already.
+        """
         self.model = model
         self.mel = mel
         self.options = options
         self.decoding = decoding
         self.language = language
+        self.clips = clips
+        self._encoded = encoded
+        self._last_speech = 0.0  # seconds at which the last word ended
         self.windows: list[Window] = []  # that are done
-        self._prompt = self._initial_prompt()
+        self._prompt, self._hotwords = (
+            [] if text is None else model.tokenizer.encode(" " + text.strip())
+            for text in (options.initial_prompt, options.hotwords)
+        )
         self._tokens = [*self._prompt]  # so far, with timestamps
         self._unseen = 0  # of these, the next window sees none before
 
     @property
     def seconds(self) -> float:
         """Of the recording."""
-        frames: int = self.mel.shape[1] - self.model.n_frames
-        return frames / FRAMES_PER_SECOND
+        return self._content / FRAMES_PER_SECOND
+
+    @property
+    def _content(self) -> int:
+        """Frames of the recording."""
+        return self.mel.frames - self.model.n_frames
 
     def result(self) -> TranscriptionResult:
         """Of all windows so far."""
@@ -161,12 +234,34 @@ class Transcriber:
         return TranscriptionResult(text, segments, self.language, self.windows)
 
     def __iter__(self) -> Iterator[Window]:
-        size = self.model.n_frames
-        content = self.mel.shape[1] - size
-        for start, end in self.options.clips(content):
+        parts = self._parts() if self.model.manifest.batch > 1 else [self]
+        if len(parts) == 1:
+            yield from alone(self.model, self.steps())
+            return
+        for window in in_order(together(self.model, [part.steps() for part in parts]), len(parts)):
+            self.windows.append(window)
+            self._tokens += [token for segment in window.segments for token in segment.tokens]
+            yield window
+
+    def _parts(self) -> list[Transcriber]:
+        """One for each clip, where the text of one does not depend on another's."""
+        options = self.options
+        if options.condition_on_previous_text or options.word_timestamps:
+            return [self]
+        if options.initial_prompt is not None and not options.carry_initial_prompt:  # for the first text alone
+            return [self]
+        return [
+            Transcriber(self.model, self.mel, options, self.decoding, self.language, [clip], self._encoded)
+            for clip in self.clips
+        ]
+
+    def steps(self) -> Steps[Window]:
+        """Gives each window when it is done, and before that the questions whose answers it needs."""
+        size, content = self.model.n_frames, self._content
+        for start, end in self.clips:
             seek = start
             while seek < end:
-                window = self._window(seek, min(size, content - seek, end - seek), self._context())
+                window = yield from self._window(seek, min(size, content - seek, end - seek), self._context())
                 self.windows.append(window)
                 self._tokens += [token for segment in window.segments for token in segment.tokens]
                 if not window.skipped and (
@@ -178,27 +273,82 @@ class Transcriber:
 
     def _context(self) -> list[int]:
         """The tokens that the next window sees as the text before it; it cuts them to its context itself."""
-        if not self.options.carry_initial_prompt:
-            return self._tokens[self._unseen :]
-        room = self.model.manifest.dims["n_text_ctx"] // 2 - 1 - len(self._prompt)
-        recent = self._tokens[max(len(self._prompt), self._unseen) :]
-        return self._prompt + (recent[-room:] if room > 0 else [])
+        carried, unseen = self._hotwords, self._unseen
+        if self.options.carry_initial_prompt:
+            carried, unseen = carried + self._prompt, max(len(self._prompt), unseen)
+        recent = self._tokens[unseen:]
+        if not carried:
+            return recent
+        room = self.model.manifest.dims["n_text_ctx"] // 2 - 1 - len(carried)
+        return carried + (recent[-room:] if room > 0 else [])
 
-    def _initial_prompt(self) -> list[int]:
-        prompt = self.options.initial_prompt
-        return [] if prompt is None else self.model.tokenizer.encode(" " + prompt.strip())
-
-    def _window(self, seek: int, length: int, context: list[int]) -> Window:
-        mel = np.zeros((1, self.mel.shape[0], self.model.n_frames), np.float32)
-        mel[0, :, :length] = self.mel[:, seek : seek + length]
-        result, attempts = self._with_fallback(mel, context)
+    def _window(self, seek: int, length: int, context: list[int]) -> Steps[Any]:
+        features = yield from self._features(seek, length)
+        result, attempts = yield from self._with_fallback(features, context)
         begin, end = seek / FRAMES_PER_SECOND, (seek + length) / FRAMES_PER_SECOND
         if self._silent(result):
-            return Window(begin, end, seek + length, [], attempts, result, skipped=True)
+            return Window(begin, end, seek + length, [], attempts, result, skipped="silence")
         pieces, advance = cut(result.tokens, self.model.manifest.tokens.timestamp_begin, length)
         segments = [self._segment(seek, begin + first, begin + last, part, result) for first, last, part in pieces]
+        following, skipped = seek + (advance or length), ""
+        if self.options.word_timestamps:
+            stamps = [token >= self.model.manifest.tokens.timestamp_begin for token in result.tokens]
+            closed = stamps[-2:] == [False, True]
+            segments, following, skipped = self._with_words(segments, features, seek, length, following, closed)
         kept = [segment for segment in segments if segment.start != segment.end and segment.text.strip()]
-        return Window(begin, end, seek + (advance or length), kept, attempts, result, skipped=False)
+        return Window(begin, end, following, kept, attempts, result, skipped)
+
+    def _features(self, seek: int, length: int) -> Steps[Any]:
+        """Of the window that begins at a frame, with `length` frames of sound."""
+        mel = np.zeros((1, self.mel.n_mels, self.model.n_frames), np.float32)
+        mel[0, :, :length] = self.mel.part(seek, seek + length)
+        if self._encoded is not None and np.array_equal(mel, self._encoded[0]):
+            return self._encoded[1]
+        features = yield Encode(mel)
+        return features
+
+    def _with_words(
+        self, segments: list[Segment], features: WindowFeatures, seek: int, length: int, following: int, closed: bool
+    ) -> tuple[list[Segment], int, str]:
+        """The segments with their words, the frame at which the next window begins, and why they are passed over.
+
+        closed: whether the text ended in a single timestamp, after which nothing was said.
+        """
+        options, eot = self.options, self.model.manifest.tokens.eot
+        text = [token for segment in segments for token in segment.tokens if token < eot]
+        words = self.model.align(features, text, language=self.language, task=self.decoding.task, n_frames=length)
+        offset = seek / FRAMES_PER_SECOND
+        placed = place(
+            segments,
+            words,
+            eot=eot,
+            offset=offset,
+            last_speech=self._last_speech,
+            prepended=options.prepend_punctuations,
+            appended=options.append_punctuations,
+        )
+        segments = [
+            replace(segment, start=p.start, end=p.end, words=p.words)
+            for segment, p in zip(segments, placed, strict=True)
+        ]
+        end = speech_end(segments)
+        if not closed and end is not None and end > offset:
+            following = round(end * FRAMES_PER_SECOND)
+        skipped = ""
+        if (threshold := options.hallucination_silence_threshold) is not None:
+            around = Surroundings(
+                threshold=threshold,
+                begin=seek,
+                length=length,
+                n_frames=self.model.n_frames,
+                content=self._content,
+                closed=closed,
+                last_speech=self._last_speech,
+            )
+            segments, following, skipped = around.without_hallucinations(segments, following)
+        if not skipped and (end := speech_end(segments)) is not None:
+            self._last_speech = end
+        return segments, following, skipped
 
     def _segment(self, seek: int, start: float, end: float, tokens: list[int], result: DecodingResult) -> Segment:
         text = self.model.tokenizer.decode(tokens)
@@ -211,14 +361,13 @@ class Transcriber:
             return False
         return unlikely is None or result.avg_logprob <= unlikely
 
-    def _with_fallback(self, mel: NDArray[np.float32], context: list[int]) -> tuple[DecodingResult, list[Attempt]]:
+    def _with_fallback(self, features: WindowFeatures, context: list[int]) -> Steps[Any]:
         """The text at the first temperature that gives a good one; else at the last."""
-        features = self.model.encode(mel)
         attempts: list[Attempt] = []
         for temperature in self.options.temperatures:
             # An empty prompt is no prompt: openai/whisper leaves out start-of-previous as well.
             options = replace(self.decoding.at(temperature), prompt=context or None)
-            (result,) = self.model.decode_with(features, options)
+            result = yield Decode(features, options)
             attempts.append(Attempt(temperature, self._rejected(result)))
             if not attempts[-1].rejected:
                 break

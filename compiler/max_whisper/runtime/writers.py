@@ -9,10 +9,13 @@ import json
 import os
 import secrets
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Protocol, TextIO
 
 from max_whisper.errors import MaxWhisperError, UserError
+from max_whisper.runtime.subtitles import PLAIN, Cue, SubtitleOptions, cues
+from max_whisper.runtime.words import Word
 
 
 class Segment(Protocol):
@@ -36,6 +39,8 @@ class Segment(Protocol):
     def compression_ratio(self) -> float: ...
     @property
     def no_speech_prob(self) -> float: ...
+    @property
+    def words(self) -> Sequence[Word] | None: ...
 
 
 class Result(Protocol):
@@ -57,25 +62,33 @@ def format_timestamp(seconds: float, *, hours: bool = False, decimal_marker: str
     return f"{front}{minutes:02d}:{milliseconds // 1000:02d}{decimal_marker}{milliseconds % 1000:03d}"
 
 
-def render(result: Result, format: str) -> str:
-    """The text of a file in one of FORMATS; raises UserError for another format."""
-    try:
-        return _RENDERERS[format](result)
-    except KeyError:
+def render(result: Result, format: str, subtitles: SubtitleOptions = PLAIN) -> str:
+    """The text of a file in one of FORMATS; raises UserError for another format.
+
+    subtitles: how srt and vtt are cut, where there are words.
+    """
+    if format not in FORMATS:
         near = difflib.get_close_matches(format.lower(), FORMATS, n=1, cutoff=0.4)
         hint = f"; did you mean '{near[0]}'?" if near else ""
-        raise UserError(f"unknown output format '{format}': expected one of {', '.join(FORMATS)}{hint}") from None
+        raise UserError(f"unknown output format '{format}': expected one of {', '.join(FORMATS)}{hint}")
+    return _RENDERERS[format](result, subtitles)
 
 
-def write(result: Result, format: str, destination: str | os.PathLike[str] | TextIO) -> None:
+def write(
+    result: Result,
+    format: str,
+    destination: str | os.PathLike[str] | TextIO,
+    subtitles: SubtitleOptions = PLAIN,
+) -> None:
     """Write a transcription in one of FORMATS.
 
+    subtitles: how srt and vtt are cut, where there are words.
     destination: a text stream, which is flushed but not closed; or a path in a folder that exists. A file is written
         beside its place and renamed into it, so that there is never half of one, and an older one stays until then.
     Raises UserError for an unknown format and for a path that cannot be written, MaxWhisperError when there is no
     space left; a BrokenPipeError of a stream is passed on, because the reader has simply seen enough.
     """
-    text = render(result, format)
+    text = render(result, format, subtitles)
     if not isinstance(destination, str | os.PathLike):
         try:
             destination.write(text)
@@ -121,24 +134,25 @@ def _write_error(name: object, error: OSError) -> MaxWhisperError:
     return UserError(f"{name} cannot be written ({error.strerror or error}): choose another place, or its permissions")
 
 
-def _txt(result: Result) -> str:
+def _txt(result: Result, subtitles: SubtitleOptions) -> str:
     return "".join(f"{s.text.strip()}\n" for s in result.segments)
 
 
-def _cue(segment: Segment, hours: bool, decimal_marker: str) -> str:
-    start, end = (format_timestamp(t, hours=hours, decimal_marker=decimal_marker) for t in (segment.start, segment.end))
-    return f"{start} --> {end}\n{segment.text.strip().replace('-->', '->')}\n\n"
+def _srt(result: Result, subtitles: SubtitleOptions) -> str:
+    shown = enumerate(cues(result.segments, subtitles), start=1)
+    return "".join(f"{i}\n{_cue(cue, True, ',')}" for i, cue in shown)
 
 
-def _srt(result: Result) -> str:
-    return "".join(f"{i}\n{_cue(s, True, ',')}" for i, s in enumerate(result.segments, start=1))
+def _vtt(result: Result, subtitles: SubtitleOptions) -> str:
+    return "WEBVTT\n\n" + "".join(_cue(cue, False, ".") for cue in cues(result.segments, subtitles))
 
 
-def _vtt(result: Result) -> str:
-    return "WEBVTT\n\n" + "".join(_cue(s, False, ".") for s in result.segments)
+def _cue(cue: Cue, hours: bool, decimal_marker: str) -> str:
+    start, end = (format_timestamp(time, hours=hours, decimal_marker=decimal_marker) for time in cue[:2])
+    return f"{start} --> {end}\n{cue[2]}\n\n"
 
 
-def _tsv(result: Result) -> str:
+def _tsv(result: Result, subtitles: SubtitleOptions) -> str:
     rows = (
         f"{round(1000 * s.start)}\t{round(1000 * s.end)}\t{s.text.strip().replace(chr(9), ' ')}\n"
         for s in result.segments
@@ -146,7 +160,7 @@ def _tsv(result: Result) -> str:
     return "start\tend\ttext\n" + "".join(rows)
 
 
-def _json(result: Result) -> str:
+def _json(result: Result, subtitles: SubtitleOptions) -> str:
     segments = [
         {
             "id": i,
@@ -159,11 +173,18 @@ def _json(result: Result) -> str:
             "avg_logprob": float(s.avg_logprob),
             "compression_ratio": float(s.compression_ratio),
             "no_speech_prob": float(s.no_speech_prob),
+            **({} if s.words is None else {"words": [asdict(word) for word in s.words]}),
         }
         for i, s in enumerate(result.segments)
     ]
     return json.dumps({"text": result.text, "segments": segments, "language": result.language})
 
 
-_RENDERERS: dict[str, Callable[[Result], str]] = {"txt": _txt, "srt": _srt, "vtt": _vtt, "tsv": _tsv, "json": _json}
+_RENDERERS: dict[str, Callable[[Result, SubtitleOptions], str]] = {
+    "txt": _txt,
+    "srt": _srt,
+    "vtt": _vtt,
+    "tsv": _tsv,
+    "json": _json,
+}
 FORMATS = tuple(_RENDERERS)

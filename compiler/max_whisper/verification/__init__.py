@@ -145,7 +145,14 @@ def probe(
     """
     with tempfile.TemporaryDirectory() as temporary:
         graphs = compile_modules(
-            spec, Path(temporary), dtype=manifest.dtype, batch=1, target=manifest.target, report=report, probe=True
+            spec,
+            Path(temporary),
+            dtype=manifest.dtype,
+            batch=1,
+            target=manifest.target,
+            alignment_heads=manifest.alignment_heads,
+            report=report,
+            probe=True,
         )
         probing = msgspec.structs.replace(manifest, graphs=graphs)
         artifact = start(folder, Path(temporary), probing, CPU())
@@ -159,7 +166,11 @@ def _layers(artifact: Artifact, mel: NDArray[np.float32], tokens: NDArray[np.int
     graphs = artifact.manifest.graphs
     outputs = [*zip(graphs["encoder"].outputs, encoded, strict=True)]
     outputs += zip(graphs["decoder"].outputs, decoded, strict=True)
-    return {port.name: value.to_numpy()[0] for port, value in outputs if "." in port.name}
+    return {
+        port.name: value.to_numpy()[0]
+        for port, value in outputs
+        if "." in port.name and not port.name.startswith("queries.")
+    }
 
 
 def _window(model: Model, audio: str | None) -> NDArray[np.float32]:

@@ -13,30 +13,18 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import Progress, TextColumn, TimeElapsedColumn
 
+from max_whisper.cli.options import DECODING_OPTIONS, SUBTITLE_OPTIONS, with_options
+from max_whisper.cli.transcribing import Show, make_folder, output_files, transcribe_files, write_files
 from max_whisper.errors import MaxWhisperError, UserError
-from max_whisper.runtime.writers import FORMATS, format_timestamp, write
+from max_whisper.runtime.subtitles import SubtitleOptions
+from max_whisper.runtime.writers import FORMATS
 
 if TYPE_CHECKING:
     from max_whisper.runtime.model import Model
-    from max_whisper.runtime.transcription import TranscriptionResult, Window
 
 DTYPES = ("float32", "bfloat16")
-
-
-class OptionalFloat(click.ParamType):  # type: ignore[type-arg]
-    """A number, or none."""
-
-    name = "number"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float | None:
-        if value is None or str(value).lower() == "none":
-            return None
-        try:
-            return float(value)
-        except ValueError:
-            self.fail(f"expected a number or none, got '{value}'", param, ctx)
 
 
 console = Console(stderr=True, highlight=False)
@@ -114,89 +102,15 @@ def build(spec: str, out: Path | None, **options: Any) -> None:
     click.echo(f"{folder} is ready ({_folder_size(folder)}, {time.monotonic() - started:.0f} s)")
 
 
-class Interrupted(Exception):
-    """Ctrl-C in the middle of a recording; what was transcribed until then is not lost."""
-
-    def __init__(self, result: TranscriptionResult) -> None:
-        super().__init__()
-        self.result = result
-
-
-OPTIONAL_FLOAT = OptionalFloat()
-
-DECODING_OPTIONS = [
-    click.option("--language", help="Code or English name of what is spoken: en, german, ... [default: detected]"),
-    click.option("--task", default="transcribe", show_default=True, help="transcribe, or translate into English."),
-    click.option("--without-timestamps", is_flag=True, help="Text alone, window by window."),
-    click.option("--max-new-tokens", type=int, help="Most tokens of a window. [default: half of the text context]"),
-    click.option("--initial-prompt", metavar="TEXT", help="Seen by the first window as the text before it."),
-    click.option("--carry-initial-prompt", is_flag=True, help="Seen by every window."),
-    click.option(
-        "--condition-on-previous-text/--no-condition-on-previous-text",
-        default=True,
-        show_default=True,
-        help="Whether a window sees the text before it.",
-    ),
-    click.option("--prefix", metavar="TEXT", help="What the text of each window begins with."),
-    click.option(
-        "--clip-timestamps", metavar="SECONDS", default="0", help="start,end,start,... of what is transcribed."
-    ),
-    click.option("--temperature", type=float, default=0.0, show_default=True, help="0 takes the likeliest token."),
-    click.option(
-        "--temperature-increment-on-fallback",
-        type=OPTIONAL_FLOAT,
-        default="0.2",
-        show_default=True,
-        metavar="STEP|none",
-        help="What is added, up to 1, when a window's text is repetitive or unlikely.",
-    ),
-    click.option("--best-of", type=int, default=5, show_default=True, help="Samples where the temperature is not 0."),
-    click.option("--beam-size", type=int, help="Texts that a beam search goes on with. [default: no search]"),
-    click.option("--patience", type=float, help="Of the beam search. [default: 1]"),
-    click.option("--seed", type=int, default=0, show_default=True, help="Of the samples."),
-    click.option("--length-penalty", type=float, help="0 to 1: how much the length counts in the choice among texts."),
-    click.option(
-        "--compression-ratio-threshold",
-        type=OPTIONAL_FLOAT,
-        default="2.4",
-        show_default=True,
-        metavar="RATIO|none",
-        help="A text that is compressed by more repeats itself.",
-    ),
-    click.option(
-        "--logprob-threshold",
-        type=OPTIONAL_FLOAT,
-        metavar="LOGPROB|none",
-        help="A text of a lower average is unlikely. [default: the model's, which is -1 for openai's]",
-    ),
-    click.option(
-        "--no-speech-threshold",
-        type=OPTIONAL_FLOAT,
-        default="0.6",
-        show_default=True,
-        metavar="SHARE|none",
-        help="A window of a likelier no-speech and an unlikely text is silence.",
-    ),
-    click.option("--suppress-tokens", metavar="IDS", default="-1", show_default=True, help="-1: the model's own list."),
-    click.option("--max-initial-timestamp", type=float, metavar="SECONDS", help="The latest first start in a window."),
-]
-
-
-def decoding_options(command: Callable[..., None]) -> Callable[..., None]:
-    """The options of `Model.transcribe`."""
-    for option in reversed(DECODING_OPTIONS):
-        command = option(command)
-    return command
-
-
 @main.command()
 @click.argument("audio", nargs=-1, required=True)
 @click.option("--model", required=True, metavar="DIR_OR_SPEC", help=MODEL_HELP)
-@decoding_options
+@with_options(DECODING_OPTIONS)
 @click.option("--verbose", is_flag=True, help="Show each segment as it comes, on stderr.")
 @click.option("--explain", is_flag=True, help="Say of each window what was tried and why it was skipped, on stderr.")
-@click.option("--output-format", type=click.Choice(FORMATS), default="txt", show_default=True)
+@click.option("--output-format", type=click.Choice([*FORMATS, "all"]), default="txt", show_default=True)
 @click.option("--output-dir", type=click.Path(path_type=Path), help="Write one file per recording here, not to stdout.")
+@with_options(SUBTITLE_OPTIONS)
 @click.option("--threads", type=click.IntRange(min=1), help="CPU cores to use. [default: all]")
 @click.option("--offline", is_flag=True, help="Do not connect to the Hub, should a spec have to be built.")
 def transcribe(
@@ -210,6 +124,10 @@ def transcribe(
     explain: bool,
     temperature: float,
     temperature_increment_on_fallback: float | None,
+    highlight_words: bool,
+    max_line_width: int | None,
+    max_line_count: int | None,
+    max_words_per_line: int | None,
     **options: Any,
 ) -> None:
     """Print or write what is said in recordings.
@@ -223,7 +141,9 @@ def transcribe(
     """
     if threads is not None:
         use_threads(threads)
-    outputs = output_files(audio, output_format, output_dir)
+    outputs = output_files(audio, FORMATS if output_format == "all" else (output_format,), output_dir)
+    subtitles = SubtitleOptions(highlight_words, max_line_width, max_line_count, max_words_per_line)
+    subtitles.check(word_timestamps=options["word_timestamps"])
     options["temperature"] = temperatures(temperature, temperature_increment_on_fallback)
     if click.get_current_context().get_parameter_source("logprob_threshold") == ParameterSource.DEFAULT:
         del options["logprob_threshold"]
@@ -233,18 +153,12 @@ def transcribe(
     loaded.check_options(**options)
     if output_dir is not None:
         make_folder(output_dir)
-    failures: list[MaxWhisperError] = []
-    for name, output in zip(audio, outputs, strict=True):
-        try:
-            _write(_transcribe(loaded, name, options, verbose, explain), output_format, output)
-        except Interrupted as interruption:
-            _write(interruption.result, output_format, output)
-            raise click.Abort() from None
-        except MaxWhisperError as error:
-            if len(audio) == 1:
-                raise
-            click.echo(f"error: {error}", err=True)
-            failures.append(error)
+    show = Show(console, verbose=verbose, explain=explain)
+    failures = transcribe_files(
+        loaded, audio, options, show, lambda i, result: write_files(result, outputs[i], subtitles)
+    )
+    if failures and len(audio) == 1:
+        raise failures[0]
     if failures:
         kind = UserError if all(isinstance(failure, UserError) for failure in failures) else MaxWhisperError
         raise kind(f"{len(failures)} of {len(audio)} recordings were not transcribed, for the reasons above")
@@ -325,27 +239,6 @@ def load_model(name: str, offline: bool) -> Model:
     return load(folder)
 
 
-def output_files(audio: tuple[str, ...], format: str, folder: Path | None) -> list[Path | None]:
-    """Where each recording's text goes; None is stdout."""
-    if folder is None:
-        return [None] * len(audio)
-    files = [folder / f"{'stdin' if name == '-' else Path(name).stem}.{format}" for name in audio]
-    twice = next((file for file in files if files.count(file) > 1), None)
-    if twice is not None:
-        raise UserError(f"two of the recordings would be written to {twice}: give them other names or other folders")
-    return [*files]
-
-
-def make_folder(folder: Path) -> None:
-    """For the output; made before the work begins."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as e:
-        raise UserError(f"--output-dir {folder}: {e.strerror}; give a folder that can be written to") from e
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise UserError(f"--output-dir {folder}: permission denied; give a folder that can be written to")
-
-
 def temperatures(first: float, step: float | None) -> tuple[float, ...]:
     """From the first up to 1 by the step."""
     if step is None:
@@ -353,53 +246,6 @@ def temperatures(first: float, step: float | None) -> tuple[float, ...]:
     if step <= 0:
         raise UserError(f"--temperature-increment-on-fallback: expected more than 0, or none, got {step}")
     return tuple(round(first + i * step, 6) for i in range(int((1 - first) / step + 1e-6) + 1)) or (first,)
-
-
-def _transcribe(model: Model, name: str, options: dict[str, Any], verbose: bool, explain: bool) -> TranscriptionResult:
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        TextColumn("{task.completed:.0f} of {task.total:.0f} s of audio, {task.fields[speed]:.1f} x real time"),
-        TimeElapsedColumn(),
-    )
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task(Path(name).name, total=0, speed=0)
-        started = time.monotonic()
-
-        transcriber = model.transcriber(name, **options)
-        try:
-            for window in transcriber:
-                speed = window.end / (time.monotonic() - started)
-                bar.update(task, completed=window.end, total=transcriber.seconds, speed=speed)
-                if explain:
-                    bar.console.print(explanation(window), markup=False, soft_wrap=True)
-                if verbose:
-                    for segment in window.segments:
-                        times = " --> ".join(format_timestamp(t) for t in (segment.start, segment.end))
-                        bar.console.print(f"[{times}] {segment.text}", markup=False, soft_wrap=True)
-        except KeyboardInterrupt:
-            raise Interrupted(transcriber.result()) from None
-        return transcriber.result()
-
-
-def explanation(window: Window) -> str:
-    """What was decided about a window, in one line."""
-    parts = [f"{format_timestamp(window.start)} to {format_timestamp(window.end)}"]
-    for attempt in window.attempts:
-        parts.append(f"temperature {attempt.temperature:g}: {attempt.rejected or 'taken'}")
-    result = window.result
-    parts.append(
-        f"average log-probability {result.avg_logprob:.2f}, no-speech {result.no_speech_prob:.2f}, "
-        f"compression ratio {result.compression_ratio:.2f}"
-    )
-    parts.append("skipped as silence" if window.skipped else f"{len(window.segments)} segments")
-    return "; ".join(parts)
-
-
-def _write(result: TranscriptionResult, format: str, output: Path | None) -> None:
-    write(result, format, sys.stdout if output is None else output)
-    if output is not None:
-        click.echo(output, err=True)
 
 
 @contextlib.contextmanager
@@ -416,7 +262,3 @@ def reporting(title: str) -> Iterator[Callable[[str], None]]:
 
 def _folder_size(folder: Path) -> str:
     return f"{sum(path.stat().st_size for path in folder.iterdir()) / 1e6:.0f} MB"
-
-
-if __name__ == "__main__":
-    main()

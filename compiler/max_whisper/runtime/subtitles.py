@@ -1,0 +1,124 @@
+"""Segments -> what is shown on the screen, and when (openai/whisper, utils.py: SubtitlesWriter)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Protocol
+
+from max_whisper.errors import UserError
+from max_whisper.runtime.words import Word
+
+PAUSE = 3.0  # seconds without a word, after which nothing is shown
+Cue = tuple[float, float, str]  # seconds from and to, and the text
+
+
+class Segment(Protocol):
+    """Times in seconds; words where they were asked for."""
+
+    @property
+    def start(self) -> float: ...
+    @property
+    def end(self) -> float: ...
+    @property
+    def text(self) -> str: ...
+    @property
+    def words(self) -> Sequence[Word] | None: ...
+
+
+@dataclass(frozen=True)
+class SubtitleOptions:
+    """Names as in openai/whisper; all of them need the times of words.
+
+    highlight_words: a cue for each word, underlined. max_line_width: characters. max_line_count: lines of a subtitle,
+    which then may join segments; needs max_line_width. max_words_per_line: of a subtitle of one line; goes without
+    max_line_width.
+    """
+
+    highlight_words: bool = False
+    max_line_width: int | None = None
+    max_line_count: int | None = None
+    max_words_per_line: int | None = None
+
+    def check(self, *, word_timestamps: bool) -> None:
+        """Raises UserError for values that make no sense, alone or together."""
+        for name in ("max_line_width", "max_line_count", "max_words_per_line"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UserError(f"{name}: expected at least 1, got {value}")
+        if self != PLAIN and not word_timestamps:
+            raise UserError("subtitles are cut and highlighted by the times of words: give word_timestamps too")
+        if self.max_line_count is not None and self.max_line_width is None:
+            raise UserError("max_line_count: needs max_line_width, as lines are not cut without it")
+        if self.max_words_per_line is not None and self.max_line_width is not None:
+            raise UserError("max_words_per_line: goes without max_line_width; give one of them")
+
+
+PLAIN = SubtitleOptions()
+
+
+def cues(segments: Sequence[Segment], options: SubtitleOptions) -> Iterator[Cue]:
+    """What is shown, in order: segments, or words in lines where there are words."""
+    if not segments or segments[0].words is None:
+        for segment in segments:
+            yield segment.start, segment.end, _plain(segment.text.strip())
+        return
+    for words in subtitles(segments, options):
+        texts = [_plain(word.word) for word in words]
+        if options.highlight_words:
+            yield from _highlighted(words, texts)
+        else:
+            yield words[0].start, words[-1].end, "".join(texts)
+
+
+def _plain(text: str) -> str:
+    """The arrow between the times of a cue is no text."""
+    return text.replace("-->", "->")
+
+
+def _highlighted(words: Sequence[Word], texts: Sequence[str]) -> Iterator[Cue]:
+    """A cue for each word, and between those that are apart."""
+    for i, word in enumerate(words):
+        if i > 0 and round(1000 * words[i - 1].end) != round(1000 * word.start):
+            yield words[i - 1].end, word.start, "".join(texts)
+        underlined = re.sub(r"^(\s*)(.*)$", r"\1<u>\2</u>", texts[i])
+        yield word.start, word.end, "".join([*texts[:i], underlined, *texts[i + 1 :]])
+
+
+def subtitles(segments: Sequence[Segment], options: SubtitleOptions) -> Iterator[list[Word]]:
+    """The words that are shown together; the first of each line but the first begins with a newline."""
+    width, count = options.max_line_width, options.max_line_count
+    apart = width is None or count is None  # a segment begins a new subtitle
+    shown: list[Word] = []
+    length, lines = 0, 1  # characters of the last line, and lines
+    last = next((word.start for segment in segments for word in segment.words or ()), 0.0)
+    for segment in segments:
+        for chunk in _chunks(segment.words or (), options.max_words_per_line):
+            for i, word in enumerate(chunk):
+                pause = not apart and word.start - last > PAUSE
+                next_segment = apart and i == 0 and bool(shown)
+                has_room = width is None or length + len(word.word) <= width
+                if length and has_room and not pause and not next_segment:
+                    length += len(word.word)
+                    shown.append(word)
+                else:
+                    text = word.word.strip()
+                    if next_segment or (shown and count is not None and (pause or lines >= count)):
+                        yield shown
+                        shown, lines = [], 1
+                    elif length:
+                        lines += 1
+                        text = f"\n{text}"
+                    length = len(text.strip())
+                    shown.append(replace(word, word=text))
+                last = word.start
+    if shown:
+        yield shown
+
+
+def _chunks(words: Sequence[Word], size: int | None) -> Iterator[Sequence[Word]]:
+    step = size or max(len(words), 1)
+    bounds = [*range(0, len(words), step), len(words)]
+    return (words[first:end] for first, end in pairwise(bounds))
