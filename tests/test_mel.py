@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 from make_golden_mel import GOLDEN, golden_sounds
 from max_whisper.errors import AudioError
+from max_whisper.runtime import audio, mel
 from max_whisper.runtime.mel import log_mel, mel_filters
-from sounds import int16, noise, silence, sweep
+from sounds import int16, noise, silence, sweep, write_wav
 
 HUB = Path(__file__).parents[2] / "shared" / "hub"
 
@@ -98,3 +99,25 @@ def test_filters_are_triangles_of_area_one(n_mels):
 def test_filters_equal_the_shipped_ones(n_mels, model):
     shipped = json.loads((HUB / model / "preprocessor_config.json").read_text())["mel_filters"]
     np.testing.assert_allclose(mel_filters(n_mels), np.array(shipped).reshape(n_mels, 201), rtol=0, atol=1e-8)
+
+
+@pytest.mark.parametrize("kept", [0, 1 << 30])
+def test_parts_have_the_bits_of_the_whole(monkeypatch, kept):
+    monkeypatch.setattr(mel, "KEPT", kept)
+    samples = np.concatenate([noise(7.3, seed=4), silence(2.0), sweep(3.1)])
+    whole = log_mel(samples, 80, padding=32000)
+    parts = mel.LogMel(samples, 80, padding=32000)
+    assert parts.frames == whole.shape[1]
+    for first, last in [(0, 200), (1, 2), (127, 129), (128, 256), (700, 1000), (1100, 1440), (1300, 1440), (5, 5)]:
+        assert np.array_equal(parts.part(first, last), whole[:, first:last])
+
+
+def test_a_recording_on_disk_is_the_one_in_memory(monkeypatch, tmp_path):
+    file = write_wav(tmp_path / "long.wav", np.concatenate([sweep(9.0), noise(4.0)]))
+    expected = audio.load_audio(file)
+    monkeypatch.setattr(audio, "IN_MEMORY", 1000)
+    recording = audio.open_audio(file)
+    assert recording._pcm._rolled
+    assert len(recording) == len(expected)
+    assert np.array_equal(recording[1000:70000], expected[1000:70000])
+    assert np.array_equal(log_mel(expected, 80), mel.LogMel(recording, 80).part(0, len(expected) // 160))

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from max_whisper.errors import UserError
 from max_whisper.runtime.mel import FRAMES_PER_SECOND, LogMel
 
+DIGITAL_SILENCE = -59.0  # dB, as `_loudness` has them: zeros are at -60
 BELOW_LOUDEST = 30.0  # dB: whatever is louder than this is voice
 QUIETEST = 10  # percent of the frames that tell how quiet the recording gets
 _BLOCK = 60 * FRAMES_PER_SECOND
@@ -51,7 +52,7 @@ def voice(mel: LogMel, content: int, options: VadOptions, longest: int) -> list[
     if not len(loudness):
         return []
     quiet = min(np.percentile(loudness, QUIETEST) + options.threshold, loudness.max() - BELOW_LOUDEST)
-    changes = np.flatnonzero(np.diff(loudness > quiet, prepend=False, append=False))
+    changes = np.flatnonzero(np.diff(loudness > max(quiet, DIGITAL_SILENCE), prepend=False, append=False))
     spoken = [(int(first), int(last)) for first, last in zip(changes[::2], changes[1::2], strict=True)]
     pad, pause = (round(seconds * FRAMES_PER_SECOND) for seconds in (options.speech_pad, options.min_silence))
     clips: list[Clip] = []
