@@ -57,7 +57,7 @@ def test_tokens_begin_where_the_heads_look():
 @pytest.mark.parametrize(
     ("text", "language", "words"),
     [
-        (" the weather, and(rain)", "en", [" the", " weather", ",", " and", "(", "rain", ")"]),
+        (" the weather, and(rain)", "en", [" the", " weather", ",", " and", "(rain", ")"]),
         (" thus rained", "zh", None),
         (" naïve ♪", "en", [" naïve", " ♪"]),
     ],
