@@ -99,7 +99,7 @@ def compile_module(job: Job) -> Result:
         alignment_heads=job.alignment_heads,
     )
     lowered = lowering.encoder_module() if job.module == "encoder" else lowering.decoder_module()
-    session.compile(lowered.module).export_mef(job.path)
+    session.compile(lowered.module, custom_extensions=lowered.kernels).export_mef(job.path)
     file = Path(job.path).name
     return Result(
         {name: Graph(file, _ports(graph.inputs), _ports(graph.outputs)) for name, graph in lowered.graphs.items()}

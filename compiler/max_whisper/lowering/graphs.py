@@ -19,11 +19,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeAlias
 
 from max.dtype import DType
 from max.graph import BufferType, DeviceRef, Graph, Module, TensorType, TensorValue, ops
 
+from max_whisper.lowering.kernels import kernels_folder
 from max_whisper.lowering.ops import GraphOps, KeysValues, StepOps, attention_scores, split
 from max_whisper.lowering.selection import ALLOWED, filtered, probability, select
 from max_whisper.spec import Spec
@@ -51,6 +53,7 @@ class Lowered:
 
     module: Module
     graphs: Mapping[str, Signature]
+    kernels: Sequence[Path] = ()  # of the custom ops in them
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,8 @@ class Lowering:
     def decoder_module(self) -> Lowered:
         """The graphs `decoder` and `alignment`."""
         module = Module()
-        return Lowered(module, {"decoder": self.decoder(module), "alignment": self.alignment(module)})
+        graphs = {"decoder": self.decoder(module), "alignment": self.alignment(module)}
+        return Lowered(module, graphs, kernels=[kernels_folder()])
 
     def encoder(self, module: Module) -> Signature:
         """Log-mel to features."""
@@ -114,7 +118,9 @@ class Lowering:
             **caches,
             **memory,
         }
-        with Graph("decoder", input_types=inputs.values(), module=module) as graph:
+        with Graph(
+            "decoder", input_types=inputs.values(), module=module, custom_extensions=[kernels_folder()]
+        ) as graph:
             values = dict(zip(inputs, graph.inputs, strict=True))
             layer_ops = self._ops(
                 taps,

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from max.dtype import DType
-from max.graph import BufferValue, DeviceRef, Dim, Graph, TensorValue, Weight, ops
+from max.graph import BufferValue, DeviceRef, Dim, Graph, TensorType, TensorValue, Weight, ops
 
 KeysValues = tuple[TensorValue, TensorValue]  # [batch, heads, length, channels of a head] each
 
@@ -157,6 +157,19 @@ class StepOps(GraphOps):
             past.append(cache[:, :, (slice(zero(), end), n_keys), :])
         mask = self._causal_mask(length_of(q), length, self._position, n_keys)
         return attend(split(q, heads), past[0], past[1], mask)
+
+    def linear(self, x: TensorValue, weight: TensorValue, bias: TensorValue | None) -> TensorValue:
+        """On a CPU by a kernel of our own (kernels/skinny_linear.mojo): few rows, and the weights are what is read."""
+        if self._device != DeviceRef.CPU():
+            return super().linear(x, weight, bias)
+        (y,) = ops.custom(
+            "skinny_linear",
+            device=self._device,
+            values=[x, weight, ops.reshape(weight, [-1]) if bias is None else bias],
+            out_types=[TensorType(DType.float32, [*x.shape[:-1], weight.shape[0]], self._device)],
+            parameters={"has_bias": bias is not None},
+        )
+        return y.tensor
 
     def logits(self, x: TensorValue, table: TensorValue) -> TensorValue:
         scored = (slice(self._first_scored, length_of(x)), Dim("n_scored"))
