@@ -28,9 +28,8 @@ def nano(folder: Path) -> max_whisper.Model:
     return max_whisper.load(folder)
 
 
-def transcribe(nano: max_whisper.Model, name: str) -> max_whisper.TranscriptionResult:
-    """Each window for itself: the model never learned from prompts with timestamps in them (see its card)."""
-    return nano.transcribe(AUDIO / f"{name}.flac", condition_on_previous_text=False)
+def transcribe(nano: max_whisper.Model, name: str, **options: bool) -> max_whisper.TranscriptionResult:
+    return nano.transcribe(AUDIO / f"{name}.flac", **options)
 
 
 def phrases(name: str) -> list[str]:
@@ -55,6 +54,31 @@ def test_a_segment_is_a_phrase(nano: max_whisper.Model, name: str) -> None:
     for before, after in pairwise(segments):
         assert before.start < before.end <= after.start
         assert after.start - before.end == pytest.approx(0.6, abs=0.25)  # the pause that make_recordings.py puts there
+
+
+@pytest.mark.parametrize("name", RECORDINGS)
+def test_words_are_said_within_their_phrases(nano: max_whisper.Model, name: str) -> None:
+    plain = transcribe(nano, name).segments
+    segments = transcribe(nano, name, word_timestamps=True).segments
+    assert [[word.word.strip() for word in s.words or ()] for s in segments] == [p.split() for p in phrases(name)]
+    for segment, phrase in zip(segments, plain, strict=True):
+        assert segment.words is not None
+        assert (segment.start, segment.end) == (segment.words[0].start, segment.words[-1].end)
+        assert segment.start == pytest.approx(phrase.start, abs=0.3)
+        assert segment.end == pytest.approx(phrase.end, abs=0.3)
+        assert all(0 < word.end - word.start < 1.2 for word in segment.words)
+        assert all(before.end == pytest.approx(after.start, abs=0.2) for before, after in pairwise(segment.words))
+
+
+def test_a_batch_of_recordings_on_one_artifact(nano: max_whisper.Model) -> None:
+    audios = [AUDIO / f"{name}.flac" for name in RECORDINGS]
+    assert nano.transcribe_batch(audios) == [nano.transcribe(audio) for audio in audios]
+
+
+def test_pauses_are_left_out(nano: max_whisper.Model) -> None:
+    for name in RECORDINGS:
+        found = transcribe(nano, name, vad_filter=True)
+        assert found.text.split() == " ".join(phrases(name)).split()
 
 
 def test_the_command(folder: Path) -> None:
