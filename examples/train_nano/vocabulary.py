@@ -18,6 +18,7 @@ SPECS = Path(__file__).resolve().parents[2] / "specs"
 WORDS = SPECS / "nano" / "words.txt"
 TIME_PRECISION = 0.02  # seconds from one timestamp to the next
 SPACE = "Ġ"  # GPT-2's character for it
+ALIGNMENT_HEADS = [[1, 1], [1, 2]]  # as heads.py finds them
 
 
 class Vocabulary:
@@ -107,6 +108,7 @@ class Vocabulary:
             "prev_sot_token_id": self["startofprev"],
             "no_timestamps_token_id": self["notimestamps"],
             "is_multilingual": True,
+            "alignment_heads": ALIGNMENT_HEADS,
             "lang_to_id": {"<|en|>": self["en"]},
             "task_to_id": {"transcribe": self["transcribe"], "translate": self["translate"]},
             "begin_suppress_tokens": [self.text[SPACE]],

@@ -147,13 +147,13 @@ class Lowering:
         inputs: dict[str, Type] = {}
         for i in layers:
             n, width = heads[i]
-            inputs[f"queries.{i}"] = TensorType(DType.float32, [self.batch, n, "length", width], self.device)
+            inputs[f"queries.{i}"] = TensorType(DType.float32, [self.batch, "length", n * width], self.device)
         inputs |= {name: keys[name] for name in (f"cross_keys.{i}" for i in layers)}
         with Graph("alignment", input_types=inputs.values(), module=module) as graph:
             values = {name: value.tensor for name, value in zip(inputs, graph.inputs, strict=True)}
             scores = []
             for i in layers:
-                queries_keys = (values[f"queries.{i}"], values[f"cross_keys.{i}"])
+                queries_keys = (split(values[f"queries.{i}"], heads[i][0]), values[f"cross_keys.{i}"])
                 chosen = [head for layer, head in self.alignment_heads if layer == i]
                 scores.append(attention_scores(*(_some_heads(x, chosen) for x in queries_keys)))
             outputs = {"scores": ops.concat(scores, axis=1)}

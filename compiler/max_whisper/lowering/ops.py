@@ -51,7 +51,7 @@ class GraphOps:
         self._device = device
         self._memory = iter(memory)
         self._taps = taps
-        self.queries: list[TensorValue] = []  # of each cross-attention so far, split into heads
+        self.queries: list[TensorValue] = []  # of each cross-attention so far
 
     def weight(self, name: str) -> TensorValue:
         if name not in self._values:  # a graph takes a weight once
@@ -101,9 +101,11 @@ class GraphOps:
         return attend(split(q, heads), split(k, heads), split(v, heads))
 
     def cross_attention(self, q: TensorValue, *, heads: int) -> TensorValue:
-        keys, values = next(self._memory)
-        self.queries.append(split(q, heads))
-        return attend(self.queries[-1], keys, values)
+        self.queries.append(q)
+        return self._attend_memory(q, *next(self._memory), heads=heads)
+
+    def _attend_memory(self, q: TensorValue, keys: TensorValue, values: TensorValue, *, heads: int) -> TensorValue:
+        return attend(split(q, heads), keys, values)
 
     def add(self, x: TensorValue, y: TensorValue) -> TensorValue:
         return x + y
@@ -149,6 +151,9 @@ class StepOps(GraphOps):
     def self_attention(
         self, q: TensorValue, k: TensorValue, v: TensorValue, *, heads: int, causal: bool
     ) -> TensorValue:
+        if self._on_cpu:
+            caches = [next(self._caches), next(self._caches)]
+            return self._kernel("attention_over_cache", q, [q, k, v, *caches, self._position])
         length, end, n_keys = q.shape[1], self._position + length_of(q), Dim("n_keys")
         past = []
         for new in (k, v):
@@ -158,17 +163,35 @@ class StepOps(GraphOps):
         mask = self._causal_mask(length_of(q), length, self._position, n_keys)
         return attend(split(q, heads), past[0], past[1], mask)
 
+    def _attend_memory(self, q: TensorValue, keys: TensorValue, values: TensorValue, *, heads: int) -> TensorValue:
+        if self._on_cpu:
+            return self._kernel("attention_over_memory", q, [q, keys, values])
+        return super()._attend_memory(q, keys, values, heads=heads)
+
     def linear(self, x: TensorValue, weight: TensorValue, bias: TensorValue | None) -> TensorValue:
-        """On a CPU by a kernel of our own (kernels/skinny_linear.mojo): few rows, and the weights are what is read."""
-        if self._device != DeviceRef.CPU():
+        if not self._on_cpu:
             return super().linear(x, weight, bias)
-        (y,) = ops.custom(
-            "skinny_linear",
-            device=self._device,
-            values=[x, weight, ops.reshape(weight, [-1]) if bias is None else bias],
-            out_types=[TensorType(DType.float32, [*x.shape[:-1], weight.shape[0]], self._device)],
-            parameters={"has_bias": bias is not None},
-        )
+        values = [x, weight, ops.reshape(weight, [-1]) if bias is None else bias]
+        return self._kernel("skinny_linear", x, values, width=weight.shape[0], has_bias=bias is not None)
+
+    @property
+    def _on_cpu(self) -> bool:
+        """Where our own kernels are used (kernels/): a step has few rows, and what it reads is what it costs."""
+        return bool(self._device == DeviceRef.CPU())
+
+    def _kernel(
+        self,
+        name: str,
+        x: TensorValue,
+        values: Sequence[TensorValue | BufferValue],
+        width: Dim | None = None,
+        **parameters: bool,
+    ) -> TensorValue:
+        """The output of a kernel, float32 in the shape of x, or of another width."""
+        shape = [*x.shape[:-1], x.shape[-1] if width is None else width]
+        out_type = TensorType(DType.float32, shape, self._device)
+        custom = ops.inplace_custom if any(isinstance(value, BufferValue) for value in values) else ops.custom
+        (y,) = custom(name, self._device, values, [out_type], parameters=parameters)
         return y.tensor
 
     def logits(self, x: TensorValue, table: TensorValue) -> TensorValue:
