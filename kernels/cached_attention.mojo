@@ -21,6 +21,19 @@ comptime BYTES_OF_A_TASK = 1 << 18
 
 
 @always_inline
+def dot(a: Pointer[Float32, ...], b: Pointer[Float32, ...], n: Int) -> Float32:
+    """Gives the sum of the products of n numbers."""
+    var whole = n // WIDTH * WIDTH
+    var sums = SIMD[DType.float32, WIDTH](0)
+    for i in range(0, whole, WIDTH):
+        sums = a.unsafe_load[width=WIDTH](i).fma(b.unsafe_load[width=WIDTH](i), sums)
+    var total = sums.reduce_add()
+    for i in range(whole, n):
+        total += a.unsafe_load(i) * b.unsafe_load(i)
+    return total
+
+
+@always_inline
 def attend_rows[
     rows: Int
 ](
@@ -41,13 +54,8 @@ def attend_rows[
     var scale = rsqrt(Float32(width))
     for t in range(n_keys):
         comptime for i in range(rows):
-            var sum = SIMD[DType.float32, WIDTH](0)
-            for c in range(0, width // WIDTH * WIDTH, WIDTH):
-                sum = q.unsafe_load[width=WIDTH](i * stride + c).fma(keys.unsafe_load[width=WIDTH](t * width + c), sum)
-            var total = sum.reduce_add()
-            for c in range(width // WIDTH * WIDTH, width):
-                total += q.unsafe_load(i * stride + c) * keys.unsafe_load(t * width + c)
-            scores.unsafe_store(i * n_keys + t, total * scale if t <= last_seen + i else neg_inf[DType.float32]())
+            var score = dot(q.unsafe_offset(i * stride), keys.unsafe_offset(t * width), width) * scale
+            scores.unsafe_store(i * n_keys + t, score if t <= last_seen + i else neg_inf[DType.float32]())
     comptime for i in range(rows):
         softmax(scores.unsafe_offset(i * n_keys), n_keys)
     var whole = width // WIDTH * WIDTH
@@ -253,3 +261,37 @@ struct AttentionOverCache:
             room,
             first,
         )
+
+
+@extensibility.register("attention_scores")
+struct AttentionScores:
+    """Takes q [batch, length, all heads * width], keys [batch, all heads, n_keys, width] and the numbers of some heads.
+
+    Gives their scores [batch, heads, length, n_keys] before the softmax, q keys^T / sqrt(width).
+    """
+
+    @staticmethod
+    def execute[
+        target: StaticString
+    ](
+        scores: OutputTensor[dtype=DType.float32, rank=4, ...],
+        q: InputTensor[dtype=DType.float32, rank=3, ...],
+        keys: InputTensor[dtype=DType.float32, rank=4, ...],
+        heads: InputTensor[dtype=DType.int64, rank=1, ...],
+        ctx: DeviceContext,
+    ) raises:
+        var length = q.dim_size[1]()
+        var all_heads = keys.dim_size[1]()
+        var n_keys = keys.dim_size[2]()
+        var width = keys.dim_size[3]()
+        var n_heads = heads.dim_size[0]()
+        var scale = rsqrt(Float32(width))
+        for b in range(q.dim_size[0]()):
+            for n in range(n_heads):
+                var head = Int(heads.unsafe_ptr().unsafe_load(n))
+                var k = keys.unsafe_ptr().unsafe_offset((b * all_heads + head) * n_keys * width)
+                for i in range(length):
+                    var row = q.unsafe_ptr().unsafe_offset(((b * length + i) * all_heads + head) * width)
+                    var y = scores.unsafe_ptr().unsafe_offset(((b * n_heads + n) * length + i) * n_keys)
+                    for t in range(n_keys):
+                        y.unsafe_store(t, dot(row, k.unsafe_offset(t * width), width) * scale)

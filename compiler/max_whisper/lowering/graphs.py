@@ -5,8 +5,8 @@
     decoder   tokens [batch, length] that follow -> token [batch, 1] that comes next, its log-probability,
               `position` tokens in the caches       logits [batch, scored, n_vocab] of the last tokens, and the
                                                     probability of one token (no-speech) after the first of these
-    alignment queries of `decoder`, keys         -> scores [batch, aligned heads, length, n_audio_ctx] of the heads
-                                                    that follow the sound, for the times of words
+    alignment queries of `decoder`, keys         -> scores [batch, heads, length, n_audio_ctx] of those heads of each
+                                                    layer that follow the sound, for the times of words
 
 `decoder` is the prompt's prefill, the step from token to token and the teacher-forced pass alike: `length` is
 symbolic, and `first_scored` says from which of the tokens on logits are wanted. The choice of the next token
@@ -118,9 +118,7 @@ class Lowering:
             **caches,
             **memory,
         }
-        with Graph(
-            "decoder", input_types=inputs.values(), module=module, custom_extensions=[kernels_folder()]
-        ) as graph:
+        with self._graph("decoder", inputs, module) as graph:
             values = dict(zip(inputs, graph.inputs, strict=True))
             layer_ops = self._ops(
                 taps,
@@ -149,16 +147,19 @@ class Lowering:
             n, width = heads[i]
             inputs[f"queries.{i}"] = TensorType(DType.float32, [self.batch, "length", n * width], self.device)
         inputs |= {name: keys[name] for name in (f"cross_keys.{i}" for i in layers)}
-        with Graph("alignment", input_types=inputs.values(), module=module) as graph:
+        with self._graph("alignment", inputs, module) as graph:
             values = {name: value.tensor for name, value in zip(inputs, graph.inputs, strict=True)}
-            scores = []
+            outputs = {}
             for i in layers:
-                queries_keys = (split(values[f"queries.{i}"], heads[i][0]), values[f"cross_keys.{i}"])
                 chosen = [head for layer, head in self.alignment_heads if layer == i]
-                scores.append(attention_scores(*(_some_heads(x, chosen) for x in queries_keys)))
-            outputs = {"scores": ops.concat(scores, axis=1)}
+                queries_keys = (values[f"queries.{i}"], values[f"cross_keys.{i}"])
+                outputs[f"scores.{i}"] = attention_scores(*queries_keys, heads=chosen)
             graph.output(*outputs.values())
         return Signature(inputs, _types(outputs))
+
+    def _graph(self, name: str, inputs: Mapping[str, Type], module: Module) -> Graph:
+        """One that may use our own kernels."""
+        return Graph(name, input_types=inputs.values(), module=module, custom_extensions=[kernels_folder()])
 
     def _aligned_layers(self) -> list[int]:
         return sorted({layer for layer, _ in self.alignment_heads})
@@ -186,11 +187,6 @@ def _heads(spec: Spec, kind: type[Attention] | type[CrossAttention]) -> list[tup
     """(number of heads, channels of a head) of each attention of this kind in the decoder, in order."""
     layers = [(node.layer, node.input_shape.channels) for node in spec.decoder.walk()]
     return [(layer.heads, width // layer.heads) for layer, width in layers if isinstance(layer, kind)]
-
-
-def _some_heads(x: TensorValue, heads: Sequence[int]) -> TensorValue:
-    """Of [batch, heads, length, channels of a head]."""
-    return ops.concat([x[:, head : head + 1] for head in heads], axis=1)
 
 
 def _pairs(values: Sequence[TensorValue]) -> list[KeysValues]:

@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from max.dtype import DType
 from max.graph import BufferValue, DeviceRef, Dim, Graph, TensorType, TensorValue, Weight, ops
 
@@ -208,14 +209,27 @@ def split(x: TensorValue, heads: int) -> TensorValue:
 def attend(q: TensorValue, k: TensorValue, v: TensorValue, mask: TensorValue | None = None) -> TensorValue:
     """softmax(q k^T / sqrt(width) + mask) v of split heads, merged: [batch, length, channels]."""
     batch, heads, length, width = q.shape
-    scores = attention_scores(q, k)
+    scores = scaled_products(q, k)
     y = ops.softmax(scores if mask is None else scores + mask) @ v
     return ops.reshape(ops.permute(y, [0, 2, 1, 3]), [batch, length, int(heads) * int(width)])
 
 
-def attention_scores(q: TensorValue, k: TensorValue) -> TensorValue:
-    """q k^T / sqrt(width), [batch, heads, length of q, length of k]."""
+def scaled_products(q: TensorValue, k: TensorValue) -> TensorValue:
+    """q k^T / sqrt(width) of split heads, [batch, heads, length of q, length of k]."""
     return (q @ ops.transpose(k, 2, 3)) * int(q.shape[-1]) ** -0.5
+
+
+def attention_scores(q: TensorValue, keys: TensorValue, *, heads: Sequence[int]) -> TensorValue:
+    """What some heads of a cross-attention see, before the softmax: [batch, some heads, length, n_keys].
+
+    q: [batch, length, channels]. keys: [batch, all heads, n_keys, channels of a head].
+    """
+    chosen = ops.constant(np.array(heads), DType.int64, device=q.device)
+    if q.device != DeviceRef.CPU():
+        return ops.gather(scaled_products(split(q, int(keys.shape[1])), keys), chosen, axis=1)
+    out_type = TensorType(DType.float32, [q.shape[0], len(heads), q.shape[1], keys.shape[2]], q.device)
+    (scores,) = ops.custom("attention_scores", q.device, [q, keys, chosen], [out_type])
+    return scores.tensor
 
 
 def length_of(x: TensorValue) -> TensorValue:

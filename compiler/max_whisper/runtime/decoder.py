@@ -73,8 +73,8 @@ class Decoder:
         """
         outputs = self.teacher_forced(memory, tokens)
         queries = outputs[QUERIES : QUERIES + len(self._aligned_layers)]
-        (scores,) = self._alignment.execute(*queries, *(memory[2 * layer] for layer in self._aligned_layers))
-        return outputs[LOGITS].to_numpy(), scores.to_numpy()
+        scores = self._alignment.execute(*queries, *(memory[2 * layer] for layer in self._aligned_layers))
+        return outputs[LOGITS].to_numpy(), np.concatenate([layer.to_numpy() for layer in scores], axis=1)
 
     def scores(
         self, tokens: Sequence[int], position: int, first_scored: int, caches: list[Buffer], memory: Memory
