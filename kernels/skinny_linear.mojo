@@ -99,18 +99,24 @@ def multiply_range[
             n_out,
         )
 
-    var blocks_end = first if n_rows <= FEW_ROWS else first + (last - first) // BLOCK * BLOCK
+    # Chains are as many in all blocks, so that what a row gives does not depend on where it stands.
     var whole_rows = n_rows // BLOCK * BLOCK
-    for j in range(first, blocks_end, BLOCK):
+    if n_rows <= FEW_ROWS:
+        for j in range(first, last):
+            for i in range(0, whole_rows, BLOCK):
+                block[BLOCK, 1, 4](i, j)
+            for i in range(whole_rows, n_rows):
+                block[1, 1, 4](i, j)
+        return
+    var whole_columns = first + (last - first) // BLOCK * BLOCK
+    for j in range(first, whole_columns, BLOCK):
         for i in range(0, whole_rows, BLOCK):
             block[BLOCK, BLOCK, 1](i, j)
         for i in range(whole_rows, n_rows):
             block[1, BLOCK, 1](i, j)
-    for j in range(blocks_end, last):
-        for i in range(0, whole_rows, BLOCK):
-            block[BLOCK, 1, 1](i, j)
-        for i in range(whole_rows, n_rows):
-            block[1, 1, 4](i, j)
+    for j in range(whole_columns, last):
+        for i in range(n_rows):
+            block[1, 1, 1](i, j)
 
 
 @extensibility.register("skinny_linear")

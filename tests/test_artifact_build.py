@@ -40,7 +40,7 @@ def test_what_is_in_the_folder(artifact: Path, spec: Path, checkpoint: Path) -> 
     assert (manifest.source.repo, manifest.source.commit) == (None, None)
     assert manifest.tokens.eot == TOKENS.special["<|endoftext|>"]
     assert list(manifest.tokens.languages) == LANGUAGES
-    assert manifest.graphs.keys() == {"encoder", "cross_kv", "decoder"}
+    assert manifest.graphs.keys() == {"encoder", "cross_kv", "decoder", "alignment"}
     encoder = manifest.graphs["encoder"]
     assert [(port.name, port.dtype, port.shape) for port in encoder.inputs] == [("mel", "float32", [1, 80, 200])]
     assert [(port.name, port.dtype, port.shape) for port in encoder.outputs] == [("features", "float32", [1, 100, 64])]

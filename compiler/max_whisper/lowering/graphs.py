@@ -11,8 +11,8 @@
 `decoder` is the prompt's prefill, the step from token to token and the teacher-forced pass alike: `length` is
 symbolic, and `first_scored` says from which of the tokens on logits are wanted. The choice of the next token
 (selection.py) is part of it. The host drives the steps, which is what showing tokens as they come, beams
-and cancelling need, and costs little: some 40 µs of Python beside the 9 to 14 ms of a step of tiny
-(`benchmarks/overhead.py`), so that a loop inside the graph could save less than half a percent of it.
+and cancelling need, and costs little: some 30 µs of Python beside the 5 ms of a step of tiny
+(`benchmarks/overhead.py`), so that a loop inside the graph could save little more than half a percent of it.
 """
 
 from __future__ import annotations
