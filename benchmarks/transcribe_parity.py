@@ -26,7 +26,7 @@ from rich.table import Table
 OPTIONS: dict[str, dict[str, Any]] = {
     "default": {},
     "words": {"word_timestamps": True},
-    "no conditioning, clips": {"condition_on_previous_text": False, "clip_timestamps": "1,20,25.5"},
+    "no conditioning, clips": {"condition_on_previous_text": False, "clip_timestamps": "0.5,4,5.5"},
     "prompt, without timestamps": {"initial_prompt": "Hello there.", "without_timestamps": True, "sample_len": 60},
     "beams": {"beam_size": 2, "sample_len": 20},
 }

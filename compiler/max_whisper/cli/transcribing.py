@@ -117,14 +117,20 @@ def transcribe_files(
     with show.progress() as bar:
         tasks = {}
         started = time.monotonic()
+
+        def begin(number: int) -> Transcriber:
+            """Reads the whole recording, which takes a minute for one of ten hours."""
+            name = Path(names[number]).name
+            tasks[number] = bar.add_task(f"reading {name}", total=0, speed=0)
+            begun[number] = model.transcriber(names[number], **options)
+            bar.update(tasks[number], description=name, total=begun[number].seconds)
+            return begun[number]
+
         try:
-            for number, window in _windows(model, names, options, begun, failures):
-                if number not in tasks and number in begun:
-                    tasks[number] = bar.add_task(Path(names[number]).name, total=begun[number].seconds, speed=0)
+            for number, window in _windows(model, len(names), begin, failures):
                 if window is None:
                     ended.add(number)
-                    if number in tasks:
-                        bar.remove_task(tasks[number])
+                    bar.remove_task(tasks[number])
                 else:
                     speed = window.end / (time.monotonic() - started)
                     bar.update(tasks[number], completed=window.end, speed=speed)
@@ -139,27 +145,21 @@ def transcribe_files(
 
 
 def _windows(
-    model: Model,
-    names: Sequence[str],
-    options: dict[str, Any],
-    begun: dict[int, Transcriber],
-    failures: dict[int, MaxWhisperError],
+    model: Model, count: int, begin: Callable[[int], Transcriber], failures: dict[int, MaxWhisperError]
 ) -> Iterator[tuple[int, Window | None]]:
-    """The windows of each recording as they come, and None after the last; notes what was begun and what failed."""
+    """The windows of each of some recordings as they come, and None after the last; notes what failed."""
     from max_whisper.runtime.batching import together
 
     def steps(number: int) -> Steps[Window]:
         try:
-            begun[number] = model.transcriber(names[number], **options)
-            yield from begun[number].steps()
+            yield from begin(number).steps()
         except MaxWhisperError as error:
             failures[number] = error
 
-    if len(names) > 1:
-        yield from together(model, [steps(number) for number in range(len(names))])
+    if count > 1:
+        yield from together(model, [steps(number) for number in range(count)])
     else:
-        begun[0] = model.transcriber(names[0], **options)
-        yield from ((0, window) for window in begun[0])
+        yield from ((0, window) for window in begin(0))
         yield 0, None
 
 
