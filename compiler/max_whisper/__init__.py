@@ -18,8 +18,9 @@ from max_whisper.runtime.audio import load_audio
 from max_whisper.runtime.decoding import DecodingResult
 from max_whisper.runtime.model import Model, load
 from max_whisper.runtime.transcription import Segment, TranscriptionResult
+from max_whisper.runtime.words import Word
 
-__all__ = ["DecodingResult", "Model", "Segment", "TranscriptionResult", "build", "load", "load_audio"]
+__all__ = ["DecodingResult", "Model", "Segment", "TranscriptionResult", "Word", "build", "load", "load_audio"]
 
 
 def build(spec: str | _Path, **options: _Any) -> _Path:
