@@ -80,7 +80,10 @@ def test_vad_and_clips_exclude_each_other(model: Model):
         model.check_options(vad_threshold=3.0)
 
 
-def test_several_files_on_the_command_line(batched: Model, tmp_path: Path, calls: list[int]):
+def test_several_files_on_the_command_line(
+    batched: Model, tmp_path: Path, calls: list[int], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
     folder = str(batched._artifact.folder)
     files = [write_wav(tmp_path / f"{i}.wav", sound) for i, sound in enumerate(SOUNDS)]
     options = (

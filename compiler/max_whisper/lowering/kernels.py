@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import max_whisper
+from max_whisper.shipped import shipped_folder
 
 
 def kernels_folder() -> Path:
     """A Mojo package; MAX compiles it when a graph uses it, and keeps the outcome."""
-    package = Path(max_whisper.__file__).resolve().parent
-    wheel, checkout = package / "kernels", package.parent.parent / "kernels"
-    return wheel if wheel.is_dir() else checkout
+    return shipped_folder("kernels")

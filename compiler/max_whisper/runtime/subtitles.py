@@ -15,7 +15,7 @@ PAUSE = 3.0  # seconds without a word, after which nothing is shown
 Cue = tuple[float, float, str]  # seconds from and to, and the text
 
 
-class Segment(Protocol):
+class ShownSegment(Protocol):
     """Times in seconds; words where they were asked for."""
 
     @property
@@ -59,7 +59,7 @@ class SubtitleOptions:
 PLAIN = SubtitleOptions()
 
 
-def cues(segments: Sequence[Segment], options: SubtitleOptions) -> Iterator[Cue]:
+def cues(segments: Sequence[ShownSegment], options: SubtitleOptions) -> Iterator[Cue]:
     """What is shown, in order: segments, or words in lines where there are words."""
     if not segments or segments[0].words is None:
         for segment in segments:
@@ -87,7 +87,7 @@ def _highlighted(words: Sequence[Word], texts: Sequence[str]) -> Iterator[Cue]:
         yield word.start, word.end, "".join([*texts[:i], underlined, *texts[i + 1 :]])
 
 
-def subtitles(segments: Sequence[Segment], options: SubtitleOptions) -> Iterator[list[Word]]:
+def subtitles(segments: Sequence[ShownSegment], options: SubtitleOptions) -> Iterator[list[Word]]:
     """The words that are shown together; the first of each line but the first begins with a newline."""
     width, count = options.max_line_width, options.max_line_count
     apart = width is None or count is None  # a segment begins a new subtitle

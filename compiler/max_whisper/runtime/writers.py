@@ -14,21 +14,14 @@ from pathlib import Path
 from typing import Protocol, TextIO
 
 from max_whisper.errors import MaxWhisperError, UserError
-from max_whisper.runtime.subtitles import PLAIN, Cue, SubtitleOptions, cues
-from max_whisper.runtime.words import Word
+from max_whisper.runtime.subtitles import PLAIN, Cue, ShownSegment, SubtitleOptions, cues
 
 
-class Segment(Protocol):
-    """A piece of a transcription; times in seconds."""
+class Segment(ShownSegment, Protocol):
+    """A piece of a transcription, with all that is written of it; times in seconds."""
 
     @property
     def seek(self) -> int: ...
-    @property
-    def start(self) -> float: ...
-    @property
-    def end(self) -> float: ...
-    @property
-    def text(self) -> str: ...
     @property
     def tokens(self) -> Sequence[int]: ...
     @property
@@ -39,8 +32,6 @@ class Segment(Protocol):
     def compression_ratio(self) -> float: ...
     @property
     def no_speech_prob(self) -> float: ...
-    @property
-    def words(self) -> Sequence[Word] | None: ...
 
 
 class Result(Protocol):

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import max_whisper
 from max_whisper.errors import SpecError
+from max_whisper.shipped import shipped_folder
 from max_whisper.spec.wording import nearest, quote
 
 
 def shipped_specs() -> dict[str, Path]:
     """The shipped specs by name (`tiny`, `large-v3`, ...), sorted; folders below `specs/` are searched too."""
-    package = Path(max_whisper.__file__).resolve().parent
-    wheel, checkout = package / "specs", package.parent.parent / "specs"
-    root = wheel if wheel.is_dir() else checkout
-    return {path.name.removesuffix(".yaml"): path for path in sorted(root.glob("**/*.yaml"))}
+    return {path.name.removesuffix(".yaml"): path for path in sorted(shipped_folder("specs").glob("**/*.yaml"))}
 
 
 def locate(name: str | Path) -> tuple[Path, str]:
