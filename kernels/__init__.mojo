@@ -2,3 +2,10 @@
 
 from .skinny_linear import *
 from .cached_attention import *
+from .tile import *
+from .dense_linear import *
+from .dense_attention import *
+from .layer_norm import *
+from .split_heads import *
+from .token_choice import *
+from .token_embedding import *

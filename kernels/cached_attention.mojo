@@ -1,6 +1,7 @@
 """Attention of few rows over keys and values that are in memory: a decoder step's own past, and the encoder's features.
 
-Bound by reading keys and values, once for four rows. Heads are shared out among the CPU cores. All is float32.
+Bound by reading keys and values, once for four rows. Heads are shared out among the CPU cores. Keys and values are float32
+or bfloat16, all else is float32.
 """
 
 import extensibility
@@ -11,35 +12,35 @@ from max.gpu.host import DeviceContext
 from std.math import exp, rsqrt
 from std.memory import stack_allocation
 from std.memory.alloc import unsafe_alloc
-from std.sys import num_physical_cores
+from std.sys import num_physical_cores, size_of
 from std.utils.numerics import neg_inf
 
 comptime WIDTH = 16
 comptime BLOCK = 4
-comptime BYTES_OF_A_TASK = 1 << 18
+comptime BYTES_OF_A_TASK = 1 << 17
 """Fewer bytes of keys and values are read sooner than another thread wakes."""
 
 
 @always_inline
-def dot(a: Pointer[Float32, ...], b: Pointer[Float32, ...], n: Int) -> Float32:
+def dot[dtype: DType](a: Pointer[Float32, ...], b: Pointer[Scalar[dtype], ...], n: Int) -> Float32:
     """Gives the sum of the products of n numbers."""
     var whole = n // WIDTH * WIDTH
     var sums = SIMD[DType.float32, WIDTH](0)
     for i in range(0, whole, WIDTH):
-        sums = a.unsafe_load[width=WIDTH](i).fma(b.unsafe_load[width=WIDTH](i), sums)
+        sums = a.unsafe_load[width=WIDTH](i).fma(b.unsafe_load[width=WIDTH](i).cast[DType.float32](), sums)
     var total = sums.reduce_add()
     for i in range(whole, n):
-        total += a.unsafe_load(i) * b.unsafe_load(i)
+        total += a.unsafe_load(i) * b.unsafe_load(i).cast[DType.float32]()
     return total
 
 
 @always_inline
 def attend_rows[
-    rows: Int
+    dtype: DType, rows: Int
 ](
     q: Pointer[Float32, ...],
-    keys: Pointer[Float32, ...],
-    values: Pointer[Float32, ...],
+    keys: Pointer[Scalar[dtype], ...],
+    values: Pointer[Scalar[dtype], ...],
     y: Pointer[mut=True, Float32, ...],
     scores: Pointer[mut=True, Float32, ...],
     stride: Int,
@@ -54,7 +55,7 @@ def attend_rows[
     var scale = rsqrt(Float32(width))
     for t in range(n_keys):
         comptime for i in range(rows):
-            var score = dot(q.unsafe_offset(i * stride), keys.unsafe_offset(t * width), width) * scale
+            var score = dot[dtype](q.unsafe_offset(i * stride), keys.unsafe_offset(t * width), width) * scale
             scores.unsafe_store(i * n_keys + t, score if t <= last_seen + i else neg_inf[DType.float32]())
     comptime for i in range(rows):
         softmax(scores.unsafe_offset(i * n_keys), n_keys)
@@ -62,24 +63,24 @@ def attend_rows[
     var c = 0
     while c < whole:
         if whole - c >= 4 * WIDTH:
-            weigh[rows, 4](values.unsafe_offset(c), y.unsafe_offset(c), scores, stride, n_keys, width)
+            weigh[dtype, rows, 4](values.unsafe_offset(c), y.unsafe_offset(c), scores, stride, n_keys, width)
             c += 4 * WIDTH
         else:
-            weigh[rows, 1](values.unsafe_offset(c), y.unsafe_offset(c), scores, stride, n_keys, width)
+            weigh[dtype, rows, 1](values.unsafe_offset(c), y.unsafe_offset(c), scores, stride, n_keys, width)
             c += WIDTH
     for rest in range(whole, width):
         comptime for i in range(rows):
             var total = Float32(0)
             for t in range(n_keys):
-                total += scores.unsafe_load(i * n_keys + t) * values.unsafe_load(t * width + rest)
+                total += scores.unsafe_load(i * n_keys + t) * values.unsafe_load(t * width + rest).cast[DType.float32]()
             y.unsafe_store(i * stride + rest, total)
 
 
 @always_inline
 def weigh[
-    rows: Int, chunks: Int
+    dtype: DType, rows: Int, chunks: Int
 ](
-    values: Pointer[Float32, ...],
+    values: Pointer[Scalar[dtype], ...],
     y: Pointer[mut=True, Float32, ...],
     scores: Pointer[Float32, ...],
     stride: Int,
@@ -92,7 +93,7 @@ def weigh[
         sums[unsafe_offset=i] = 0
     for t in range(n_keys):
         comptime for c in range(chunks):
-            var value = values.unsafe_load[width=WIDTH](t * width + c * WIDTH)
+            var value = values.unsafe_load[width=WIDTH](t * width + c * WIDTH).cast[DType.float32]()
             comptime for i in range(rows):
                 comptime at = i * chunks + c
                 var weight = SIMD[DType.float32, WIDTH](scores.unsafe_load(i * n_keys + t))
@@ -128,10 +129,12 @@ def softmax(scores: Pointer[mut=True, Float32, ...], n: Int):
         scores.unsafe_store(t, scores.unsafe_load(t) / total)
 
 
-def attend(
+def attend[
+    dtype: DType
+](
     q: Pointer[Float32, ...],
-    keys: Pointer[Float32, ...],
-    values: Pointer[Float32, ...],
+    keys: Pointer[Scalar[dtype], ...],
+    values: Pointer[Scalar[dtype], ...],
     y: Pointer[mut=True, Float32, ...],
     batch: Int,
     length: Int,
@@ -161,18 +164,18 @@ def attend(
                 var seen = last_seen + i
                 if i + BLOCK <= length:
                     var present = min(n_keys, seen + BLOCK)
-                    attend_rows[BLOCK](
+                    attend_rows[dtype, BLOCK](
                         q.unsafe_offset(at), k, v, y.unsafe_offset(at), scores, stride, present, width, seen
                     )
                     i += BLOCK
                 else:
                     var present = min(n_keys, seen + 1)
-                    attend_rows[1](q.unsafe_offset(at), k, v, y.unsafe_offset(at), scores, stride, present, width, seen)
+                    attend_rows[dtype, 1](q.unsafe_offset(at), k, v, y.unsafe_offset(at), scores, stride, present, width, seen)
                     i += 1
         scores.unsafe_free()
 
     var pairs = batch * heads
-    var bytes = 2 * pairs * n_keys * width * 4
+    var bytes = 2 * pairs * n_keys * width * size_of[Scalar[dtype]]()
     var tasks = max(1, min(min(num_physical_cores(), pairs), bytes // BYTES_OF_A_TASK))
     if tasks == 1:
         task(0, pairs)
@@ -190,16 +193,16 @@ struct AttentionOverMemory:
 
     @staticmethod
     def execute[
-        target: StaticString
+        dtype: DType, target: StaticString
     ](
         y: OutputTensor[dtype=DType.float32, rank=3, ...],
         q: InputTensor[dtype=DType.float32, rank=3, ...],
-        keys: InputTensor[dtype=DType.float32, rank=4, ...],
-        values: InputTensor[dtype=DType.float32, rank=4, ...],
+        keys: InputTensor[dtype=dtype, rank=4, ...],
+        values: InputTensor[dtype=dtype, rank=4, ...],
         ctx: DeviceContext,
     ) raises:
         var n_keys = keys.dim_size[2]()
-        attend(
+        attend[dtype](
             q.unsafe_ptr(),
             keys.unsafe_ptr(),
             values.unsafe_ptr(),
@@ -248,7 +251,7 @@ struct AttentionOverCache:
                     for c in range(width):
                         keys.unsafe_ptr().unsafe_store(place + c, k.unsafe_ptr().unsafe_load(source + c))
                         values.unsafe_ptr().unsafe_store(place + c, v.unsafe_ptr().unsafe_load(source + c))
-        attend(
+        attend[DType.float32](
             q.unsafe_ptr(),
             keys.unsafe_ptr(),
             values.unsafe_ptr(),
@@ -272,11 +275,11 @@ struct AttentionScores:
 
     @staticmethod
     def execute[
-        target: StaticString
+        dtype: DType, target: StaticString
     ](
         scores: OutputTensor[dtype=DType.float32, rank=4, ...],
         q: InputTensor[dtype=DType.float32, rank=3, ...],
-        keys: InputTensor[dtype=DType.float32, rank=4, ...],
+        keys: InputTensor[dtype=dtype, rank=4, ...],
         heads: InputTensor[dtype=DType.int64, rank=1, ...],
         ctx: DeviceContext,
     ) raises:
@@ -294,4 +297,4 @@ struct AttentionScores:
                     var row = q.unsafe_ptr().unsafe_offset(((b * length + i) * all_heads + head) * width)
                     var y = scores.unsafe_ptr().unsafe_offset(((b * n_heads + n) * length + i) * n_keys)
                     for t in range(n_keys):
-                        y.unsafe_store(t, dot(row, k.unsafe_offset(t * width), width) * scale)
+                        y.unsafe_store(t, dot[dtype](row, k.unsafe_offset(t * width), width) * scale)

@@ -1,6 +1,6 @@
 """A linear layer for few rows of activations, as a decoder step has them: bound by reading the weights.
 
-Weights stay as the checkpoint has them, [out, in], float32 or bfloat16; activations and sums are float32. Up to
+Weights stay as the checkpoint has them, [out, in], float32, bfloat16 or int8; activations and sums are float32. Up to
 FEW_ROWS rows, the weights are read in one stream, with a prefetch ahead of it: side by side, several streams come at
 half the speed. Of more rows blocks of 4 x 4 are computed, so that what was read is used again. Each CPU core takes a
 share of the weights. Nothing in it depends on a CPU's features: 16 lanes are one AVX-512 register, two of AVX2, four of
@@ -11,26 +11,28 @@ import extensibility
 from extensibility import InputTensor, OutputTensor
 from max.algorithm import sync_parallelize
 from max.gpu.host import DeviceContext
+from std.math import rsqrt
 from std.memory import stack_allocation
+from std.memory.alloc import unsafe_alloc
 from std.sys import num_physical_cores, size_of
 from std.sys.intrinsics import PrefetchOptions, prefetch
 
-comptime WIDTH = 16
+from .numerics import WIDTH, activate, load_some, moments, normalise, store_some
+
 comptime BLOCK = 4
 comptime FEW_ROWS = 7
 comptime AHEAD = 2048
 """Bytes from what is read to what is prefetched."""
-comptime BYTES_OF_A_TASK = 1 << 19
+comptime BYTES_OF_A_TASK = 1 << 17
 """Fewer bytes of weights are read sooner than another thread wakes."""
 
 
 @always_inline
 def multiply[
-    weights_dtype: DType, has_bias: Bool, rows: Int, columns: Int, chains: Int
+    weights_dtype: DType, rows: Int, columns: Int, chains: Int
 ](
     x: Pointer[Float32, ...],
     weights: Pointer[Scalar[weights_dtype], ...],
-    bias: Pointer[Scalar[weights_dtype], ...],
     y: Pointer[mut=True, Float32, ...],
     n_in: Int,
     n_out: Int,
@@ -59,26 +61,22 @@ def multiply[
                     var some = x.unsafe_load[width=WIDTH](i * n_in + k + c * WIDTH)
                     sums[unsafe_offset=sum] = some.fma(w, sums[unsafe_offset=sum])
     comptime for j in range(columns):
-        var start = Float32(0)
-        comptime if has_bias:
-            start = bias.unsafe_load(j).cast[DType.float32]()
         comptime for i in range(rows):
             comptime first = (i * columns + j) * chains
             var sum = sums[unsafe_offset=first]
             comptime for c in range(1, chains):
                 sum += sums[unsafe_offset=first + c]
-            var total = start + sum.reduce_add()
+            var total = sum.reduce_add()
             for k in range(whole, n_in):
                 total += x.unsafe_load(i * n_in + k) * weights.unsafe_load(j * n_in + k).cast[DType.float32]()
             y.unsafe_store(i * n_out + j, total)
 
 
 def multiply_range[
-    weights_dtype: DType, has_bias: Bool
+    weights_dtype: DType
 ](
     x: Pointer[Float32, ...],
     weights: Pointer[Scalar[weights_dtype], ...],
-    bias: Pointer[Scalar[weights_dtype], ...],
     y: Pointer[mut=True, Float32, ...],
     n_rows: Int,
     n_in: Int,
@@ -90,10 +88,9 @@ def multiply_range[
 
     @always_inline
     def block[rows: Int, columns: Int, chains: Int](i: Int, j: Int) {imm}:
-        multiply[weights_dtype, has_bias, rows, columns, chains](
+        multiply[weights_dtype, rows, columns, chains](
             x.unsafe_offset(i * n_in),
             weights.unsafe_offset(j * n_in),
-            bias.unsafe_offset(j),
             y.unsafe_offset(i * n_out + j),
             n_in,
             n_out,
@@ -121,19 +118,29 @@ def multiply_range[
 
 @extensibility.register("skinny_linear")
 struct SkinnyLinear:
-    """Takes x [batch, length, in], weights [out, in] and bias [out], which is not read without `has_bias`.
+    """Takes x [batch, length, in], weights [out, in] and what else there is, as `dense_linear` does.
 
-    Gives [batch, length, out].
+    Gives y [batch, length, out].
     """
 
     @staticmethod
     def execute[
-        has_bias: Bool, weights_dtype: DType, target: StaticString
+        dtype: DType,
+        has_norm: Bool,
+        has_bias: Bool,
+        has_residual: Bool,
+        activation: StaticString,
+        target: StaticString,
     ](
         y: OutputTensor[dtype=DType.float32, rank=3, ...],
         x: InputTensor[dtype=DType.float32, rank=3, ...],
-        weights: InputTensor[dtype=weights_dtype, rank=2, ...],
-        bias: InputTensor[dtype=weights_dtype, rank=1, ...],
+        weights: InputTensor[dtype=dtype, rank=2, ...],
+        scales: InputTensor[dtype=DType.float32, rank=2, ...],
+        bias: InputTensor[dtype=DType.float32, rank=1, ...],
+        norm_weight: InputTensor[dtype=DType.float32, rank=1, ...],
+        norm_bias: InputTensor[dtype=DType.float32, rank=1, ...],
+        residual: InputTensor[dtype=DType.float32, rank=3, ...],
+        eps: Float32,
         ctx: DeviceContext,
     ) raises:
         var n_rows = x.dim_size[0]() * x.dim_size[1]()
@@ -141,16 +148,50 @@ struct SkinnyLinear:
         var n_in = weights.dim_size[1]()
         var x_at = x.unsafe_ptr()
         var weights_at = weights.unsafe_ptr()
+        var scales_at = scales.unsafe_ptr()
         var bias_at = bias.unsafe_ptr()
+        var norm_weight_at = norm_weight.unsafe_ptr()
+        var norm_bias_at = norm_bias.unsafe_ptr()
+        var residual_at = residual.unsafe_ptr()
         var y_at = y.unsafe_ptr()
-        var bytes = n_out * n_in * size_of[Scalar[weights_dtype]]()
+        var bytes = n_out * n_in * size_of[Scalar[dtype]]()
         var tasks = max(1, min(num_physical_cores(), bytes // BYTES_OF_A_TASK))
         var share = (n_out + BLOCK * tasks - 1) // (BLOCK * tasks) * BLOCK
 
-        def task(i: Int) raises {var}:
-            multiply_range[weights_dtype, has_bias](
-                x_at, weights_at, bias_at, y_at, n_rows, n_in, n_out, min(n_out, i * share), min(n_out, (i + 1) * share)
-            )
+        def finish(first: Int, last: Int) {imm}:
+            """Does all but the product, for columns first to last."""
+            for i in range(n_rows):
+                for j in range(first, last, WIDTH):
+                    var valid = min(WIDTH, last - j)
+                    var place = y_at.unsafe_offset(i * n_out + j)
+                    var some = load_some(place, valid)
+                    comptime if dtype == DType.int8:
+                        some *= load_some(scales_at.unsafe_offset(j), valid)
+                    comptime if has_bias:
+                        some += load_some(bias_at.unsafe_offset(j), valid)
+                    some = activate[activation](some)
+                    comptime if has_residual:
+                        some += load_some(residual_at.unsafe_offset(i * n_out + j), valid)
+                    store_some(place, some, valid)
+
+        def compute(first: Int, last: Int) {imm}:
+            """Gives columns first to last."""
+            comptime if has_norm:
+                var normed = unsafe_alloc[Float32](n_rows * n_in)
+                for i in range(n_rows):
+                    var row = x_at.unsafe_offset(i * n_in)
+                    var mean, variance = moments(row, n_in)
+                    var place = normed.unsafe_offset(i * n_in)
+                    normalise(row, mean, rsqrt(variance + eps), norm_weight_at, norm_bias_at, place, n_in)
+                multiply_range[dtype](normed, weights_at, y_at, n_rows, n_in, n_out, first, last)
+                normed.unsafe_free()
+            else:
+                multiply_range[dtype](x_at, weights_at, y_at, n_rows, n_in, n_out, first, last)
+            comptime if dtype == DType.int8 or has_bias or has_residual or activation != "none":
+                finish(first, last)
+
+        def task(i: Int) raises {imm}:
+            compute(min(n_out, i * share), min(n_out, (i + 1) * share))
 
         if tasks == 1:
             task(0)

@@ -2,107 +2,322 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
 import numpy as np
 import pytest
 from max import engine
 from max.driver import CPU, Buffer
 from max.dtype import DType
 from max.graph import BufferType, DeviceRef, Graph, Module, TensorType, ops
-from max_whisper.lowering.kernels import kernels_folder
+from max_whisper.artifact.compile import cache_folder
+from max_whisper.artifact.kernels import kernels_package
 from max_whisper.weights import to_bfloat16
+from max_whisper.weights.packing import pack
+from max_whisper.weights.quantisation import dequantise, quantise
 
 HOST = DeviceRef.CPU()
-SHAPES = [  # rows, in, out
-    (1, 1, 1),
-    (1, 16, 4),
-    (1, 17, 5),
-    (2, 15, 3),
-    (3, 384, 7),
-    (4, 64, 65),
-    (5, 100, 101),
-    (9, 33, 1030),
-    (1, 384, 5187),  # on several cores
-    (6, 129, 4099),
-]
-
-
-@pytest.fixture(scope="module", params=["float32", "bfloat16"])
-def linear(request: pytest.FixtureRequest):
-    """(x, weights, bias or None) -> y by the kernel, and the weights as they are after rounding."""
-    dtype = {"float32": DType.float32, "bfloat16": DType.bfloat16}[request.param]
-    module = Module()
-    inputs = [
-        TensorType(DType.float32, ["batch", "length", "in"], HOST),
-        TensorType(dtype, ["out", "in"], HOST),
-        TensorType(dtype, ["out"], HOST),
-    ]
-    for has_bias in (True, False):
-        name = f"linear_{has_bias}"
-        with Graph(name, input_types=inputs, module=module, custom_extensions=[kernels_folder()]) as graph:
-            out_type = TensorType(DType.float32, ["batch", "length", "out"], HOST)
-            (y,) = ops.custom("skinny_linear", HOST, graph.inputs, [out_type], parameters={"has_bias": has_bias})
-            graph.output(y)
-    session = engine.InferenceSession(devices=[CPU()])
-    graphs = session.load_all(module, custom_extensions=[kernels_folder()])
-
-    def rounded(array: np.ndarray) -> tuple[Buffer, np.ndarray]:
-        if request.param == "float32":
-            return Buffer.from_numpy(array), array
-        bits = to_bfloat16(array)
-        return Buffer.from_numpy(bits).view(DType.bfloat16), (bits.astype(np.uint32) << 16).view(np.float32)
-
-    def run(x: np.ndarray, weights: np.ndarray, bias: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-        given, exact = rounded(weights)
-        offset, exact_offset = rounded(np.full(len(weights), np.nan, np.float32) if bias is None else bias)
-        y = graphs[f"linear_{bias is not None}"].execute(Buffer.from_numpy(x), given, offset)[0].to_numpy()
-        expected = x.astype(np.float64) @ exact.T.astype(np.float64)
-        return y, expected if bias is None else expected + exact_offset
-
-    return run
-
-
-@pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("with_bias", [True, False])
-def test_skinny_linear(linear, shape: tuple[int, int, int], with_bias: bool):
-    rows, n_in, n_out = shape
-    rng = np.random.default_rng(rows)
-    x = rng.standard_normal((1, rows, n_in)).astype(np.float32)
-    weights = rng.standard_normal((n_out, n_in)).astype(np.float32)
-    bias = rng.standard_normal(n_out).astype(np.float32) if with_bias else None
-    y, expected = linear(x, weights, bias)
-    assert y.shape == expected.shape
-    assert np.abs(y - expected).max() <= 4e-7 * n_in + 1e-6  # sums of n_in products of order 1 in float32
-
-
-def test_a_batch_is_its_rows(linear):
-    rng = np.random.default_rng(0)
-    x = rng.standard_normal((3, 2, 40)).astype(np.float32)
-    weights, bias = rng.standard_normal((9, 40)).astype(np.float32), np.ones(9, np.float32)
-    whole, _ = linear(x, weights, bias)
-    for i in range(3):
-        assert np.allclose(linear(x[i : i + 1], weights, bias)[0], whole[i : i + 1], atol=1e-5)
-
-
-F32 = DType.float32
+F32, I64 = DType.float32, DType.int64
+DTYPES = {"float32": F32, "bfloat16": DType.bfloat16, "int8": DType.int8}
+ERRORS = {"float32": 1e-6, "bfloat16": 5e-3, "int8": 2e-2}  # of a product, beside its largest number
+OPTIONS = {  # what a linear layer does besides the product
+    "bare": {},
+    "norm": {"norm": True, "bias": True},
+    "gelu": {"bias": True, "activation": "gelu"},
+    "gelu_tanh": {"activation": "gelu_tanh"},
+    "relu": {"norm": True, "activation": "relu"},
+    "silu": {"bias": True, "activation": "silu", "residual": True},
+    "residual": {"bias": True, "residual": True},
+}
+ACTIVATIONS: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
+    "none": lambda x: x,
+    "gelu": lambda x: 0.5 * x * (1 + np.vectorize(math.erf)(x / np.sqrt(2))),
+    "gelu_tanh": lambda x: 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3))),
+    "relu": lambda x: np.maximum(x, 0),
+    "silu": lambda x: x / (1 + np.exp(-x)),
+}
+EPS = 1e-5
 HEADED = ["batch", "heads", "keys", "width"]
 
 
 @pytest.fixture(scope="module")
-def attention():
-    """The compiled kernels: over memory, over a cache, and the scores alone."""
+def kernels() -> Mapping[str, engine.Model]:
+    """A graph for each kernel, with each of its forms that the models use."""
+    package = kernels_package(cache_folder())
     module = Module()
-    rows, cache = TensorType(F32, ["batch", "length", "channels"], HOST), TensorType(F32, HEADED, HOST)
-    extensions = {"module": module, "custom_extensions": [kernels_folder()]}
-    with Graph("memory", input_types=[rows, cache, cache], **extensions) as graph:
-        graph.output(*ops.custom("attention_over_memory", HOST, graph.inputs, [rows]))
-    buffer = BufferType(F32, HEADED, HOST)
-    inputs = [rows, rows, rows, buffer, buffer, TensorType(DType.int64, [], HOST)]
-    with Graph("cache", input_types=inputs, **extensions) as graph:
-        graph.output(*ops.inplace_custom("attention_over_cache", HOST, graph.inputs, [rows]))
-    with Graph("scores", input_types=[rows, cache, TensorType(DType.int64, ["some"], HOST)], **extensions) as graph:
-        out_type = TensorType(F32, ["batch", "some", "length", "keys"], HOST)
-        graph.output(*ops.custom("attention_scores", HOST, graph.inputs, [out_type]))
-    return engine.InferenceSession(devices=[CPU()]).load_all(module, custom_extensions=[kernels_folder()])
+
+    def graph(name: str, kernel: str, inputs: list[Any], outputs: list[Any], **parameters: Any) -> None:
+        custom = ops.inplace_custom if any(isinstance(type_, BufferType) for type_ in inputs) else ops.custom
+        with Graph(name, input_types=inputs, module=module, custom_extensions=[package]) as graph:
+            graph.output(*custom(kernel, HOST, graph.inputs, outputs, parameters=parameters))
+
+    rows = TensorType(F32, ["batch", "length", "channels"], HOST)
+    number, vector = TensorType(I64, [], HOST), TensorType(F32, ["channels"], HOST)
+    eps, out = TensorType(F32, [], HOST), TensorType(F32, ["batch", "rows", "out"], HOST)
+    scales, table = TensorType(F32, ["two", "scaled"], HOST), TensorType(F32, ["context", "channels"], HOST)
+    n_vocab = TensorType(F32, ["n_vocab"], HOST)
+    chosen = [TensorType(I64, ["batch", 1], HOST), TensorType(F32, ["batch", 1], HOST)]
+    rules = [n_vocab, TensorType(I64, ["batch", 4], HOST), TensorType(F32, ["batch", "n_vocab"], HOST)]
+    logits = TensorType(F32, ["batch", "rows", "n_vocab"], HOST)
+    for name, dtype in DTYPES.items():
+        matrix = TensorType(dtype, ["out", "in"], HOST)
+        packed = TensorType(dtype, ["panels", "groups", "places"], HOST)
+        others = [
+            scales,
+            TensorType(F32, ["bias"], HOST),
+            vector,
+            vector,
+            TensorType(F32, ["some", "rows", "out"], HOST),
+        ]
+        for option, given in OPTIONS.items():
+            flags = {f"has_{part}": given.get(part, False) for part in ("norm", "bias", "residual")}
+            flags["activation"] = given.get("activation", "none")
+            skinny_out = TensorType(F32, ["batch", "length", "out"], HOST)
+            graph(f"skinny.{name}.{option}", "skinny_linear", [rows, matrix, *others, eps], [skinny_out], **flags)
+            inputs = [rows, packed, *others, eps, number, number, number]
+            graph(f"dense.{name}.{option}", "dense_linear", inputs, [out], **flags)
+        embedding = TensorType(dtype, ["n_vocab", "channels"], HOST)
+        tokens = TensorType(I64, ["batch", "length"], HOST)
+        graph(f"embedding.{name}", "token_embedding", [tokens, embedding, scales, table, number], [rows])
+        inputs = [rows, embedding, scales, vector, vector, eps, *rules]
+        graph(f"next.{name}", "choose_next_token", inputs, chosen)
+    for name in ("float32", "bfloat16"):
+        memory = TensorType(DTYPES[name], HEADED, HOST)
+        graph(f"memory.{name}", "attention_over_memory", [rows, memory, memory], [rows])
+        some = TensorType(I64, ["some"], HOST)
+        scores = TensorType(F32, ["batch", "some", "length", "keys"], HOST)
+        graph(f"scores.{name}", "attention_scores", [rows, memory, some], [scores])
+        graph(f"attention.{name}", "dense_attention", [rows, rows, rows, number], [rows], dtype=DTYPES[name])
+        graph(f"split.{name}", "split_heads", [rows], [TensorType(DTYPES[name], ["batch", 3, "length", 5], HOST)])
+    cache = BufferType(F32, HEADED, HOST)
+    graph("cache", "attention_over_cache", [rows, rows, rows, cache, cache, number], [rows])
+    graph("norm", "layer_norm", [rows, vector, vector, eps], [rows])
+    graph("choose", "choose_token", [logits, *rules], chosen)
+    graph("probability", "token_probability", [logits, number], [TensorType(F32, ["batch", 1], HOST)])
+    return engine.InferenceSession(devices=[CPU()]).load_all(module, custom_extensions=[package])
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A matrix as the kernels read it, and as it is after rounding."""
+
+    plain: Buffer
+    packed: Buffer
+    scales: np.ndarray
+    exact: np.ndarray
+
+
+def weights(matrix: np.ndarray, dtype: str) -> Weights:
+    if dtype == "int8":
+        numbers, scales = quantise(matrix)
+        return Weights(
+            Buffer.from_numpy(numbers), Buffer.from_numpy(pack(numbers, dtype)), scales, dequantise(numbers, scales)
+        )
+    none = np.full((2, 1), np.nan, np.float32)
+    if dtype == "float32":
+        return Weights(Buffer.from_numpy(matrix), Buffer.from_numpy(pack(matrix, dtype)), none, matrix)
+    bits = to_bfloat16(matrix)
+    plain, packed = (Buffer.from_numpy(x).view(DType.bfloat16) for x in (bits, pack(bits, dtype)))
+    return Weights(plain, packed, none, from_bfloat16(bits))
+
+
+def from_bfloat16(bits: np.ndarray) -> np.ndarray:
+    return (bits.astype(np.uint32) << 16).view(np.float32)
+
+
+def normal(*shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+def normed(x: np.ndarray, weight: np.ndarray, bias: np.ndarray) -> np.ndarray:
+    x = x.astype(np.float64)
+    return (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + EPS) * weight + bias
+
+
+@dataclass(frozen=True)
+class Case:
+    """Operands of a linear layer; what an option does not use is NaN, which would be seen if it were read."""
+
+    option: str
+    rows: np.ndarray  # of the product, [batch, rows, in]
+    matrix: Weights
+    bias: np.ndarray
+    norm: tuple[np.ndarray, np.ndarray]
+    residual: np.ndarray
+
+    @classmethod
+    def of(cls, option: str, dtype: str, rows: np.ndarray, n_out: int, width: int | None = None) -> Case:
+        given, n_in = OPTIONS[option], rows.shape[2]
+        unread = np.full(1, np.nan, np.float32)
+        width = n_in if width is None else width
+        norm = (
+            (1 + 0.1 * normal(width, seed=3), normal(width, seed=4)) if "norm" in given else (unread.repeat(width),) * 2
+        )
+        shape = (len(rows) if n_out % 2 else 1, rows.shape[1], n_out)  # one for all windows, or one each
+        return cls(
+            option,
+            rows,
+            weights(normal(n_out, n_in, seed=1), dtype),
+            normal(n_out, seed=2) if "bias" in given else unread,
+            norm,
+            normal(*shape, seed=5) if "residual" in given else np.full(shape, np.nan, np.float32),
+        )
+
+    @property
+    def operands(self) -> list[np.ndarray]:
+        return [self.matrix.scales, self.bias, *self.norm, self.residual, np.float32(EPS)]
+
+    @property
+    def expected(self) -> np.ndarray:
+        given = OPTIONS[self.option]
+        x = normed(self.rows, *self.norm) if "norm" in given else self.rows.astype(np.float64)
+        y = x @ self.matrix.exact.T.astype(np.float64) + (self.bias if "bias" in given else 0)
+        y = ACTIVATIONS[given.get("activation", "none")](y)
+        return y + self.residual if "residual" in given else y
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("option", OPTIONS)
+@pytest.mark.parametrize(
+    ("batch", "length", "n_in", "n_out"),
+    [(1, 1, 1, 1), (1, 1, 17, 5), (2, 3, 100, 101), (1, 9, 33, 1030), (1, 1, 384, 5187), (3, 2, 129, 4099)],
+)
+def test_skinny_linear(kernels, dtype: str, option: str, batch: int, length: int, n_in: int, n_out: int):
+    if "residual" in OPTIONS[option] and n_out % 2 == 0:
+        n_out += 1  # a residual of its own for each window: the others are for tables of positions
+    case = Case.of(option, dtype, normal(batch, length, n_in), n_out)
+    y = kernels[f"skinny.{dtype}.{option}"].execute(case.rows, case.matrix.plain, *case.operands)[0].to_numpy()
+    assert y.shape == case.expected.shape
+    assert np.abs(y - case.expected).max() <= 2e-6 * max(1, np.abs(case.expected).max()) * n_in**0.5
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("option", OPTIONS)
+@pytest.mark.parametrize(
+    ("batch", "length", "n_in", "n_out"),
+    [(1, 1, 2, 1), (1, 12, 32, 32), (2, 13, 33, 70), (1, 100, 129, 31), (3, 50, 384, 100)],
+)
+def test_dense_linear(kernels, dtype: str, option: str, batch: int, length: int, n_in: int, n_out: int):
+    case = Case.of(option, dtype, normal(batch, length, n_in), n_out)
+    places = [np.int64(n_in), np.int64(n_in), np.int64(0)]
+    y = kernels[f"dense.{dtype}.{option}"].execute(case.rows, case.matrix.packed, *case.operands, *places)[0].to_numpy()
+    assert y.shape == case.expected.shape
+    assert np.abs(y - case.expected).max() <= ERRORS[dtype] * max(4, np.abs(case.expected).max())
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    ("length", "channels", "kernel", "stride", "padding"), [(20, 5, 3, 1, 1), (31, 16, 3, 2, 1), (9, 4, 5, 2, 4)]
+)
+def test_dense_linear_as_a_convolution(
+    kernels, dtype: str, length: int, channels: int, kernel: int, stride: int, padding: int
+):
+    x = normal(2, length, channels)
+    padded = np.pad(x, [(0, 0), (padding, padding), (0, 0)])
+    n_rows = (length + 2 * padding - kernel) // stride + 1
+    rows = np.stack([padded[:, i * stride : i * stride + kernel].reshape(2, -1) for i in range(n_rows)], axis=1)
+    case = Case.of("gelu", dtype, rows, 7, width=channels)
+    places = [np.int64(kernel * channels), np.int64(stride * channels), np.int64(padding * channels)]
+    y = kernels[f"dense.{dtype}.gelu"].execute(x, case.matrix.packed, *case.operands, *places)[0].to_numpy()
+    assert np.abs(y - case.expected).max() <= ERRORS[dtype] * max(4, np.abs(case.expected).max())
+
+
+def test_a_batch_is_its_rows(kernels):
+    case = Case.of("norm", "float32", normal(3, 2, 40), 9)
+    run = kernels["skinny.float32.norm"].execute
+    whole = run(case.rows, case.matrix.plain, *case.operands)[0].to_numpy()
+    for i in range(3):
+        alone = run(case.rows[i : i + 1], case.matrix.plain, *case.operands)[0].to_numpy()
+        assert np.array_equal(alone, whole[i : i + 1])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize(
+    ("batch", "length", "heads", "width"), [(1, 1, 1, 1), (1, 5, 1, 7), (2, 37, 3, 24), (1, 200, 2, 64), (1, 33, 3, 40)]
+)
+def test_dense_attention(kernels, dtype: str, batch: int, length: int, heads: int, width: int):
+    q, k, v = (normal(batch, length, heads * width, seed=seed) for seed in range(3))
+    y = kernels[f"attention.{dtype}"].execute(q, k, v, np.int64(heads))[0].to_numpy()
+    expected = merged(softmax(products(split(q, heads), split(k, heads))) @ split(v, heads))
+    assert np.abs(y - expected).max() <= {"float32": 2e-6, "bfloat16": 2e-2}[dtype]
+
+
+def test_layer_norm(kernels):
+    for shape in [(1, 1, 5), (2, 300, 33), (1, 7, 384)]:
+        x, weight, bias = 3 + normal(*shape), normal(shape[2], seed=1), normal(shape[2], seed=2)
+        y = kernels["norm"].execute(x, weight, bias, np.float32(EPS))[0].to_numpy()
+        assert np.abs(y - normed(x, weight, bias)).max() <= 1e-5
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_token_embedding(kernels, dtype: str):
+    table, positions = weights(normal(11, 9), dtype), normal(8, 9, seed=1)
+    tokens = np.array([[3, 10, 0], [1, 1, 9]])
+    y = kernels[f"embedding.{dtype}"].execute(tokens, table.plain, table.scales, positions, np.int64(4))[0].to_numpy()
+    assert np.abs(y - (table.exact[tokens] + positions[4:7])).max() <= 1e-6
+    with pytest.raises(ValueError, match="not in the vocabulary"):
+        kernels[f"embedding.{dtype}"].execute(np.array([[11]]), table.plain, table.scales, positions, np.int64(0))
+
+
+def test_split_heads(kernels):
+    x = normal(2, 4, 15)
+    assert np.array_equal(kernels["split.float32"].execute(x)[0].to_numpy(), split(x, 3))
+    bits = kernels["split.bfloat16"].execute(x)[0].view(DType.uint16).to_numpy()
+    assert np.array_equal(from_bfloat16(bits), split(from_bfloat16(to_bfloat16(x)), 3))
+
+
+def chosen_by_rules(logits: np.ndarray, mask: np.ndarray, allowed: np.ndarray, noise: np.ndarray) -> tuple[int, float]:
+    """openai/whisper's filters for one row, spelled out."""
+    scores = logits.astype(np.float64) + mask
+    text, stamps = np.full_like(scores, -np.inf), np.full_like(scores, -np.inf)
+    text[allowed[0] : allowed[1]] = scores[allowed[0] : allowed[1]]
+    stamps[allowed[2] : allowed[3]] = scores[allowed[2] : allowed[3]]
+    together = np.log(np.exp(stamps).sum()) if np.isfinite(stamps).any() else -np.inf
+    scores = stamps if together > text.max() else np.maximum(text, stamps)
+    token = int(np.argmax(scores + noise))
+    return token, scores[token] - np.log(np.exp(scores).sum())
+
+
+RANGES = [(0, 90, 90, 120), (0, 90, 90, 90), (80, 90, 100, 120), (0, 0, 95, 120), (3, 4, 0, 0), (80, 81, 81, 120)]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("temperature", [0.0, 0.7])
+@pytest.mark.parametrize("seed", range(3))
+def test_the_choice_of_a_token(kernels, dtype: str, temperature: float, seed: int):
+    n_vocab, n_in, batch = 120, 40, len(RANGES)
+    x = normal(batch, 1, n_in, seed=seed)
+    table = weights(normal(n_vocab, n_in, seed=seed + 10) * 0.2, dtype)
+    norm = [1 + 0.1 * normal(n_in, seed=1), normal(n_in, seed=2)]
+    mask = np.where(normal(n_vocab, seed=seed + 20) > 1, -np.inf, 0).astype(np.float32)
+    mask[[3, 80, 89, 100, 119]] = 0
+    allowed = np.array(RANGES)
+    noise = (temperature * np.random.default_rng(seed).gumbel(size=(batch, n_vocab))).astype(np.float32)
+    logits = (normed(x, *norm) @ table.exact.T).astype(np.float32)
+    operands = [x, table.plain, table.scales, *norm, np.float32(EPS), mask, allowed, noise]
+    together = kernels[f"next.{dtype}"].execute(*operands)
+    apart = kernels["choose"].execute(np.concatenate([np.full_like(logits, 9), logits], axis=1), mask, allowed, noise)
+    for found in (together, apart):
+        tokens, logprobs = (buffer.to_numpy()[:, 0] for buffer in found)
+        for row in range(batch):
+            token, logprob = chosen_by_rules(logits[row, 0], mask, allowed[row], noise[row])
+            assert tokens[row] == token
+            assert abs(logprobs[row] - logprob) <= 2e-5
+
+
+def test_the_first_of_equal_tokens_is_chosen(kernels):
+    logits, nothing = np.zeros((1, 1, 120), np.float32), np.zeros((1, 120), np.float32)
+    tokens, logprobs = kernels["choose"].execute(logits, nothing[0], np.array([[0, 120, 0, 0]]), nothing)
+    assert (tokens.item(), round(logprobs.item(), 4)) == (0, round(-np.log(120), 4))
+
+
+def test_the_probability_of_a_token(kernels):
+    logits = 4 * normal(2, 3, 77)
+    found = kernels["probability"].execute(logits, np.int64(5))[0].to_numpy()
+    assert np.abs(found - softmax(logits[:, 0].astype(np.float64))[:, 5:6]).max() <= 1e-6
 
 
 def split(x: np.ndarray, heads: int) -> np.ndarray:
@@ -124,22 +339,21 @@ def merged(x: np.ndarray) -> np.ndarray:
     return x.transpose(0, 2, 1, 3).reshape(x.shape[0], x.shape[2], -1)
 
 
-def normal(*shape: int, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
-
-
 @pytest.mark.parametrize(
     ("batch", "length", "heads", "width", "n_keys"),
     [(1, 1, 1, 1, 1), (1, 1, 6, 64, 1500), (2, 5, 3, 32, 17), (1, 4, 2, 20, 33), (3, 9, 2, 80, 16), (1, 7, 1, 100, 5)],
 )
-def test_attention_over_memory(attention, batch: int, length: int, heads: int, width: int, n_keys: int):
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_attention_over_memory(kernels, dtype: str, batch: int, length: int, heads: int, width: int, n_keys: int):
     q = normal(batch, length, heads * width)
-    keys, values = (normal(batch, heads, n_keys, width, seed=seed) for seed in (1, 2))
-    y = attention["memory"].execute(q, keys, values)[0].to_numpy()
+    rows = [weights(normal(batch * heads * n_keys, width, seed=seed), dtype) for seed in (1, 2)]
+    keys, values = (x.exact.reshape(batch, heads, n_keys, width) for x in rows)
+    memory = [x.plain.view(DTYPES[dtype], [batch, heads, n_keys, width]) for x in rows]
+    y = kernels[f"memory.{dtype}"].execute(q, *memory)[0].to_numpy()
     expected = merged(softmax(products(split(q, heads), keys)) @ values)
     assert np.abs(y - expected).max() <= 5e-6
     some = np.array([heads - 1, 0], np.int64)
-    scores = attention["scores"].execute(q, keys, some)[0].to_numpy()
+    scores = kernels[f"scores.{dtype}"].execute(q, memory[0], some)[0].to_numpy()
     assert np.abs(scores - products(split(q, heads), keys)[:, some]).max() <= 1e-5
 
 
@@ -147,7 +361,7 @@ def test_attention_over_memory(attention, batch: int, length: int, heads: int, w
     ("batch", "heads", "width", "steps"),
     [(1, 6, 64, [4, 1, 1, 7]), (2, 2, 32, [1, 1, 5]), (1, 1, 20, [9, 3]), (3, 2, 7, [2, 2, 2])],
 )
-def test_attention_over_cache(attention, batch: int, heads: int, width: int, steps: list[int]):
+def test_attention_over_cache(kernels, batch: int, heads: int, width: int, steps: list[int]):
     total = sum(steps)
     q, k, v = (normal(batch, total, heads * width, seed=seed) for seed in range(3))
     room = total + 3
@@ -158,7 +372,7 @@ def test_attention_over_cache(attention, batch: int, heads: int, width: int, ste
     for length in steps:
         part = slice(position, position + length)
         now = [np.ascontiguousarray(x[:, part]) for x in (q, k, v)]
-        y = attention["cache"].execute(*now, *caches, np.int64(position))[0].to_numpy()
+        y = kernels["cache"].execute(*now, *caches, np.int64(position))[0].to_numpy()
         assert np.abs(y - expected[:, part]).max() <= 5e-6
         position += length
     assert np.array_equal(caches[0].to_numpy()[:, :, :total], split(k, heads))

@@ -114,13 +114,13 @@ def write(path: Path, entries: Iterable[Entry], metadata: Mapping[str, str] | No
     from the order: tensors whose size is a multiple of 64 bytes go first and all start at a multiple of 64; the others
     follow by the largest power of two in their size, so that each starts at a multiple of at least that.
     """
-    ordered = sorted(entries, key=lambda entry: -_alignment(_byte_count(entry)))
+    ordered = sorted(entries, key=lambda entry: -_alignment(byte_count(entry.dtype, entry.shape)))
     header: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
     end = 0
     for entry in ordered:
         if entry.name in header:
             raise ValueError(f"tensor {entry.name!r} is given twice")
-        start, end = end, end + _byte_count(entry)
+        start, end = end, end + byte_count(entry.dtype, entry.shape)
         header[entry.name] = {"dtype": entry.dtype, "shape": list(entry.shape), "data_offsets": [start, end]}
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-(8 + len(text)) % ALIGNMENT)
@@ -135,8 +135,9 @@ def write(path: Path, entries: Iterable[Entry], metadata: Mapping[str, str] | No
             array.tofile(file)
 
 
-def _byte_count(tensor: Entry | TensorInfo) -> int:
-    return math.prod(tensor.shape) * NUMPY_DTYPES[tensor.dtype].itemsize
+def byte_count(dtype: str, shape: Sequence[int]) -> int:
+    """What a tensor takes in a file."""
+    return math.prod(shape) * NUMPY_DTYPES[dtype].itemsize
 
 
 def _alignment(size: int) -> int:
@@ -192,9 +193,9 @@ def _tensor_info(where: str, entry: Any, data_start: int) -> TensorInfo:
     # numpy's own limit; it counts a dimension of 0 as 1, so an empty tensor of absurd size is caught here.
     if math.prod(max(dim, 1) for dim in shape) * NUMPY_DTYPES[dtype].itemsize >= 2**63:
         raise WeightsError(f"{where}: shape {list(shape)} is absurdly large")
-    if info.end - info.start != _byte_count(info):
+    if info.end - info.start != byte_count(info.dtype, info.shape):
         raise WeightsError(
-            f"{where}: {dtype} {list(shape)} takes {_byte_count(info)} bytes, "
+            f"{where}: {dtype} {list(shape)} takes {byte_count(info.dtype, info.shape)} bytes, "
             f"but data_offsets give it {info.end - info.start}"
         )
     return info

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -30,18 +31,20 @@ from max_whisper.artifact.manifest import (
 )
 from max_whisper.artifact.target import parse_target
 from max_whisper.errors import MaxWhisperError, UserError
-from max_whisper.spec import Spec, TensorSpec, load_spec
+from max_whisper.lowering.storage import Stored, storage
+from max_whisper.spec import Spec, load_spec
 from max_whisper.weights import (
     Checkpoint,
     Dtype,
     open_checkpoint,
     read_alignment_heads,
     read_vocabulary,
-    to_bfloat16,
     write_tiktoken,
 )
+from max_whisper.weights.packing import as_matrix, pack
+from max_whisper.weights.quantisation import quantise
 
-DTYPES: dict[Dtype, str] = {"float32": "F32", "bfloat16": "BF16"}  # as max-whisper and as safetensors call them
+DTYPES = {"float32": "F32", "bfloat16": "BF16", "int8": "I8"}  # as max-whisper and as safetensors call them
 MAX_BATCH = 256
 COMPILED_SIZE = 64 << 20  # bytes, more than the MEF files of any model take
 
@@ -65,7 +68,7 @@ def build(
     weights: a Hub repository, a local folder in Hub layout or a safetensors file; None is the source in the spec.
     revision: of the Hub repository; None is the one in the spec for its own source, else the main branch.
     out: the folder; None is `artifacts/` and the spec's file name, with dtype and target unless they are the default.
-    dtype: of the weights and of the operands of matrix products, "float32" or "bfloat16".
+    dtype: of the weights of matrix products, "float32", "bfloat16" or, for a CPU, "int8".
     target: "cpu" is this machine's own; "cpu:x86-64-v3", "cuda:sm_90a", "hip:gfx942" and others are cross-compiled.
     batch: windows that are computed at once.
     force: replace an artifact that is already there.
@@ -77,7 +80,11 @@ def build(
     """
     model = load_spec(spec)
     machine = parse_target(target)
-    number_type = _dtype(dtype)
+    if dtype not in DTYPES:
+        raise UserError(f"unknown dtype '{dtype}': expected one of {', '.join(DTYPES)}")
+    if dtype == "int8" and machine.device != "cpu":
+        raise UserError(f"dtype int8 is for a CPU only: build for {target} with bfloat16")
+    stored = storage(model, dtype=dtype, on_cpu=machine.device == "cpu")
     if not 1 <= batch <= MAX_BATCH:
         raise UserError(f"batch {batch}: expected 1 to {MAX_BATCH} windows at once")
     folder = Path(out) if out is not None else default_folder(spec, dtype=dtype, target=target)
@@ -93,13 +100,13 @@ def build(
         )
         if revision is not None and checkpoint.repo is None:
             raise UserError(f"revision '{revision}' is for a Hub repository, the weights are a {checkpoint.describe()}")
-        stored = [tensor for tensor in model.tensors() if tensor.computed is None]
-        checkpoint.check([(tensor.name, tensor.shape) for tensor in stored])
+        given = [tensor for tensor in model.tensors() if tensor.computed is None]
+        checkpoint.check([(tensor.name, tensor.shape) for tensor in given])
         vocabulary = read_vocabulary(checkpoint.file, model.n_vocab)
         heads = read_alignment_heads(checkpoint.file, [layer.heads for layer in model.cross_attentions()])
-        report(f"checked {len(stored)} tensors of {checkpoint.describe()}")
-        _check_space(folder, new, model, dtype)
-        tensors = write_weights(new / WEIGHTS, model, checkpoint, number_type)
+        report(f"checked {len(given)} tensors of {checkpoint.describe()}")
+        _check_space(folder, new, model, stored.values())
+        tensors = write_weights(new / WEIGHTS, stored.values(), checkpoint)
         write_tiktoken(vocabulary.ranks, new / VOCABULARY)
         (new / SPEC).write_text(json.dumps(model.canonical(), indent=1) + "\n")
         report("packed the weights")
@@ -129,20 +136,35 @@ def default_folder(spec: str | Path, *, dtype: str = "float32", target: str = "c
     return Path("artifacts") / "-".join(parts)
 
 
-def write_weights(path: Path, spec: Spec, checkpoint: Checkpoint, dtype: Dtype) -> list[Tensor]:
+def write_weights(path: Path, tensors: Iterable[Stored], checkpoint: Checkpoint) -> list[Tensor]:
     """The tensors as the graphs read them, under the checkpoint's names, in the order of the spec."""
+    entries = [entry for stored in tensors for entry in _entries(stored, checkpoint)]
+    safetensors.write(path, entries)
+    return [Tensor(entry.name, entry.dtype, list(entry.shape)) for entry in entries]
 
-    def entry(tensor: TensorSpec) -> safetensors.Entry:
-        def load() -> NDArray[Any]:
-            if tensor.computed is None:
-                return checkpoint.read(tensor.name, dtype)
-            table = sinusoids(*tensor.shape)
-            return table if dtype == "float32" else to_bfloat16(table)
 
-        return safetensors.Entry(tensor.name, DTYPES[dtype], tensor.shape, load)
+def _entries(stored: Stored, checkpoint: Checkpoint) -> Iterator[safetensors.Entry]:
+    """A tensor and, of int8, its scales."""
+    name = stored.tensor.name
 
-    safetensors.write(path, [entry(tensor) for tensor in spec.tensors()])
-    return [Tensor(tensor.name, DTYPES[dtype], list(tensor.shape)) for tensor in spec.tensors()]
+    def given(dtype: Dtype) -> NDArray[Any]:
+        if stored.tensor.computed is not None:
+            return sinusoids(*stored.tensor.shape)
+        return checkpoint.read(name, dtype)
+
+    def values() -> NDArray[Any]:
+        array = quantise(as_matrix(given("float32")))[0] if stored.dtype == "int8" else given(_float(stored.dtype))
+        return pack(as_matrix(array), stored.dtype) if stored.packed else array.reshape(stored.shape)
+
+    yield safetensors.Entry(name, DTYPES[stored.dtype], stored.shape, values)
+    if stored.scales is not None:
+        yield safetensors.Entry(
+            stored.scales, "F32", stored.scales_shape, lambda: quantise(as_matrix(given("float32")))[1]
+        )
+
+
+def _float(dtype: str) -> Dtype:
+    return "bfloat16" if dtype == "bfloat16" else "float32"
 
 
 def sinusoids(length: int, channels: int) -> NDArray[np.float32]:
@@ -152,16 +174,9 @@ def sinusoids(length: int, channels: int) -> NDArray[np.float32]:
     return np.concatenate([np.sin(angles), np.cos(angles)], axis=1).astype(np.float32)
 
 
-def _dtype(text: str) -> Dtype:
-    for dtype in DTYPES:
-        if text == dtype:
-            return dtype
-    raise UserError(f"unknown dtype '{text}': expected one of {', '.join(DTYPES)}")
-
-
-def _check_space(folder: Path, new: Path, spec: Spec, dtype: str) -> None:
-    width = 4 if dtype == "float32" else 2
-    needed = sum(tensor.size for tensor in spec.tensors()) * width + COMPILED_SIZE
+def _check_space(folder: Path, new: Path, spec: Spec, tensors: Iterable[Stored]) -> None:
+    sizes = [safetensors.byte_count(DTYPES[stored.dtype], stored.shape) for stored in tensors]
+    needed = sum(sizes) + COMPILED_SIZE
     free = shutil.disk_usage(new).free
     if free < needed:
         raise MaxWhisperError(

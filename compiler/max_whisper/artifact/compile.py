@@ -16,6 +16,7 @@ from pathlib import Path
 import msgspec
 from blake3 import blake3
 
+from max_whisper.artifact.kernels import kernels_package
 from max_whisper.artifact.manifest import Graph, Target
 from max_whisper.artifact.worker import Job, Result
 from max_whisper.errors import CompileError
@@ -44,6 +45,7 @@ def compile_modules(
     Raises CompileError with the compiler's last words where one fails or aborts.
     """
     started = time.monotonic()
+    kernels = kernels_package(cache_folder())
     workers = {}
     try:
         for module in MODULES:
@@ -54,6 +56,7 @@ def compile_modules(
                 batch=batch,
                 target=target,
                 path=str(folder / f"{module}.mef"),
+                kernels=str(kernels),
                 alignment_heads=alignment_heads,
                 probe=probe,
                 parent=os.getpid(),
@@ -120,7 +123,7 @@ def graph_key(job: Job) -> str:
     Each graph has a cache of its own: out of one for all, MAX puts code of other graphs into a MEF (that of tiny's
     decoder had 2.5 MB from an empty cache and 10.8 MB from a used one).
     """
-    same = msgspec.structs.replace(job, path="", parent=0)
+    same = msgspec.structs.replace(job, path="", kernels=Path(job.kernels).parent.name, parent=0)
     return blake3(msgspec.json.encode(same) + version("max").encode()).hexdigest()[:16]
 
 

@@ -24,7 +24,7 @@ from max_whisper.errors import ArtifactError, UserError, WeightsError
 WEIGHTS = "weights.safetensors"
 VOCABULARY = "vocab.tiktoken"
 SPEC = "spec.json"
-GRAPHS = ("encoder", "cross_kv", "decoder", "alignment")
+GRAPHS = ("encoder", "cross_kv", "decoder", "step", "alignment")
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from blake3 import blake3
 from max_whisper.errors import ArtifactError
 
 FILE = "manifest.json"
-VERSION = 3
+VERSION = 4
 MAX_BYTES = 16 << 20  # a manifest of large-v3 has 0.2 MB
 
 Natural = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
@@ -55,7 +55,7 @@ class Tensor(Record, frozen=True):
     """One of weights.safetensors."""
 
     name: str
-    dtype: str  # "F32" or "BF16"
+    dtype: str  # "F32", "BF16" or "I8"
     shape: list[Natural]
 
 
@@ -106,7 +106,7 @@ class Manifest(Record, frozen=True):
     target: Target
     spec: SpecName
     source: Source
-    dtype: str  # of the weights: "float32" or "bfloat16"
+    dtype: str  # of matrices: "float32", "bfloat16" or "int8"
     batch: Annotated[int, msgspec.Meta(ge=1)]  # windows computed at once
     dims: dict[str, Natural]  # of the spec, n_frames among them
     tokens: Tokens

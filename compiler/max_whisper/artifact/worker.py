@@ -32,6 +32,7 @@ class Job(msgspec.Struct):
     batch: int
     target: Target
     path: str
+    kernels: str  # the compiled package
     alignment_heads: list[tuple[int, int]]
     probe: bool  # with the outputs of every layer
     parent: int  # the process that waits for it, without which it ends
@@ -92,6 +93,7 @@ def compile_module(job: Job) -> Result:
     session = engine.InferenceSession(devices=devices)
     lowering = Lowering(
         Spec.from_canonical(job.spec),
+        Path(job.kernels),
         dtype=job.dtype,
         batch=job.batch,
         device=device,
@@ -99,7 +101,7 @@ def compile_module(job: Job) -> Result:
         alignment_heads=job.alignment_heads,
     )
     lowered = lowering.encoder_module() if job.module == "encoder" else lowering.decoder_module()
-    session.compile(lowered.module, custom_extensions=lowered.kernels).export_mef(job.path)
+    session.compile(lowered.module, custom_extensions=[job.kernels]).export_mef(job.path)
     file = Path(job.path).name
     return Result(
         {name: Graph(file, _ports(graph.inputs), _ports(graph.outputs)) for name, graph in lowered.graphs.items()}

@@ -24,7 +24,7 @@ from max_whisper.runtime.writers import FORMATS
 if TYPE_CHECKING:
     from max_whisper.runtime.model import Model
 
-DTYPES = ("float32", "bfloat16")
+DTYPES = ("float32", "bfloat16", "int8")
 
 
 console = Console(stderr=True, highlight=False)

@@ -5,34 +5,36 @@
     decoder   tokens [batch, length] that follow -> token [batch, 1] that comes next, its log-probability,
               `position` tokens in the caches       logits [batch, scored, n_vocab] of the last tokens, and the
                                                     probability of one token (no-speech) after the first of these
+    step      token [batch, 1]                   -> token [batch, 1] that comes next, and its log-probability
     alignment queries of `decoder`, keys         -> scores [batch, heads, length, n_audio_ctx] of those heads of each
                                                     layer that follow the sound, for the times of words
 
-`decoder` is the prompt's prefill, the step from token to token and the teacher-forced pass alike: `length` is
-symbolic, and `first_scored` says from which of the tokens on logits are wanted. The choice of the next token
-(selection.py) is part of it. The host drives the steps, which is what showing tokens as they come, beams
-and cancelling need, and costs little: some 30 µs of Python beside the 5 ms of a step of tiny
-(`benchmarks/overhead.py`), so that a loop inside the graph could save little more than half a percent of it.
+`decoder` is the prompt's prefill and the teacher-forced pass alike: `length` is symbolic, and `first_scored` says from
+which of the tokens on logits are wanted. `step` is the same for one token, and gives nothing that the next step does
+not need. The choice of the next token (selection.py) is part of both. The host drives the steps, which is what showing
+tokens as they come, beams and cancelling need, and costs little: see `benchmarks/overhead.py`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from max.dtype import DType
-from max.graph import BufferType, DeviceRef, Graph, Module, TensorType, TensorValue, ops
+from max.graph import BufferType, DeviceRef, Graph, Module, TensorType, TensorValue, Value, ops
 
-from max_whisper.lowering.kernels import kernels_folder
-from max_whisper.lowering.ops import GraphOps, KeysValues, StepOps, attention_scores, split
-from max_whisper.lowering.selection import ALLOWED, filtered, probability, select
+from max_whisper.lowering import cpu
+from max_whisper.lowering import ops as gpu
+from max_whisper.lowering.ops import KeysValues
+from max_whisper.lowering.selection import ALLOWED
+from max_whisper.lowering.storage import Stored, storage
 from max_whisper.spec import Spec
 from max_whisper.spec.layers.attention import Attention
 from max_whisper.spec.layers.cross_attention import CrossAttention
 
-DTYPES = {"float32": DType.float32, "bfloat16": DType.bfloat16}
 HOST = DeviceRef.CPU()
 
 Type: TypeAlias = TensorType | BufferType
@@ -53,7 +55,6 @@ class Lowered:
 
     module: Module
     graphs: Mapping[str, Signature]
-    kernels: Sequence[Path] = ()  # of the custom ops in them
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,8 @@ class Lowering:
     """What a spec is lowered for."""
 
     spec: Spec
-    dtype: str = "float32"  # of the weights: "float32" or "bfloat16"
+    kernels: Path  # the compiled package of custom ops
+    dtype: str = "float32"  # of matrices: "float32", "bfloat16" or "int8"
     batch: int = 1  # windows computed at once
     device: DeviceRef = HOST
     probe: bool = False  # give the output of every layer too, under the layer's path
@@ -70,23 +72,24 @@ class Lowering:
     def encoder_module(self) -> Lowered:
         """The graphs `encoder` and `cross_kv`."""
         module = Module()
-        return Lowered(module, {"encoder": self.encoder(module), "cross_kv": self.cross_kv(module)})
+        graphs = {"encoder": self.encoder(module), "cross_kv": self.cross_kv(module)}
+        return Lowered(module, graphs)
 
     def decoder_module(self) -> Lowered:
-        """The graphs `decoder` and `alignment`."""
+        """The graphs `decoder`, `step` and `alignment`."""
         module = Module()
-        graphs = {"decoder": self.decoder(module), "alignment": self.alignment(module)}
-        return Lowered(module, graphs, kernels=[kernels_folder()])
+        graphs = {"decoder": self.decoder(module), "step": self.step(module), "alignment": self.alignment(module)}
+        return Lowered(module, graphs)
 
     def encoder(self, module: Module) -> Signature:
         """Log-mel to features."""
         spec = self.spec
-        taps: Taps = {}
+        taps = self._taps()
         inputs = {"mel": self._floats(spec.n_mels, spec.n_frames)}
-        with Graph("encoder", input_types=inputs.values(), module=module) as graph:
-            mel = graph.inputs[0].tensor
-            features = spec.encoder.lower(self._ops(taps), ops.permute(mel, [0, 2, 1]))
-            outputs = {"features": features, **(taps if self.probe else {})}
+        with self._graph("encoder", inputs, module) as graph:
+            layer_ops = self._window_ops(taps)
+            mel = ops.permute(graph.inputs[0].tensor, [0, 2, 1])
+            outputs = {"features": layer_ops.value(spec.encoder.lower(layer_ops, mel)), **(taps or {})}
             graph.output(*outputs.values())
         return Signature(inputs, _types(outputs))
 
@@ -94,54 +97,87 @@ class Lowering:
         """Features to the keys and values of each cross-attention, in order."""
         spec = self.spec
         inputs = {"features": self._floats(spec.n_audio_ctx, spec.d_model)}
-        with Graph("cross_kv", input_types=inputs.values(), module=module) as graph:
-            layer_ops, features = self._ops(taps={}), graph.inputs[0].tensor
+        with self._graph("cross_kv", inputs, module) as graph:
+            layer_ops, features = self._window_ops(), graph.inputs[0].tensor
             pairs = [(layer.lower_memory(layer_ops, features), layer.heads) for layer in spec.cross_attentions()]
-            values = [split(x, heads) for pair, heads in pairs for x in pair]
-            outputs = dict(zip(self._memory_types(), values, strict=True))
+            parts = [(x, heads) for pair, heads in pairs for x in pair]
+            types = self._memory_types().items()
+            outputs = {
+                name: layer_ops.split(*part, type_.dtype) for (name, type_), part in zip(types, parts, strict=True)
+            }
             graph.output(*outputs.values())
         return Signature(inputs, _types(outputs))
 
     def decoder(self, module: Module) -> Signature:
         """Tokens at `position` and after to the next token and to logits."""
-        spec = self.spec
-        taps: Taps = {}
-        caches, memory = self._cache_types(), self._memory_types()
+        taps = self._taps()
+        types = self._token_types("length")
         inputs = {
-            "tokens": TensorType(DType.int64, [self.batch, "length"], self.device),
-            "position": TensorType(DType.int64, [], HOST),
+            "tokens": types.pop("tokens"),
+            "position": types.pop("position"),
             "first_scored": TensorType(DType.int64, [], HOST),
-            "mask": TensorType(DType.float32, [spec.n_vocab], self.device),
-            "allowed": TensorType(DType.int64, [self.batch, len(ALLOWED)], self.device),
-            "noise": self._floats(spec.n_vocab),
             "no_speech": TensorType(DType.int64, [], HOST),
-            **caches,
-            **memory,
+            **types,
         }
         with self._graph("decoder", inputs, module) as graph:
             values = dict(zip(inputs, graph.inputs, strict=True))
-            layer_ops = self._ops(
-                taps,
-                StepOps,
-                memory=_pairs([values[name].tensor for name in memory]),
-                position=values["position"].tensor,
-                first_scored=values["first_scored"].tensor,
-                caches=[values[name].buffer for name in caches],
-            )
-            logits = spec.decoder.lower(layer_ops, values["tokens"].tensor)
-            mask, allowed, noise = (values[name].tensor for name in ("mask", "allowed", "noise"))
-            token, logprob = select(filtered(logits[:, -1, :], mask, allowed, spec.n_vocab), noise)
-            silence = probability(logits[:, 0, :], values["no_speech"].tensor)
+            layer_ops = self._token_ops(values, values["first_scored"].tensor, taps)
+            logits = layer_ops.value(self.spec.decoder.lower(layer_ops, values["tokens"].tensor))
+            token, logprob = layer_ops.select(logits, *_rules(values))
+            silence = layer_ops.probability(logits, values["no_speech"].tensor)
             outputs = {"token": token, "logprob": logprob, "no_speech_prob": silence, "logits": logits}
             outputs |= {f"queries.{i}": layer_ops.queries[i] for i in self._aligned_layers()}
-            outputs |= taps if self.probe else {}
+            outputs |= taps or {}
             graph.output(*outputs.values())
         return Signature(inputs, _types(outputs))
+
+    def step(self, module: Module) -> Signature:
+        """The token at `position` to the next token."""
+        inputs = self._token_types(1)
+        with self._graph("step", inputs, module) as graph:
+            values = dict(zip(inputs, graph.inputs, strict=True))
+            layer_ops = self._token_ops(values)
+            logits = self.spec.decoder.lower(layer_ops, values["tokens"].tensor)
+            token, logprob = layer_ops.select(logits, *_rules(values))
+            outputs = {"token": token, "logprob": logprob}
+            graph.output(*outputs.values())
+        return Signature(inputs, _types(outputs))
+
+    def _token_types(self, length: int | str) -> dict[str, Type]:
+        """What the decoder takes for tokens at `position` and after."""
+        return {
+            "tokens": TensorType(DType.int64, [self.batch, length], self.device),
+            "position": TensorType(DType.int64, [], HOST),
+            "mask": TensorType(DType.float32, [self.spec.n_vocab], self.device),
+            "allowed": TensorType(DType.int64, [self.batch, len(ALLOWED)], self.device),
+            "noise": self._floats(self.spec.n_vocab),
+            **self._cache_types(),
+            **self._memory_types(),
+        }
+
+    def _token_ops(
+        self, values: Mapping[str, Value], first_scored: TensorValue | None = None, taps: Taps | None = None
+    ) -> gpu.StepOps:
+        kind = cpu.TokenOps if self._on_cpu else gpu.StepOps
+        return kind(
+            self._stored,
+            device=self.device,
+            taps=taps,
+            memory=_pairs([values[name].tensor for name in self._memory_types()]),
+            position=values["position"].tensor,
+            first_scored=first_scored,
+            caches=[values[name].buffer for name in self._cache_types()],
+        )
+
+    def _window_ops(self, taps: Taps | None = None) -> gpu.GraphOps:
+        kind = cpu.WindowOps if self._on_cpu else gpu.GraphOps
+        return kind(self._stored, device=self.device, taps=taps)
 
     def alignment(self, module: Module) -> Signature:
         """Queries and keys to scores of the alignment heads, in order, before the softmax."""
         heads, keys = _heads(self.spec, CrossAttention), self._memory_types()
         layers = self._aligned_layers()
+        attention_scores = cpu.attention_scores if self._on_cpu else gpu.attention_scores
         inputs: dict[str, Type] = {}
         for i in layers:
             n, width = heads[i]
@@ -159,14 +195,21 @@ class Lowering:
 
     def _graph(self, name: str, inputs: Mapping[str, Type], module: Module) -> Graph:
         """One that may use our own kernels."""
-        return Graph(name, input_types=inputs.values(), module=module, custom_extensions=[kernels_folder()])
+        return Graph(name, input_types=inputs.values(), module=module, custom_extensions=[self.kernels])
+
+    def _taps(self) -> Taps | None:
+        return {} if self.probe else None
 
     def _aligned_layers(self) -> list[int]:
         return sorted({layer for layer, _ in self.alignment_heads})
 
-    def _ops(self, taps: Taps, kind: type[GraphOps] = GraphOps, **options: Any) -> GraphOps:
-        shapes = {tensor.name: tensor.shape for tensor in self.spec.tensors()}
-        return kind(shapes, taps=taps, dtype=DTYPES[self.dtype], device=self.device, **options)
+    @property
+    def _on_cpu(self) -> bool:
+        return bool(self.device == HOST)
+
+    @cached_property
+    def _stored(self) -> Mapping[str, Stored]:
+        return storage(self.spec, dtype=self.dtype, on_cpu=self._on_cpu)
 
     def _floats(self, *shape: int) -> TensorType:
         return TensorType(DType.float32, [self.batch, *shape], self.device)
@@ -179,7 +222,11 @@ class Lowering:
         return {f"self_{part}.{i}": type_ for i, type_ in enumerate(types) for part in ("keys", "values")}
 
     def _memory_types(self) -> dict[str, TensorType]:
-        types = [self._floats(n, self.spec.n_audio_ctx, width) for n, width in _heads(self.spec, CrossAttention)]
+        """Keys and values of the features; a CPU reads them anew for each token, so that their size is what counts."""
+        dtype = DType.bfloat16 if self._on_cpu and self.dtype != "float32" else DType.float32
+        context = self.spec.n_audio_ctx
+        heads = _heads(self.spec, CrossAttention)
+        types = [TensorType(dtype, [self.batch, n, context, width], self.device) for n, width in heads]
         return {f"cross_{part}.{i}": type_ for i, type_ in enumerate(types) for part in ("keys", "values")}
 
 
@@ -187,6 +234,10 @@ def _heads(spec: Spec, kind: type[Attention] | type[CrossAttention]) -> list[tup
     """(number of heads, channels of a head) of each attention of this kind in the decoder, in order."""
     layers = [(node.layer, node.input_shape.channels) for node in spec.decoder.walk()]
     return [(layer.heads, width // layer.heads) for layer, width in layers if isinstance(layer, kind)]
+
+
+def _rules(values: Mapping[str, Value]) -> list[TensorValue]:
+    return [values[name].tensor for name in ("mask", "allowed", "noise")]
 
 
 def _pairs(values: Sequence[TensorValue]) -> list[KeysValues]:

@@ -1,22 +1,29 @@
-"""The layers' operations in MAX Graph.
+"""The layers' operations in MAX Graph, by MAX's own ops: what a GPU runs, and what cpu.py has better ones for.
 
-`GraphOps` computes whole sequences at once: the encoder, and the teacher-forced decoder. `StepOps` continues a
-sequence over key/value caches. The idioms are those that MAX turns into its fast CPU kernels: matrix products on
-transposed external weights, `softmax((q @ k^T) * scale) @ v` in that order, which becomes one flash attention
-kernel, and a two-dimensional convolution of height 1.
+`GraphOps` computes whole sequences at once: the encoder, and the keys and values of its features. `StepOps` continues a
+sequence over key/value caches. The idioms are those that MAX turns into its fast kernels: matrix products on
+transposed external weights, and `softmax((q @ k^T) * scale) @ v` in that order, which becomes one flash attention
+kernel.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import numpy as np
 from max.dtype import DType
-from max.graph import BufferValue, DeviceRef, Dim, Graph, TensorType, TensorValue, Weight, ops
+from max.graph import BufferValue, DeviceRef, Dim, Graph, TensorValue, Weight, ops
+
+from max_whisper.lowering.selection import filtered, probability, sampled
+from max_whisper.lowering.storage import Stored
 
 KeysValues = tuple[TensorValue, TensorValue]  # [batch, heads, length, channels of a head] each
+
+Value: TypeAlias = Any  # a TensorValue, or what a subclass computes later
+DTYPES = {"float32": DType.float32, "bfloat16": DType.bfloat16, "int8": DType.int8}
 
 ACTIVATIONS: Mapping[str, Callable[[TensorValue], TensorValue]] = {
     "gelu": ops.gelu,  # MAX's default is the exact erf form
@@ -24,6 +31,15 @@ ACTIVATIONS: Mapping[str, Callable[[TensorValue], TensorValue]] = {
     "relu": ops.relu,
     "silu": ops.silu,
 }
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """The weights of a matrix product, as the graph reads them."""
+
+    stored: Stored
+    values: TensorValue
+    scales: TensorValue | None  # float32 [2, out], of int8 values
 
 
 class GraphOps:
@@ -35,87 +51,99 @@ class GraphOps:
 
     def __init__(
         self,
-        shapes: Mapping[str, Sequence[int]],
+        tensors: Mapping[str, Stored],
         *,
-        dtype: DType,
         device: DeviceRef,
-        taps: dict[str, TensorValue],
+        taps: dict[str, TensorValue] | None = None,
         memory: Sequence[KeysValues] = (),
     ) -> None:
-        """`shapes` are those of all weights; `memory` the keys and values of each cross-attention in order.
+        """`tensors` are all that an artifact has; `memory` the keys and values of each cross-attention in order.
 
-        The output of each layer is put into `taps` under the layer's path.
+        The output of each layer is put into `taps`, if there is such a thing, under the layer's path.
         """
-        self._weights = {name: Weight(name, dtype, list(shape), device) for name, shape in shapes.items()}
+        self._tensors = tensors
         self._values: dict[str, TensorValue] = {}
-        self._dtype = dtype
         self._device = device
         self._memory = iter(memory)
         self._taps = taps
         self.queries: list[TensorValue] = []  # of each cross-attention so far
 
-    def weight(self, name: str) -> TensorValue:
+    def weight(self, name: str) -> Matrix | TensorValue:
+        stored = self._tensors[name]
+        values = self._weight(name, stored.dtype, stored.shape)
+        if not stored.tensor.matrix:
+            return values
+        scales = self._weight(stored.scales, "float32", stored.scales_shape) if stored.scales else None
+        return Matrix(stored, values, scales)
+
+    def _weight(self, name: str, dtype: str, shape: Sequence[int]) -> TensorValue:
         if name not in self._values:  # a graph takes a weight once
-            self._values[name] = Graph.current.add_weight(self._weights[name])
+            self._values[name] = Graph.current.add_weight(Weight(name, DTYPES[dtype], list(shape), self._device))
         return self._values[name]
 
-    def conv1d(
-        self, x: TensorValue, weight: TensorValue, bias: TensorValue | None, *, stride: int, padding: int
-    ) -> TensorValue:
+    def value(self, x: Value) -> TensorValue:
+        """What an operation gave, as a tensor of the graph."""
+        tensor: TensorValue = x
+        return tensor
+
+    def conv1d(self, x: Value, weight: Matrix, bias: TensorValue | None, *, stride: int, padding: int) -> Value:
         """As a matrix product over the rows that each output sees, side by side: [batch, length, in * kernel].
 
         MAX's own convolution runs no faster and takes three times as long to compile.
         """
-        out, channels, kernel = (int(dim) for dim in weight.shape)
+        out, channels, kernel = weight.stored.tensor.shape
         batch, length = int(x.shape[0]), int(x.shape[1])
         x = ops.pad(x, [0, 0, padding, padding, 0, 0])
         rows = (length + 2 * padding - kernel) // stride + 1
         seen = [x[:, i : i + (rows - 1) * stride + 1 : stride, :] for i in range(kernel)]
         patches = ops.reshape(ops.stack(seen, axis=-1), [batch, rows, channels * kernel])
-        return self.linear(patches, ops.reshape(weight, [out, channels * kernel]), bias)
+        return self._product(patches, ops.reshape(weight.values, [out, channels * kernel]), bias)
 
-    def linear(self, x: TensorValue, weight: TensorValue, bias: TensorValue | None) -> TensorValue:
-        return self._biased(ops.matmul(x.cast(self._dtype), ops.transpose(weight, 0, 1)), bias)
+    def linear(self, x: Value, weight: Matrix, bias: TensorValue | None) -> Value:
+        return self._product(x, weight.values, bias)
 
-    def _biased(self, y: TensorValue, bias: TensorValue | None) -> TensorValue:
-        y = y.cast(DType.float32)
-        return y if bias is None else y + bias.cast(DType.float32)
+    def _product(self, x: TensorValue, weights: TensorValue, bias: TensorValue | None) -> TensorValue:
+        y = ops.matmul(x.cast(weights.dtype), ops.transpose(weights, 0, 1)).cast(DType.float32)
+        return y if bias is None else y + bias
 
-    def layernorm(self, x: TensorValue, weight: TensorValue, bias: TensorValue, *, eps: float) -> TensorValue:
-        return ops.layer_norm(x, weight.cast(DType.float32), bias.cast(DType.float32), eps)
+    def layernorm(self, x: Value, weight: TensorValue, bias: TensorValue, *, eps: float) -> Value:
+        return ops.layer_norm(x, weight, bias, eps)
 
-    def activation(self, x: TensorValue, function: str) -> TensorValue:
+    def activation(self, x: Value, function: str) -> Value:
         return ACTIVATIONS[function](x)
 
-    def embedding(self, tokens: TensorValue, table: TensorValue) -> TensorValue:
-        return ops.gather(table, tokens, axis=0).cast(DType.float32)
+    def embedding(self, tokens: TensorValue, table: Matrix) -> Value:
+        rows = ops.gather(table.values, tokens, axis=0).cast(DType.float32)
+        if table.scales is None:
+            return rows
+        return rows * ops.unsqueeze(ops.gather(table.scales[0, :], tokens, axis=0), -1)
 
-    def positions(self, x: TensorValue, table: TensorValue) -> TensorValue:
-        length = x.shape[1]
-        return x + table[(slice(0, length_of(x)), length), :].cast(DType.float32)
+    def positions(self, x: Value, table: TensorValue) -> Value:
+        return x + table[(slice(0, length_of(x)), x.shape[1]), :]
 
-    def self_attention(
-        self, q: TensorValue, k: TensorValue, v: TensorValue, *, heads: int, causal: bool
-    ) -> TensorValue:
+    def self_attention(self, q: Value, k: Value, v: Value, *, heads: int, causal: bool) -> Value:
         if causal:
             raise NotImplementedError("causal attention needs caches: see StepOps")
         return attend(split(q, heads), split(k, heads), split(v, heads))
 
-    def cross_attention(self, q: TensorValue, *, heads: int) -> TensorValue:
+    def cross_attention(self, q: Value, *, heads: int) -> Value:
         self.queries.append(q)
-        return self._attend_memory(q, *next(self._memory), heads=heads)
-
-    def _attend_memory(self, q: TensorValue, keys: TensorValue, values: TensorValue, *, heads: int) -> TensorValue:
+        keys, values = next(self._memory)
         return attend(split(q, heads), keys, values)
 
-    def add(self, x: TensorValue, y: TensorValue) -> TensorValue:
+    def add(self, x: Value, y: Value) -> Value:
         return x + y
 
-    def logits(self, x: TensorValue, table: TensorValue) -> TensorValue:
+    def split(self, x: Value, heads: int, dtype: DType) -> TensorValue:
+        """[batch, length, channels] -> [batch, heads, length, channels of a head], as attention over it reads it."""
+        return split(x, heads).cast(dtype)
+
+    def logits(self, x: Value, table: Matrix) -> Value:
         return self.linear(x, table, None)
 
-    def tap(self, path: str, x: TensorValue) -> None:
-        self._taps[path] = x
+    def tap(self, path: str, x: Value) -> None:
+        if self._taps is not None:
+            self._taps[path] = self.value(x)
 
     def _causal_mask(self, rows: TensorValue, n_rows: Dim, first: TensorValue, n_keys: Dim) -> TensorValue:
         """Float32 [rows, keys]: 0 where key <= first + row, else -inf."""
@@ -129,14 +157,14 @@ class StepOps(GraphOps):
     """Operations on the tokens at `position` and after, whose past is in `caches`.
 
     Each cache is a float32 buffer [batch, heads, n_text_ctx, channels of a head], keys and values in turn, layer by
-    layer. Logits are computed for the tokens from `first_scored` on: for the last one alone when decoding.
+    layer. Logits are computed for the tokens from `first_scored` on, or, without it, for all.
     """
 
     def __init__(
         self,
         *args: Any,
         position: TensorValue,
-        first_scored: TensorValue,
+        first_scored: TensorValue | None,
         caches: Sequence[BufferValue],
         **options: Any,
     ) -> None:
@@ -145,16 +173,11 @@ class StepOps(GraphOps):
         self._first_scored = first_scored
         self._caches = iter(caches)
 
-    def positions(self, x: TensorValue, table: TensorValue) -> TensorValue:
+    def positions(self, x: Value, table: TensorValue) -> Value:
         rows = (slice(self._position, self._position + length_of(x)), x.shape[1])
-        return x + table[rows, :].cast(DType.float32)
+        return x + table[rows, :]
 
-    def self_attention(
-        self, q: TensorValue, k: TensorValue, v: TensorValue, *, heads: int, causal: bool
-    ) -> TensorValue:
-        if self._on_cpu:
-            caches = [next(self._caches), next(self._caches)]
-            return self._kernel("attention_over_cache", q, [q, k, v, *caches, self._position])
+    def self_attention(self, q: Value, k: Value, v: Value, *, heads: int, causal: bool) -> Value:
         length, end, n_keys = q.shape[1], self._position + length_of(q), Dim("n_keys")
         past = []
         for new in (k, v):
@@ -164,40 +187,25 @@ class StepOps(GraphOps):
         mask = self._causal_mask(length_of(q), length, self._position, n_keys)
         return attend(split(q, heads), past[0], past[1], mask)
 
-    def _attend_memory(self, q: TensorValue, keys: TensorValue, values: TensorValue, *, heads: int) -> TensorValue:
-        if self._on_cpu:
-            return self._kernel("attention_over_memory", q, [q, keys, values])
-        return super()._attend_memory(q, keys, values, heads=heads)
+    def logits(self, x: Value, table: Matrix) -> Value:
+        return super().logits(self._scored(x), table)
 
-    def linear(self, x: TensorValue, weight: TensorValue, bias: TensorValue | None) -> TensorValue:
-        if not self._on_cpu:
-            return super().linear(x, weight, bias)
-        values = [x, weight, ops.reshape(weight, [-1]) if bias is None else bias]
-        return self._kernel("skinny_linear", x, values, width=weight.shape[0], has_bias=bias is not None)
+    def select(
+        self, logits: Value, mask: TensorValue, allowed: TensorValue, noise: TensorValue
+    ) -> tuple[TensorValue, TensorValue]:
+        """The token that comes next and its log-probability, [batch, 1] (selection.py), by the last row of logits."""
+        last = self.value(logits)[:, -1, :]
+        return sampled(filtered(last, mask, allowed), noise)
 
-    @property
-    def _on_cpu(self) -> bool:
-        """Where our own kernels are used (kernels/): a step has few rows, and what it reads is what it costs."""
-        return bool(self._device == DeviceRef.CPU())
+    def probability(self, logits: Value, token: TensorValue) -> TensorValue:
+        """Of a token, an int64 scalar on the host, by the first row of logits, [batch, 1]."""
+        return probability(self.value(logits)[:, 0, :], token)
 
-    def _kernel(
-        self,
-        name: str,
-        x: TensorValue,
-        values: Sequence[TensorValue | BufferValue],
-        width: Dim | None = None,
-        **parameters: bool,
-    ) -> TensorValue:
-        """The output of a kernel, float32 in the shape of x, or of another width."""
-        shape = [*x.shape[:-1], x.shape[-1] if width is None else width]
-        out_type = TensorType(DType.float32, shape, self._device)
-        custom = ops.inplace_custom if any(isinstance(value, BufferValue) for value in values) else ops.custom
-        (y,) = custom(name, self._device, values, [out_type], parameters=parameters)
-        return y.tensor
-
-    def logits(self, x: TensorValue, table: TensorValue) -> TensorValue:
-        scored = (slice(self._first_scored, length_of(x)), Dim("n_scored"))
-        return super().logits(x[:, scored, :], table)
+    def _scored(self, x: TensorValue) -> TensorValue:
+        """The rows that logits are wanted for."""
+        if self._first_scored is None:
+            return x
+        return x[:, (slice(self._first_scored, length_of(x)), Dim("n_scored")), :]
 
 
 def split(x: TensorValue, heads: int) -> TensorValue:
@@ -225,11 +233,7 @@ def attention_scores(q: TensorValue, keys: TensorValue, *, heads: Sequence[int])
     q: [batch, length, channels]. keys: [batch, all heads, n_keys, channels of a head].
     """
     chosen = ops.constant(np.array(heads), DType.int64, device=q.device)
-    if q.device != DeviceRef.CPU():
-        return ops.gather(scaled_products(split(q, int(keys.shape[1])), keys), chosen, axis=1)
-    out_type = TensorType(DType.float32, [q.shape[0], len(heads), q.shape[1], keys.shape[2]], q.device)
-    (scores,) = ops.custom("attention_scores", q.device, [q, keys, chosen], [out_type])
-    return scores.tensor
+    return ops.gather(scaled_products(split(q, int(keys.shape[1])), keys), chosen, axis=1)
 
 
 def length_of(x: TensorValue) -> TensorValue:

@@ -16,7 +16,7 @@ ALLOWED = ("first text", "end of text", "first timestamp", "end of timestamps") 
 _LOWEST = -1e30  # in place of -inf, where -inf - -inf would be NaN
 
 
-def filtered(logits: TensorValue, mask: TensorValue, allowed: TensorValue, n_vocab: int) -> TensorValue:
+def filtered(logits: TensorValue, mask: TensorValue, allowed: TensorValue) -> TensorValue:
     """Float32 [batch, n_vocab]: the scores of the tokens that may follow, -inf for the others.
 
     logits: float32 [batch, n_vocab]. mask: float32 [n_vocab], 0 or -inf. allowed: int64 [batch, 4], see ALLOWED. All
@@ -26,7 +26,7 @@ def filtered(logits: TensorValue, mask: TensorValue, allowed: TensorValue, n_voc
     device = logits.device
     text_from, text_to, stamps_from, stamps_to = (allowed[:, i : i + 1] for i in range(len(ALLOWED)))
     nothing, lowest = (ops.constant(x, DType.float32, device=device) for x in (-math.inf, _LOWEST))
-    token = ops.unsqueeze(_ids(n_vocab, device), 0)
+    token = ops.unsqueeze(_ids(int(logits.shape[1]), device), 0)
     text = ops.logical_and(token >= text_from, token < text_to)
     stamps = ops.logical_and(token >= stamps_from, token < stamps_to)
     scores = logits + mask
@@ -37,7 +37,7 @@ def filtered(logits: TensorValue, mask: TensorValue, allowed: TensorValue, n_voc
     return ops.max(stamp_scores, ops.where(stamps_win, nothing, text_scores))
 
 
-def select(scores: TensorValue, noise: TensorValue) -> tuple[TensorValue, TensorValue]:
+def sampled(scores: TensorValue, noise: TensorValue) -> tuple[TensorValue, TensorValue]:
     """A token [batch, 1] by filtered scores [batch, n_vocab], and its log-probability [batch, 1].
 
     noise: float32 [batch, n_vocab], added for the choice alone. Zeros give the best token; temperature times Gumbel

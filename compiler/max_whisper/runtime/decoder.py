@@ -33,6 +33,7 @@ class Decoder:
     def __init__(self, artifact: Artifact) -> None:
         manifest = artifact.manifest
         self._graph = artifact.graphs["decoder"]
+        self._step = artifact.graphs["step"]
         self._cross_kv = artifact.graphs["cross_kv"]
         self._alignment = artifact.graphs["alignment"]
         self._aligned_layers = sorted({layer for layer, _ in manifest.alignment_heads})
@@ -91,8 +92,8 @@ class Decoder:
         self, tokens: Buffer, position: int, first_scored: int, caches: list[Buffer], memory: Memory
     ) -> list[Buffer]:
         """The graph's outputs where no token is to be chosen."""
-        places = (self._positions[position], self._positions[first_scored])
-        selection = (self._no_mask, self._everything, self._no_noise, self._nospeech)
+        places = (self._positions[position], self._positions[first_scored], self._nospeech)
+        selection = (self._no_mask, self._everything, self._no_noise)
         outputs: list[Buffer] = self._graph.execute(tokens, *places, *selection, *caches, *memory)
         return outputs
 
@@ -117,12 +118,13 @@ class Decoder:
         sot: where start-of-transcript is in the prompts. masks: for the first token and for the others. rules: of
         timestamps; None for text alone. temperature: 0 takes the best token, more samples with random numbers of `rng`.
         """
-        execute, positions, zero, eot = self._graph.execute, self._positions, self._positions[0], self.eot
-        state = [self._nospeech, *self.new_caches(), *memory]
+        execute, positions, eot = self._step.execute, self._positions, self.eot
+        state = [*self.new_caches(), *memory]
         length = prompts.shape[1]
         ranges = self._ranges([rules.first() if rules else everything(self._n_vocab)] * self._batch)
         noise = self._noise(temperature, rng)
-        outputs = execute(prompts, zero, positions[sot], masks[0], ranges, noise, *state)
+        places = (positions[0], positions[sot], self._nospeech)
+        outputs = self._graph.execute(prompts, *places, masks[0], ranges, noise, *state)
         silence = read(outputs[NO_SPEECH], rows)
         last = read(outputs[TOKEN], rows)
         # After a step the CPU's caches are empty, and Python is slow: as little as can be is done in this loop.
@@ -139,7 +141,7 @@ class Decoder:
                     ranges = self._ranges(now)
             if temperature > 0:
                 noise = self._noise(temperature, rng)
-            outputs = execute(outputs[TOKEN], position, zero, masks[1], ranges, noise, *state)
+            outputs = execute(outputs[TOKEN], position, masks[1], ranges, noise, *state)
             last = read(outputs[TOKEN], rows)
             steps.append(last)
             scores.append(outputs[LOGPROB])

@@ -16,11 +16,11 @@ def check_heads(layer: Layer, heads: int, width: int) -> None:
 def projections(layer: Layer, prefix: str, width: int) -> list[TensorSpec]:
     """The q, k, v and out projections below `prefix`; Whisper's k projection has no bias."""
     return [
-        layer.tensor(f"{prefix}.q_proj.weight", width, width),
+        layer.matrix(f"{prefix}.q_proj.weight", width, width),
         layer.tensor(f"{prefix}.q_proj.bias", width),
-        layer.tensor(f"{prefix}.k_proj.weight", width, width),
-        layer.tensor(f"{prefix}.v_proj.weight", width, width),
+        layer.matrix(f"{prefix}.k_proj.weight", width, width),
+        layer.matrix(f"{prefix}.v_proj.weight", width, width),
         layer.tensor(f"{prefix}.v_proj.bias", width),
-        layer.tensor(f"{prefix}.out_proj.weight", width, width),
+        layer.matrix(f"{prefix}.out_proj.weight", width, width),
         layer.tensor(f"{prefix}.out_proj.bias", width),
     ]

@@ -10,7 +10,7 @@ A new kind is one file in `layers/` with one class:
         weights: str = weight_name("prefix of the tensor `weight` [channels, channels]")
 
         def tensors(self, shape: Shape) -> list[TensorSpec]:
-            return [self.tensor(f"{self.weights}.weight", shape.channels, shape.channels)]
+            return [self.matrix(f"{self.weights}.weight", shape.channels, shape.channels)]
 
         def flops(self, extent: Extent) -> int:
             return 2 * extent.rows * extent.channels**2
@@ -65,6 +65,7 @@ class TensorSpec:
     shape: tuple[int, ...]
     layer_path: str
     computed: Literal["sinusoids"] | None = None
+    matrix: bool = False  # the weights of a matrix product, [out, in, ...], and no vector or table of positions
 
     @property
     def size(self) -> int:
@@ -166,6 +167,10 @@ class Layer:
     def tensor(self, name: str, *shape: int) -> TensorSpec:
         """The checkpoint tensor `name`, as one that this layer brings along."""
         return TensorSpec(name, shape, self.path)
+
+    def matrix(self, name: str, *shape: int) -> TensorSpec:
+        """As `tensor`, of the weights of a matrix product, [out, in, ...]."""
+        return TensorSpec(name, shape, self.path, matrix=True)
 
     def error(self, message: str, key: str = "") -> SpecError:
         """The error that `message` is about this layer, or its field `key`, at the line where that is written."""

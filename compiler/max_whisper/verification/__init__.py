@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -15,10 +16,12 @@ from numpy.typing import NDArray
 from rich.table import Table
 
 from max_whisper import safetensors
+from max_whisper.artifact.build import DTYPES
 from max_whisper.artifact.compile import compile_modules
 from max_whisper.artifact.load import SPEC, WEIGHTS, Artifact, start
 from max_whisper.artifact.manifest import Manifest
 from max_whisper.errors import UserError
+from max_whisper.lowering.storage import Stored, storage
 from max_whisper.runtime.audio import load_audio
 from max_whisper.runtime.decoder import Decoder
 from max_whisper.runtime.mel import HOP
@@ -27,6 +30,8 @@ from max_whisper.spec import Spec
 from max_whisper.terminal import table_console
 from max_whisper.verification.reference import Layers, Reference
 from max_whisper.weights import to_float32
+from max_whisper.weights.packing import from_matrix, unpack
+from max_whisper.weights.quantisation import dequantise
 
 # Largest absolute errors of features (of order 1) and of logits (of order 10), for weights of each dtype.
 BOUNDS = {"float32": (2e-4, 1e-3), "bfloat16": (0.1, 0.5)}
@@ -95,7 +100,7 @@ def verify(
     if manifest.target.device != "cpu" or manifest.batch != 1:
         raise UserError(f"{folder}: only artifacts for the CPU with a batch of 1 can be verified, build such a one")
     spec = Spec.from_canonical(json.loads((folder / SPEC).read_text()))
-    reference = Reference(spec, _float32_weights(folder, manifest))
+    reference = Reference(spec, _float32_weights(folder, spec, manifest))
     report("made the reference")
     mel = _window(model, audio)
     features = np.asarray(model.encode(mel))
@@ -183,6 +188,18 @@ def _window(model: Model, audio: str | None) -> NDArray[np.float32]:
     return np.ascontiguousarray(model.log_mel(waveform, padding=samples)[None, :, : model.n_frames])
 
 
-def _float32_weights(folder: Path, manifest: Manifest) -> Layers:
+def _float32_weights(folder: Path, spec: Spec, manifest: Manifest) -> Layers:
+    """The weights of the checkpoint, as exactly as the artifact has them."""
     arrays = safetensors.open_tensors(folder / WEIGHTS)
-    return {tensor.name: to_float32(arrays[tensor.name], tensor.dtype) for tensor in manifest.tensors}
+    tensors = storage(spec, dtype=manifest.dtype, on_cpu=manifest.target.device == "cpu")
+    return {name: _float32(stored, arrays) for name, stored in tensors.items()}
+
+
+def _float32(stored: Stored, arrays: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
+    array, shape = arrays[stored.tensor.name], stored.tensor.shape
+    if stored.packed:
+        array = unpack(array, *stored.matrix_shape)
+    if stored.scales is not None:
+        array = dequantise(array, arrays[stored.scales])
+    numbers = to_float32(array, DTYPES[stored.dtype])
+    return from_matrix(numbers, shape) if stored.packed else numbers

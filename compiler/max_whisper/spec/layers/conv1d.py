@@ -32,7 +32,7 @@ class Conv1d(Layer):
         return (rows + 2 * self.padding - self.kernel) // self.stride + 1
 
     def tensors(self, shape: Shape) -> list[TensorSpec]:
-        weight = self.tensor(f"{self.weights}.weight", self.out, shape.channels, self.kernel)
+        weight = self.matrix(f"{self.weights}.weight", self.out, shape.channels, self.kernel)
         return [weight, self.tensor(f"{self.weights}.bias", self.out)]
 
     def flops(self, extent: Extent) -> int:

@@ -26,7 +26,7 @@ class Embedding(Layer):
         return Shape(shape.length, self.width)
 
     def tensors(self, shape: Shape) -> list[TensorSpec]:
-        return [self.tensor(f"{self.weights}.weight", self.vocab, self.width)]
+        return [self.matrix(f"{self.weights}.weight", self.vocab, self.width)]
 
     def lower(self, ops: Ops, x: Value) -> Value:
         return ops.embedding(x, ops.weight(f"{self.weights}.weight"))

@@ -21,7 +21,7 @@ class Linear(Layer):
         return Shape(shape.length, self.out)
 
     def tensors(self, shape: Shape) -> list[TensorSpec]:
-        weight = self.tensor(f"{self.weights}.weight", self.out, shape.channels)
+        weight = self.matrix(f"{self.weights}.weight", self.out, shape.channels)
         return [weight, self.tensor(f"{self.weights}.bias", self.out)] if self.bias else [weight]
 
     def flops(self, extent: Extent) -> int:

@@ -1,0 +1,247 @@
+"""The layers' operations by our own kernels (kernels/), for a CPU.
+
+Layer normalisation, bias, activation and residual sum are done by the kernel of the linear layer that they come before
+or after: an operation gives a `Normed` or a `Product`, which is not computed before something else wants it.
+`WindowOps` are for many rows at once, `TokenOps` for the few of a decoder step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from max.dtype import DType
+from max.graph import BufferValue, DeviceRef, Dim, DimLike, TensorType, TensorValue, ops
+
+from max_whisper.lowering.ops import DTYPES, GraphOps, Matrix, StepOps, Value
+
+HOST = DeviceRef.CPU()
+
+
+@dataclass(frozen=True)
+class Normed:
+    """Rows that wait for their layer normalisation."""
+
+    x: TensorValue
+    weight: TensorValue
+    bias: TensorValue
+    eps: float
+
+
+@dataclass
+class Product:
+    """A linear layer that waits for what else its kernel can do."""
+
+    x: TensorValue | Normed
+    weight: Matrix
+    bias: TensorValue | None
+    rows: DimLike  # of each window of the batch
+    step: int | None = None  # numbers from one row to the next; None is a whole row
+    before: int = 0  # zeros ahead of the first row
+    activation: str = "none"
+    residual: TensorValue | None = None
+    computed: TensorValue | None = None
+
+    @property
+    def waits(self) -> bool:
+        """Whether an activation or a sum can still become part of it; the sum comes last."""
+        return self.computed is None and self.residual is None
+
+
+class KernelOps(GraphOps):
+    """What both have in common: how operations are joined."""
+
+    def value(self, x: Value) -> TensorValue:
+        if isinstance(x, Normed):
+            return _kernel("layer_norm", [x.x, x.weight, x.bias, _float(x.eps)], x.x.shape)
+        if not isinstance(x, Product):
+            return super().value(x)
+        if x.computed is None:
+            x.computed = self._compute(x)
+        return x.computed
+
+    def linear(self, x: Value, weight: Matrix, bias: TensorValue | None) -> Value:
+        rows = x if isinstance(x, Normed) else self.value(x)
+        return Product(rows, weight, bias, (rows.x if isinstance(rows, Normed) else rows).shape[1])
+
+    def layernorm(self, x: Value, weight: TensorValue, bias: TensorValue, *, eps: float) -> Value:
+        return Normed(self.value(x), weight, bias, eps)
+
+    def activation(self, x: Value, function: str) -> Value:
+        if isinstance(x, Product) and x.waits and x.activation == "none":
+            return replace(x, activation=function)
+        return super().activation(self.value(x), function)
+
+    def add(self, x: Value, y: Value) -> Value:
+        if isinstance(y, Product) and y.waits:
+            return replace(y, residual=self.value(x))
+        return super().add(self.value(x), self.value(y))
+
+    def _compute(self, product: Product) -> TensorValue:
+        raise NotImplementedError
+
+    def _joined(self, product: Product) -> tuple[list[TensorValue], dict[str, Any]]:
+        """Operands and parameters of a kernel for all but rows and weights."""
+        x = product.x
+        norm = x if isinstance(x, Normed) else None
+        operands = [
+            _or_nothing(product.weight.scales, 2),
+            _or_nothing(product.bias, 1),
+            _or_nothing(norm.weight if norm else None, 1),
+            _or_nothing(norm.bias if norm else None, 1),
+            _or_nothing(product.residual, 3),
+            _float(norm.eps if norm else 0.0),
+        ]
+        parameters = {
+            "has_norm": norm is not None,
+            "has_bias": product.bias is not None,
+            "has_residual": product.residual is not None,
+            "activation": product.activation,
+        }
+        return operands, parameters
+
+
+class WindowOps(KernelOps):
+    """For the encoder, and the keys and values of its features."""
+
+    def split(self, x: Value, heads: int, dtype: DType) -> TensorValue:
+        rows = self.value(x)
+        batch, length, channels = rows.shape
+        return _kernel("split_heads", [rows], [batch, heads, length, int(channels) // heads], dtype)
+
+    def conv1d(self, x: Value, weight: Matrix, bias: TensorValue | None, *, stride: int, padding: int) -> Value:
+        """As a product with the rows that each output sees, which overlap; weights are packed as [out, kernel * in]."""
+        x = self.value(x)
+        kernel, channels = weight.stored.tensor.shape[2], int(x.shape[2])
+        rows = (int(x.shape[1]) + 2 * padding - kernel) // stride + 1
+        return Product(x, weight, bias, rows, step=stride * channels, before=padding * channels)
+
+    def positions(self, x: Value, table: TensorValue) -> Value:
+        return self.add(ops.unsqueeze(table, 0), x)
+
+    def self_attention(self, q: Value, k: Value, v: Value, *, heads: int, causal: bool) -> Value:
+        if causal:
+            raise NotImplementedError("causal attention needs caches: see StepOps")
+        rows = [self.value(x) for x in (q, k, v)]
+        dtype = DTYPES["bfloat16"] if self._reduced else DTYPES["float32"]
+        return _kernel("dense_attention", [*rows, _scalar(heads)], rows[0].shape, dtype=dtype)
+
+    @property
+    def _reduced(self) -> bool:
+        """Whether matrix products are less than float32."""
+        return any(stored.dtype != "float32" for stored in self._tensors.values())
+
+    def _compute(self, product: Product) -> TensorValue:
+        x = product.x.x if isinstance(product.x, Normed) else product.x
+        out, width = product.weight.stored.matrix_shape
+        operands, parameters = self._joined(product)
+        places = [width, width if product.step is None else product.step, product.before]
+        return _kernel(
+            "dense_linear",
+            [x, product.weight.values, *operands, *map(_scalar, places)],
+            [x.shape[0], product.rows, out],
+            **parameters,
+        )
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """Tokens that wait for their positions."""
+
+    tokens: TensorValue
+    table: Matrix
+
+
+class TokenOps(KernelOps, StepOps):
+    """For the decoder."""
+
+    def value(self, x: Value) -> TensorValue:
+        if isinstance(x, Embedded):  # in a probe
+            return super().embedding(x.tokens, x.table)
+        return super().value(x)
+
+    def embedding(self, tokens: TensorValue, table: Matrix) -> Value:
+        return Embedded(tokens, table)
+
+    def positions(self, x: Value, table: TensorValue) -> Value:
+        if not isinstance(x, Embedded):
+            return super().positions(self.value(x), table)
+        embedding = x.table
+        operands = [x.tokens, embedding.values, _or_nothing(embedding.scales, 2), table, self._position]
+        return _kernel("token_embedding", operands, [*x.tokens.shape, table.shape[1]])
+
+    def self_attention(self, q: Value, k: Value, v: Value, *, heads: int, causal: bool) -> Value:
+        rows = [self.value(x) for x in (q, k, v)]
+        caches = [next(self._caches), next(self._caches)]
+        return _kernel("attention_over_cache", [*rows, *caches, self._position], rows[0].shape)
+
+    def cross_attention(self, q: Value, *, heads: int) -> Value:
+        rows = self.value(q)
+        self.queries.append(rows)
+        return _kernel("attention_over_memory", [rows, *next(self._memory)], rows.shape)
+
+    def logits(self, x: Value, table: Matrix) -> Value:
+        rows = replace(x, x=self._scored(x.x)) if isinstance(x, Normed) else self._scored(self.value(x))
+        return self.linear(rows, table, None)
+
+    def select(
+        self, logits: Value, mask: TensorValue, allowed: TensorValue, noise: TensorValue
+    ) -> tuple[TensorValue, TensorValue]:
+        """Where nothing else wants the logits, they are not even written."""
+        types = [TensorType(dtype, [noise.shape[0], 1], HOST) for dtype in (DType.int64, DType.float32)]
+        rules = [mask, allowed, noise]
+        if isinstance(logits, Product) and logits.computed is None and isinstance(logits.x, Normed):
+            norm, table = logits.x, logits.weight
+            scales = _or_nothing(table.scales, 2)
+            operands = [norm.x, table.values, scales, norm.weight, norm.bias, _float(norm.eps), *rules]
+            token, logprob = ops.custom("choose_next_token", HOST, operands, types)
+        else:
+            token, logprob = ops.custom("choose_token", HOST, [self.value(logits), *rules], types)
+        return token.tensor, logprob.tensor
+
+    def probability(self, logits: Value, token: TensorValue) -> TensorValue:
+        return _kernel("token_probability", [self.value(logits), token], [self.value(logits).shape[0], 1])
+
+    def _compute(self, product: Product) -> TensorValue:
+        x = product.x.x if isinstance(product.x, Normed) else product.x
+        operands, parameters = self._joined(product)
+        shape = [x.shape[0], product.rows, product.weight.stored.tensor.shape[0]]
+        return _kernel("skinny_linear", [x, product.weight.values, *operands], shape, **parameters)
+
+
+def attention_scores(q: TensorValue, keys: TensorValue, *, heads: Sequence[int]) -> TensorValue:
+    """What some heads of a cross-attention see, before the softmax: [batch, some heads, length, n_keys].
+
+    q: [batch, length, channels]. keys: [batch, all heads, n_keys, channels of a head].
+    """
+    chosen = ops.constant(np.array(heads), DType.int64, device=HOST)
+    return _kernel("attention_scores", [q, keys, chosen], [q.shape[0], len(heads), q.shape[1], keys.shape[2]])
+
+
+def _kernel(
+    name: str,
+    values: Sequence[TensorValue | BufferValue],
+    shape: Sequence[DimLike],
+    out_dtype: DType = DType.float32,
+    **parameters: Any,
+) -> TensorValue:
+    """The output of a kernel."""
+    out_type = TensorType(out_dtype, [Dim(dim) for dim in shape], HOST)
+    custom = ops.inplace_custom if any(isinstance(value, BufferValue) for value in values) else ops.custom
+    (y,) = custom(name, HOST, values, [out_type], parameters=parameters)
+    return y.tensor
+
+
+def _scalar(number: int) -> TensorValue:
+    return ops.constant(number, DType.int64, device=HOST)
+
+
+def _float(number: float) -> TensorValue:
+    return ops.constant(number, DType.float32, device=HOST)
+
+
+def _or_nothing(x: TensorValue | None, rank: int) -> TensorValue:
+    """An operand, or one that a kernel does not read."""
+    return ops.constant(np.zeros([1] * rank, np.float32), DType.float32, device=HOST) if x is None else x

@@ -1,0 +1,130 @@
+"""Functions of float32 vectors that kernels need everywhere: exp, GELU, layer normalisation of a row."""
+
+from std.math import erf, exp, tanh
+from std.memory import bitcast
+
+comptime WIDTH = 16
+
+
+@always_inline
+def exp2(x: SIMD[DType.float32, WIDTH]) -> SIMD[DType.float32, WIDTH]:
+    """Gives 2 to the power of x to 2e-7 of it, for x up to 127; below -126 it is 2 to the power of -126.
+
+    The polynomial is that of 2^r for r from -1/2 to 1/2, by least squares at Chebyshev nodes.
+    """
+    comptime to_integer = Float32(12582912)  # 1.5 * 2^23: a sum with it has no room for fractions
+    var bounded = max(x, -126)
+    var shifted = bounded + to_integer
+    var r = bounded - (shifted - to_integer)
+    var y = SIMD[DType.float32, WIDTH](0.0001537070482)
+    y = y.fma(r, 0.001339984829)
+    y = y.fma(r, 0.009618373251)
+    y = y.fma(r, 0.05550329035)
+    y = y.fma(r, 0.2402264846)
+    y = y.fma(r, 0.6931472056)
+    y = y.fma(r, 1)
+    var exponent = bitcast[DType.int32, WIDTH](shifted) << 23
+    return bitcast[DType.float32, WIDTH](bitcast[DType.int32, WIDTH](y) + exponent)
+
+
+@always_inline
+def gelu(x: SIMD[DType.float32, WIDTH]) -> SIMD[DType.float32, WIDTH]:
+    """Gives x times the share of a normal distribution that is below x: the exact form."""
+    comptime root_half = 0.7071067811865476
+    return 0.5 * x * (1 + erf(x * root_half))
+
+
+@always_inline
+def moments(x: Pointer[Float32, ...], n: Int) -> Tuple[Float32, Float32]:
+    """Gives mean and variance of n numbers, the latter from the distances to the mean."""
+    var whole = n // WIDTH * WIDTH
+    var sums = SIMD[DType.float32, WIDTH](0)
+    for i in range(0, whole, WIDTH):
+        sums += x.unsafe_load[width=WIDTH](i)
+    var total = sums.reduce_add()
+    for i in range(whole, n):
+        total += x.unsafe_load(i)
+    var mean = total / Float32(n)
+    var squares = SIMD[DType.float32, WIDTH](0)
+    for i in range(0, whole, WIDTH):
+        var distance = x.unsafe_load[width=WIDTH](i) - mean
+        squares = distance.fma(distance, squares)
+    var variance = squares.reduce_add()
+    for i in range(whole, n):
+        var distance = x.unsafe_load(i) - mean
+        variance += distance * distance
+    return mean, variance / Float32(n)
+
+
+@always_inline
+def normalise(
+    x: Pointer[Float32, ...],
+    mean: Float32,
+    inverse_deviation: Float32,
+    weight: Pointer[Float32, ...],
+    bias: Pointer[Float32, ...],
+    y: Pointer[mut=True, Float32, ...],
+    n: Int,
+):
+    """Gives y of n numbers, (x - mean) * inverse_deviation * weight + bias."""
+    var whole = n // WIDTH * WIDTH
+    for i in range(0, whole, WIDTH):
+        var distance = x.unsafe_load[width=WIDTH](i) - mean
+        var scaled = weight.unsafe_load[width=WIDTH](i) * inverse_deviation
+        y.unsafe_store(i, distance.fma(scaled, bias.unsafe_load[width=WIDTH](i)))
+    for i in range(whole, n):
+        y.unsafe_store(i, (x.unsafe_load(i) - mean) * inverse_deviation * weight.unsafe_load(i) + bias.unsafe_load(i))
+
+
+@always_inline
+def copy(x: Pointer[Float32, ...], y: Pointer[mut=True, Float32, ...], n: Int):
+    """Gives y of n numbers, those of x."""
+    var whole = n // WIDTH * WIDTH
+    for i in range(0, whole, WIDTH):
+        y.unsafe_store(i, x.unsafe_load[width=WIDTH](i))
+    for i in range(whole, n):
+        y.unsafe_store(i, x.unsafe_load(i))
+
+
+@always_inline
+def gelu_tanh(x: SIMD[DType.float32, WIDTH]) -> SIMD[DType.float32, WIDTH]:
+    """Gives GELU by its approximation with tanh (Hendrycks and Gimpel, 2016)."""
+    comptime root = 0.7978845608028654  # sqrt(2 / pi)
+    return 0.5 * x * (1 + tanh(root * (x + 0.044715 * x * x * x)))
+
+
+@always_inline
+def load_some(x: Pointer[Float32, ...], n: Int) -> SIMD[DType.float32, WIDTH]:
+    """Gives the first n numbers, and zeros."""
+    if n == WIDTH:
+        return x.unsafe_load[width=WIDTH](0)
+    var some = SIMD[DType.float32, WIDTH](0)
+    for i in range(n):
+        some[i] = x.unsafe_load(i)
+    return some
+
+
+@always_inline
+def store_some(x: Pointer[mut=True, Float32, ...], some: SIMD[DType.float32, WIDTH], n: Int):
+    """Stores the first n numbers."""
+    if n == WIDTH:
+        x.unsafe_store(0, some)
+        return
+    for i in range(n):
+        x.unsafe_store(i, some[i])
+
+
+@always_inline
+def activate[function: StaticString](x: SIMD[DType.float32, WIDTH]) -> SIMD[DType.float32, WIDTH]:
+    """Gives one of the activations of the spec language, or x itself for "none"."""
+    comptime if function == "gelu":
+        return gelu(x)
+    elif function == "gelu_tanh":
+        return gelu_tanh(x)
+    elif function == "relu":
+        return max(x, 0)
+    elif function == "silu":
+        return x / (1 + exp(-x))
+    else:
+        comptime assert function == "none", "unknown activation"
+        return x
