@@ -6,6 +6,5 @@ from .tile import *
 from .dense_linear import *
 from .dense_attention import *
 from .layer_norm import *
-from .split_heads import *
 from .token_choice import *
 from .token_embedding import *

@@ -21,7 +21,7 @@ from std.memory import stack_allocation
 from std.memory.alloc import unsafe_alloc
 from std.sys import num_physical_cores
 
-from .numerics import activate, copy, load_some, moments, normalise, store_some
+from .numerics import activate, copy, load_some, moments, normalise
 from .tile import LANES, PANEL, ROWS, multiply_tile, per_group, sum_dtype, to_groups
 
 comptime SCRATCH = 1 << 18
@@ -32,19 +32,21 @@ struct DenseLinear:
 
     scales: of int8 weights, [2, out]: what an output is multiplied with, and the product of that with 128 times the sum
     of its weights, because the rows' zero is 128. residual: [batch or 1, rows, out]. What is not there is not read.
-    Gives y [batch, rows, out].
+    Gives y [batch, heads, rows, out / heads], float32 or bfloat16: with one head, the rows as they are; with more, what
+    attention over these rows reads.
     """
 
     @staticmethod
     def execute[
         dtype: DType,
+        y_dtype: DType,
         has_norm: Bool,
         has_bias: Bool,
         has_residual: Bool,
         activation: StaticString,
         target: StaticString,
     ](
-        y: OutputTensor[dtype=DType.float32, rank=3, ...],
+        y: OutputTensor[dtype=y_dtype, rank=4, ...],
         x: InputTensor[dtype=DType.float32, rank=3, ...],
         weights: InputTensor[dtype=dtype, rank=3, ...],
         scales: InputTensor[dtype=DType.float32, rank=2, ...],
@@ -59,8 +61,10 @@ struct DenseLinear:
         ctx: DeviceContext,
     ) raises:
         comptime size = per_group[dtype]
-        var rows = y.dim_size[1]()
-        var n_out = y.dim_size[2]()
+        var heads = y.dim_size[1]()
+        var rows = y.dim_size[2]()
+        var head_width = y.dim_size[3]()
+        var n_out = heads * head_width
         var numbers = x.dim_size[1]() * x.dim_size[2]()
         var panels = weights.dim_size[0]()
         var groups = weights.dim_size[1]()
@@ -108,6 +112,17 @@ struct DenseLinear:
                     var place = slot * ROWS + i
                     row_scales.unsafe_store(place, to_groups[dtype](line, width, block.unsafe_offset(place * stride)))
 
+            def place(window: Int, row: Int, column: Int, value: SIMD[y_dtype, LANES], valid: Int) {imm}:
+                var head = column // head_width
+                var at = ((window * heads + head) * rows + row) * head_width + column % head_width
+                if valid == LANES and column % head_width + LANES <= head_width:
+                    y_at.unsafe_store(at, value)
+                    return
+                for i in range(valid):
+                    head = (column + i) // head_width
+                    at = ((window * heads + head) * rows + row) * head_width + (column + i) % head_width
+                    y_at.unsafe_store(at, value[i])
+
             def store(strip: Int, slot: Int, panel: Int) {imm}:
                 var window = strip // strips
                 var first_row = strip % strips * ROWS
@@ -125,7 +140,7 @@ struct DenseLinear:
                         value = activate[activation](value)
                         comptime if has_residual:
                             value += load_some(residual_at.unsafe_offset(window * residual_step + at + column), valid)
-                        store_some(y_at.unsafe_offset(window * rows * n_out + at + column), value, valid)
+                        place(window, first_row + i, column, value.cast[y_dtype](), valid)
 
             for start in range(first, last, strips_of_a_block):
                 var end = min(last, start + strips_of_a_block)

@@ -40,6 +40,7 @@ ACTIVATIONS: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
     "silu": lambda x: x / (1 + np.exp(-x)),
 }
 EPS = 1e-5
+HEADS = [(1, 7), (2, 16), (3, 20), (5, 3), (6, 64)]  # and the channels of each
 HEADED = ["batch", "heads", "keys", "width"]
 
 
@@ -56,7 +57,7 @@ def kernels() -> Mapping[str, engine.Model]:
 
     rows = TensorType(F32, ["batch", "length", "channels"], HOST)
     number, vector = TensorType(I64, [], HOST), TensorType(F32, ["channels"], HOST)
-    eps, out = TensorType(F32, [], HOST), TensorType(F32, ["batch", "rows", "out"], HOST)
+    eps, out = TensorType(F32, [], HOST), TensorType(F32, ["batch", 1, "rows", "out"], HOST)
     scales, table = TensorType(F32, ["two", "scaled"], HOST), TensorType(F32, ["context", "channels"], HOST)
     n_vocab = TensorType(F32, ["n_vocab"], HOST)
     chosen = [TensorType(I64, ["batch", 1], HOST), TensorType(F32, ["batch", 1], HOST)]
@@ -91,7 +92,24 @@ def kernels() -> Mapping[str, engine.Model]:
         scores = TensorType(F32, ["batch", "some", "length", "keys"], HOST)
         graph(f"scores.{name}", "attention_scores", [rows, memory, some], [scores])
         graph(f"attention.{name}", "dense_attention", [rows, rows, rows, number], [rows], dtype=DTYPES[name])
-        graph(f"split.{name}", "split_heads", [rows], [TensorType(DTYPES[name], ["batch", 3, "length", 5], HOST)])
+    packed = TensorType(F32, ["panels", "groups", "places"], HOST)
+    inputs = [
+        rows,
+        packed,
+        scales,
+        TensorType(F32, ["bias"], HOST),
+        vector,
+        vector,
+        TensorType(F32, ["some", "rows", "out"], HOST),
+        eps,
+        number,
+        number,
+        number,
+    ]
+    flags = {"has_norm": False, "has_bias": False, "has_residual": False, "activation": "none"}
+    for heads, width in HEADS:
+        headed = TensorType(DType.bfloat16, ["batch", heads, "rows", width], HOST)
+        graph(f"heads.{heads}", "dense_linear", inputs, [headed], **flags)
     cache = BufferType(F32, HEADED, HOST)
     graph("cache", "attention_over_cache", [rows, rows, rows, cache, cache, number], [rows])
     graph("norm", "layer_norm", [rows, vector, vector, eps], [rows])
@@ -203,7 +221,11 @@ def test_skinny_linear(kernels, dtype: str, option: str, batch: int, length: int
 def test_dense_linear(kernels, dtype: str, option: str, batch: int, length: int, n_in: int, n_out: int):
     case = Case.of(option, dtype, normal(batch, length, n_in), n_out)
     places = [np.int64(n_in), np.int64(n_in), np.int64(0)]
-    y = kernels[f"dense.{dtype}.{option}"].execute(case.rows, case.matrix.packed, *case.operands, *places)[0].to_numpy()
+    y = (
+        kernels[f"dense.{dtype}.{option}"]
+        .execute(case.rows, case.matrix.packed, *case.operands, *places)[0]
+        .to_numpy()[:, 0]
+    )
     assert y.shape == case.expected.shape
     assert np.abs(y - case.expected).max() <= ERRORS[dtype] * max(4, np.abs(case.expected).max())
 
@@ -221,7 +243,7 @@ def test_dense_linear_as_a_convolution(
     rows = np.stack([padded[:, i * stride : i * stride + kernel].reshape(2, -1) for i in range(n_rows)], axis=1)
     case = Case.of("gelu", dtype, rows, 7, width=channels)
     places = [np.int64(kernel * channels), np.int64(stride * channels), np.int64(padding * channels)]
-    y = kernels[f"dense.{dtype}.gelu"].execute(x, case.matrix.packed, *case.operands, *places)[0].to_numpy()
+    y = kernels[f"dense.{dtype}.gelu"].execute(x, case.matrix.packed, *case.operands, *places)[0].to_numpy()[:, 0]
     assert np.abs(y - case.expected).max() <= ERRORS[dtype] * max(4, np.abs(case.expected).max())
 
 
@@ -262,11 +284,14 @@ def test_token_embedding(kernels, dtype: str):
         kernels[f"embedding.{dtype}"].execute(np.array([[11]]), table.plain, table.scales, positions, np.int64(0))
 
 
-def test_split_heads(kernels):
-    x = normal(2, 4, 15)
-    assert np.array_equal(kernels["split.float32"].execute(x)[0].to_numpy(), split(x, 3))
-    bits = kernels["split.bfloat16"].execute(x)[0].view(DType.uint16).to_numpy()
-    assert np.array_equal(from_bfloat16(bits), split(from_bfloat16(to_bfloat16(x)), 3))
+@pytest.mark.parametrize(("heads", "width"), HEADS)
+def test_dense_linear_gives_heads(kernels, heads: int, width: int):
+    case = Case.of("bare", "float32", normal(2, 13, 9), heads * width)
+    places = [np.int64(9), np.int64(9), np.int64(0)]
+    y = kernels[f"heads.{heads}"].execute(case.rows, case.matrix.packed, *case.operands, *places)[0]
+    found = from_bfloat16(y.view(DType.uint16).to_numpy())
+    assert found.shape == (2, heads, 13, width)
+    assert np.abs(found - split(case.expected, heads)).max() <= 4e-3 * np.abs(case.expected).max()
 
 
 def chosen_by_rules(logits: np.ndarray, mask: np.ndarray, allowed: np.ndarray, noise: np.ndarray) -> tuple[int, float]:

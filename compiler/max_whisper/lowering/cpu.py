@@ -107,9 +107,7 @@ class WindowOps(KernelOps):
     """For the encoder, and the keys and values of its features."""
 
     def split(self, x: Value, heads: int, dtype: DType) -> TensorValue:
-        rows = self.value(x)
-        batch, length, channels = rows.shape
-        return _kernel("split_heads", [rows], [batch, heads, length, int(channels) // heads], dtype)
+        return self._dense(x, heads, dtype)
 
     def conv1d(self, x: Value, weight: Matrix, bias: TensorValue | None, *, stride: int, padding: int) -> Value:
         """As a product with the rows that each output sees, which overlap; weights are packed as [out, kernel * in]."""
@@ -134,6 +132,10 @@ class WindowOps(KernelOps):
         return any(stored.dtype != "float32" for stored in self._tensors.values())
 
     def _compute(self, product: Product) -> TensorValue:
+        return ops.squeeze(self._dense(product, 1, DType.float32), 1)
+
+    def _dense(self, product: Product, heads: int, dtype: DType) -> TensorValue:
+        """[batch, heads, rows, channels of a head]."""
         x = product.x.x if isinstance(product.x, Normed) else product.x
         out, width = product.weight.stored.matrix_shape
         operands, parameters = self._joined(product)
@@ -141,7 +143,8 @@ class WindowOps(KernelOps):
         return _kernel(
             "dense_linear",
             [x, product.weight.values, *operands, *map(_scalar, places)],
-            [x.shape[0], product.rows, out],
+            [x.shape[0], heads, product.rows, out // heads],
+            dtype,
             **parameters,
         )
 
