@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -78,6 +79,17 @@ def test_explain_and_verbose(artifact: Path, talk: Path) -> None:
     assert len(explained) == 3  # windows
     assert explained[0].startswith("00:00.000 to 00:02.000; temperature 0: average log-probability")
     assert "[00:00.000 --> 00:02.000]" in outcome.stderr
+
+
+def test_explain_names_the_rules(artifact: Path, talk: Path) -> None:
+    lines = run("transcribe", talk, "--model", artifact, "--explain", *MOST).stderr.splitlines()
+    assert lines[0].startswith("00:00.000 to 00:02.000; temperature 0: ")
+    assert "; tokens other than the likeliest: " in lines[0]
+    assert [
+        line
+        for line in lines
+        if re.match(r"    1 x the first token is a timestamp: token 0 <\d\.\d\d>, not '.+'", line)
+    ]
 
 
 def test_interrupted(artifact: Path, tmp_path: Path) -> None:

@@ -107,7 +107,11 @@ def build(spec: str, out: Path | None, **options: Any) -> None:
 @click.option("--model", required=True, metavar="DIR_OR_SPEC", help=MODEL_HELP)
 @with_options(DECODING_OPTIONS)
 @click.option("--verbose", is_flag=True, help="Show each segment as it comes, on stderr.")
-@click.option("--explain", is_flag=True, help="Say of each window what was tried and why it was skipped, on stderr.")
+@click.option(
+    "--explain",
+    is_flag=True,
+    help="Say of each window, on stderr, what was tried and why, and which rule kept it from the likeliest token.",
+)
 @click.option("--output-format", type=click.Choice([*FORMATS, "all"]), default="txt", show_default=True)
 @click.option("--output-dir", type=click.Path(path_type=Path), help="Write one file per recording here, not to stdout.")
 @with_options(SUBTITLE_OPTIONS)
@@ -150,10 +154,11 @@ def transcribe(
     loaded = load_model(model, offline)
     if options["language"] is not None and not loaded.multilingual:
         raise UserError("--language is for multilingual models, this one knows English only: leave the option out")
+    options["explain"] = explain
     loaded.check_options(**options)
     if output_dir is not None:
         make_folder(output_dir)
-    show = Show(console, verbose=verbose, explain=explain)
+    show = Show(console, loaded.tokenizer, verbose=verbose, explain=explain)
     failures = transcribe_files(
         loaded, audio, options, show, lambda i, result: write_files(result, outputs[i], subtitles)
     )

@@ -22,6 +22,7 @@ from max_whisper.runtime.writers import format_timestamp, write
 if TYPE_CHECKING:
     from max_whisper.runtime.batching import Steps
     from max_whisper.runtime.model import Model
+    from max_whisper.runtime.tokenizer import Tokenizer
     from max_whisper.runtime.transcription import Transcriber, TranscriptionResult, Window
 
 Output = dict[str, Path | None]  # format -> where the text of a recording goes; None is stdout
@@ -64,6 +65,7 @@ class Show:
     """What is seen of the work, on stderr. verbose: segments as they come. explain: what was decided of each window."""
 
     console: Console
+    tokenizer: Tokenizer
     verbose: bool
     explain: bool
 
@@ -80,7 +82,8 @@ class Show:
         """name: of the recording, where there are several; else empty."""
         front = f"{name}: " if name else ""
         if self.explain:
-            bar.console.print(front + explanation(window), markup=False, soft_wrap=True)
+            for line in explanation(window, self.tokenizer):
+                bar.console.print(front + line, markup=False, soft_wrap=True)
         if self.verbose:
             for segment in window.segments:
                 times = " --> ".join(format_timestamp(t) for t in (segment.start, segment.end))
@@ -163,8 +166,10 @@ def _windows(
         yield 0, None
 
 
-def explanation(window: Window) -> str:
-    """What was decided about a window, in one line."""
+def explanation(window: Window, tokenizer: Tokenizer) -> list[str]:
+    """What was decided about a window, in one line; and in one for each rule, which tokens it kept from being taken."""
+    from max_whisper.runtime.explanation import summary
+
     parts = [f"{format_timestamp(window.start)} to {format_timestamp(window.end)}"]
     for attempt in window.attempts:
         parts.append(f"temperature {attempt.temperature:g}: {attempt.rejected or 'taken'}")
@@ -174,4 +179,6 @@ def explanation(window: Window) -> str:
         f"compression ratio {result.compression_ratio:.2f}"
     )
     parts.append(f"skipped: {window.skipped}" if window.skipped else f"{len(window.segments)} segments")
-    return "; ".join(parts)
+    if window.overruled:
+        parts.append(f"tokens other than the likeliest: {len(window.overruled)} of {len(result.tokens)}")
+    return ["; ".join(parts), *(f"    {line}" for line in summary(window.overruled, tokenizer))]

@@ -23,6 +23,7 @@ from max_whisper.runtime.batching import together
 from max_whisper.runtime.beam import search
 from max_whisper.runtime.decoder import Decoder, Memory, Sampled
 from max_whisper.runtime.decoding import TIME_PRECISION, DecodingOptions, DecodingResult, compression_ratio, rank
+from max_whisper.runtime.explanation import SAMPLE, SEARCH, TIE, Overruled, overruled
 from max_whisper.runtime.languages import language_code
 from max_whisper.runtime.mel import HOP, LogMel, log_mel
 from max_whisper.runtime.rules import TimestampRules, mask_of
@@ -212,6 +213,29 @@ class Model:
             rules=self._rules(options),
             beam_size=options.beam_size or 1,
             patience=options.patience or 1.0,
+        )
+
+    def explain(
+        self, features: Features | ArrayLike, result: DecodingResult, options: DecodingOptions
+    ) -> list[Overruled]:
+        """Where the decoder did not take the likeliest token of one window, and which rule kept it from that.
+
+        features: of the window, as for `decode`. result: what came of it with the options. Takes one more pass of the
+        decoder. Raises UserError for options that the model does not take.
+        """
+        options.check(self.manifest, self.tokenizer)
+        prompt, _ = options.prompt_tokens(result.language, self.manifest, self.tokenizer)
+        n_text_ctx, tokens = self.manifest.dims["n_text_ctx"], result.tokens
+        ended = len(tokens) < min(options.limit(self.manifest), n_text_ctx + 1 - len(prompt))
+        chosen = [*tokens, self.manifest.tokens.eot] if ended else tokens
+        logits = self.logits(features, [[*prompt, *chosen[:-1]]])[0, len(prompt) - 1 :]
+        return overruled(
+            logits,
+            chosen,
+            first=self.manifest.tokens.begin_suppress if options.suppress_blank else (),
+            always=options.suppressed(self.manifest),
+            rules=self._rules(options),
+            otherwise=SAMPLE if options.temperature > 0 else SEARCH if options.beam_size is not None else TIE,
         )
 
     def _rules(self, options: DecodingOptions) -> TimestampRules | None:

@@ -15,6 +15,13 @@ from max_whisper.artifact.manifest import Tokens
 Allowed: TypeAlias = tuple[int, int, int, int]
 """First text, end of text, first timestamp, end of timestamps, as the compiled selection takes them; half open."""
 
+NO_NOTIMESTAMPS = "<|notimestamps|> is never written"
+NO_TOKEN = "the vocabulary has no such token"
+STAMP_FIRST = "the first token is a timestamp"
+MAX_INITIAL = "max_initial_timestamp"
+PAIRS = "timestamps come in pairs"
+NEVER_BACK = "timestamps do not go back, nor stand still"
+
 
 @dataclass(frozen=True)
 class TimestampRules:
@@ -50,6 +57,21 @@ class TimestampRules:
         if len(sampled) == 1 or sampled[-2] >= begin:  # a start
             return 0, self._text_end, end, end
         return self.tokens.eot, self._text_end, last, end  # an end
+
+    def forbids(self, token: int, sampled: Sequence[int]) -> str | None:
+        """Which of the rules above keeps a token from following some others; None if none does."""
+        text_from, text_to, stamps_from, stamps_to = self.after(sampled) if sampled else self.first()
+        if text_from <= token < text_to or stamps_from <= token < stamps_to:
+            return None
+        if token == self.tokens.notimestamps:
+            return NO_NOTIMESTAMPS
+        if token >= self._end:
+            return NO_TOKEN
+        if not sampled:
+            return STAMP_FIRST if token < self.tokens.timestamp_begin else MAX_INITIAL
+        begin = self.tokens.timestamp_begin
+        opened = sampled[-1] >= begin and stamps_from == stamps_to  # by the start of a segment, whose text follows
+        return PAIRS if token < begin or opened else NEVER_BACK
 
 
 def everything(n_vocab: int) -> Allowed:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from max_whisper.errors import UserError
 from max_whisper.runtime.batching import Decode, Encode, Steps, WindowFeatures, alone, in_order, together
 from max_whisper.runtime.decoding import TIME_PRECISION, DecodingOptions, DecodingResult
+from max_whisper.runtime.explanation import Overruled
 from max_whisper.runtime.hallucination import Surroundings, speech_end
 from max_whisper.runtime.mel import FRAMES_PER_SECOND, LogMel
 from max_whisper.runtime.timing import place
@@ -53,6 +54,7 @@ class TranscribeOptions:
     prepend_punctuations, append_punctuations: what belongs to the word after it, and to the word before it.
     hallucination_silence_threshold: seconds of silence around a text that is hardly one, which is then passed over;
         None: do not look. Needs word_timestamps.
+    explain: whether windows say where a rule kept the decoder from the likeliest token, at one more pass for each.
     """
 
     temperature: float | Sequence[float] = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
@@ -74,6 +76,7 @@ class TranscribeOptions:
     prepend_punctuations: str = PREPENDED
     append_punctuations: str = APPENDED
     hallucination_silence_threshold: float | None = None
+    explain: bool = False
 
     def check(self) -> None:
         """Raises UserError for values that make no sense, alone or together."""
@@ -168,6 +171,7 @@ class Window:
     attempts: list[Attempt]
     result: DecodingResult
     skipped: str  # why there is no text of it, "" if there is
+    overruled: list[Overruled]  # where the likeliest token was not taken, if that was asked for
 
 
 @dataclass(frozen=True)
@@ -285,9 +289,12 @@ class Transcriber:
     def _window(self, seek: int, length: int, context: list[int]) -> Steps[Any]:
         features = yield from self._features(seek, length)
         result, attempts = yield from self._with_fallback(features, context)
+        masked = []
+        if self.options.explain:
+            masked = self.model.explain(features, result, self._decoding(result.temperature, context))
         begin, end = seek / FRAMES_PER_SECOND, (seek + length) / FRAMES_PER_SECOND
         if self._silent(result):
-            return Window(begin, end, seek + length, [], attempts, result, skipped="silence")
+            return Window(begin, end, seek + length, [], attempts, result, "silence", masked)
         pieces, advance = cut(result.tokens, self.model.manifest.tokens.timestamp_begin, length)
         segments = [self._segment(seek, begin + first, begin + last, part, result) for first, last, part in pieces]
         following, skipped = seek + (advance or length), ""
@@ -296,7 +303,7 @@ class Transcriber:
             closed = stamps[-2:] == [False, True]
             segments, following, skipped = self._with_words(segments, features, seek, length, following, closed)
         kept = [segment for segment in segments if segment.start != segment.end and segment.text.strip()]
-        return Window(begin, end, following, kept, attempts, result, skipped)
+        return Window(begin, end, following, kept, attempts, result, skipped, masked)
 
     def _features(self, seek: int, length: int) -> Steps[Any]:
         """Of the window that begins at a frame, with `length` frames of sound."""
@@ -365,13 +372,16 @@ class Transcriber:
         """The text at the first temperature that gives a good one; else at the last."""
         attempts: list[Attempt] = []
         for temperature in self.options.temperatures:
-            # An empty prompt is no prompt: openai/whisper leaves out start-of-previous as well.
-            options = replace(self.decoding.at(temperature), prompt=context or None)
-            result = yield Decode(features, options)
+            result = yield Decode(features, self._decoding(temperature, context))
             attempts.append(Attempt(temperature, self._rejected(result)))
             if not attempts[-1].rejected:
                 break
         return result, attempts
+
+    def _decoding(self, temperature: float, context: list[int]) -> DecodingOptions:
+        """The options of one attempt."""
+        # An empty prompt is no prompt: openai/whisper leaves out start-of-previous as well.
+        return replace(self.decoding.at(temperature), prompt=context or None)
 
     def _rejected(self, result: DecodingResult) -> str:
         """Why a text is not good enough; "" if it is, or if it is silence."""
