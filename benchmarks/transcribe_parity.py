@@ -2,164 +2,265 @@
 
 \b
     pip install openai-whisper==20250625
-    python transcribe_parity.py ARTIFACT CHECKPOINT RECORDING... [--minutes 10]
+    python transcribe_parity.py ARTIFACT CHECKPOINT RECORDING... [--seconds 600] [--only words] [--json FILE]
 
-Both run in this process on the same weights (CHECKPOINT is the folder that ARTIFACT was built from). Of each recording,
-repeated to so many minutes if it is shorter, segments, tokens, seeks, times and words are compared; the least margin
-by which the reference chose a token is shown: where that is less than the error of float32, either choice is right.
+Both run in this process on the same weights in float32; CHECKPOINT is the folder that ARTIFACT was built from. Compared
+are the language; of each window tokens, average log-probability, no-speech and whether it is skipped; of each segment
+seek, tokens and times; and words with their times and probabilities. The option sets are those of
+max_whisper.verification.transcribe_options.
+
+Where a token differs, the margin is shown by which the reference chose it: if that is less than the error of float32,
+either is right. Any other difference is a mistake, and makes the exit status 1.
 """
 
 from __future__ import annotations
 
 import importlib
 import json
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from itertools import zip_longest
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import numpy as np
-from common import use_cpus
+from common import SAMPLE_RATE, WINDOW, use_cpus
+from max_whisper.verification.openai_whisper import MIN_MARGIN, openai_model, watch_margins
+from max_whisper.verification.transcribe_options import ONLY_MULTILINGUAL, OPTIONS
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-OPTIONS: dict[str, dict[str, Any]] = {
-    "default": {},
-    "words": {"word_timestamps": True},
-    "no conditioning, clips": {"condition_on_previous_text": False, "clip_timestamps": "0.5,4,5.5"},
-    "prompt, without timestamps": {"initial_prompt": "Hello there.", "without_timestamps": True, "sample_len": 60},
-    "beams": {"beam_size": 2, "sample_len": 20},
-}
+if TYPE_CHECKING:
+    from max_whisper import Model, Segment, TranscriptionResult
+
+WORDS_APART = 0.021  # seconds: one step of the alignment, and what floating point adds to it
 
 
-def reference(folder: Path) -> Any:
-    """openai/whisper's model with the weights of a checkpoint in Hub layout."""
-    import torch
-    from max_whisper import safetensors
-    from whisper.model import ModelDimensions, Whisper
+@dataclass(frozen=True)
+class Decoded:
+    """A window as the reference decoded it. margins: of its tokens and end-of-text, where the choice was greedy."""
 
-    config = json.loads((folder / "config.json").read_text())
-    generation = json.loads((folder / "generation_config.json").read_text())
-    model = Whisper(
-        ModelDimensions(
-            n_mels=config["num_mel_bins"],
-            n_audio_ctx=config["max_source_positions"],
-            n_audio_state=config["d_model"],
-            n_audio_head=config["encoder_attention_heads"],
-            n_audio_layer=config["encoder_layers"],
-            n_vocab=config["vocab_size"],
-            n_text_ctx=config["max_target_positions"],
-            n_text_state=config["d_model"],
-            n_text_head=config["decoder_attention_heads"],
-            n_text_layer=config["decoder_layers"],
-        )
-    )
-    names = {
-        "model.": "",
-        "layers.": "blocks.",
-        "self_attn_layer_norm": "attn_ln",
-        "encoder_attn_layer_norm": "cross_attn_ln",
-        "final_layer_norm": "mlp_ln",
-        "self_attn": "attn",
-        "encoder_attn": "cross_attn",
-        "q_proj": "query",
-        "k_proj": "key",
-        "v_proj": "value",
-        "out_proj": "out",
-        "fc1": "mlp.0",
-        "fc2": "mlp.2",
-        "embed_tokens": "token_embedding",
-        "embed_positions.weight": "positional_embedding",
-        "encoder.layer_norm": "encoder.ln_post",
-        "decoder.layer_norm": "decoder.ln",
-    }
-    state = {}
-    for name, array in safetensors.open_tensors(folder / "model.safetensors").items():
-        if name == "proj_out.weight":  # tied
-            continue
-        for theirs, ours in names.items():
-            name = name.replace(theirs, ours)
-        state[name] = torch.from_numpy(np.array(array)).float()
-    model.load_state_dict(state)
-    heads = torch.zeros(config["decoder_layers"], config["decoder_attention_heads"], dtype=torch.bool)
-    for layer, head in generation.get("alignment_heads") or []:
-        heads[layer, head] = True
-    if heads.any():
-        model.register_buffer("alignment_heads", heads.to_sparse(), persistent=False)
-    return model.eval()
+    tokens: list[int]
+    avg_logprob: float
+    no_speech_prob: float
+    margins: list[float]
 
 
-def watch_margins() -> list[float]:
-    """The differences between the best and the second score of each greedy choice, as they come."""
-    import whisper.decoding
+@dataclass(frozen=True)
+class Difference:
+    """Where two transcriptions part. margin: by which the reference chose the token that they part with."""
 
-    margins: list[float] = []
-    update = whisper.decoding.GreedyDecoder.update
+    what: str
+    margin: float | None = None
 
-    def watched(decoder: Any, tokens: Any, logits: Any, sum_logprobs: Any) -> Any:
-        best, second = logits[0].topk(2).values.tolist()
-        margins.append(best - second)
-        return update(decoder, tokens, logits, sum_logprobs)
-
-    whisper.decoding.GreedyDecoder.update = watched
-    return margins
+    @property
+    def excused(self) -> bool:
+        return self.margin is not None and self.margin < MIN_MARGIN
 
 
-def compared(theirs: dict[str, Any], ours: Any) -> tuple[int, int, float]:
-    """Segments, of them equal, and the largest difference of the times of words (seconds)."""
-    expected = [s for s in theirs["segments"] if s["text"].strip() and s["start"] != s["end"]]
-    equal, apart = 0, 0.0
-    for s, o in zip(expected, ours.segments, strict=False):
-        equal += (s["seek"], s["tokens"]) == (o.seek, o.tokens) and np.allclose(
-            [s["start"], s["end"]], [o.start, o.end], atol=0.021
-        )
-        for word, mine in zip(s.get("words", []), o.words or [], strict=False):
-            apart = max(apart, abs(word["start"] - mine.start), abs(word["end"] - mine.end))
-    return max(len(expected), len(ours.segments)), equal, apart
+@dataclass(frozen=True)
+class Case:
+    """What came of one recording with one set of options; times in seconds."""
+
+    artifact: str
+    recording: str
+    seconds: float
+    options: str
+    language: str
+    windows: int
+    skipped: int  # of the windows
+    tokens: int
+    segments: int
+    equal: int  # of the segments
+    words: int
+    apart: float  # the largest difference of the times of words
+    least_margin: float | None
+    difference: Difference | None
+    our_seconds: float
+    their_seconds: float
+
+
+def watch_windows(model: Any) -> list[Decoded]:
+    """What a model of openai/whisper decodes from now on, as it comes."""
+    decoded: list[Decoded] = []
+    margins, decode = watch_margins(), model.decode
+
+    def watched(mel: Any, options: Any) -> Any:
+        margins.clear()
+        result = decode(mel, options)
+        decoded.append(Decoded(result.tokens, result.avg_logprob, result.no_speech_prob, [*margins]))
+        return result
+
+    model.decode = watched
+    return decoded
+
+
+def differences(theirs: dict[str, Any], decoded: list[Decoded], ours: TranscriptionResult) -> Iterator[Difference]:
+    """Of two transcriptions, in the order in which they came about."""
+    if theirs["language"] != ours.language:
+        yield Difference(f"language {theirs['language']}, not {ours.language}")
+    for number, (window, found) in enumerate(zip(decoded, ours.windows, strict=False)):
+        result = found.result
+        if window.tokens != result.tokens:
+            pairs = zip_longest(window.tokens, result.tokens)
+            step = next(i for i, (token, other) in enumerate(pairs) if token != other)
+            margin = window.margins[step] if step < len(window.margins) else None
+            yield Difference(f"window {number}: token {step}", margin)
+        if not np.isclose(window.avg_logprob, result.avg_logprob, rtol=0, atol=1e-4):
+            yield Difference(f"window {number}: average {window.avg_logprob}, not {result.avg_logprob}")
+        if not np.isclose(window.no_speech_prob, result.no_speech_prob, rtol=1e-3, atol=0):
+            yield Difference(f"window {number}: no-speech {window.no_speech_prob}, not {result.no_speech_prob}")
+    if len(decoded) != len(ours.windows):
+        yield Difference(f"{len(decoded)} windows, not {len(ours.windows)}")
+    heard = {segment["seek"] for segment in theirs["segments"]}
+    for window in ours.windows:
+        # A window all of whose segments were hallucinated is not called skipped, and has no segments in the reference.
+        if window.segments or window.skipped:
+            seek = round(window.start * 100)
+            if (seek in heard) == bool(window.skipped):
+                yield Difference(f"window at frame {seek}: skipped by {'us' if window.skipped else 'the reference'}")
+    for number, (segment, other) in enumerate(zip_longest(kept(theirs), ours.segments)):
+        if segment is None or other is None or not same(segment, other):
+            yield Difference(f"segment {number}")
+    if theirs["text"] != ours.text:
+        yield Difference("text")
+
+
+def kept(theirs: dict[str, Any]) -> list[dict[str, Any]]:
+    """The segments of the reference without those that it empties; max-whisper leaves them out."""
+    return [segment for segment in theirs["segments"] if segment["text"]]
+
+
+def same(theirs: dict[str, Any], ours: Segment) -> bool:
+    """Whether two segments and their words are."""
+    words, found = theirs.get("words"), ours.words
+    near = WORDS_APART if words is not None else 1e-6
+    if (theirs["seek"], theirs["tokens"], theirs["text"]) != (ours.seek, ours.tokens, ours.text):
+        return False
+    if max(abs(theirs["start"] - ours.start), abs(theirs["end"] - ours.end)) > near:
+        return False
+    if words is None or found is None:
+        return words is found
+    if [word["word"] for word in words] != [word.word for word in found] or apart(words, found) > WORDS_APART:
+        return False
+    return np.allclose([word["probability"] for word in words], [w.probability for w in found], rtol=1e-3, atol=1e-6)
+
+
+def apart(theirs: list[dict[str, Any]], ours: list[Any]) -> float:
+    """The largest difference of the times of words."""
+    pairs = zip(theirs, ours, strict=False)
+    return max((abs(a[at] - getattr(b, at)) for a, b in pairs for at in ("start", "end")), default=0.0)
+
+
+def thresholds(model: Model, waveform: NDArray[np.float32]) -> dict[str, float]:
+    """Of silence, such that some windows are silent: a random model never finds one as silent as a trained one does."""
+    mel = model.log_mel(waveform[:WINDOW], padding=WINDOW)[None, :, : model.n_frames]
+    (result,) = model.decode(model.encode(mel), language="en", max_initial_timestamp=1.0)
+    return {"no_speech_threshold": 0.9 * result.no_speech_prob, "logprob_threshold": result.avg_logprob - 0.05}
 
 
 @click.command(help=__doc__)
 @click.argument("artifact", type=click.Path(exists=True, file_okay=False))
 @click.argument("checkpoint", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.argument("recordings", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False))
-@click.option("--minutes", type=float, default=0, help="Repeat recordings to this length.")
+@click.option("--seconds", type=float, help="Cut or repeat recordings to this length.")
 @click.option("--only", multiple=True, type=click.Choice([*OPTIONS]), help="Of the option sets, these.")
+@click.option("--most-tokens", type=int, help="Of a window, where the option set says nothing of it.")
+@click.option("--json", "file", type=click.Path(path_type=Path), help="Write all results here.")
 @click.option("--threads", default=2, show_default=True, help="CPUs to use.")
 def main(
-    artifact: str, checkpoint: Path, recordings: tuple[str, ...], minutes: float, only: tuple[str, ...], threads: int
+    artifact: str,
+    checkpoint: Path,
+    recordings: tuple[str, ...],
+    seconds: float | None,
+    only: tuple[str, ...],
+    most_tokens: int | None,
+    file: Path | None,
+    threads: int,
 ) -> None:
     use_cpus(threads)
     import max_whisper
 
-    transcription = importlib.import_module("whisper.transcribe")
-    theirs, ours = reference(checkpoint), max_whisper.load(artifact)
-    margins = watch_margins()
-    table = Table("recording", "seconds", "options", "segments", "equal", "words apart", "least margin", "ms per token")
+    transcribe = importlib.import_module("whisper.transcribe").transcribe
+    model, reference = max_whisper.load(artifact), openai_model(checkpoint)
+    decoded = watch_windows(reference)
+    console = Console(width=190)
+    table = Table("recording", "seconds", "options", "windows", "skipped", "tokens", "segments", "equal", "words apart")
+    for title in ("least margin", "ms per token (theirs)", "difference"):
+        table.add_column(title)
+    cases: list[Case] = []
     for recording in recordings:
         waveform = max_whisper.load_audio(recording)
-        waveform = np.resize(waveform, max(len(waveform), round(minutes * 60 * 16000)))
+        if seconds is not None:
+            waveform = np.resize(waveform, round(seconds * SAMPLE_RATE))
+        silence = thresholds(model, waveform)
         for name in only or OPTIONS:
-            given = {"temperature": 0.0, **({"language": "en"} if ours.multilingual else {}), **OPTIONS[name]}
-            margins.clear()
+            if name in ONLY_MULTILINGUAL and not model.multilingual:
+                continue
+            given = {"temperature": 0.0, **({"language": "en"} if model.multilingual else {}), **OPTIONS[name]}
+            if "silence" in name:
+                given |= {key: value for key, value in silence.items() if given.get(key) is not None}
+            given.setdefault("sample_len", most_tokens)
+            decoded.clear()
             start = perf_counter()
-            expected = transcription.transcribe(theirs, waveform, fp16=False, verbose=None, **given)
+            theirs = transcribe(reference, waveform, fp16=False, verbose=None, **given)
             between = perf_counter()
-            given["max_new_tokens"] = given.pop("sample_len", None)
-            found = ours.transcribe(waveform, **given)
+            given["max_new_tokens"] = given.pop("sample_len")
+            ours = model.transcribe(waveform, **given)
             end = perf_counter()
-            n, equal, apart = compared(expected, found)
-            tokens = max(1, sum(len(window.result.tokens) for window in found.windows))
-            table.add_row(
-                Path(recording).name,
-                f"{len(waveform) / 16000:.0f}",
-                name,
-                str(n),
-                f"{equal}" + ("" if expected["text"] == found.text else ", another text"),
-                f"{apart:.2f} s" if given.get("word_timestamps") else "",
-                f"{min(margins):.0e}" if margins else "",
-                f"{(end - between) / tokens * 1e3:.1f} ({(between - start) / tokens * 1e3:.1f} theirs)",
+            margins = [margin for window in decoded for margin in window.margins]
+            pairs = [*zip(kept(theirs), ours.segments, strict=False)]
+            case = Case(
+                artifact=Path(artifact).name,
+                recording=Path(recording).name,
+                seconds=len(waveform) / SAMPLE_RATE,
+                options=name,
+                language=ours.language,
+                windows=len(decoded),
+                skipped=sum(bool(window.skipped) for window in ours.windows),
+                tokens=sum(len(window.tokens) for window in decoded),
+                segments=len(kept(theirs)),
+                equal=sum(same(segment, other) for segment, other in pairs),
+                words=sum(len(segment.get("words", ())) for segment, _ in pairs),
+                apart=max((apart(a.get("words", []), b.words or []) for a, b in pairs), default=0.0),
+                least_margin=min(margins, default=None),
+                difference=next(differences(theirs, decoded, ours), None),
+                our_seconds=end - between,
+                their_seconds=between - start,
             )
-    Console(width=140).print(table)
+            cases.append(case)
+            table.add_row(*described(case))
+            if file is not None:
+                file.write_text(json.dumps([asdict(case) for case in cases], indent=1) + "\n")
+    console.print(table)
+    sys.exit(any(case.difference is not None and not case.difference.excused for case in cases))
+
+
+def described(case: Case) -> list[str]:
+    """A row of the table."""
+    each = 1e3 / max(1, case.tokens)
+    difference = ""
+    if case.difference is not None:
+        margin = case.difference.margin
+        difference = case.difference.what + ("" if margin is None else f", which won by {margin:.0e}")
+    return [
+        case.recording,
+        f"{case.seconds:.0f}",
+        case.options,
+        f"{case.windows}",
+        f"{case.skipped}",
+        f"{case.tokens}",
+        f"{case.segments}",
+        f"{case.equal}",
+        f"{case.apart:.2f} s" if case.words else "",
+        "" if case.least_margin is None else f"{case.least_margin:.0e}",
+        f"{case.our_seconds * each:.1f} ({case.their_seconds * each:.1f})",
+        difference,
+    ]
 
 
 if __name__ == "__main__":

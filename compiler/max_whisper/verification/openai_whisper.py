@@ -1,0 +1,92 @@
+"""openai/whisper with the weights of a checkpoint, as the reference of whole transcriptions.
+
+For `benchmarks/transcribe_parity.py` and `tests/make_golden_transcribe.py`. Needs torch and openai-whisper, which
+nothing else in the package does.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from max_whisper import safetensors
+
+MIN_MARGIN = 5e-5  # by which a token must beat the others, or another machine may rightly choose another
+
+_NAMES = {  # parts of tensor names in transformers -> in openai/whisper, in the order in which they are replaced
+    "model.": "",
+    "layers.": "blocks.",
+    "self_attn_layer_norm": "attn_ln",
+    "encoder_attn_layer_norm": "cross_attn_ln",
+    "final_layer_norm": "mlp_ln",
+    "self_attn": "attn",
+    "encoder_attn": "cross_attn",
+    "q_proj": "query",
+    "k_proj": "key",
+    "v_proj": "value",
+    "out_proj": "out",
+    "fc1": "mlp.0",
+    "fc2": "mlp.2",
+    "embed_tokens": "token_embedding",
+    "embed_positions.weight": "positional_embedding",
+    "encoder.layer_norm": "encoder.ln_post",
+    "decoder.layer_norm": "decoder.ln",
+}
+
+
+def openai_model(folder: Path, kind: Any = None) -> Any:
+    """A `whisper.model.Whisper` in float32, with the weights of a checkpoint in Hub layout.
+
+    kind: a class derived from that one to make it of.
+    """
+    import torch
+    from whisper.model import ModelDimensions, Whisper
+
+    config, generation = (json.loads((folder / f"{name}.json").read_text()) for name in ("config", "generation_config"))
+    dims = ModelDimensions(
+        n_mels=config["num_mel_bins"],
+        n_audio_ctx=config["max_source_positions"],
+        n_audio_state=config["d_model"],
+        n_audio_head=config["encoder_attention_heads"],
+        n_audio_layer=config["encoder_layers"],
+        n_vocab=config["vocab_size"],
+        n_text_ctx=config["max_target_positions"],
+        n_text_state=config["d_model"],
+        n_text_head=config["decoder_attention_heads"],
+        n_text_layer=config["decoder_layers"],
+    )
+    model = (kind or Whisper)(dims)
+    arrays = safetensors.open_tensors(folder / "model.safetensors")
+    arrays.pop("proj_out.weight", None)  # tied to the embedding, which is there
+    model.load_state_dict({renamed(name): torch.from_numpy(np.array(array)).float() for name, array in arrays.items()})
+    if listed := generation.get("alignment_heads"):
+        heads = torch.zeros(dims.n_text_layer, dims.n_text_head, dtype=torch.bool)
+        heads[tuple(zip(*listed, strict=True))] = True
+        model.register_buffer("alignment_heads", heads.to_sparse(), persistent=False)
+    return model.eval()
+
+
+def renamed(name: str) -> str:
+    """A tensor's name in openai/whisper, from its name in transformers."""
+    for theirs, ours in _NAMES.items():
+        name = name.replace(theirs, ours)
+    return name
+
+
+def watch_margins() -> list[float]:
+    """The differences between the best and the second score of each greedy choice from now on, as they come."""
+    from whisper.decoding import GreedyDecoder
+
+    margins: list[float] = []
+    update = GreedyDecoder.update
+
+    def watched(decoder: Any, tokens: Any, logits: Any, sum_logprobs: Any) -> Any:
+        best, second = logits[0].topk(2).values.tolist()
+        margins.append(best - second)
+        return update(decoder, tokens, logits, sum_logprobs)
+
+    GreedyDecoder.update = watched
+    return margins
