@@ -8,9 +8,9 @@ Weights are taken in turn from more than the caches hold, as in a decoder step.
 
 from __future__ import annotations
 
-import threading
 from time import perf_counter
 
+import ceilings
 import click
 import numpy as np
 from common import since, use_cpus
@@ -19,21 +19,6 @@ from rich.table import Table
 
 SHAPES = {"attention projection": (384, 384), "first of the MLP": (1536, 384), "vocabulary": (51865, 384)}
 COLD = 120e6  # bytes that no cache holds
-
-
-def read_bandwidth(threads: int) -> float:
-    """GB/s of numpy's sum over float32 that no cache holds."""
-    parts = np.array_split(np.ones(64_000_000, np.float32), threads)
-    best = np.inf
-    for _ in range(7):
-        workers = [threading.Thread(target=part.sum) for part in parts]
-        start = perf_counter()
-        for worker in workers:
-            worker.start()
-        for worker in workers:
-            worker.join()
-        best = min(best, perf_counter() - start)
-    return sum(part.nbytes for part in parts) / best / 1e9
 
 
 @click.command(help=__doc__)
@@ -47,7 +32,7 @@ def main(threads: int, rounds: int) -> None:
     from max.graph import DeviceRef, Graph, TensorType, ops
     from max_whisper.lowering.kernels import kernels_folder
 
-    host, ceiling = DeviceRef.CPU(), read_bandwidth(threads)
+    host, ceiling = DeviceRef.CPU(), ceilings.measure(threads)["memory"]
     table = Table("weights", "shape", "rows", "ms", "GB/s", "of the memory's", "GFLOP/s")
     for dtype, width in ((DType.float32, 4), (DType.bfloat16, 2)):
         inputs = [

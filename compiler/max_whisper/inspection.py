@@ -85,7 +85,7 @@ def _weights(layer: Layer) -> str:
 def _total_table(spec: Spec, bytes_per_weight: int) -> Table:
     """Sums. Bytes are those that must be read from memory: each weight once, and the caches of keys and values."""
     parameters = sum(tensor.size for tensor in spec.tensors())
-    per_window, per_token = _weights_read(spec)
+    per_window, per_token = weights_read(spec)
     attentions = [node for node in spec.decoder.walk() if node.layer.kind == "attention"]
     cross = [node for node in spec.decoder.walk() if node.layer.kind == "cross_attention"]
     cross_cache = sum(2 * 4 * spec.n_audio_ctx * node.input_shape.channels for node in cross)
@@ -107,7 +107,7 @@ def _total_table(spec: Spec, bytes_per_weight: int) -> Table:
     return table
 
 
-def _weights_read(spec: Spec) -> tuple[int, int]:
+def weights_read(spec: Spec) -> tuple[int, int]:
     """Numbers of weights that are read for a window (the encoder's, the keys' and values'), and for a token."""
     per_window = sum(tensor.size for node in spec.encoder.walk() for tensor in node.tensors)
     per_token = 0

@@ -1,0 +1,70 @@
+"""The models that need nothing but a checkpoint's tensors: whisper.cpp's files, and openai/whisper's names."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ggml import FILE_TYPES, write_ggml
+from greedy import MEL_FILTERS
+from max_whisper import safetensors
+from max_whisper.runtime.mel import mel_filters
+from max_whisper.verification.openai_whisper import renamed
+from max_whisper.weights import open_checkpoint, read_vocabulary
+from numpy.typing import NDArray
+
+TIED = "proj_out.weight"
+
+
+def write_whispercpp(checkpoint: Path, models: Path) -> None:
+    """One file of each kind."""
+    dims = dimensions(checkpoint)
+    vocabulary = read_vocabulary(open_checkpoint(checkpoint).file, dims["n_vocab"])
+    for kind in FILE_TYPES:
+        file = models / f"{kind}.bin"
+        write_ggml(file, dims, mel_filters(dims["n_mels"]), vocabulary.ranks, tensors(checkpoint), kind)
+
+
+def write_openai(checkpoint: Path, models: Path) -> None:
+    """Dimensions and tensors, float32."""
+    (models / "dims.json").write_text(json.dumps(dimensions(checkpoint)))
+    entries = [
+        safetensors.Entry(name, "F32", array.shape, lambda array=array: array)
+        for name, array in tensors(checkpoint).items()
+    ]
+    safetensors.write(models / "model.safetensors", entries)
+
+
+OURS: dict[str, Callable[[Path, Path], None]] = {"whispercpp": write_whispercpp, "openai_whisper": write_openai}
+"""By the names of libraries; each takes a checkpoint's folder and an empty folder."""
+
+
+def write_mel_filters(checkpoint: Path, models: Path) -> None:
+    """For the libraries that have no log-mel."""
+    np.save(models / MEL_FILTERS, mel_filters(dimensions(checkpoint)["n_mels"]))
+
+
+def dimensions(checkpoint: Path) -> dict[str, int]:
+    """openai's `ModelDimensions` of a checkpoint's folder."""
+    config = json.loads((checkpoint / "config.json").read_text())
+    return {
+        "n_mels": config["num_mel_bins"],
+        "n_audio_ctx": config["max_source_positions"],
+        "n_audio_state": config["d_model"],
+        "n_audio_head": config["encoder_attention_heads"],
+        "n_audio_layer": config["encoder_layers"],
+        "n_vocab": config["vocab_size"],
+        "n_text_ctx": config["max_target_positions"],
+        "n_text_state": config["d_model"],
+        "n_text_head": config["decoder_attention_heads"],
+        "n_text_layer": config["decoder_layers"],
+    }
+
+
+def tensors(checkpoint: Path) -> dict[str, NDArray[Any]]:
+    """Those of a checkpoint, float32, under openai's names; the output layer is tied, and not there."""
+    source = open_checkpoint(checkpoint)
+    return {renamed(name): source.read(name, "float32") for name in source.tensors if name != TIED}

@@ -1,0 +1,54 @@
+"""The least time that a machine needs for a model: products at the CPU's peak, weights at the memory's speed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from max_whisper.inspection import weights_read
+from max_whisper.spec import Spec
+
+BYTES = {"float32": 4, "bfloat16": 2, "int8": 1}  # of a weight, and of a number in a cache
+PROMPT = 4  # tokens
+
+
+def floors(spec: Spec, ceilings: dict[str, float], batch: int, n_tokens: int) -> dict[str, dict[str, float]]:
+    """Milliseconds of the phases of a batch of windows, for each dtype that has a peak among the ceilings.
+
+    ceilings: GFLOP/s by dtype, and GB/s as "memory". Weights are read once for all windows of a batch; keys and values
+    of the cross-attention, and those of the tokens before, for each. What a cache of the CPU keeps counts as read.
+    """
+    return {dtype: _floor(spec, ceilings, dtype, batch, n_tokens) for dtype in BYTES if dtype in ceilings}
+
+
+def _floor(spec: Spec, ceilings: dict[str, float], dtype: str, batch: int, n_tokens: int) -> dict[str, float]:
+    peak, speed, width = ceilings[dtype] * 1e6, ceilings["memory"] * 1e6, BYTES[dtype]  # FLOP and bytes in a ms
+
+    def step(flops: float, numbers: float) -> float:
+        """Whichever takes longer: products, or numbers read."""
+        return max(flops / peak, numbers * width / speed)
+
+    encoder_flops = sum(node.flops_per_window for node in spec.encoder.nodes)
+    encoder_weights = sum(tensor.size for node in spec.encoder.walk() for tensor in node.tensors)
+    per_window, per_token = weights_read(spec)
+    cross = 2 * spec.n_audio_ctx * sum(node.input_shape.channels for node in _of_kind(spec, "cross_attention"))
+    own = 2 * sum(node.input_shape.channels for node in _of_kind(spec, "attention"))
+
+    def token(position: int) -> float:
+        caches = batch * (cross + own * position)
+        return step(batch * spec.flops_per_token(position), per_token + caches)
+
+    encoder = step(batch * encoder_flops, encoder_weights)
+    cross_kv = step(batch * (spec.flops_per_window() - encoder_flops), per_window - encoder_weights)
+    prompt = sum(spec.flops_per_token(position) for position in range(PROMPT))
+    first = cross_kv + step(batch * prompt, per_token + batch * cross)
+    others = [token(PROMPT + i) for i in range(n_tokens - 1)]
+    return {
+        "encoder": encoder,
+        "first": first,
+        "token": sum(others) / len(others),
+        "total": encoder + first + sum(others),
+    }
+
+
+def _of_kind(spec: Spec, kind: str) -> Iterable:
+    return (node for node in spec.decoder.walk() if node.layer.kind == kind)

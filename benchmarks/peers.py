@@ -1,0 +1,160 @@
+"""max-whisper beside the other implementations of Whisper: the same checkpoint, sound, tokens and CPUs, in turns.
+
+\b
+    python peers.py CHECKPOINT [--work DIR] [--only openvino …]
+
+CHECKPOINT is a folder in Hub layout; random weights are as good as any for speed, and never end the text before the
+tokens that are asked for. The first run installs every peer from PyPI in an environment of its own, converts the
+checkpoint for it, and builds the artifacts; the next takes them from DIR.
+
+Each peer is a process that is loaded once. A round is one batch of windows on every peer, and who goes first changes
+from round to round: noise of the machine hits all. Tables have medians. OUT.json has every figure, OUT.svg is a picture
+of them, with what the machine itself allows. A peer that fails is told in a line, and makes the exit status 1.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import ceilings
+import click
+import numpy as np
+from common import machine, made_recording, use_cpus
+from conversion import write_mel_filters
+from figures import Report, setting_table, start_table
+from floor import floors
+from libraries import LIBRARIES
+from plot import OURS, svg
+from rich.console import Console
+from rounds import loaded, measured, new_processes
+from sides import Failures, Side, built, our_sides, say, spec_of, taking_part, their_sides
+
+DEFAULT_WORK = Path("~/.cache/max-whisper/peers").expanduser()
+LARGE_ROUNDS = 3  # at most, for more than one window
+
+
+def artifact_of(_: click.Context, __: click.Parameter, values: Sequence[str]) -> list[tuple[str, Path]]:
+    """NAME=DIR, several times."""
+    pairs = [(name, Path(folder)) for name, _, folder in (value.partition("=") for value in values)]
+    for name, folder in pairs:
+        if not (folder / "manifest.json").is_file():
+            raise click.BadParameter(f"{name}={folder}: expected NAME=DIR with the folder of an artifact")
+    return pairs
+
+
+def made_recordings(folder: str, batch: int, seconds: float) -> str:
+    """A .npy file of float32 [batch, samples], another recording for each window."""
+    file = f"{folder}/{batch}-{seconds}.npy"
+    np.save(file, np.stack([made_recording(seconds, seed) for seed in range(batch)]))
+    return file
+
+
+@click.command(help=__doc__)
+@click.argument("checkpoint", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option(
+    "--work",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=DEFAULT_WORK,
+    help="Where environments, models and logs are kept; otherwise ~/.cache/max-whisper/peers.",
+)
+@click.option(
+    "--artifact", "artifacts", multiple=True, callback=artifact_of, help="NAME=DIR, instead of building some."
+)
+@click.option("--only", multiple=True, type=click.Choice([OURS, *LIBRARIES]), help="Leave out the others.")
+@click.option("--batch", "batches", multiple=True, default=(1, 8), show_default=True, type=click.IntRange(1))
+@click.option("--seconds", multiple=True, default=(10.0, 30.0), show_default=True, type=click.FloatRange(1, 30))
+@click.option(
+    "--tokens",
+    default=100,
+    show_default=True,
+    type=click.IntRange(3),
+    help="Of a window of 30 s; shorter sound has fewer.",
+)
+@click.option(
+    "--rounds", default=7, show_default=True, type=click.IntRange(1), help=f"{LARGE_ROUNDS} at most of batches."
+)
+@click.option("--starts", default=3, show_default=True, type=click.IntRange(0), help="New processes of each peer.")
+@click.option("--threads", default=2, show_default=True, type=click.IntRange(1), help="CPUs and threads of each peer.")
+@click.option("--out", type=click.Path(path_type=Path), help="OUT.json, OUT.svg; otherwise peers-CHECKPOINT here.")
+def main(
+    checkpoint: Path,
+    work: Path,
+    artifacts: list[tuple[str, Path]],
+    only: tuple[str, ...],
+    batches: tuple[int, ...],
+    seconds: tuple[float, ...],
+    tokens: int,
+    rounds: int,
+    starts: int,
+    threads: int,
+    out: Path | None,
+) -> None:
+    use_cpus(threads)
+    from max_whisper.spec import load_spec
+
+    checkpoint, work, failures = checkpoint.resolve(), work.expanduser().resolve(), Failures()
+    name, logs = spec_of(checkpoint), work / "logs"
+    models = work / "models" / f"{checkpoint.name}-{(checkpoint / 'model.safetensors').stat().st_mtime_ns:x}"
+    for folder in (models, logs):
+        folder.mkdir(parents=True, exist_ok=True)
+    write_mel_filters(checkpoint, models)
+
+    sides: list[Side] = []
+    if not only or OURS in only:
+        sides += our_sides(artifacts or built(name, checkpoint, models, sorted(set(batches)), failures))
+    chosen = [library for library in LIBRARIES if not only or library in only]
+    sides += their_sides(chosen, checkpoint, work, models, threads, failures)
+
+    say("the machine's ceilings")
+    before = ceilings.measure(threads)
+    report: Report = {"model": name, "threads": threads, "machine": machine(), "versions": {}, "settings": []}
+
+    def setting(batch: int, length: float) -> dict[str, Any]:
+        return {"batch": batch, "seconds": length, "tokens": max(3, round(tokens * length / 30))}
+
+    with tempfile.TemporaryDirectory() as sound:
+        audio = made_recordings(sound, 1, min(seconds))
+        report["start"] = new_processes(sides, starts, setting(1, min(seconds)), audio, logs, failures)
+        for batch in sorted(set(batches)):
+            with loaded(taking_part(sides, batch), logs, failures) as workers:
+                report["versions"] |= {label: worker.facts["versions"] for label, worker in workers.items()}
+                for length in sorted(set(seconds)):
+                    audio = made_recordings(sound, batch, length)
+                    many = rounds if batch == 1 else min(rounds, LARGE_ROUNDS)
+                    report["settings"].append(measured(workers, many, setting(batch, length), audio, failures))
+    after = ceilings.measure(threads)
+    limits = {what: max(before[what], after[what]) for what in before}  # whichever others disturbed less
+    for each in report["settings"]:
+        each["floors"] = floors(load_spec(name), limits, each["batch"], each["tokens"])
+    report |= {"ceilings": limits, "failures": failures}
+    show(report)
+    out = out or Path(f"peers-{checkpoint.name}")
+    out.with_name(f"{out.name}.json").write_text(json.dumps(report, indent=1) + "\n")
+    out.with_name(f"{out.name}.svg").write_text(svg(report))
+    say(f"written: {out}.json and {out}.svg")
+    sys.exit(bool(failures))
+
+
+def show(report: Report) -> None:
+    """Everything as text."""
+    console = Console(width=150)
+    if report["start"]["runs"]:
+        console.print(start_table(report["start"]), "")
+    for setting in report["settings"]:
+        if setting["rounds"]:
+            console.print(setting_table(setting))
+            console.print(f"other processes took {setting['disturbed']:.0%} of the CPUs meanwhile\n")
+    facts, limits = report["machine"], report["ceilings"]
+    peaks = ", ".join(f"{dtype} {peak:.0f} GFLOP/s" for dtype, peak in limits.items() if dtype != "memory")
+    console.print(f"{facts['cpu']}, {report['threads']} threads: {peaks}, memory read at {limits['memory']:.1f} GB/s")
+    for label, message in report["failures"].items():
+        console.print(f"{label} is missing: {message}", markup=False)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,110 @@
+"""Asking peers in turns: what new processes need, and the phases of windows."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from time import perf_counter, sleep
+from typing import Any
+
+from common import busy_seconds, since
+from figures import equal_tokens
+from sides import Failures, Side, say
+from worker import Worker, WorkerError
+
+REST = 0.3  # seconds after each turn, until the threads of the last one no longer wait for work
+
+
+def new_processes(
+    sides: list[Side], runs: int, setting: dict[str, Any], audio: str, logs: Path, failures: Failures
+) -> dict[str, Any]:
+    """`setting` with, of each peer, what new processes need to their first text."""
+    found: dict[str, list[dict[str, float]]] = {}
+    for i in range(runs):
+        for side in rotated(sides, i):
+            if side.batch not in (None, 1) or side.label in failures:
+                continue
+            start = perf_counter()
+            try:
+                worker = side.start(logs)
+                worker.ask("text", audio_file=audio, n_tokens=setting["tokens"])
+                figures = {
+                    "first_text": since(start),
+                    "load": worker.facts["load"],
+                    "memory": worker.ask("peak_memory"),
+                }
+                worker.close()
+            except WorkerError as e:
+                failures.add(side.label, e)
+                continue
+            found.setdefault(side.label, []).append(figures)
+            sleep(REST)
+        say(f"new processes: {i + 1} of {runs}")
+    return setting | {"runs": found}
+
+
+@contextmanager
+def loaded(sides: Sequence[Side], logs: Path, failures: Failures) -> Iterator[dict[str, Worker]]:
+    """Workers by label, until the end; those that do not start, or failed before, are not among them."""
+    workers: dict[str, Worker] = {}
+    with ExitStack() as stack:
+        for side in sides:
+            if side.label in failures:
+                continue
+            try:
+                workers[side.label] = side.start(logs)
+            except WorkerError as e:
+                failures.add(side.label, e)
+                continue
+            stack.callback(workers[side.label].close)
+        yield workers
+
+
+def measured(
+    workers: dict[str, Worker], rounds: int, setting: dict[str, Any], audio: str, failures: Failures
+) -> dict[str, Any]:
+    """`setting` with the phases of each round, tokens that are equal, and peak memory, of each peer."""
+    found: dict[str, list[dict[str, Any]]] = {label: [] for label in workers}
+
+    def others() -> float:
+        return busy_seconds() - sum(worker.cpu_seconds for worker in workers.values())
+
+    def attempt(label: str, ask: Callable[[Worker], Any]) -> Any:
+        try:
+            return ask(workers[label])
+        except WorkerError as e:
+            failures.add(label, e)
+            del workers[label], found[label]
+
+    start, idle = perf_counter(), others()
+    for i in range(rounds + 1):
+        for label in rotated([*workers], i):
+            window = attempt(label, lambda w: w.ask("windows", audio_file=audio, n_tokens=setting["tokens"]))
+            if window:
+                found[label].append(window)
+            sleep(REST)
+        say(f"{setting['batch']} x {setting['seconds']:g} s: {f'round {i} of {rounds}' if i else 'warm'}")
+    disturbed = (others() - idle) / (perf_counter() - start) / (os.cpu_count() or 1)
+    tokens = {label: windows.pop(0)["tokens"] for label, windows in found.items()}
+    for label in [*found]:
+        if any(len(each) != setting["tokens"] for each in tokens[label]):
+            lengths = ", ".join(str(len(each)) for each in tokens[label])
+            say(f"{label} gave {lengths} tokens, not {setting['tokens']}: its times are of other work")
+    memory = {label: attempt(label, lambda w: w.ask("peak_memory")) for label in [*found]}
+    return setting | {
+        "disturbed": disturbed,
+        "equal": equal_tokens(tokens),
+        "memory": memory,
+        "batched": {label: workers[label].facts["batched"] or setting["batch"] == 1 for label in found},
+        "rounds": {
+            label: [{phase: ms for phase, ms in window.items() if phase != "tokens"} for window in windows]
+            for label, windows in found.items()
+        },
+    }
+
+
+def rotated(items: Sequence[Any], by: int) -> list[Any]:
+    by %= len(items) or 1
+    return [*items[by:], *items[:by]]
