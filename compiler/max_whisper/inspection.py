@@ -15,6 +15,12 @@ from max_whisper.spec.layer import Layer
 from max_whisper.spec.tree import Node, Sequence
 from max_whisper.terminal import table_console
 
+WIDTHS = {  # bytes of a matrix's number, and of one of the features' keys and values
+    "float32": (4, 4),
+    "bfloat16": (2, 2),
+    "int8": (1, 2),
+}
+
 
 def inspect(what: str, *, every: bool = False) -> None:
     """Prints the tables of an artifact's folder, or of a spec file or shipped spec.
@@ -25,16 +31,16 @@ def inspect(what: str, *, every: bool = False) -> None:
     console = table_console()
     folder = Path(what)
     if not folder.is_dir():
-        spec, bytes_per_weight = load_spec(what), 4
+        spec, widths = load_spec(what), WIDTHS["float32"]
     elif not (folder / FILE).exists():
         raise UserError(f"{folder} is no artifact (it has no {FILE}): expected one, a spec file or a spec's name")
     else:
         manifest = check_artifact(folder, machine=False)
         spec = Spec.from_canonical(json.loads((folder / SPEC).read_text()))
-        bytes_per_weight = 4 if manifest.dtype == "float32" else 2
+        widths = WIDTHS[manifest.dtype] if manifest.target.device == "cpu" else (WIDTHS[manifest.dtype][0], 4)
         console.print(_artifact_table(folder, manifest), _graph_table(manifest))
     console.print(_layer_table(spec, every))
-    console.print(_total_table(spec, bytes_per_weight))
+    console.print(_total_table(spec, *widths))
 
 
 def _layer_table(spec: Spec, every: bool) -> Table:
@@ -82,13 +88,13 @@ def _weights(layer: Layer) -> str:
     return getattr(layer, "weights", None) or (f"{layer.tied} (tied)" if hasattr(layer, "tied") else "")
 
 
-def _total_table(spec: Spec, bytes_per_weight: int) -> Table:
+def _total_table(spec: Spec, bytes_per_weight: int, bytes_of_memory: int) -> Table:
     """Sums. Bytes are those that must be read from memory: each weight once, and the caches of keys and values."""
     parameters = sum(tensor.size for tensor in spec.tensors())
     per_window, per_token = weights_read(spec)
     attentions = [node for node in spec.decoder.walk() if node.layer.kind == "attention"]
     cross = [node for node in spec.decoder.walk() if node.layer.kind == "cross_attention"]
-    cross_cache = sum(2 * 4 * spec.n_audio_ctx * node.input_shape.channels for node in cross)
+    cross_cache = sum(2 * bytes_of_memory * spec.n_audio_ctx * node.input_shape.channels for node in cross)
     self_cache = sum(2 * 4 * spec.n_text_ctx * node.input_shape.channels for node in attentions)
     table = Table("", "", title="in total", show_header=False)
     table.add_row("parameters", f"{parameters:,} in {len(spec.tensors())} tensors")

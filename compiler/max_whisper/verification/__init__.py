@@ -34,7 +34,9 @@ from max_whisper.weights.packing import from_matrix, unpack
 from max_whisper.weights.quantisation import dequantise
 
 # Largest absolute errors of features (of order 1) and of logits (of order 10), for weights of each dtype.
-BOUNDS = {"float32": (2e-4, 1e-3), "bfloat16": (0.1, 0.5)}
+BOUNDS = {"float32": (2e-4, 1e-3), "bfloat16": (0.25, 0.5), "int8": (1.0, 1.0)}
+# The share of greedy tokens that must be those of the reference, given the tokens before.
+AGREEMENT = {"float32": 1.0, "bfloat16": 0.97, "int8": 0.9}
 
 
 @dataclass(frozen=True)
@@ -57,8 +59,9 @@ class ReportCard:
 
     artifact: Path
     rows: list[Row]
-    same_tokens: int  # how many of the greedy tokens are those of the reference, from the first on
+    same_tokens: int  # how many of the greedy tokens the reference would have chosen too, after the ones before
     tokens: int
+    agreement: float  # the share of them that must be the same
 
     @property
     def first_divergence(self) -> Row | None:
@@ -66,7 +69,7 @@ class ReportCard:
 
     @property
     def passed(self) -> bool:
-        return self.first_divergence is None and self.same_tokens == self.tokens
+        return self.first_divergence is None and self.same_tokens >= self.agreement * self.tokens
 
     @property
     def verdict(self) -> str:
@@ -114,8 +117,8 @@ def verify(
     scores = expected["logits"][len(prompt) - 1 :]
     chosen = choices(manifest, scores)[: max(len(sampled), 1)]
     given = sampled or [manifest.tokens.eot]
-    same = next((i for i, pair in enumerate(zip(chosen, given, strict=True)) if pair[0] != pair[1]), len(given))
-    return ReportCard(folder, compare(layers, expected, manifest.dtype), same, len(given))
+    same = sum(one == other for one, other in zip(chosen, given, strict=True))
+    return ReportCard(folder, compare(layers, expected, manifest.dtype), same, len(given), AGREEMENT[manifest.dtype])
 
 
 def compare(layers: Layers, expected: Layers, dtype: str) -> list[Row]:
