@@ -97,7 +97,13 @@ def test_interrupted(artifact: Path, tmp_path: Path) -> None:
     long = write_wav(tmp_path / "long.wav", sweep(600.0))
     options = ("--model", artifact, "--language", "en", "--without-timestamps", "--explain")
     command = [sys.executable, "-m", "max_whisper.cli", "transcribe", long, *options]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    def heed_interrupts() -> None:
+        """A shell's background jobs, which the tests may run in, ignore them."""
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    pipe = subprocess.PIPE
+    process = subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, preexec_fn=heed_interrupts)
     assert process.stderr is not None
     assert "temperature 0" in process.stderr.readline()
     process.send_signal(signal.SIGINT)
