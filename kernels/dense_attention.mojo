@@ -9,7 +9,7 @@ import extensibility
 from extensibility import InputTensor, OutputTensor
 from max.algorithm import sync_parallelize
 from max.gpu.host import DeviceContext
-from std.math import ceildiv, rsqrt
+from std.math import ceildiv, gcd, rsqrt
 from std.memory import bitcast, stack_allocation
 from std.memory.alloc import unsafe_alloc
 from std.sys import num_physical_cores
@@ -175,7 +175,7 @@ struct DenseAttention:
             shares.unsafe_free()
 
         var tasks = num_physical_cores()
-        var parts = 1 if pairs % tasks == 0 else tasks
+        var parts = tasks // gcd(pairs, tasks)  # of a head's rows, so that each task has as many
         var items = pairs * parts
 
         def share(i: Int) raises {imm}:
