@@ -1,6 +1,6 @@
 """Functions of float32 vectors that kernels need everywhere: exp, GELU, layer normalisation of a row."""
 
-from std.math import erf, exp, tanh
+from std.math import exp, tanh
 from std.memory import bitcast
 
 comptime WIDTH = 16
@@ -29,9 +29,20 @@ def exp2(x: SIMD[DType.float32, WIDTH]) -> SIMD[DType.float32, WIDTH]:
 
 @always_inline
 def gelu(x: SIMD[DType.float32, WIDTH]) -> SIMD[DType.float32, WIDTH]:
-    """Gives x times the share of a normal distribution that is below x: the exact form."""
-    comptime root_half = 0.7071067811865476
-    return 0.5 * x * (1 + erf(x * root_half))
+    """Gives x times the share of a normal distribution that is below x: the exact form, to 2.5e-7.
+
+    That is max(x, 0) less |x| times the share beyond |x|, whose logarithm is nearly a parabola. The polynomial is that of
+    its logarithm to base 2 from 0 to 6, by least squares at Chebyshev nodes, weighted by what it changes.
+    """
+    var distance = min(abs(x), 6)
+    var y = SIMD[DType.float32, WIDTH](3.27119669e-05)
+    y = y.fma(distance, -0.000759806542)
+    y = y.fma(distance, 0.00802894402)
+    y = y.fma(distance, -0.0532975234)
+    y = y.fma(distance, -0.458884567)
+    y = y.fma(distance, -1.15115476)
+    y = y.fma(distance, -0.999998808)
+    return max(x, 0) - distance * exp2(y)
 
 
 @always_inline
