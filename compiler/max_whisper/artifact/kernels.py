@@ -1,4 +1,4 @@
-"""Our custom ops in Mojo, compiled once to a package that every graph takes: `kernels` of models, `probes` to measure."""
+"""Our custom ops in Mojo, compiled once to packages for graphs: `kernels` of models, `probes` to measure."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from max_whisper.artifact.load import SPEC, check_artifact
 from max_whisper.benchmark.ceilings import Ceilings, Probes, higher
-from max_whisper.benchmark.clocks import GRAPHS, Clocked, Times, compile_clocked, times
+from max_whisper.benchmark.clocks import GRAPHS, compile_clocked, times
 from max_whisper.benchmark.floor import floors
 from max_whisper.benchmark.phases import Window, load, loading, peak_memory, phases
 from max_whisper.benchmark.roofline import Roofline, roofline
@@ -37,7 +37,7 @@ class Figures:
 
 
 def bench(folder: Path, *, n_tokens: int, rounds: int, report: Callable[[str], None] = lambda message: None) -> Figures:
-    """Measures an artifact. For the layers, its graphs are compiled once more, with clocks, which takes as long as a build.
+    """Measures an artifact, whose graphs are compiled once more for the layers: as long as a build, the first time.
 
     n_tokens: of each window. rounds: what is measured so often has its median given.
 
@@ -46,7 +46,7 @@ def bench(folder: Path, *, n_tokens: int, rounds: int, report: Callable[[str], N
     manifest = check_artifact(folder, machine=False)
     if manifest.target.device != "cpu":
         raise UserError(
-            f"{folder} was built for {manifest.target}: only artifacts for a CPU can be benchmarked, build one"
+            f"{folder} is for {manifest.target}: only artifacts for a CPU can be measured, build such a one"
         )
     spec = Spec.from_canonical(json.loads((folder / SPEC).read_text()))
     artifact, _ = load(folder)
@@ -75,26 +75,11 @@ def bench(folder: Path, *, n_tokens: int, rounds: int, report: Callable[[str], N
         _floors(spec, ceilings, manifest.dtype, manifest.batch, n_tokens),
         memory,
         position,
-        rooflines(spec, clocked, found, ceilings, position),
+        [
+            roofline(graph, clocked.calls[graph], found[graph], spec=spec, ceilings=ceilings, position=position)
+            for graph in GRAPHS
+        ],
     )
-
-
-def rooflines(
-    spec: Spec, clocked: Clocked, found: dict[str, Times], ceilings: Ceilings, position: int
-) -> list[Roofline]:
-    """Of each graph that was measured."""
-    return [
-        roofline(
-            graph,
-            clocked.calls[graph],
-            found[graph].kernels,
-            found[graph].whole,
-            spec=spec,
-            ceilings=ceilings,
-            position=position,
-        )
-        for graph in GRAPHS
-    ]
 
 
 def _floors(spec: Spec, ceilings: Ceilings, dtype: str, batch: int, n_tokens: int) -> dict[str, float]:

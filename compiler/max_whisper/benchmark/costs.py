@@ -1,6 +1,6 @@
 """What a call of a kernel computes and moves, by the shapes of what it is given.
 
-Operations are counted as `Spec.flops_per_window` counts them. Bytes are those of what a call reads and writes, each once:
+Operations are counted as `Spec.flops_per_window` counts them. Bytes are those that a call reads and writes, each once:
 weights, activations, caches as far as they are filled, and of tables the rows that are looked up.
 """
 

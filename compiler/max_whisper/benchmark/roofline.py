@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from max_whisper.benchmark.ceilings import Ceilings
+from max_whisper.benchmark.clocks import Times
 from max_whisper.benchmark.costs import cost
 from max_whisper.calls import Call
 from max_whisper.spec import Spec
@@ -97,24 +98,17 @@ class Roofline:
 
 
 def roofline(
-    graph: str,
-    calls: Sequence[Call],
-    ms: Sequence[float],
-    whole: float,
-    *,
-    spec: Spec,
-    ceilings: Ceilings,
-    position: int,
+    graph: str, calls: Sequence[Call], times: Times, *, spec: Spec, ceilings: Ceilings, position: int
 ) -> Roofline:
-    """`ms` are those of the calls, in order. position: tokens in the caches, for the graph of a token."""
-    kernels = [_kernel(call, time, spec, ceilings, position) for call, time in zip(calls, ms, strict=True)]
+    """`calls` are those of the graph. position: tokens in the caches, for the graph of a token."""
+    kernels = [_kernel(call, ms, spec, ceilings, position) for call, ms in zip(calls, times.kernels, strict=True)]
     rows: list[Row] = []
     for layers in _joined([call.layers for call in calls], _leaves(spec, graph)):
         own = [kernel for call, kernel in zip(calls, kernels, strict=True) if set(call.layers) & set(layers)]
         _add(rows, Row([layers], own))
     if unowned := [kernel for call, kernel in zip(calls, kernels, strict=True) if not call.layers]:
         rows.append(Row([["the next token"]], unowned))
-    return Roofline(graph, rows, whole)
+    return Roofline(graph, rows, times.whole)
 
 
 def _kernel(call: Call, ms: float, spec: Spec, ceilings: Ceilings, position: int) -> Kernel:

@@ -33,15 +33,15 @@ def show(figures: Figures) -> None:
     ]
     console.print(f"the machine's ceilings: {', '.join(limits)}")
     console.print(
-        "What a cache of the CPU keeps may be read faster than memory. Medians of kernels need not add up to those of the "
-        "whole: where other processes disturb the machine, what is left may be below 0."
+        "What a cache of the CPU keeps may be read faster than memory. Medians of kernels need not add up to that of "
+        "the whole: where other programs disturb the machine, what is left may be below 0."
     )
 
 
 def phase_table(figures: Figures) -> Table:
     """Medians, and what the machine needs at least where that is known."""
     batch = f"{figures.batch} windows" if figures.batch > 1 else "a window"
-    title = f"{figures.artifact}: {figures.model} in {figures.dtype}, {batch} of {figures.seconds:g} s, {figures.n_tokens} tokens"
+    title = f"{figures.model} in {figures.dtype}: {batch} of {figures.seconds:g} s, {figures.n_tokens} tokens"
     table = _table(title, ["phase"], ["ms", "machine's floor"])
     for name, shown in PHASES.items():
         floor = figures.floors.get(name)

@@ -209,9 +209,9 @@ def verify(artifact: Path, audio: str | None, tokens: int) -> None:
 def bench(artifact: Path, tokens: int, rounds: int, file: Path | None, threads: int | None) -> None:
     """Measure an artifact on this machine, phase by phase and layer by layer.
 
-    Of each layer: FLOPs, bytes, time, and the share of what the machine allows, whose peaks are measured in the same run.
-    The layers are compiled once more with clocks between them, which takes as long as a build the first time. It is for
-    artifacts for a CPU. Other programs that run meanwhile make the figures worse.
+    Of each layer: FLOPs, bytes, time, and the share of what the machine allows, which is measured in the same run.
+    The layers are compiled once more with clocks around their kernels; the first time, this takes as long as a build.
+    Only artifacts for a CPU can be measured. Other programs that run meanwhile make the figures worse.
     """
     if threads is not None:
         use_threads(threads)
