@@ -115,7 +115,8 @@ def _kernel(call: Call, ms: float, spec: Spec, ceilings: Ceilings, position: int
     costs = cost(call, spec, position)
     matrices = {tensor.name for tensor in spec.tensors() if tensor.matrix}
     weight = next((x.weight for x in call.operands if x.weight in matrices), None)
-    peak, speed = ceilings[costs.dtype] * 1e6, ceilings["memory"] * 1e6  # operations and bytes in a millisecond
+    most = ceilings.get(costs.dtype, ceilings["float32"])  # a CPU without such products has none that are faster
+    peak, speed = most * 1e6, ceilings["memory"] * 1e6  # operations and bytes in a millisecond
     return Kernel(call.kernel, weight, costs.flops, costs.bytes, ms, costs.flops / peak, costs.bytes / speed)
 
 

@@ -102,6 +102,7 @@ class Clocked(KernelOps):
         outputs = [_operand(type_) for type_ in types]
         self._calls.append(Call(name, self._layers(), operands, outputs, dtype.name if dtype else None))
         times = Graph.current.inputs[-1].buffer
+        # The kernel must wait for the clock: it takes an operand from it, the one that is soonest copied.
         chosen = min(range(len(values)), key=lambda i: _size(values[i]))
         clocked = [*values]
         (clocked[chosen],) = outputs_of(
