@@ -231,9 +231,7 @@ def main(only: tuple[str, ...], threads: int, seconds: float) -> None:
     console = Console(width=150, highlight=False)
     console.print(table)
     limits = [f"{name} {value:,.1f} {'GB/s' if name == 'memory' else 'GFLOP/s'}" for name, value in ceilings.items()]
-    console.print(
-        f"the machine: {', '.join(limits)}; starting a call is in its time"
-    )
+    console.print(f"the machine: {', '.join(limits)}; starting a call is in its time")
 
 
 def compiled(cases: list[Case]) -> dict[tuple[Any, ...], Any]:
