@@ -28,6 +28,7 @@ class Figures:
     n_tokens: int  # of each window
     rounds: int
     seconds: float  # of sound in a window
+    threads: int  # CPU cores that were used
     ceilings: Ceilings
     phases: dict[str, float]  # "load", "log_mel", "encoder", "cross_kv", "first", "token", "total"
     floors: dict[str, float]  # of "encoder", "token", "total"; empty where the CPU has no products of this dtype
@@ -70,6 +71,7 @@ def bench(folder: Path, *, n_tokens: int, rounds: int, report: Callable[[str], N
         n_tokens,
         rounds,
         window.seconds,
+        probes.threads,
         ceilings,
         {"load": loading(folder), **measured},
         _floors(spec, ceilings, manifest.dtype, manifest.batch, n_tokens),

@@ -35,11 +35,11 @@ class Probes:
 
     def __init__(self) -> None:
         """Raises CompileError where the kernels do not compile."""
-        self._threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        self.threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         self._dtypes = [dtype for dtype in PRODUCTS if NEEDS[dtype] <= machine_features()]
         host, module = DeviceRef.CPU(), Module()
         package = kernels_package(cache_folder(), "probes")
-        row = TensorType(DType.uint8, [self._threads, 4 * LANES], host)
+        row = TensorType(DType.uint8, [self.threads, 4 * LANES], host)
         bits = TensorType(DType.uint8, ["bytes"], host)
         shared: dict[str, Any] = {"module": module, "custom_extensions": [package]}
         for dtype in self._dtypes:
@@ -55,7 +55,7 @@ class Probes:
         operands, steps = Buffer.from_numpy(np.zeros(8 * LANES, np.uint8)), Buffer.from_numpy(np.array(STEPS))
         ceilings = {}
         for dtype in self._dtypes:
-            operations = 2 * PRODUCTS[dtype] * LANES * SUMS * STEPS * self._threads
+            operations = 2 * PRODUCTS[dtype] * LANES * SUMS * STEPS * self.threads
             ceilings[dtype] = operations / _fastest(self._graphs[dtype].execute, operands, steps) / 1e9
         memory = Buffer.from_numpy(np.ones(MEMORY, np.uint8))
         return ceilings | {"memory": MEMORY / _fastest(self._graphs["memory"].execute, memory) / 1e9}

@@ -31,7 +31,7 @@ def show(figures: Figures) -> None:
         f"{value:,.1f} GB/s read from memory" if name == "memory" else f"{value:,.0f} GFLOP/s {name}"
         for name, value in figures.ceilings.items()
     ]
-    console.print(f"the machine's ceilings: {', '.join(limits)}")
+    console.print(f"the machine's ceilings, {figures.threads} cores: {', '.join(limits)}")
     console.print(
         "What a cache of the CPU keeps may be read faster than memory. Medians of kernels need not add up to that of "
         "the whole: where other programs disturb the machine, what is left may be below 0."
@@ -80,6 +80,7 @@ def as_json(figures: Figures) -> dict[str, Any]:
         "tokens": figures.n_tokens,
         "rounds": figures.rounds,
         "seconds": figures.seconds,
+        "threads": figures.threads,
         "ceilings": dict(figures.ceilings),
         "phases": figures.phases,
         "floors": figures.floors,
