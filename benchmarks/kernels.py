@@ -1,77 +1,296 @@
-"""The kernels alone: how fast they read weights, beside how fast the memory can be read.
+"""Every kernel alone, beside what the machine allows: its products at the CPU's peak, its bytes at the memory's speed.
 
 \b
-    python kernels.py [--threads 2]
+    python kernels.py [--only dense_linear …] [--threads 2]
 
-Weights are taken in turn from more than the caches hold, as in a decoder step.
+A kernel that reads weights takes them in turn from more than the caches hold, as in a decoder step; of the others,
+activations may be in a cache, as the kernel before has left them there. Times are medians of calls.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import product
+from math import prod
+from statistics import median
 from time import perf_counter
+from typing import Any
 
-import ceilings
 import click
 import numpy as np
 from common import since, use_cpus
+from max_whisper.weights.packing import packed_shape
 from rich.console import Console
 from rich.table import Table
 
-SHAPES = {"attention projection": (384, 384), "first of the MLP": (1536, 384), "vocabulary": (51865, 384)}
+BYTES = {"float32": 4, "bfloat16": 2, "int8": 1, "int64": 8}
 COLD = 120e6  # bytes that no cache holds
+LEAST_CALLS = 10
+ONE = 0x3F80  # in bfloat16
+ROWS, CONTEXT, POSITION, VOCABULARY, WIDTH, HEADS = 1500, 448, 50, 51865, 384, 6  # of tiny
+DENSE = [(384, 384), (384, 1536), (1536, 384), (768, 3072)]
+LINEAR = {  # what a linear layer does besides the product
+    "bare": {},
+    "norm, bias": {"has_norm": True, "has_bias": True},
+    "norm, bias, GELU": {"has_norm": True, "has_bias": True, "activation": "gelu"},
+    "bias, residual": {"has_bias": True, "has_residual": True},
+}
+DTYPES = ("float32", "bfloat16", "int8")
+
+
+@dataclass(frozen=True)
+class Operand:
+    """What a kernel reads or writes."""
+
+    dtype: str
+    names: str  # of its dimensions, which may be of any size; those of one name are equal
+    shape: tuple[int, ...]
+    value: float | None = None  # of every number; None is random, of bfloat16 it is 1
+    read: bool = True
+    cold: bool = False  # comes from memory, not from a cache
+    mutable: bool = False
+
+    @property
+    def bytes(self) -> int:
+        """That a call moves."""
+        return prod(self.shape) * BYTES[self.dtype] if self.read else 0
+
+
+@dataclass(frozen=True)
+class Case:
+    """A call of a kernel, and what it computes and moves."""
+
+    kernel: str
+    what: str
+    dtype: str  # of its weights, keys or products
+    inputs: list[Operand]
+    outputs: list[Operand]
+    flops: int = 0
+    peak: str = "float32"  # whose ceiling counts
+    parameters: dict[str, Any] = field(default_factory=dict)
+    unread: int = 0  # bytes of the inputs
+
+    @property
+    def moved(self) -> int:
+        """Bytes."""
+        return sum(x.bytes for x in [*self.inputs, *self.outputs]) - self.unread
+
+    @property
+    def graph(self) -> tuple[Any, ...]:
+        """What cases that one graph serves have in common."""
+        return self.kernel, *sorted(self.parameters.items()), *(x.dtype for x in self.inputs)
+
+
+def f32(names: str, *shape: int, value: float | None = None, read: bool = True) -> Operand:
+    return Operand("float32", names, shape, value, read)
+
+
+def number(value: int) -> Operand:
+    return Operand("int64", "", (), value)
+
+
+EPS = f32("", value=1e-5)
+
+
+def scales(out: int, dtype: str) -> Operand:
+    return f32("two scaled", 2, out, value=0.01, read=dtype == "int8")
+
+
+def joined(width: int, rows: int, out: int, dtype: str, given: dict[str, Any]) -> tuple[list[Operand], dict[str, Any]]:
+    """Operands of a linear layer after its weights, and its parameters."""
+    flags = {"has_norm": False, "has_bias": False, "has_residual": False, "activation": "none", **given}
+    norm = f32("channels", width, read=flags["has_norm"])
+    operands = [
+        scales(out, dtype),
+        f32("out", out, read=flags["has_bias"]),
+        norm,
+        norm,
+        f32("1 rows out", 1, rows, out, read=flags["has_residual"]),
+        EPS,
+    ]
+    return operands, flags
+
+
+def dense_linear() -> Iterator[Case]:
+    for dtype, (width, out), (what, given) in product(DTYPES, DENSE, LINEAR.items()):
+        operands, flags = joined(width, ROWS, out, dtype, given)
+        packed = Operand(dtype, "panels groups places", packed_shape(out, width, dtype))
+        x, y = f32("1 rows channels", 1, ROWS, width), f32("1 1 rows out", 1, 1, ROWS, out)
+        inputs = [x, packed, *operands, number(width), number(width), number(0)]
+        what = f"{ROWS} × {width} × {out}, {what}"
+        yield Case("dense_linear", what, dtype, inputs, [y], 2 * ROWS * width * out, dtype, flags)
+
+
+def dense_attention() -> Iterator[Case]:
+    for dtype, heads in product(("float32", "bfloat16"), (6, 12)):
+        rows = f32("1 rows channels", 1, ROWS, heads * 64)
+        what, flops = f"{heads} heads of 64, {ROWS} rows", 4 * ROWS * ROWS * heads * 64
+        inputs = [rows, rows, rows, number(heads)]
+        yield Case("dense_attention", what, dtype, inputs, [rows], flops, dtype, {"dtype": dtype})
+
+
+def skinny_linear() -> Iterator[Case]:
+    shapes = (*DENSE[:3], (WIDTH, VOCABULARY))
+    for dtype, (width, out), rows in product(DTYPES, shapes, (1, 4)):
+        operands, flags = joined(width, rows, out, dtype, LINEAR["norm, bias"])
+        matrix = Operand(dtype, "out channels", (out, width), cold=True)
+        x, y = f32("1 rows channels", 1, rows, width), f32("1 rows out", 1, rows, out)
+        what = f"{rows} × {width} × {out}, norm, bias"
+        yield Case("skinny_linear", what, dtype, [x, matrix, *operands], [y], 2 * rows * width * out, parameters=flags)
+
+
+def attention_over_memory() -> Iterator[Case]:
+    for dtype, rows in product(("float32", "bfloat16"), (1, 4)):
+        memory = Operand(dtype, "1 heads keys width", (1, HEADS, ROWS, 64), cold=True)
+        q = f32("1 rows channels", 1, rows, WIDTH)
+        what, flops = f"{rows} over {ROWS}, {HEADS} heads of 64", 4 * rows * ROWS * WIDTH
+        yield Case("attention_over_memory", what, dtype, [q, memory, memory], [q], flops)
+
+
+def attention_over_cache() -> Iterator[Case]:
+    row = f32("1 rows channels", 1, 1, WIDTH)
+    cache = Operand("float32", "1 heads room width", (1, HEADS, CONTEXT, 64), mutable=True)
+    for position in (POSITION, CONTEXT - 1):
+        unread = 2 * (CONTEXT - 1 - position) * row.bytes
+        what, flops = f"1 at position {position}, {HEADS} heads of 64", 4 * (position + 1) * WIDTH
+        inputs = [row, row, row, cache, cache, number(position)]
+        yield Case("attention_over_cache", what, "float32", inputs, [row], flops, unread=unread)
+
+
+def choose_next_token() -> Iterator[Case]:
+    vector, each = f32("channels", WIDTH), f32("1 n_vocab", 1, VOCABULARY, value=0)
+    rules = [f32("n_vocab", VOCABULARY, value=0), Operand("int64", "1 4", (1, 4), VOCABULARY), each]
+    outputs = [Operand("int64", "1 1", (1, 1)), f32("1 1", 1, 1)]
+    for dtype in DTYPES:
+        table = Operand(dtype, "n_vocab channels", (VOCABULARY, WIDTH), cold=True)
+        x = f32("1 1 channels", 1, 1, WIDTH)
+        inputs = [x, table, scales(VOCABULARY, dtype), vector, vector, EPS, *rules]
+        what = f"of {VOCABULARY}, {WIDTH} wide"
+        yield Case("choose_next_token", what, dtype, inputs, outputs, 2 * VOCABULARY * WIDTH)
+
+
+def token_embedding() -> Iterator[Case]:
+    """One row of each table is read."""
+    y, positions = f32("1 1 channels", 1, 1, WIDTH), f32("context channels", CONTEXT, WIDTH)
+    for dtype in DTYPES:
+        table = Operand(dtype, "n_vocab channels", (VOCABULARY, WIDTH))
+        unread = sum(x.bytes - x.bytes // x.shape[0] for x in (table, positions)) + scales(VOCABULARY, dtype).bytes
+        inputs = [Operand("int64", "1 1", (1, 1), 7), table, scales(VOCABULARY, dtype), positions, number(POSITION)]
+        yield Case("token_embedding", f"1 of {VOCABULARY}, {WIDTH} wide", dtype, inputs, [y], unread=unread)
+
+
+def layer_norm() -> Iterator[Case]:
+    for width in (384, 768):
+        x, vector = f32("1 rows channels", 1, ROWS, width), f32("channels", width)
+        yield Case("layer_norm", f"{ROWS} × {width}", "float32", [x, vector, vector, EPS], [x])
+
+
+MAKERS = (
+    dense_linear,
+    dense_attention,
+    skinny_linear,
+    attention_over_memory,
+    attention_over_cache,
+    choose_next_token,
+    token_embedding,
+    layer_norm,
+)
+KERNELS = {maker.__name__: maker for maker in MAKERS}
 
 
 @click.command(help=__doc__)
+@click.option("--only", multiple=True, type=click.Choice([*KERNELS]), help="Leave out the others.")
 @click.option("--threads", default=2, show_default=True, help="CPUs to use.")
-@click.option("--rounds", default=100, show_default=True, type=click.IntRange(1))
-def main(threads: int, rounds: int) -> None:
+@click.option("--seconds", default=0.3, show_default=True, type=click.FloatRange(0.01), help="For each case.")
+def main(only: tuple[str, ...], threads: int, seconds: float) -> None:
     use_cpus(threads)
-    from max import engine
-    from max.driver import CPU, Buffer
-    from max.dtype import DType
-    from max.graph import DeviceRef, Graph, TensorType, ops
-    from max_whisper.lowering.kernels import kernels_folder
+    from max_whisper.benchmark.ceilings import Probes, higher
 
-    host, ceiling = DeviceRef.CPU(), ceilings.measure(threads)["memory"]
-    table = Table("weights", "shape", "rows", "ms", "GB/s", "of the memory's", "GFLOP/s")
-    for dtype, width in ((DType.float32, 4), (DType.bfloat16, 2)):
-        inputs = [
-            TensorType(DType.float32, ["batch", "length", "in"], host),
-            TensorType(dtype, ["out", "in"], host),
-            TensorType(dtype, ["out"], host),
-        ]
-        with Graph("linear", input_types=inputs, custom_extensions=[kernels_folder()]) as graph:
-            out_type = TensorType(DType.float32, ["batch", "length", "out"], host)
-            (y,) = ops.custom("skinny_linear", host, graph.inputs, [out_type], parameters={"has_bias": True})
-            graph.output(y)
-        model = engine.InferenceSession(devices=[CPU()]).load(graph)
-        for name, (n_out, n_in) in SHAPES.items():
-            size = n_out * n_in * width
-            copies = [
-                Buffer.from_numpy(np.ones((n_out, n_in * width // 2), np.uint16)).view(dtype, [n_out, n_in])
-                for _ in range(int(COLD / size) + 1)
-            ]
-            bias = Buffer.from_numpy(np.zeros(n_out * width // 2, np.uint16)).view(dtype, [n_out])
-            for rows in (1, 4, 64):
-                x = Buffer.from_numpy(np.ones((1, rows, n_in), np.float32))
-                times = []
-                for i in range(rounds):
-                    start = perf_counter()
-                    model.execute(x, copies[i % len(copies)], bias)
-                    times.append(since(start))
-                ms = float(np.median(times))
-                speed = size / ms / 1e6
-                table.add_row(
-                    str(dtype).removeprefix("DType."),
-                    f"{name} {n_out} x {n_in}",
-                    str(rows),
-                    f"{ms:.3f}",
-                    f"{speed:.1f}",
-                    f"{speed / ceiling:.0%}",
-                    f"{2 * rows * n_out * n_in / ms / 1e6:.0f}",
-                )
-    Console().print(table)
-    print(f"memory: {ceiling:.1f} GB/s; a call costs some 20 µs of Python and scheduling, which is in the times")
+    probes = Probes()
+    before = probes.measure()
+    chosen = [case for kernel in only or KERNELS for case in KERNELS[kernel]() if case.peak in before]
+    models = compiled(chosen)
+    measured = [(case, milliseconds(case, models[case.graph], seconds)) for case in chosen]
+    ceilings = higher(before, probes.measure())
+    table = Table("kernel", "case", "dtype")
+    for name in ("ms", "GFLOP/s", "GB/s", "bound by", "of the ceiling"):
+        table.add_column(name, justify="right")
+    for case, ms in measured:
+        products, reading = case.flops / ceilings[case.peak] / 1e6, case.moved / ceilings["memory"] / 1e6
+        table.add_row(
+            case.kernel,
+            case.what,
+            case.dtype,
+            f"{ms:.4f}",
+            f"{case.flops / ms / 1e6:,.1f}" if case.flops else "",
+            f"{case.moved / ms / 1e6:,.1f}",
+            "arithmetic" if products > reading else "memory",
+            f"{max(products, reading) / ms:.0%}",
+        )
+    console = Console(width=150, highlight=False)
+    console.print(table)
+    limits = [f"{name} {value:,.1f} {'GB/s' if name == 'memory' else 'GFLOP/s'}" for name, value in ceilings.items()]
+    console.print(f"the machine: {', '.join(limits)}; starting a call is in its time")
+
+
+def compiled(cases: list[Case]) -> dict[tuple[Any, ...], Any]:
+    """A graph of one kernel alone for each kind of case."""
+    from max import engine
+    from max.driver import CPU
+    from max.dtype import DType
+    from max.graph import BufferType, DeviceRef, Graph, Module, TensorType, ops
+    from max_whisper.artifact.compile import cache_folder
+    from max_whisper.artifact.kernels import kernels_package
+
+    host, module, package = DeviceRef.CPU(), Module(), kernels_package(cache_folder())
+
+    def type_of(x: Operand) -> Any:
+        kind = BufferType if x.mutable else TensorType
+        return kind(DType[x.dtype], [int(name) if name.isdigit() else name for name in x.names.split()], host)
+
+    kinds = {case.graph: case for case in cases}
+    for i, case in enumerate(kinds.values()):
+        parameters = {key: DType[value] if key == "dtype" else value for key, value in case.parameters.items()}
+        custom = ops.inplace_custom if any(x.mutable for x in case.inputs) else ops.custom
+        types = [type_of(x) for x in case.inputs]
+        with Graph(str(i), input_types=types, module=module, custom_extensions=[package]) as graph:
+            outputs = [type_of(x) for x in case.outputs]
+            graph.output(*custom(case.kernel, host, graph.inputs, outputs, parameters=parameters))
+    models = engine.InferenceSession(devices=[CPU()]).load_all(module, custom_extensions=[package])
+    return {kind: models[str(i)] for i, kind in enumerate(kinds)}
+
+
+def milliseconds(case: Case, model: Any, seconds: float) -> float:
+    """Of a call: the median, after one of each copy of the weights."""
+    cold = sum(x.bytes for x in case.inputs if x.cold)
+    copies = int(COLD / cold) + 1 if cold else 1
+    kept = [None if x.cold else buffer(x) for x in case.inputs]
+    calls = [
+        [buffer(x) if mine is None else mine for x, mine in zip(case.inputs, kept, strict=True)] for _ in range(copies)
+    ]
+    for inputs in calls:
+        model.execute(*inputs)
+    times: list[float] = []
+    end = perf_counter() + seconds
+    while len(times) < LEAST_CALLS or perf_counter() < end:
+        start = perf_counter()
+        model.execute(*calls[len(times) % copies])
+        times.append(since(start))
+    return median(times)
+
+
+def buffer(x: Operand) -> Any:
+    from max.driver import Buffer
+    from max.dtype import DType
+
+    if x.dtype == "bfloat16":
+        return Buffer.from_numpy(np.full(x.shape, ONE, np.uint16)).view(DType.bfloat16)
+    if x.value is not None:
+        return Buffer.from_numpy(np.full(x.shape, x.value, x.dtype))
+    if x.dtype == "float32":
+        return Buffer.from_numpy(np.random.default_rng(0).standard_normal(x.shape, np.float32))
+    return Buffer.from_numpy(np.random.default_rng(0).integers(-127, 127, x.shape, x.dtype))
 
 
 if __name__ == "__main__":

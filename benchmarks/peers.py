@@ -21,13 +21,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import ceilings
 import click
 import numpy as np
 from common import machine, made_recording, use_cpus
 from conversion import write_mel_filters
 from figures import Report, setting_table, start_table
-from floor import floors
 from libraries import LIBRARIES
 from plot import OURS, svg
 from rich.console import Console
@@ -95,6 +93,8 @@ def main(
     out: Path | None,
 ) -> None:
     use_cpus(threads)
+    from max_whisper.benchmark.ceilings import Probes, higher
+    from max_whisper.benchmark.floor import floors
     from max_whisper.spec import load_spec
 
     checkpoint, work, failures = checkpoint.resolve(), work.expanduser().resolve(), Failures()
@@ -111,7 +111,8 @@ def main(
     sides += their_sides(chosen, checkpoint, work, models, threads, failures)
 
     say("the machine's ceilings")
-    before = ceilings.measure(threads)
+    probes = Probes()
+    before = probes.measure()
     report: Report = {"model": name, "threads": threads, "machine": machine(), "versions": {}, "settings": []}
 
     def setting(batch: int, length: float) -> dict[str, Any]:
@@ -127,8 +128,7 @@ def main(
                     audio = made_recordings(sound, batch, length)
                     many = rounds if batch == 1 else min(rounds, LARGE_ROUNDS)
                     report["settings"].append(measured(workers, many, setting(batch, length), audio, failures))
-    after = ceilings.measure(threads)
-    limits = {what: max(before[what], after[what]) for what in before}  # whichever others disturbed less
+    limits = higher(before, probes.measure())
     for each in report["settings"]:
         each["floors"] = floors(load_spec(name), limits, each["batch"], each["tokens"])
     report |= {"ceilings": limits, "failures": failures}

@@ -110,5 +110,8 @@ class Trace:
         assert table[1] == x[2]
         return *x[:2], table[0]
 
+    def begin(self, path):
+        pass
+
     def tap(self, path, x):
         self.taps.append((path, x))

@@ -12,6 +12,7 @@ from typing import Any
 import click
 import numpy as np
 import pytest
+from max_whisper.benchmark.floor import floors
 from max_whisper.runtime.mel import log_mel, mel_filters
 from max_whisper.spec import load_spec
 from rich.console import Console
@@ -20,7 +21,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 
 from common import made_recording
 from figures import equal_tokens, medians, ranking, setting_table, start_table
-from floor import floors
 from ggml import DIMENSIONS, q8_0, write_ggml, write_tensor
 from greedy import MEL_FILTERS, LogMel
 from plot import parts, svg

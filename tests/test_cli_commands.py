@@ -15,7 +15,7 @@ from max_whisper.spec import json_schema
 from small import write_spec
 from sounds import sweep, write_wav
 
-COMMANDS = ("build", "transcribe", "inspect", "verify", "schema")
+COMMANDS = ("build", "transcribe", "inspect", "verify", "bench", "schema")
 
 
 @pytest.fixture(autouse=True)
@@ -41,6 +41,7 @@ def test_help(option: str) -> None:
         ("build", "max-whisper build --spec tiny.yaml --weights ./my-fine-tune --out artifacts/mine"),
         ("transcribe", "| max-whisper transcribe - --model artifacts/tiny"),
         ("inspect", "SPEC_OR_ARTIFACT"),
+        ("bench", "Only artifacts for a CPU can be measured"),
         ("verify", "pip install 'max-whisper[verify]'"),
         ("schema", "yaml-language-server"),
     ],

@@ -110,7 +110,7 @@ def build(
         write_tiktoken(vocabulary.ranks, new / VOCABULARY)
         (new / SPEC).write_text(json.dumps(model.canonical(), indent=1) + "\n")
         report("packed the weights")
-        graphs = compile_modules(
+        compiled = compile_modules(
             model, new, dtype=dtype, batch=batch, target=machine, alignment_heads=heads, report=report
         )
         manifest = _manifest(
@@ -120,7 +120,7 @@ def build(
             tokens=vocabulary.tokens,
             alignment_heads=heads,
             tensors=tensors,
-            graphs=graphs,
+            graphs=compiled.graphs,
             target=machine,
             dtype=dtype,
             batch=batch,

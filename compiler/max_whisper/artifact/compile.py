@@ -19,6 +19,7 @@ from blake3 import blake3
 from max_whisper.artifact.kernels import kernels_package
 from max_whisper.artifact.manifest import Graph, Target
 from max_whisper.artifact.worker import Job, Result
+from max_whisper.calls import Call
 from max_whisper.errors import CompileError
 from max_whisper.spec import Spec
 
@@ -36,16 +37,19 @@ def compile_modules(
     alignment_heads: list[tuple[int, int]],
     report: Report,
     probe: bool = False,
-) -> dict[str, Graph]:
+    clocks: bool = False,
+) -> Result:
     """Writes `encoder.mef` and `decoder.mef` to `folder`; returns their graphs. Both are compiled at the same time.
 
     alignment_heads: those of the cross-attention whose scores the decoder gives on request.
     probe: let the graphs give the output of every layer too, for verification.
+    clocks: let `encoder`, `cross_kv` and `step` tell when each kernel begins and ends (lowering/clocked.py); no others.
 
     Raises CompileError with the compiler's last words where one fails or aborts.
     """
     started = time.monotonic()
     kernels = kernels_package(cache_folder())
+    probes = str(kernels_package(cache_folder(), "probes")) if clocks else ""
     workers = {}
     try:
         for module in MODULES:
@@ -60,15 +64,19 @@ def compile_modules(
                 alignment_heads=alignment_heads,
                 probe=probe,
                 parent=os.getpid(),
+                clocks=probes,
             )
             workers[module] = _Worker(job)
         graphs: dict[str, Graph] = {}
+        calls: dict[str, list[Call]] = {}
         while workers:
             time.sleep(0.05)
             for module in [name for name, worker in workers.items() if worker.process.poll() is not None]:
-                graphs |= workers.pop(module).result()
+                result = workers.pop(module).result()
+                graphs |= result.graphs
+                calls |= result.calls
                 report(f"compiled the {module} in {time.monotonic() - started:.0f} s")
-        return {name: graphs[name] for name in sorted(graphs)}
+        return Result({name: graphs[name] for name in sorted(graphs)}, calls)
     finally:
         for worker in workers.values():
             worker.stop()
@@ -95,13 +103,13 @@ class _Worker:
         with contextlib.suppress(BrokenPipeError), self.process.stdin as stdin:  # a dead worker is seen by `result`
             stdin.write(msgspec.json.encode(job))
 
-    def result(self) -> dict[str, Graph]:
+    def result(self) -> Result:
         code = self.process.wait()
         how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"exited with {code}"
         if code == 0:
             self._output.seek(0)
             try:
-                return msgspec.json.decode(self._output.read(), type=Result).graphs
+                return msgspec.json.decode(self._output.read(), type=Result)
             except msgspec.DecodeError:
                 how = "gave no result"
         self._errors.seek(0)
@@ -123,7 +131,8 @@ def graph_key(job: Job) -> str:
     Each graph has a cache of its own: out of one for all, MAX puts code of other graphs into a MEF (that of tiny's
     decoder had 2.5 MB from an empty cache and 10.8 MB from a used one).
     """
-    same = msgspec.structs.replace(job, path="", kernels=Path(job.kernels).parent.name, parent=0)
+    packages = {name: Path(getattr(job, name)).parent.name for name in ("kernels", "clocks")}
+    same = msgspec.structs.replace(job, path="", parent=0, **packages)
     return blake3(msgspec.json.encode(same) + version("max").encode()).hexdigest()[:16]
 
 

@@ -12,18 +12,20 @@ import os
 import signal
 import sys
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from max_whisper.artifact.manifest import Graph, Port, Target
+from max_whisper.calls import Call
 
 ADDR_NO_RANDOMIZE = 0x0040000  # linux/personality.h
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
-class Job(msgspec.Struct):
+class Job(msgspec.Struct, omit_defaults=True):
     """Compile `module` ("encoder" or "decoder") of a spec to `path`."""
 
     spec: dict[str, Any]  # its canonical form
@@ -36,10 +38,12 @@ class Job(msgspec.Struct):
     alignment_heads: list[tuple[int, int]]
     probe: bool  # with the outputs of every layer
     parent: int  # the process that waits for it, without which it ends
+    clocks: str = ""  # the compiled package of probes, for graphs that tell when each kernel begins and ends
 
 
 class Result(msgspec.Struct):
     graphs: dict[str, Graph]
+    calls: dict[str, list[Call]] = {}  # of kernels, in the graphs that tell their times
 
 
 def main() -> None:
@@ -77,6 +81,7 @@ def compile_module(job: Job) -> Result:
     from max.graph import DeviceRef
 
     from max_whisper.lowering import Lowering
+    from max_whisper.lowering.clocked import ClockedLowering
     from max_whisper.spec import Spec
 
     target = job.target
@@ -91,7 +96,8 @@ def compile_module(job: Job) -> Result:
         device = DeviceRef.GPU()
         devices = [driver.Accelerator()]
     session = engine.InferenceSession(devices=devices)
-    lowering = Lowering(
+    kind = partial(ClockedLowering, probes=Path(job.clocks)) if job.clocks else Lowering
+    lowering = kind(
         Spec.from_canonical(job.spec),
         Path(job.kernels),
         dtype=job.dtype,
@@ -101,11 +107,10 @@ def compile_module(job: Job) -> Result:
         alignment_heads=job.alignment_heads,
     )
     lowered = lowering.encoder_module() if job.module == "encoder" else lowering.decoder_module()
-    session.compile(lowered.module, custom_extensions=[job.kernels]).export_mef(job.path)
+    session.compile(lowered.module, custom_extensions=lowering.extensions).export_mef(job.path)
     file = Path(job.path).name
-    return Result(
-        {name: Graph(file, _ports(graph.inputs), _ports(graph.outputs)) for name, graph in lowered.graphs.items()}
-    )
+    graphs = {name: Graph(file, _ports(graph.inputs), _ports(graph.outputs)) for name, graph in lowered.graphs.items()}
+    return Result(graphs, lowering.calls if isinstance(lowering, ClockedLowering) else {})
 
 
 def _ports(types: Mapping[str, Any]) -> list[Port]:

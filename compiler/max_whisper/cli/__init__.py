@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import sys
 import time
@@ -69,6 +70,7 @@ TARGET_HELP = (
     "cpu is this machine's own; cpu:x86-64-v3, cuda:sm_80, cuda:sm_89, cuda:sm_90a, hip:gfx942 "
     "are compiled for elsewhere."
 )
+THREADS_HELP = "CPU cores to use. [default: all]"
 MODEL_HELP = "An artifact's folder, or a spec, which is built if it was not before."
 
 
@@ -115,7 +117,7 @@ def build(spec: str, out: Path | None, **options: Any) -> None:
 @click.option("--output-format", type=click.Choice([*FORMATS, "all"]), default="txt", show_default=True)
 @click.option("--output-dir", type=click.Path(path_type=Path), help="Write one file per recording here, not to stdout.")
 @with_options(SUBTITLE_OPTIONS)
-@click.option("--threads", type=click.IntRange(min=1), help="CPU cores to use. [default: all]")
+@click.option("--threads", type=click.IntRange(min=1), help=THREADS_HELP)
 @click.option("--offline", is_flag=True, help="Do not connect to the Hub, should a spec have to be built.")
 def transcribe(
     audio: tuple[str, ...],
@@ -199,6 +201,33 @@ def verify(artifact: Path, audio: str | None, tokens: int) -> None:
 
 
 @main.command()
+@click.argument("artifact", type=click.Path(path_type=Path))
+@click.option("--tokens", type=int, default=100, show_default=True, help="Of each window; at least 2.")
+@click.option("--rounds", type=click.IntRange(min=1), default=7, show_default=True, help="Their median is shown.")
+@click.option("--json", "file", type=click.Path(dir_okay=False, path_type=Path), help="Write every figure here, too.")
+@click.option("--threads", type=click.IntRange(min=1), help=THREADS_HELP)
+def bench(artifact: Path, tokens: int, rounds: int, file: Path | None, threads: int | None) -> None:
+    """Measure an artifact on this machine, phase by phase and layer by layer.
+
+    Of each layer: FLOPs, bytes, time, and the share of what the machine allows, which is measured in the same run.
+    The layers are compiled once more with clocks around their kernels; the first time, this takes as long as a build.
+    Only artifacts for a CPU can be measured. Other programs that run meanwhile make the figures worse.
+    """
+    if threads is not None:
+        use_threads(threads)
+    if file is not None and not (file.parent.is_dir() and os.access(file.parent, os.W_OK)):
+        raise UserError(f"--json {file}: {file.parent} is no folder that can be written to")
+    from max_whisper.benchmark import bench as run
+    from max_whisper.benchmark.tables import as_json, show
+
+    with reporting(f"measuring {artifact}") as report:
+        figures = run(artifact, n_tokens=tokens, rounds=rounds, report=report)
+    show(figures)
+    if file is not None:
+        file.write_text(json.dumps(as_json(figures), indent=1) + "\n")
+
+
+@main.command()
 def schema() -> None:
     """Print the JSON Schema of the spec language, for editors.
 
@@ -206,8 +235,6 @@ def schema() -> None:
     max-whisper schema > whisper-spec.schema.json
     # yaml-language-server: $schema=whisper-spec.schema.json     (first line of a spec)
     """
-    import json
-
     from max_whisper.spec import json_schema
 
     click.echo(json.dumps(json_schema(), indent=2))

@@ -55,7 +55,7 @@ class KernelOps(GraphOps):
 
     def value(self, x: Value) -> TensorValue:
         if isinstance(x, Normed):
-            return _kernel("layer_norm", [x.x, x.weight, x.bias, _float(x.eps)], x.x.shape)
+            return self._kernel("layer_norm", [x.x, x.weight, x.bias, _float(x.eps)], x.x.shape)
         if not isinstance(x, Product):
             return super().value(x)
         if x.computed is None:
@@ -81,6 +81,24 @@ class KernelOps(GraphOps):
 
     def _compute(self, product: Product) -> TensorValue:
         raise NotImplementedError
+
+    def _kernel(
+        self,
+        name: str,
+        values: Sequence[TensorValue | BufferValue],
+        shape: Sequence[DimLike],
+        out_dtype: DType = DType.float32,
+        **parameters: Any,
+    ) -> TensorValue:
+        """The one output of a kernel."""
+        (y,) = self._call(name, values, [TensorType(out_dtype, [Dim(dim) for dim in shape], HOST)], **parameters)
+        return y
+
+    def _call(
+        self, name: str, values: Sequence[TensorValue | BufferValue], types: Sequence[TensorType], **parameters: Any
+    ) -> list[TensorValue]:
+        """The outputs of a kernel: every call of one comes through here."""
+        return outputs_of(name, values, types, **parameters)
 
     def _joined(self, product: Product) -> tuple[list[TensorValue], dict[str, Any]]:
         """Operands and parameters of a kernel for all but rows and weights."""
@@ -124,7 +142,7 @@ class WindowOps(KernelOps):
             raise NotImplementedError("causal attention needs caches: see StepOps")
         rows = [self.value(x) for x in (q, k, v)]
         dtype = DTYPES["bfloat16"] if self._reduced else DTYPES["float32"]
-        return _kernel("dense_attention", [*rows, _scalar(heads)], rows[0].shape, dtype=dtype)
+        return self._kernel("dense_attention", [*rows, scalar(heads)], rows[0].shape, dtype=dtype)
 
     @property
     def _reduced(self) -> bool:
@@ -140,9 +158,9 @@ class WindowOps(KernelOps):
         out, width = product.weight.stored.matrix_shape
         operands, parameters = self._joined(product)
         places = [width, width if product.step is None else product.step, product.before]
-        return _kernel(
+        return self._kernel(
             "dense_linear",
-            [x, product.weight.values, *operands, *map(_scalar, places)],
+            [x, product.weight.values, *operands, *map(scalar, places)],
             [x.shape[0], heads, product.rows, out // heads],
             dtype,
             **parameters,
@@ -173,17 +191,17 @@ class TokenOps(KernelOps, StepOps):
             return super().positions(self.value(x), table)
         embedding = x.table
         operands = [x.tokens, embedding.values, _or_nothing(embedding.scales, 2), table, self._position]
-        return _kernel("token_embedding", operands, [*x.tokens.shape, table.shape[1]])
+        return self._kernel("token_embedding", operands, [*x.tokens.shape, table.shape[1]])
 
     def self_attention(self, q: Value, k: Value, v: Value, *, heads: int, causal: bool) -> Value:
         rows = [self.value(x) for x in (q, k, v)]
         caches = [next(self._caches), next(self._caches)]
-        return _kernel("attention_over_cache", [*rows, *caches, self._position], rows[0].shape)
+        return self._kernel("attention_over_cache", [*rows, *caches, self._position], rows[0].shape)
 
     def cross_attention(self, q: Value, *, heads: int) -> Value:
         rows = self.value(q)
         self.queries.append(rows)
-        return _kernel("attention_over_memory", [rows, *next(self._memory)], rows.shape)
+        return self._kernel("attention_over_memory", [rows, *next(self._memory)], rows.shape)
 
     def logits(self, x: Value, table: Matrix) -> Value:
         rows = replace(x, x=self._scored(x.x)) if isinstance(x, Normed) else self._scored(self.value(x))
@@ -199,19 +217,19 @@ class TokenOps(KernelOps, StepOps):
             norm, table = logits.x, logits.weight
             scales = _or_nothing(table.scales, 2)
             operands = [norm.x, table.values, scales, norm.weight, norm.bias, _float(norm.eps), *rules]
-            token, logprob = ops.custom("choose_next_token", HOST, operands, types)
+            token, logprob = self._call("choose_next_token", operands, types)
         else:
-            token, logprob = ops.custom("choose_token", HOST, [self.value(logits), *rules], types)
-        return token.tensor, logprob.tensor
+            token, logprob = self._call("choose_token", [self.value(logits), *rules], types)
+        return token, logprob
 
     def probability(self, logits: Value, token: TensorValue) -> TensorValue:
-        return _kernel("token_probability", [self.value(logits), token], [self.value(logits).shape[0], 1])
+        return self._kernel("token_probability", [self.value(logits), token], [self.value(logits).shape[0], 1])
 
     def _compute(self, product: Product) -> TensorValue:
         x = product.x.x if isinstance(product.x, Normed) else product.x
         operands, parameters = self._joined(product)
         shape = [x.shape[0], product.rows, product.weight.stored.tensor.shape[0]]
-        return _kernel("skinny_linear", [x, product.weight.values, *operands], shape, **parameters)
+        return self._kernel("skinny_linear", [x, product.weight.values, *operands], shape, **parameters)
 
 
 def attention_scores(q: TensorValue, keys: TensorValue, *, heads: Sequence[int]) -> TensorValue:
@@ -220,24 +238,20 @@ def attention_scores(q: TensorValue, keys: TensorValue, *, heads: Sequence[int])
     q: [batch, length, channels]. keys: [batch, all heads, n_keys, channels of a head].
     """
     chosen = ops.constant(np.array(heads), DType.int64, device=HOST)
-    return _kernel("attention_scores", [q, keys, chosen], [q.shape[0], len(heads), q.shape[1], keys.shape[2]])
+    shape = [q.shape[0], len(heads), q.shape[1], keys.shape[2]]
+    (y,) = outputs_of("attention_scores", [q, keys, chosen], [TensorType(DType.float32, shape, HOST)])
+    return y
 
 
-def _kernel(
-    name: str,
-    values: Sequence[TensorValue | BufferValue],
-    shape: Sequence[DimLike],
-    out_dtype: DType = DType.float32,
-    **parameters: Any,
-) -> TensorValue:
-    """The output of a kernel."""
-    out_type = TensorType(out_dtype, [Dim(dim) for dim in shape], HOST)
+def outputs_of(
+    name: str, values: Sequence[TensorValue | BufferValue], types: Sequence[TensorType], **parameters: Any
+) -> list[TensorValue]:
+    """What a kernel gives."""
     custom = ops.inplace_custom if any(isinstance(value, BufferValue) for value in values) else ops.custom
-    (y,) = custom(name, HOST, values, [out_type], parameters=parameters)
-    return y.tensor
+    return [y.tensor for y in custom(name, HOST, values, types, parameters=parameters)]
 
 
-def _scalar(number: int) -> TensorValue:
+def scalar(number: int) -> TensorValue:
     return ops.constant(number, DType.int64, device=HOST)
 
 

@@ -17,7 +17,7 @@ tokens as they come, beams and cancelling need, and costs little: see `benchmark
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -99,8 +99,10 @@ class Lowering:
         inputs = {"features": self._floats(spec.n_audio_ctx, spec.d_model)}
         with self._graph("cross_kv", inputs, module) as graph:
             layer_ops, features = self._window_ops(), graph.inputs[0].tensor
-            pairs = [(layer.lower_memory(layer_ops, features), layer.heads) for layer in spec.cross_attentions()]
-            parts = [(x, heads) for pair, heads in pairs for x in pair]
+            parts = []
+            for layer in spec.cross_attentions():
+                layer_ops.begin(layer.path)
+                parts += [(x, layer.heads) for x in layer.lower_memory(layer_ops, features)]
             types = self._memory_types().items()
             outputs = {
                 name: layer_ops.split(*part, type_.dtype) for (name, type_), part in zip(types, parts, strict=True)
@@ -158,8 +160,8 @@ class Lowering:
     def _token_ops(
         self, values: Mapping[str, Value], first_scored: TensorValue | None = None, taps: Taps | None = None
     ) -> gpu.StepOps:
-        kind = cpu.TokenOps if self._on_cpu else gpu.StepOps
-        return kind(
+        _, operations = self._operations
+        return operations(
             self._stored,
             device=self.device,
             taps=taps,
@@ -170,8 +172,13 @@ class Lowering:
         )
 
     def _window_ops(self, taps: Taps | None = None) -> gpu.GraphOps:
-        kind = cpu.WindowOps if self._on_cpu else gpu.GraphOps
-        return kind(self._stored, device=self.device, taps=taps)
+        operations, _ = self._operations
+        return operations(self._stored, device=self.device, taps=taps)
+
+    @property
+    def _operations(self) -> tuple[Callable[..., gpu.GraphOps], Callable[..., gpu.StepOps]]:
+        """Of layers that see a whole window, and of those of the decoder."""
+        return (cpu.WindowOps, cpu.TokenOps) if self._on_cpu else (gpu.GraphOps, gpu.StepOps)
 
     def alignment(self, module: Module) -> Signature:
         """Queries and keys to scores of the alignment heads, in order, before the softmax."""
@@ -193,9 +200,14 @@ class Lowering:
             graph.output(*outputs.values())
         return Signature(inputs, _types(outputs))
 
-    def _graph(self, name: str, inputs: Mapping[str, Type], module: Module) -> Graph:
+    @property
+    def extensions(self) -> list[Path]:
+        """The packages of custom ops that the graphs use."""
+        return [self.kernels]
+
+    def _graph(self, name: str, inputs: dict[str, Type], module: Module) -> Graph:
         """One that may use our own kernels."""
-        return Graph(name, input_types=inputs.values(), module=module, custom_extensions=[self.kernels])
+        return Graph(name, input_types=inputs.values(), module=module, custom_extensions=self.extensions)
 
     def _taps(self) -> Taps | None:
         return {} if self.probe else None

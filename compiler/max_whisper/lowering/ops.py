@@ -141,6 +141,9 @@ class GraphOps:
     def logits(self, x: Value, table: Matrix) -> Value:
         return self.linear(x, table, None)
 
+    def begin(self, path: str) -> None:
+        """What a layer is called makes no difference to its operations."""
+
     def tap(self, path: str, x: Value) -> None:
         if self._taps is not None:
             self._taps[path] = self.value(x)

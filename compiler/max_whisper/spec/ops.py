@@ -49,6 +49,9 @@ class Ops(Protocol):
     def logits(self, x: Value, table: Value) -> Value:
         """`x @ table.T` in float32, [batch, length, vocabulary]."""
 
+    def begin(self, path: str) -> None:
+        """Called before each layer that has none inside is built; `path` is that of the node (see `tree.Node`)."""
+
     def tap(self, path: str, x: Value) -> None:
         """Called with what each layer gives, as soon as it is built: every layer but `repeat`, in order of execution.
 

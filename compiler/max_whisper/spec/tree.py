@@ -65,6 +65,7 @@ class Node:
     def lower(self, ops: Ops, x: Value) -> Value:
         """Builds this layer, and those below, on `x`."""
         if not isinstance(self.layer, Container):
+            ops.begin(self.path)
             y = self.layer.lower(ops, x)
         else:
             y = self.layer.lower_around(ops, x, partial(_chain, self.children, ops))

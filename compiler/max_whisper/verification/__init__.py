@@ -152,7 +152,7 @@ def probe(
     windows: mel [1, n_mels, n_frames] and tokens [1, length] of each.
     """
     with tempfile.TemporaryDirectory() as temporary:
-        graphs = compile_modules(
+        compiled = compile_modules(
             spec,
             Path(temporary),
             dtype=manifest.dtype,
@@ -162,7 +162,7 @@ def probe(
             report=report,
             probe=True,
         )
-        probing = msgspec.structs.replace(manifest, graphs=graphs)
+        probing = msgspec.structs.replace(manifest, graphs=compiled.graphs)
         artifact = start(folder, Path(temporary), probing, CPU())
         return [_layers(artifact, mel, tokens) for mel, tokens in windows]
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from max_whisper.benchmark.ceilings import Ceilings
 from max_whisper.inspection import weights_read
 from max_whisper.spec import Spec
+from max_whisper.spec.tree import Node
 
 BYTES = {"float32": 4, "bfloat16": 2, "int8": 1}  # of a weight, and of a number in a cache
 PROMPT = 4  # tokens
 
 
-def floors(spec: Spec, ceilings: dict[str, float], batch: int, n_tokens: int) -> dict[str, dict[str, float]]:
+def floors(spec: Spec, ceilings: Ceilings, batch: int, n_tokens: int) -> dict[str, dict[str, float]]:
     """Milliseconds of the phases of a batch of windows, for each dtype that has a peak among the ceilings.
 
     ceilings: GFLOP/s by dtype, and GB/s as "memory". Weights are read once for all windows of a batch; keys and values
@@ -20,7 +22,7 @@ def floors(spec: Spec, ceilings: dict[str, float], batch: int, n_tokens: int) ->
     return {dtype: _floor(spec, ceilings, dtype, batch, n_tokens) for dtype in BYTES if dtype in ceilings}
 
 
-def _floor(spec: Spec, ceilings: dict[str, float], dtype: str, batch: int, n_tokens: int) -> dict[str, float]:
+def _floor(spec: Spec, ceilings: Ceilings, dtype: str, batch: int, n_tokens: int) -> dict[str, float]:
     peak, speed, width = ceilings[dtype] * 1e6, ceilings["memory"] * 1e6, BYTES[dtype]  # FLOP and bytes in a ms
 
     def step(flops: float, numbers: float) -> float:
@@ -50,5 +52,5 @@ def _floor(spec: Spec, ceilings: dict[str, float], dtype: str, batch: int, n_tok
     }
 
 
-def _of_kind(spec: Spec, kind: str) -> Iterable:
+def _of_kind(spec: Spec, kind: str) -> Iterable[Node]:
     return (node for node in spec.decoder.walk() if node.layer.kind == kind)

@@ -1,0 +1,90 @@
+"""The figures of one artifact on this machine: its phases, and each layer beside what the machine allows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from max_whisper.artifact.load import SPEC, check_artifact
+from max_whisper.benchmark.ceilings import Ceilings, Probes, higher
+from max_whisper.benchmark.clocks import GRAPHS, compile_clocked, times
+from max_whisper.benchmark.floor import floors
+from max_whisper.benchmark.phases import Window, load, loading, peak_memory, phases
+from max_whisper.benchmark.roofline import Roofline, roofline
+from max_whisper.errors import UserError
+from max_whisper.spec import Spec
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What a benchmark measured. Times are milliseconds of a batch of windows: medians."""
+
+    artifact: Path
+    model: str  # the spec's name
+    dtype: str
+    batch: int
+    n_tokens: int  # of each window
+    rounds: int
+    seconds: float  # of sound in a window
+    threads: int  # CPU cores that were used
+    ceilings: Ceilings
+    phases: dict[str, float]  # "load", "log_mel", "encoder", "cross_kv", "first", "token", "total"
+    floors: dict[str, float]  # of "encoder", "token", "total"; empty where the CPU has no products of this dtype
+    peak_memory: float  # MB, of a process that runs the phases
+    position: int  # tokens in the caches, for which FLOPs and bytes of a token are counted
+    rooflines: list[Roofline]
+
+
+def bench(folder: Path, *, n_tokens: int, rounds: int, report: Callable[[str], None] = lambda message: None) -> Figures:
+    """Measures an artifact, whose graphs are compiled once more for the layers: as long as a build, the first time.
+
+    n_tokens: of each window. rounds: what is measured so often has its median given.
+
+    Raises UserError for an artifact for a GPU and for tokens that do not fit; what `load` raises; CompileError.
+    """
+    manifest = check_artifact(folder, machine=False)
+    if manifest.target.device != "cpu":
+        raise UserError(
+            f"{folder} is for {manifest.target}: only artifacts for a CPU can be measured, build such a one"
+        )
+    spec = Spec.from_canonical(json.loads((folder / SPEC).read_text()))
+    artifact, _ = load(folder)
+    window = Window(artifact, n_tokens)
+    measured = phases(window, rounds)
+    memory = peak_memory()
+    report("measured the phases")
+    probes = Probes()
+    before = probes.measure()
+    report("measured the machine")
+    clocked = compile_clocked(artifact, spec, report)
+    found = times(window, clocked, rounds)
+    report("measured the layers")
+    ceilings = higher(before, probes.measure())
+    position = window.prompt_length + (n_tokens - 1) // 2  # of the token in the middle
+    return Figures(
+        folder,
+        spec.name,
+        manifest.dtype,
+        manifest.batch,
+        n_tokens,
+        rounds,
+        window.seconds,
+        probes.threads,
+        ceilings,
+        {"load": loading(folder), **measured},
+        _floors(spec, ceilings, manifest.dtype, manifest.batch, n_tokens),
+        memory,
+        position,
+        [
+            roofline(graph, clocked.calls[graph], found[graph], spec=spec, ceilings=ceilings, position=position)
+            for graph in GRAPHS
+        ],
+    )
+
+
+def _floors(spec: Spec, ceilings: Ceilings, dtype: str, batch: int, n_tokens: int) -> dict[str, float]:
+    """The machine's, of those phases that are alike."""
+    found = floors(spec, ceilings, batch, n_tokens).get(dtype, {})
+    return {name: found[name] for name in ("encoder", "token", "total") if name in found}

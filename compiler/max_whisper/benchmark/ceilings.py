@@ -1,0 +1,76 @@
+"""What this machine can do at most: products of float32, bfloat16 and int8 in a second, and bytes read from memory.
+
+No Whisper can be faster on it than its products and its weights take at these speeds.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+from max import engine
+from max.driver import CPU, Buffer
+from max.dtype import DType
+from max.graph import DeviceRef, Graph, Module, TensorType, ops
+
+from max_whisper.artifact.compile import cache_folder
+from max_whisper.artifact.kernels import kernels_package
+from max_whisper.artifact.target import machine_features
+
+Ceilings = Mapping[str, float]  # GFLOP/s by dtype (int8: GOP/s), where the CPU has such products, and GB/s as "memory"
+
+PRODUCTS = {"float32": 1, "bfloat16": 2, "int8": 4}  # added to one lane by one instruction
+NEEDS: Mapping[str, set[str]] = {"float32": set(), "bfloat16": {"avx512_bf16"}, "int8": {"avx512_vnni"}}
+LANES, SUMS = 16, 24  # as in probes/arithmetic.mojo
+STEPS = 3_000_000
+MEMORY = 512 << 20  # bytes, more than caches hold
+RUNS = 15
+
+
+class Probes:
+    """Small kernels that do nothing else, compiled for as many cores as this process may use."""
+
+    def __init__(self) -> None:
+        """Raises CompileError where the kernels do not compile."""
+        self.threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        self._dtypes = [dtype for dtype in PRODUCTS if NEEDS[dtype] <= machine_features()]
+        host, module = DeviceRef.CPU(), Module()
+        package = kernels_package(cache_folder(), "probes")
+        row = TensorType(DType.uint8, [self.threads, 4 * LANES], host)
+        bits = TensorType(DType.uint8, ["bytes"], host)
+        shared: dict[str, Any] = {"module": module, "custom_extensions": [package]}
+        for dtype in self._dtypes:
+            with Graph(dtype, input_types=[bits, TensorType(DType.int64, [], host)], **shared) as graph:
+                out = ops.custom("add_products", host, graph.inputs, [row], parameters={"operand": DType[dtype]})
+                graph.output(*out)
+        with Graph("memory", input_types=[bits], **shared) as graph:
+            graph.output(*ops.custom("read_all", host, graph.inputs, [row]))
+        self._graphs = engine.InferenceSession(devices=[CPU()]).load_all(module, custom_extensions=[package])
+
+    def measure(self) -> dict[str, float]:
+        """The ceilings: the best of RUNS."""
+        operands, steps = Buffer.from_numpy(np.zeros(8 * LANES, np.uint8)), Buffer.from_numpy(np.array(STEPS))
+        ceilings = {}
+        for dtype in self._dtypes:
+            operations = 2 * PRODUCTS[dtype] * LANES * SUMS * STEPS * self.threads
+            ceilings[dtype] = operations / _fastest(self._graphs[dtype].execute, operands, steps) / 1e9
+        memory = Buffer.from_numpy(np.ones(MEMORY, np.uint8))
+        return ceilings | {"memory": MEMORY / _fastest(self._graphs["memory"].execute, memory) / 1e9}
+
+
+def higher(one: Ceilings, other: Ceilings) -> dict[str, float]:
+    """Of two measurements, whichever others disturbed less."""
+    return {what: max(one[what], other[what]) for what in one}
+
+
+def _fastest(run: Callable[..., Any], *inputs: Buffer) -> float:
+    """Seconds."""
+    times = []
+    for _ in range(RUNS):
+        start = perf_counter()
+        run(*inputs)
+        times.append(perf_counter() - start)
+    return min(times)

@@ -1,0 +1,104 @@
+"""What a call of a kernel computes and moves, by the shapes of what it is given.
+
+Operations are counted as `Spec.flops_per_window` counts them. Bytes are those that a call reads and writes, each once:
+weights, activations, caches as far as they are filled, and of tables the rows that are looked up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from math import prod
+
+from max_whisper.calls import Call, Operand
+from max_whisper.spec import Spec
+
+BYTES = {"float32": 4, "bfloat16": 2, "int8": 1, "int64": 8}
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of one call."""
+
+    flops: int
+    bytes: int
+    dtype: str  # of the products: whose peak counts
+
+
+def cost(call: Call, spec: Spec, position: int) -> Cost:
+    """position: tokens in the caches before this call. `spec` says how many inputs packed weights have."""
+    sizes = [_size(x) for x in [*call.operands, *call.outputs]]
+    flops, dtype, unread = _KERNELS[call.kernel](call, spec, position)
+    return Cost(flops, sum(sizes) - unread, dtype)
+
+
+def _dense_linear(call: Call, spec: Spec, position: int) -> tuple[int, str, int]:
+    """Packed weights have zeros where the inputs do not fill a group."""
+    batch, heads, rows, width = _dims(call.outputs[0])
+    n_in = next(prod(tensor.shape[1:]) for tensor in spec.tensors() if tensor.name == call.operands[1].weight)
+    return 2 * batch * rows * heads * width * n_in, call.operands[1].dtype, 0
+
+
+def _skinny_linear(call: Call, spec: Spec, position: int) -> tuple[int, str, int]:
+    """Products are float32 whatever the weights are."""
+    n_out, n_in = _dims(call.operands[1])
+    batch, rows, _ = _dims(call.outputs[0])
+    return 2 * batch * rows * n_out * n_in, "float32", 0
+
+
+def _dense_attention(call: Call, spec: Spec, position: int) -> tuple[int, str, int]:
+    batch, length, channels = _dims(call.outputs[0])
+    return 2 * 2 * batch * length * length * channels, call.dtype or "float32", 0
+
+
+def _attention_over_memory(call: Call, spec: Spec, position: int) -> tuple[int, str, int]:
+    batch, length, channels = _dims(call.outputs[0])
+    n_keys = _dims(call.operands[1])[2]
+    return 2 * 2 * batch * length * n_keys * channels, "float32", 0
+
+
+def _attention_over_cache(call: Call, spec: Spec, position: int) -> tuple[int, str, int]:
+    """Of the caches, what is behind the tokens is not read."""
+    batch, length, channels = _dims(call.outputs[0])
+    room, n_keys = _dims(call.operands[3])[2], position + length
+    unread = 2 * batch * (room - n_keys) * channels * BYTES[call.operands[3].dtype]
+    return 2 * 2 * batch * length * n_keys * channels, "float32", unread
+
+
+def _choose_next_token(call: Call, spec: Spec, position: int) -> tuple[int, str, int]:
+    n_vocab, n_in = _dims(call.operands[1])
+    return 2 * _dims(call.operands[0])[0] * n_vocab * n_in, "float32", 0
+
+
+def _token_embedding(call: Call, spec: Spec, position: int) -> tuple[int, str, int]:
+    """A row of either table is read for a token, and a scale."""
+    batch, length, _ = _dims(call.outputs[0])
+    _, table, scales, positions, _ = call.operands
+    unread = sum(_size(x) - batch * length * _size(x) // _dims(x)[0] for x in (table, positions))
+    return 0, "float32", unread + _size(scales)
+
+
+def _elementwise(call: Call, spec: Spec, position: int) -> tuple[int, str, int]:
+    return 0, "float32", 0
+
+
+_KERNELS: Mapping[str, Callable[[Call, Spec, int], tuple[int, str, int]]] = {
+    "dense_linear": _dense_linear,
+    "skinny_linear": _skinny_linear,
+    "dense_attention": _dense_attention,
+    "attention_over_memory": _attention_over_memory,
+    "attention_over_cache": _attention_over_cache,
+    "choose_next_token": _choose_next_token,
+    "choose_token": _elementwise,
+    "token_embedding": _token_embedding,
+    "layer_norm": _elementwise,
+}  # operations, their dtype, and bytes of the operands that are not touched
+
+
+def _dims(x: Operand) -> list[int]:
+    return [int(dim) for dim in x.shape]
+
+
+def _size(x: Operand) -> int:
+    """Bytes."""
+    return prod(_dims(x)) * BYTES[x.dtype]

@@ -1,0 +1,115 @@
+"""What an artifact takes for a window, phase by phase."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+from typing import TypeVar
+
+import numpy as np
+from max.driver import Buffer
+from numpy.typing import NDArray
+
+from max_whisper.artifact.load import Artifact, open_artifact
+from max_whisper.errors import UserError
+from max_whisper.runtime.audio import SAMPLE_RATE
+from max_whisper.runtime.decoder import Decoder
+from max_whisper.runtime.mel import HOP
+from max_whisper.runtime.model import Model
+
+LOADS = 5
+Given = TypeVar("Given")
+
+
+class Window:
+    """A batch of windows of noise that an artifact is run on: one number of tokens, whatever the weights make of it."""
+
+    def __init__(self, artifact: Artifact, n_tokens: int) -> None:
+        """Raises UserError where so many tokens do not fit."""
+        self.artifact, self.n_tokens = artifact, n_tokens
+        self.model, self.decoder = Model(artifact), Decoder(artifact)
+        self.batch, tokens = artifact.manifest.batch, artifact.manifest.tokens
+        prompt = self.model.tokenizer.prompt("en", without_timestamps=True)
+        most = artifact.manifest.dims["n_text_ctx"] + 1 - len(prompt)
+        if not 2 <= n_tokens <= most:
+            raise UserError(f"--tokens {n_tokens}: expected 2 to {most}, which is what {artifact.folder} can hold")
+        self.sot, self.prompt_length = prompt.index(tokens.sot), len(prompt)
+        self.prompts = Buffer.from_numpy(np.array([prompt] * self.batch))
+        self.mask = self.decoder.mask([*tokens.suppress, tokens.eot])
+        self.samples = self.model.n_frames * HOP
+        self.seconds = self.samples / SAMPLE_RATE
+        self.sound = np.random.default_rng(0).standard_normal((self.batch, self.samples)).astype(np.float32) * 0.1
+
+    def log_mel(self) -> NDArray[np.float32]:
+        """Float32 [batch, n_mels, n_frames]."""
+        frames = self.model.n_frames
+        return np.stack([self.model.log_mel(each, padding=self.samples)[:, :frames] for each in self.sound])
+
+    def encode(self, mel: NDArray[np.float32]) -> Buffer:
+        """The features [batch, n_audio_ctx, d_model]."""
+        features: Buffer = self.artifact.graphs["encoder"].execute(mel)[0]
+        return features
+
+    def decode(self, memory: list[Buffer], n_tokens: int, decoder: Decoder | None = None) -> list[list[int]]:
+        """So many tokens of each window, greedy and without end-of-text; by another decoder, if one is given."""
+        masks = (self.mask, self.mask)
+        sampled = (decoder or self.decoder).generate(
+            memory, self.prompts, rows=self.batch, sot=self.sot, limit=n_tokens, masks=masks
+        )
+        return [each.tokens for each in sampled]
+
+
+def load(folder: Path) -> tuple[Artifact, float]:
+    """The artifact, and the milliseconds of loading it. Raises what `open_artifact` raises."""
+    return timed(lambda: open_artifact(folder))
+
+
+def loading(folder: Path) -> float:
+    """Milliseconds of `load` in a process that has loaded it before: the median."""
+    return median(timed(lambda: Model(open_artifact(folder)))[1] for _ in range(LOADS))
+
+
+def phases(window: Window, rounds: int) -> dict[str, float]:
+    """Milliseconds of each phase: medians of the rounds, after one that does not count.
+
+    "first" is the first token with the prompt, "token" every other one, "total" from the sound to the last token.
+    """
+    measured = [_round(window) for _ in range(rounds + 1)][1:]
+    return {name: median(each[name] for each in measured) for name in measured[0]}
+
+
+def _round(window: Window) -> dict[str, float]:
+    n_tokens, decoder = window.n_tokens, window.decoder
+    mel, log_mel = timed(window.log_mel)
+    features, encoder = timed(lambda: window.encode(mel))
+    memory, cross_kv = timed(lambda: decoder.cross_kv(features))
+    _, first = timed(lambda: window.decode(memory, 1))
+    _, all_tokens = timed(lambda: window.decode(memory, n_tokens))
+    _, total = timed(lambda: window.decode(decoder.cross_kv(window.encode(window.log_mel())), n_tokens))
+    token = (all_tokens - first) / (n_tokens - 1)
+    return {
+        "log_mel": log_mel,
+        "encoder": encoder,
+        "cross_kv": cross_kv,
+        "first": first,
+        "token": token,
+        "total": total,
+    }
+
+
+def timed(run: Callable[[], Given]) -> tuple[Given, float]:
+    """What it gives, and milliseconds."""
+    start = perf_counter()
+    given = run()
+    return given, (perf_counter() - start) * 1e3
+
+
+def peak_memory() -> float:
+    """MB that this process had in memory at most so far; NaN where the system does not say."""
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:
+        return float("nan")
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM:"))

@@ -1,0 +1,167 @@
+"""Each layer of a spec beside what the machine allows: the roofline of Williams, Waterman and Patterson (2009).
+
+No kernel is faster than its products at the CPU's peak, nor than its bytes at the speed of the memory; whichever takes
+longer binds it. Layers that a kernel does together are one row, whose FLOPs are those of the layers.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from max_whisper.benchmark.ceilings import Ceilings
+from max_whisper.benchmark.clocks import Times
+from max_whisper.benchmark.costs import cost
+from max_whisper.calls import Call
+from max_whisper.spec import Spec
+from max_whisper.spec.tree import Node
+
+COPY = re.compile(r"\.layers\[\d+\]")  # of a repeat, in a path
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """Calls of a kernel that do the same for copies of a layer. Sums over the copies."""
+
+    name: str
+    weight: str | None  # the name of the first copy's, if it is a product with one
+    flops: int
+    bytes: int
+    ms: float
+    arithmetic_ms: float  # of the products at the CPU's peak
+    memory_ms: float  # of the bytes at the memory's speed
+    copies: int = 1
+
+    @property
+    def floor(self) -> float:
+        """Milliseconds that the machine needs at least."""
+        return max(self.arithmetic_ms, self.memory_ms)
+
+
+@dataclass(frozen=True)
+class Row:
+    """Layers of the spec that kernels do together, and the copies of these layers."""
+
+    copies: list[list[str]]  # paths of the layers, for each copy
+    kernels: list[Kernel]  # none where MAX's own ops do it
+
+    @property
+    def layers(self) -> list[str]:
+        return self.copies[0]
+
+    @property
+    def flops(self) -> int:
+        return sum(kernel.flops for kernel in self.kernels)
+
+    @property
+    def bytes(self) -> int:
+        return sum(kernel.bytes for kernel in self.kernels)
+
+    @property
+    def ms(self) -> float:
+        return sum(kernel.ms for kernel in self.kernels)
+
+    @property
+    def floor(self) -> float:
+        return sum(kernel.floor for kernel in self.kernels)
+
+
+@dataclass(frozen=True)
+class Roofline:
+    """A compiled graph, layer by layer."""
+
+    graph: str
+    rows: list[Row]
+    whole: float  # milliseconds of the graph without clocks
+
+    @property
+    def flops(self) -> int:
+        return sum(row.flops for row in self.rows)
+
+    @property
+    def bytes(self) -> int:
+        return sum(row.bytes for row in self.rows)
+
+    @property
+    def ms(self) -> float:
+        return sum(row.ms for row in self.rows)
+
+    @property
+    def floor(self) -> float:
+        return sum(row.floor for row in self.rows)
+
+    @property
+    def rest(self) -> float:
+        """Milliseconds between the kernels; below 0 where the machine was disturbed."""
+        return self.whole - self.ms
+
+
+def roofline(
+    graph: str, calls: Sequence[Call], times: Times, *, spec: Spec, ceilings: Ceilings, position: int
+) -> Roofline:
+    """`calls` are those of the graph. position: tokens in the caches, for the graph of a token."""
+    kernels = [_kernel(call, ms, spec, ceilings, position) for call, ms in zip(calls, times.kernels, strict=True)]
+    rows: list[Row] = []
+    for layers in _joined([call.layers for call in calls], _leaves(spec, graph)):
+        own = [kernel for call, kernel in zip(calls, kernels, strict=True) if set(call.layers) & set(layers)]
+        _add(rows, Row([layers], own))
+    if unowned := [kernel for call, kernel in zip(calls, kernels, strict=True) if not call.layers]:
+        rows.append(Row([["the next token"]], unowned))
+    return Roofline(graph, rows, times.whole)
+
+
+def _kernel(call: Call, ms: float, spec: Spec, ceilings: Ceilings, position: int) -> Kernel:
+    costs = cost(call, spec, position)
+    matrices = {tensor.name for tensor in spec.tensors() if tensor.matrix}
+    weight = next((x.weight for x in call.operands if x.weight in matrices), None)
+    most = ceilings.get(costs.dtype, ceilings["float32"])  # a CPU without such products has none that are faster
+    peak, speed = most * 1e6, ceilings["memory"] * 1e6  # operations and bytes in a millisecond
+    return Kernel(call.kernel, weight, costs.flops, costs.bytes, ms, costs.flops / peak, costs.bytes / speed)
+
+
+def _leaves(spec: Spec, graph: str) -> list[str]:
+    """The paths of the layers that a graph does, in order of execution."""
+    nodes: Iterable[Node] = (spec.encoder if graph == "encoder" else spec.decoder).walk()
+    return [
+        node.path
+        for node in nodes
+        if not node.children and (graph != "cross_kv" or node.layer.memory_tensors(node.input_shape))
+    ]
+
+
+def _joined(sets: Iterable[list[str]], layers: list[str]) -> list[list[str]]:
+    """The layers in sets that share none: those that are in one of the given sets together are in one."""
+    found = {path: [path] for path in layers}
+    for paths in sets:
+        together = [path for path in layers if any(path in found[other] for other in paths)]
+        found |= dict.fromkeys(together, together)
+    return [found[path] for path in layers if found[path][0] == path]
+
+
+def _add(rows: list[Row], row: Row) -> None:
+    """Adds a row, or adds it to the one that it is a copy of."""
+    for place, other in enumerate(rows):
+        if _alike(other, row):
+            pairs = zip(other.kernels, row.kernels, strict=True)
+            rows[place] = Row([*other.copies, *row.copies], [_sum(one, another) for one, another in pairs])
+            return
+    rows.append(row)
+
+
+def _alike(row: Row, other: Row) -> bool:
+    """Whether the layers have the same place in copies of a repeat, and cost the same."""
+    shapes = [
+        [(kernel.name, kernel.flops // kernel.copies, kernel.bytes // kernel.copies) for kernel in each.kernels]
+        for each in (row, other)
+    ]
+    names = [[COPY.sub("", path) for path in each.layers] for each in (row, other)]
+    return shapes[0] == shapes[1] and names[0] == names[1]
+
+
+def _sum(one: Kernel, other: Kernel) -> Kernel:
+    sums = {name: getattr(one, name) + getattr(other, name) for name in _SUMMED}
+    return replace(one, **sums)
+
+
+_SUMMED = ("flops", "bytes", "ms", "arithmetic_ms", "memory_ms", "copies")

@@ -1,0 +1,167 @@
+"""The figures of an artifact as tables and as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from rich.table import Table
+
+from max_whisper.benchmark import Figures
+from max_whisper.benchmark.roofline import Kernel, Roofline, Row
+from max_whisper.terminal import table_console
+
+PHASES = {
+    "load": "load",
+    "log_mel": "log-mel",
+    "encoder": "encoder",
+    "cross_kv": "cross-attention keys and values",
+    "first": "first token, with the prompt",
+    "token": "every other token",
+    "total": "sound to last token",
+}
+GRAPHS = {"encoder": "encoder", "cross_kv": "cross-attention keys and values", "step": "a token"}
+
+
+def show(figures: Figures) -> None:
+    """Prints the tables."""
+    console = table_console()
+    console.print(phase_table(figures), layer_table(figures))
+    limits = [
+        f"{value:,.1f} GB/s read from memory" if name == "memory" else f"{value:,.0f} GFLOP/s {name}"
+        for name, value in figures.ceilings.items()
+    ]
+    console.print(f"the machine's ceilings, {figures.threads} cores: {', '.join(limits)}")
+    console.print(
+        "What a cache of the CPU keeps may be read faster than memory. Medians of kernels need not add up to that of "
+        "the whole: where other programs disturb the machine, what is left may be below 0."
+    )
+
+
+def phase_table(figures: Figures) -> Table:
+    """Medians, and what the machine needs at least where that is known."""
+    batch = f"{figures.batch} windows" if figures.batch > 1 else "a window"
+    title = f"{figures.model} in {figures.dtype}: {batch} of {figures.seconds:g} s, {figures.n_tokens} tokens"
+    table = _table(title, ["phase"], ["ms", "machine's floor"])
+    for name, shown in PHASES.items():
+        floor = figures.floors.get(name)
+        table.add_row(shown, _ms(figures.phases[name]), "" if floor is None else _ms(floor))
+    table.add_row("peak memory", f"{figures.peak_memory:.0f} MB", "")
+    return table
+
+
+def layer_table(figures: Figures) -> Table:
+    """Layers that kernels do together; below them the kernels, if there are several."""
+    numbers = ["FLOPs", "MB", "ms", "reached", "bound by", "of the ceiling"]
+    table = _table("layer by layer", ["layers", "kernel"], numbers)
+    for graph in figures.rooflines:
+        after = f" with {figures.position} tokens before it" if graph.graph == "step" else ""
+        table.add_row(f"{GRAPHS[graph.graph]}{after}", style="bold")
+        for row in graph.rows:
+            table.add_row(*_row(row))
+            if len(row.kernels) > 1:
+                for kernel in row.kernels:
+                    table.add_row("", _kernel_name(kernel), *_numbers([kernel]), style="dim")
+        kernels = [kernel for row in graph.rows for kernel in row.kernels]
+        table.add_row("all kernels", "", *_numbers(kernels), style="bold")
+        table.add_row("left of the whole, between kernels", "", "", "", _ms(graph.rest))
+        table.add_row("the whole", "", "", "", _ms(graph.whole))
+        table.add_section()
+    return table
+
+
+def as_json(figures: Figures) -> dict[str, Any]:
+    """Everything that was measured, in milliseconds, bytes and operations."""
+    return {
+        "artifact": str(figures.artifact),
+        "model": figures.model,
+        "dtype": figures.dtype,
+        "batch": figures.batch,
+        "tokens": figures.n_tokens,
+        "rounds": figures.rounds,
+        "seconds": figures.seconds,
+        "threads": figures.threads,
+        "ceilings": dict(figures.ceilings),
+        "phases": figures.phases,
+        "floors": figures.floors,
+        "peak_memory_mb": figures.peak_memory,
+        "position": figures.position,
+        "graphs": {graph.graph: _graph_json(graph) for graph in figures.rooflines},
+    }
+
+
+def _graph_json(graph: Roofline) -> dict[str, Any]:
+    sums = {"flops": graph.flops, "bytes": graph.bytes, "kernels_ms": graph.ms, "floor_ms": graph.floor}
+    rows = [
+        {
+            "layers": row.copies,
+            "flops": row.flops,
+            "bytes": row.bytes,
+            "ms": row.ms,
+            "floor_ms": row.floor,
+            "kernels": [
+                {
+                    "kernel": kernel.name,
+                    "weight": kernel.weight,
+                    "flops": kernel.flops,
+                    "bytes": kernel.bytes,
+                    "ms": kernel.ms,
+                    "arithmetic_ms": kernel.arithmetic_ms,
+                    "memory_ms": kernel.memory_ms,
+                }
+                for kernel in row.kernels
+            ],
+        }
+        for row in graph.rows
+    ]
+    return {**sums, "whole_ms": graph.whole, "rest_ms": graph.rest, "rows": rows}
+
+
+def _row(row: Row) -> list[str]:
+    first, *others = row.layers
+    stem = first.rpartition(".")[0]
+    names = [first, *(path.removeprefix(f"{stem}.") for path in others)]
+    copies = f"  × {len(row.copies)}" if len(row.copies) > 1 else ""
+    label = " + ".join(names) + copies
+    if not row.kernels:
+        return [label, "MAX's own"]
+    return [label, _kernel_name(row.kernels[0]) if len(row.kernels) == 1 else "", *_numbers(row.kernels)]
+
+
+def _kernel_name(kernel: Kernel) -> str:
+    """`dense_linear q_proj`."""
+    parts = (kernel.weight or "").removesuffix(".weight").rpartition(".")
+    return f"{kernel.name} {parts[2]}".strip()
+
+
+def _numbers(kernels: Sequence[Kernel]) -> list[str]:
+    flops, moved, ms = (sum(getattr(kernel, name) for kernel in kernels) for name in ("flops", "bytes", "ms"))
+    floor = sum(kernel.floor for kernel in kernels)
+    arithmetic = sum(kernel.floor for kernel in kernels if kernel.arithmetic_ms >= kernel.memory_ms)
+    by_arithmetic = arithmetic >= floor / 2
+    reached = f"{flops / ms / 1e6:,.0f} GFLOP/s" if by_arithmetic else f"{moved / ms / 1e6:,.1f} GB/s"
+    return [
+        _millions(flops),
+        f"{moved / 1e6:,.2f}",
+        _ms(ms),
+        reached,
+        "arithmetic" if by_arithmetic else "memory",
+        f"{floor / ms:.0%}",
+    ]
+
+
+def _millions(flops: int) -> str:
+    return f"{flops / 1e6:,.1f} M" if flops else ""
+
+
+def _ms(number: float) -> str:
+    return f"{number:,.1f}" if number >= 100 else f"{number:.3f}"
+
+
+def _table(title: str, texts: Sequence[str], numbers: Sequence[str]) -> Table:
+    table = Table(title=title)
+    for name in texts:
+        table.add_column(name)
+    for name in numbers:
+        table.add_column(name, justify="right")
+    return table

@@ -1,0 +1,190 @@
+"""`max-whisper bench`: what the clocks see, how layers are counted, and what the command says."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from artifacts import copy
+from command import error, run
+from max.driver import Buffer
+from max_whisper.artifact.compile import cache_folder
+from max_whisper.artifact.kernels import kernels_package
+from max_whisper.artifact.load import SPEC, open_artifact
+from max_whisper.benchmark import ceilings
+from max_whisper.benchmark.clocks import GRAPHS, Clocked, Times, WithClocks, compile_clocked
+from max_whisper.benchmark.phases import Window
+from max_whisper.benchmark.roofline import Roofline, roofline
+from max_whisper.inspection import weights_read
+from max_whisper.lowering.clocked import ClockedLowering
+from max_whisper.runtime.decoder import Decoder
+from max_whisper.spec import Spec, load_spec
+from spec_helpers import MINI
+
+CEILINGS = {"float32": 200.0, "bfloat16": 400.0, "int8": 800.0, "memory": 40.0}
+POSITION = 7
+
+
+def rooflines(spec: Spec, **options) -> dict[str, Roofline]:
+    """Of each graph, without compiling it: every kernel takes a millisecond."""
+    cache = cache_folder()
+    lowering = ClockedLowering(spec, kernels_package(cache), probes=kernels_package(cache, "probes"), **options)
+    lowering.encoder_module()
+    lowering.decoder_module()
+    assert [*lowering.calls] == [*GRAPHS]
+    return {
+        graph: roofline(
+            graph,
+            calls,
+            Times([1.0] * len(calls), len(calls) + 0.5),
+            spec=spec,
+            ceilings=CEILINGS,
+            position=POSITION,
+        )
+        for graph, calls in lowering.calls.items()
+    }
+
+
+@pytest.fixture(params=["tiny", "large-v3", "mini"])
+def any_spec(request: pytest.FixtureRequest, tmp_path: Path) -> Spec:
+    if request.param != "mini":
+        return load_spec(request.param)
+    path = tmp_path / "mini.yaml"
+    path.write_text(MINI)
+    return load_spec(path)
+
+
+@pytest.mark.parametrize(("dtype", "batch"), [("float32", 1), ("bfloat16", 3), ("int8", 1)])
+def test_the_kernels_do_the_flops_of_the_spec(any_spec: Spec, dtype: str, batch: int):
+    found = rooflines(any_spec, dtype=dtype, batch=batch)
+    encoder = sum(node.flops_per_window for node in any_spec.encoder.nodes)
+    assert found["encoder"].flops == batch * encoder
+    assert found["cross_kv"].flops == batch * (any_spec.flops_per_window() - encoder)
+    assert found["step"].flops == batch * any_spec.flops_per_token(POSITION)
+
+
+def test_the_layers_of_a_row_have_its_flops(any_spec: Spec):
+    nodes = {node.path: node for side in (any_spec.encoder, any_spec.decoder) for node in side.walk()}
+    for graph, found in rooflines(any_spec).items():
+        for row in found.rows:
+            layers = [nodes[path] for paths in row.copies for path in paths]
+            per_token = graph == "step"
+            assert row.flops == sum(
+                node.flops_per_token(POSITION) if per_token else node.flops_per_window for node in layers
+            )
+
+
+def test_every_layer_is_in_one_row(any_spec: Spec):
+    found = rooflines(any_spec)
+    layers = {graph: [path for row in found[graph].rows for paths in row.copies for path in paths] for graph in GRAPHS}
+    for graph, side in (("encoder", any_spec.encoder), ("step", any_spec.decoder)):
+        assert sorted(layers[graph]) == sorted(node.path for node in side.walk() if not node.children)
+    assert layers["cross_kv"] == [layer.path for layer in any_spec.cross_attentions()]
+
+
+def test_copies_of_a_layer_are_added_up():
+    tiny = rooflines(load_spec("tiny"), dtype="int8")
+    first, second, attention, *_ = tiny["encoder"].rows
+    assert first.layers == ["encoder.conv1d[0]", "encoder.gelu[0]"]
+    assert second.layers == ["encoder.conv1d[1]", "encoder.gelu[1]", "encoder.positions"]
+    assert len(attention.copies) == 4
+    assert [kernel.name for kernel in attention.kernels] == [*["dense_linear"] * 3, "dense_attention", "dense_linear"]
+    assert all(kernel.ms == kernel.copies == 4 for kernel in attention.kernels)
+    product, products_of_attention = attention.kernels[0], attention.kernels[3]
+    assert product.arithmetic_ms == pytest.approx(product.flops / 800e6)
+    assert products_of_attention.arithmetic_ms == pytest.approx(products_of_attention.flops / 400e6)  # bfloat16
+    assert tiny["encoder"].rest == pytest.approx(0.5)
+
+
+def test_a_token_reads_its_weights_and_what_caches_hold():
+    spec = load_spec("tiny")
+    found = rooflines(spec)["step"]
+    weights = 4 * weights_read(spec)[1]
+    memory = 4 * 2 * 4 * 1500 * 384
+    assert weights + memory < found.bytes < 1.02 * (weights + memory)
+    caches = [kernel for row in found.rows for kernel in row.kernels if kernel.name == "attention_over_cache"]
+    (kernel,) = caches
+    activations = 4 * 384
+    assert kernel.bytes == pytest.approx(4 * (2 * (POSITION + 1) + 4) * activations, abs=4 * 8)
+    assert found.rows[0].layers == ["decoder.embedding", "decoder.positions"]
+    assert found.rows[0].bytes < 6 * activations
+
+
+@pytest.fixture(scope="module")
+def clocked(artifact: Path) -> Clocked:
+    spec = Spec.from_canonical(json.loads((artifact / SPEC).read_text()))
+    return compile_clocked(open_artifact(artifact), spec, lambda message: None)
+
+
+def test_clocks_change_nothing(artifact: Path, clocked: Clocked):
+    window = Window(open_artifact(artifact), 20)
+    graphs = {graph: WithClocks(clocked.artifact.graphs[graph], len(clocked.calls[graph])) for graph in GRAPHS}
+    mel = window.log_mel()
+    features = window.encode(mel)
+    (found,) = graphs["encoder"].execute(Buffer.from_numpy(mel))
+    assert np.array_equal(found.to_numpy(), features.to_numpy())
+    decoder = Decoder(replace(window.artifact, graphs={**window.artifact.graphs, **graphs}))
+    memory, expected = decoder.cross_kv(features), window.decoder.cross_kv(features)
+    for one, other in zip(memory, expected, strict=True):
+        assert np.array_equal(one.to_numpy(), other.to_numpy())
+    tokens = window.decode(expected, 20)
+    assert window.decode(memory, 20, decoder) == tokens
+    assert len(tokens[0]) == 20
+    assert len(graphs["step"].noted) == 19
+    for graph in GRAPHS:
+        assert all((kernels > 0).all() for kernels in graphs[graph].noted)
+
+
+def test_no_two_kernels_run_at_once(artifact: Path, clocked: Clocked):
+    window = Window(open_artifact(artifact), 2)
+    times = np.zeros(2 * len(clocked.calls["encoder"]), np.int64)
+    clocked.artifact.graphs["encoder"].execute(window.log_mel(), Buffer.from_numpy(times))
+    assert (np.diff(times) > 0).all()
+
+
+# --- the command
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ceilings that are no good."""
+    monkeypatch.setattr(ceilings, "RUNS", 1)
+    monkeypatch.setattr(ceilings, "STEPS", 1000)
+    monkeypatch.setattr(ceilings, "MEMORY", 1 << 20)
+
+
+def test_bench(artifact: Path, clocked: Clocked, tmp_path: Path, quick: None):
+    file = tmp_path / "figures.json"
+    outcome = run("bench", artifact, "--tokens", "5", "--rounds", "2", "--json", file)
+    assert outcome.code == 0
+    for text in ("a window of 2 s, 5 tokens", "every other token", "peak memory", "machine's ceilings"):
+        assert text in outcome.stdout
+    assert "encoder.layers[0].residual[0].layernorm + attention  × 2" in outcome.stdout
+    figures = json.loads(file.read_text())
+    assert (figures["dtype"], figures["tokens"], figures["rounds"], figures["seconds"]) == ("float32", 5, 2, 2.0)
+    assert set(figures["phases"]) == {"load", "log_mel", "encoder", "cross_kv", "first", "token", "total"}
+    assert {"float32", "memory"} <= set(figures["ceilings"])
+    for graph in GRAPHS:
+        found = figures["graphs"][graph]
+        assert found["rest_ms"] == pytest.approx(found["whole_ms"] - found["kernels_ms"])
+        assert found["flops"] == sum(row["flops"] for row in found["rows"])
+        assert all(kernel["ms"] > 0 for row in found["rows"] for kernel in row["kernels"])
+
+
+def test_only_artifacts_for_a_cpu_are_measured(cuda_artifact: Path):
+    assert "only artifacts for a CPU" in error(run("bench", cuda_artifact))
+
+
+def test_wrong_use(artifact: Path, tmp_path: Path):
+    assert "there is no folder" in error(run("bench", tmp_path / "nothing"))
+    assert "expected 2 to 445" in error(run("bench", artifact, "--tokens", "446"))
+    assert "expected 2 to 445" in error(run("bench", artifact, "--tokens", "1"))
+    assert "no folder that can be written to" in error(run("bench", artifact, "--json", tmp_path / "no" / "x.json"))
+    assert "--rounds" in error(run("bench", artifact, "--rounds", "0"))
+    assert "--threads" in error(run("bench", artifact, "--threads", "4096"))
+    damaged = copy(artifact, tmp_path / "damaged")
+    (damaged / "encoder.mef").unlink()
+    assert "there is none" in error(run("bench", damaged), code=1)
