@@ -98,8 +98,8 @@ struct DenseLinear:
                 for i in range(ROWS):
                     var row = min(strip % strips * ROWS + i, rows - 1)
                     var start = row * Int(step) - Int(before)
-                    var present = max(0, -start)
-                    var end = min(width, numbers - start)
+                    var present = min(width, max(0, -start))  # padding may be wider than the row
+                    var end = max(present, min(width, numbers - start))
                     for c in range(present):
                         line.unsafe_store(c, Float32(0))
                     for c in range(end, width):

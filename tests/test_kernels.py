@@ -232,7 +232,8 @@ def test_dense_linear(kernels, dtype: str, option: str, batch: int, length: int,
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(
-    ("length", "channels", "kernel", "stride", "padding"), [(20, 5, 3, 1, 1), (31, 16, 3, 2, 1), (9, 4, 5, 2, 4)]
+    ("length", "channels", "kernel", "stride", "padding"),
+    [(20, 5, 3, 1, 1), (31, 16, 3, 2, 1), (9, 4, 5, 2, 4), (5, 3, 2, 1, 7)],
 )
 def test_dense_linear_as_a_convolution(
     kernels, dtype: str, length: int, channels: int, kernel: int, stride: int, padding: int
