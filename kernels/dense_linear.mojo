@@ -16,16 +16,18 @@ import extensibility
 from extensibility import InputTensor, OutputTensor
 from max.algorithm import sync_parallelize
 from max.gpu.host import DeviceContext
-from std.math import ceildiv, rsqrt
+from std.math import ceildiv
 from std.memory import stack_allocation
 from std.memory.alloc import unsafe_alloc
 from std.sys import num_physical_cores
 
-from .numerics import activate, copy, load_some, moments, normalise
+from .numerics import activate, copy, load_some, normalise
 from .tile import LANES, PANEL, ROWS, multiply_tile, per_group, sum_dtype, to_groups
 
 comptime SCRATCH = 1 << 18
 """Bytes of a block of rows; weights are read once for each block."""
+
+
 @extensibility.register("dense_linear")
 struct DenseLinear:
     """Takes x [batch, length, channels], weights [panels, groups, 32 * numbers of a group] and what else there is.
@@ -105,8 +107,7 @@ struct DenseLinear:
                     for c in range(end, width):
                         line.unsafe_store(c, Float32(0))
                     comptime if has_norm:
-                        var mean, variance = moments(window.unsafe_offset(start), width)
-                        normalise(window.unsafe_offset(start), mean, rsqrt(variance + eps), norm_weight_at, norm_bias_at, line, width)
+                        normalise(window.unsafe_offset(start), norm_weight_at, norm_bias_at, eps, line, width)
                     else:
                         copy(window.unsafe_offset(start + present), line.unsafe_offset(present), end - present)
                     var place = slot * ROWS + i

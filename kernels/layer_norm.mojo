@@ -4,10 +4,9 @@ import extensibility
 from extensibility import InputTensor, OutputTensor
 from max.algorithm import sync_parallelize
 from max.gpu.host import DeviceContext
-from std.math import rsqrt
 from std.sys import num_physical_cores
 
-from .numerics import moments, normalise
+from .numerics import normalise
 
 comptime ROWS_OF_A_TASK = 64
 
@@ -37,11 +36,8 @@ struct LayerNorm:
 
         def share(i: Int) raises {imm}:
             for row in range(i * rows // tasks, (i + 1) * rows // tasks):
-                var mean, variance = moments(x_at.unsafe_offset(row * width), width)
                 var place = y_at.unsafe_offset(row * width)
-                normalise(
-                    x_at.unsafe_offset(row * width), mean, rsqrt(variance + eps), weight_at, bias_at, place, width
-                )
+                normalise(x_at.unsafe_offset(row * width), weight_at, bias_at, eps, place, width)
 
         if tasks == 1:
             share(0)

@@ -1,6 +1,6 @@
 """Functions of float32 vectors that kernels need everywhere: exp, GELU, layer normalisation of a row."""
 
-from std.math import exp, tanh
+from std.math import exp, rsqrt, tanh
 from std.memory import bitcast
 
 comptime WIDTH = 16
@@ -70,14 +70,15 @@ def moments(x: Pointer[Float32, ...], n: Int) -> Tuple[Float32, Float32]:
 @always_inline
 def normalise(
     x: Pointer[Float32, ...],
-    mean: Float32,
-    inverse_deviation: Float32,
     weight: Pointer[Float32, ...],
     bias: Pointer[Float32, ...],
+    eps: Float32,
     y: Pointer[mut=True, Float32, ...],
     n: Int,
 ):
-    """Gives y of n numbers, (x - mean) * inverse_deviation * weight + bias."""
+    """Gives y of n numbers, (x - mean) / sqrt(variance + eps) * weight + bias."""
+    var mean, variance = moments(x, n)
+    var inverse_deviation = rsqrt(variance + eps)
     var whole = n // WIDTH * WIDTH
     for i in range(0, whole, WIDTH):
         var distance = x.unsafe_load[width=WIDTH](i) - mean

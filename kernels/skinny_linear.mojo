@@ -11,13 +11,12 @@ import extensibility
 from extensibility import InputTensor, OutputTensor
 from max.algorithm import sync_parallelize
 from max.gpu.host import DeviceContext
-from std.math import rsqrt
 from std.memory import stack_allocation
 from std.memory.alloc import unsafe_alloc
 from std.sys import num_physical_cores, size_of
 from std.sys.intrinsics import PrefetchOptions, prefetch
 
-from .numerics import WIDTH, activate, load_some, moments, normalise, store_some
+from .numerics import WIDTH, activate, load_some, normalise, store_some
 
 comptime BLOCK = 4
 comptime FEW_ROWS = 7
@@ -179,10 +178,8 @@ struct SkinnyLinear:
             comptime if has_norm:
                 var normed = unsafe_alloc[Float32](n_rows * n_in)
                 for i in range(n_rows):
-                    var row = x_at.unsafe_offset(i * n_in)
-                    var mean, variance = moments(row, n_in)
                     var place = normed.unsafe_offset(i * n_in)
-                    normalise(row, mean, rsqrt(variance + eps), norm_weight_at, norm_bias_at, place, n_in)
+                    normalise(x_at.unsafe_offset(i * n_in), norm_weight_at, norm_bias_at, eps, place, n_in)
                 multiply_range[dtype](normed, weights_at, y_at, n_rows, n_in, n_out, first, last)
                 normed.unsafe_free()
             else:

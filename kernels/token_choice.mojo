@@ -13,11 +13,11 @@ import extensibility
 from extensibility import InputTensor, OutputTensor
 from max.algorithm import sync_parallelize
 from max.gpu.host import DeviceContext
-from std.math import log, rsqrt
+from std.math import log
 from std.memory.alloc import unsafe_alloc
 from std.sys import num_physical_cores, size_of
 
-from .numerics import WIDTH, exp2, load_some, moments, normalise
+from .numerics import WIDTH, exp2, load_some, normalise
 from .skinny_linear import BLOCK, multiply_range
 
 comptime LOWEST = Float32(-1e30)
@@ -91,7 +91,7 @@ def tally(
     for i in range(first, last, WIDTH):
         var valid = min(WIDTH, last - i)
         var scores = load_some(logits.unsafe_offset(i), valid) + load_some(mask.unsafe_offset(i), valid)
-        var shares = exp2(max((scores - result.best) * LOG2_E, -126))
+        var shares = exp2((scores - result.best) * LOG2_E)
         for j in range(valid, WIDTH):
             shares[j] = 0
         total += shares
@@ -195,14 +195,11 @@ struct ChooseNextToken:
         var noise_at = noise.unsafe_ptr()
         var allowed_at = allowed.unsafe_ptr()
         for b in range(batch):
-            var row = x.unsafe_ptr().unsafe_offset(b * n_in)
-            var mean, variance = moments(row, n_in)
             normalise(
-                row,
-                mean,
-                rsqrt(variance + eps),
+                x.unsafe_ptr().unsafe_offset(b * n_in),
                 norm_weight.unsafe_ptr(),
                 norm_bias.unsafe_ptr(),
+                eps,
                 normed.unsafe_offset(b * n_in),
                 n_in,
             )
@@ -265,7 +262,7 @@ struct TokenProbability:
             var total = SIMD[DType.float32, WIDTH](0)
             for i in range(0, n_vocab, WIDTH):
                 var valid = min(WIDTH, n_vocab - i)
-                var shares = exp2(max((load_some(row.unsafe_offset(i), valid) - best) * LOG2_E, -126))
+                var shares = exp2((load_some(row.unsafe_offset(i), valid) - best) * LOG2_E)
                 for j in range(valid, WIDTH):
                     shares[j] = 0
                 total += shares

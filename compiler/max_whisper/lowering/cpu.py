@@ -34,7 +34,8 @@ class Normed:
 class Product:
     """A linear layer that waits for what else its kernel can do."""
 
-    x: TensorValue | Normed
+    x: TensorValue
+    norm: Normed | None  # of x, before the product
     weight: Matrix
     bias: TensorValue | None
     rows: DimLike  # of each window of the batch
@@ -63,8 +64,9 @@ class KernelOps(GraphOps):
         return x.computed
 
     def linear(self, x: Value, weight: Matrix, bias: TensorValue | None) -> Value:
-        rows = x if isinstance(x, Normed) else self.value(x)
-        return Product(rows, weight, bias, (rows.x if isinstance(rows, Normed) else rows).shape[1])
+        norm = x if isinstance(x, Normed) else None
+        rows = norm.x if norm else self.value(x)
+        return Product(rows, norm, weight, bias, rows.shape[1])
 
     def layernorm(self, x: Value, weight: TensorValue, bias: TensorValue, *, eps: float) -> Value:
         return Normed(self.value(x), weight, bias, eps)
@@ -102,8 +104,7 @@ class KernelOps(GraphOps):
 
     def _joined(self, product: Product) -> tuple[list[TensorValue], dict[str, Any]]:
         """Operands and parameters of a kernel for all but rows and weights."""
-        x = product.x
-        norm = x if isinstance(x, Normed) else None
+        norm = product.norm
         operands = [
             _or_nothing(product.weight.scales, 2),
             _or_nothing(product.bias, 1),
@@ -132,7 +133,7 @@ class WindowOps(KernelOps):
         x = self.value(x)
         kernel, channels = weight.stored.tensor.shape[2], int(x.shape[2])
         rows = (int(x.shape[1]) + 2 * padding - kernel) // stride + 1
-        return Product(x, weight, bias, rows, step=stride * channels, before=padding * channels)
+        return Product(x, None, weight, bias, rows, step=stride * channels, before=padding * channels)
 
     def positions(self, x: Value, table: TensorValue) -> Value:
         return self.add(ops.unsqueeze(table, 0), x)
@@ -154,14 +155,13 @@ class WindowOps(KernelOps):
 
     def _dense(self, product: Product, heads: int, dtype: DType) -> TensorValue:
         """[batch, heads, rows, channels of a head]."""
-        x = product.x.x if isinstance(product.x, Normed) else product.x
         out, width = product.weight.stored.matrix_shape
         operands, parameters = self._joined(product)
         places = [width, width if product.step is None else product.step, product.before]
         return self._kernel(
             "dense_linear",
-            [x, product.weight.values, *operands, *map(scalar, places)],
-            [x.shape[0], heads, product.rows, out // heads],
+            [product.x, product.weight.values, *operands, *map(scalar, places)],
+            [product.x.shape[0], heads, product.rows, out // heads],
             dtype,
             **parameters,
         )
@@ -213,8 +213,8 @@ class TokenOps(KernelOps, StepOps):
         """Where nothing else wants the logits, they are not even written."""
         types = [TensorType(dtype, [noise.shape[0], 1], HOST) for dtype in (DType.int64, DType.float32)]
         rules = [mask, allowed, noise]
-        if isinstance(logits, Product) and logits.computed is None and isinstance(logits.x, Normed):
-            norm, table = logits.x, logits.weight
+        if isinstance(logits, Product) and logits.computed is None and logits.norm:
+            norm, table = logits.norm, logits.weight
             scales = _or_nothing(table.scales, 2)
             operands = [norm.x, table.values, scales, norm.weight, norm.bias, _float(norm.eps), *rules]
             token, logprob = self._call("choose_next_token", operands, types)
@@ -226,10 +226,9 @@ class TokenOps(KernelOps, StepOps):
         return self._kernel("token_probability", [self.value(logits), token], [self.value(logits).shape[0], 1])
 
     def _compute(self, product: Product) -> TensorValue:
-        x = product.x.x if isinstance(product.x, Normed) else product.x
         operands, parameters = self._joined(product)
-        shape = [x.shape[0], product.rows, product.weight.stored.tensor.shape[0]]
-        return self._kernel("skinny_linear", [x, product.weight.values, *operands], shape, **parameters)
+        shape = [product.x.shape[0], product.rows, product.weight.stored.tensor.shape[0]]
+        return self._kernel("skinny_linear", [product.x, product.weight.values, *operands], shape, **parameters)
 
 
 def attention_scores(q: TensorValue, keys: TensorValue, *, heads: Sequence[int]) -> TensorValue:
