@@ -46,6 +46,7 @@ def write_weights(
     family: str = "multilingual",
     seed: int = 0,
     change: Callable[[Weights], None] = lambda weights: None,
+    dtype: str = "float32",
     **dims: int,
 ) -> Path:
     """A checkpoint for the spec of the same `dims`; `change` may alter its tensors in place.
@@ -57,7 +58,7 @@ def write_weights(
     write_checkpoint(folder, family=family, seed=seed, **sizes)
     weights = make_weights({**sizes, "n_vocab": n_vocab}, make_tokens(family).special["<|endoftext|>"], seed)
     change(weights)
-    write_safetensors(folder / "model.safetensors", weights, "float32")
+    write_safetensors(folder / "model.safetensors", weights, dtype)
     configuration = json.loads((folder / "config.json").read_text())
     write_json(folder / "config.json", configuration | {"vocab_size": n_vocab})
     return folder

@@ -19,7 +19,9 @@ from max_whisper.artifact.build import build, default_folder
 from max_whisper.artifact.load import hash_file
 from max_whisper.artifact.manifest import read_manifest
 from max_whisper.errors import CompileError, MaxWhisperError, SpecError, UserError, WeightsError
+from max_whisper.lowering.storage import token_matrices
 from max_whisper.spec import load_spec
+from max_whisper.weights import Checkpoint
 from small import EMBEDDING, SMALL, TOKENS, Weights, write_spec, write_weights
 
 
@@ -76,6 +78,30 @@ def test_weights_are_those_of_the_checkpoint(artifact: Path, checkpoint: Path) -
             np.testing.assert_array_equal(array, panels.reshape(-1, 32, array.shape[1]).transpose(0, 2, 1))
         else:
             np.testing.assert_array_equal(array, given[name])
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_a_checkpoint_in_half_precision_is_read_as_it_is(spec: Path, tmp_path: Path, dtype: str) -> None:
+    """The matrices that each token reads have 16 bits, and give what they would as float32, to the last bit."""
+    checkpoint = write_weights(tmp_path / "halves", dtype=dtype)
+    halves = max_whisper.build(spec, weights=checkpoint, out=tmp_path / "a")
+    said = {tensor.name: tensor.dtype for tensor in read_manifest(halves).tensors}
+    short = {"F16"} if dtype == "float16" else {"F16", "BF16"}  # bfloat16 numbers that are not tiny fit either
+    assert {name for name, stored in said.items() if stored in short} == set(token_matrices(load_spec(spec)))
+    assert set(said.values()) == {"F32", *short}
+    assert read_manifest(halves).dtype == "float32"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Checkpoint, "exact_halves", lambda checkpoint, names: {})
+        whole = max_whisper.build(spec, weights=checkpoint, out=tmp_path / "b")
+    assert {tensor.dtype for tensor in read_manifest(whole).tensors} == {"F32"}
+    mel = np.random.default_rng(0).standard_normal((1, 80, 200)).astype(np.float32)
+    found = []
+    for folder in (halves, whole):
+        model = max_whisper.load(folder)
+        features = model.encode(mel)
+        result = model.decode(features, language="en", max_new_tokens=20)[0]
+        found.append((result.tokens, result.avg_logprob, model.logits(features, [[1, 2, 3]]).tobytes()))
+    assert found[0] == found[1]
 
 
 def test_same_inputs_give_the_same_bytes(artifact: Path, spec: Path, checkpoint: Path, tmp_path: Path) -> None:

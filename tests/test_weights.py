@@ -15,6 +15,7 @@ from checkpoints import make_tokens, make_weights, write_checkpoint, write_safet
 from max_whisper.errors import UserError, WeightsError
 from max_whisper.safetensors import Entry, open_tensors, write
 from max_whisper.weights import Checkpoint, open_checkpoint, to_bfloat16, to_float32
+from max_whisper.weights.casting import CHUNK, exact_half
 
 SMALL = {"d_model": 32, "encoder_layers": 1, "decoder_layers": 1, "n_audio_ctx": 50, "n_text_ctx": 64, "d_ffn": 32}
 EMBEDDING = "model.decoder.embed_tokens.weight"
@@ -282,6 +283,36 @@ def test_bfloat16_rounds_to_nearest_even() -> None:
     for nan in (0x7F800001, 0x7FFFFFFF, 0xFFFFFFFF, 0xFF800001):
         kept = to_bfloat16(np.array([nan], np.uint32).view(np.float32))
         assert np.isnan(to_float32(kept, "BF16"))[0]
+
+
+def test_numbers_that_16_bits_hold_exactly() -> None:
+    bits = np.arange(2**16, dtype=np.uint16)
+    halves = bits.view(np.float16)
+    halves = halves[np.isfinite(halves)].astype(np.float32)  # the subnormal ones too
+    assert exact_half(halves.reshape(2, -1)) == "float16"
+    brains = to_float32(bits, "BF16")
+    brains = brains[np.isfinite(brains)]
+    assert exact_half(brains) == "bfloat16"
+    for number, dtype in ((1 + 2**-11, None), (65520.0, None), (2.0**-25, "bfloat16"), (2.0**16, "bfloat16")):
+        assert exact_half(np.array([1, number], np.float32)) == dtype
+    late = np.ones(2 * CHUNK + 3, np.float32)
+    late[-1] = np.float32(0.1)
+    assert exact_half(late) is None
+    late[-1] = 2.0**100
+    assert exact_half(late) == "bfloat16"
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+def test_checkpoints_in_half_precision(tmp_path: Path, dtype: str) -> None:
+    """Whatever they are stored as: openai/whisper was published as float16, and its files on the Hub are float32."""
+    write_checkpoint(tmp_path, dtype=dtype, **SMALL)
+    checkpoint = open_checkpoint(tmp_path)
+    expected = {} if dtype == "float32" else {EMBEDDING: dtype}
+    assert checkpoint.exact_halves([EMBEDDING]) == expected
+    wide = tmp_path / "wide.safetensors"
+    exact = checkpoint.read(EMBEDDING, "float32")
+    write(wide, [Entry(EMBEDDING, "F32", exact.shape, lambda: exact)])
+    assert open_checkpoint(wide).exact_halves([EMBEDDING]) == expected
 
 
 # --- the made checkpoints themselves

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 class Operand:
     """A tensor that a kernel reads or writes."""
 
-    dtype: str  # "float32", "bfloat16", "int8", "int64"
+    dtype: str  # "float32", "float16", "bfloat16", "int8", "int64"
     shape: list[int | str]  # a name is a dimension that may vary
     weight: str | None = None  # its name, if it is one of the artifact's tensors
 

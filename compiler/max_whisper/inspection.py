@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from operator import attrgetter
 from pathlib import Path
 
 from rich.table import Table
@@ -10,16 +12,12 @@ from rich.table import Table
 from max_whisper.artifact.load import SPEC, check_artifact
 from max_whisper.artifact.manifest import FILE, Manifest, Port
 from max_whisper.errors import UserError
-from max_whisper.spec import Spec, load_spec
+from max_whisper.spec import Spec, TensorSpec, load_spec
 from max_whisper.spec.layer import Layer
 from max_whisper.spec.tree import Node, Sequence
 from max_whisper.terminal import table_console
 
-WIDTHS = {  # bytes of a matrix's number, and of one of the features' keys and values
-    "float32": (4, 4),
-    "bfloat16": (2, 2),
-    "int8": (1, 2),
-}
+BYTES = {"F32": 4, "F16": 2, "BF16": 2, "I8": 1}  # of a number
 
 
 def inspect(what: str, *, every: bool = False) -> None:
@@ -31,16 +29,15 @@ def inspect(what: str, *, every: bool = False) -> None:
     console = table_console()
     folder = Path(what)
     if not folder.is_dir():
-        spec, widths = load_spec(what), WIDTHS["float32"]
+        spec, manifest = load_spec(what), None
     elif not (folder / FILE).exists():
         raise UserError(f"{folder} is no artifact (it has no {FILE}): expected one, a spec file or a spec's name")
     else:
         manifest = check_artifact(folder, machine=False)
         spec = Spec.from_canonical(json.loads((folder / SPEC).read_text()))
-        widths = WIDTHS[manifest.dtype] if manifest.target.device == "cpu" else (WIDTHS[manifest.dtype][0], 4)
         console.print(_artifact_table(folder, manifest), _graph_table(manifest))
     console.print(_layer_table(spec, every))
-    console.print(_total_table(spec, *widths))
+    console.print(_total_table(spec, manifest))
 
 
 def _layer_table(spec: Spec, every: bool) -> Table:
@@ -88,40 +85,52 @@ def _weights(layer: Layer) -> str:
     return getattr(layer, "weights", None) or (f"{layer.tied} (tied)" if hasattr(layer, "tied") else "")
 
 
-def _total_table(spec: Spec, bytes_per_weight: int, bytes_of_memory: int) -> Table:
-    """Sums. Bytes are those that must be read from memory: each weight once, and the caches of keys and values."""
+def _total_table(spec: Spec, manifest: Manifest | None) -> Table:
+    """Sums. Bytes are those that must be read from memory: each weight once, and the caches of keys and values.
+
+    Without a manifest, all numbers are float32.
+    """
+    widths = {tensor.name: BYTES[tensor.dtype] for tensor in manifest.tensors} if manifest else {}
+
+    def size(tensor: TensorSpec) -> int:
+        return tensor.size * widths.get(tensor.name, 4)
+
     parameters = sum(tensor.size for tensor in spec.tensors())
-    per_window, per_token = weights_read(spec)
+    per_window, per_token = weights_read(spec, size)
+    bytes_of_memory = 2 if manifest and manifest.target.device == "cpu" and manifest.dtype != "float32" else 4
     attentions = [node for node in spec.decoder.walk() if node.layer.kind == "attention"]
     cross = [node for node in spec.decoder.walk() if node.layer.kind == "cross_attention"]
     cross_cache = sum(2 * bytes_of_memory * spec.n_audio_ctx * node.input_shape.channels for node in cross)
     self_cache = sum(2 * 4 * spec.n_text_ctx * node.input_shape.channels for node in attentions)
     table = Table("", "", title="in total", show_header=False)
     table.add_row("parameters", f"{parameters:,} in {len(spec.tensors())} tensors")
-    table.add_row("weights", f"{parameters * bytes_per_weight / 1e6:,.1f} MB")
+    table.add_row("weights", f"{sum(map(size, spec.tensors())) / 1e6:,.1f} MB")
     table.add_row("caches of a window", f"{(cross_cache + self_cache) / 1e6:,.1f} MB of keys and values")
     table.add_row(
         "per window",
-        f"{_short(spec.flops_per_window())}FLOP, {per_window * bytes_per_weight / 1e6:,.1f} MB of weights read",
+        f"{_short(spec.flops_per_window())}FLOP, {per_window / 1e6:,.1f} MB of weights read",
     )
     for position in (0, spec.n_text_ctx - 1):
         caches = cross_cache + self_cache * (position + 1) // spec.n_text_ctx
-        read = per_token * bytes_per_weight + caches
+        read = per_token + caches
         table.add_row(
             f"token at position {position}", f"{_short(spec.flops_per_token(position))}FLOP, {read / 1e6:,.1f} MB read"
         )
     return table
 
 
-def weights_read(spec: Spec) -> tuple[int, int]:
-    """Numbers of weights that are read for a window (the encoder's, the keys' and values'), and for a token."""
-    per_window = sum(tensor.size for node in spec.encoder.walk() for tensor in node.tensors)
+def weights_read(spec: Spec, size: Callable[[TensorSpec], int] = attrgetter("size")) -> tuple[int, int]:
+    """Numbers of weights that are read for a window (the encoder's, the keys' and values'), and for a token.
+
+    size: of a tensor, if something else than its numbers is to be added up.
+    """
+    per_window = sum(size(tensor) for node in spec.encoder.walk() for tensor in node.tensors)
     per_token = 0
     for node in spec.decoder.walk():
-        memory = sum(tensor.size for tensor in node.layer.memory_tensors(node.input_shape))
+        memory = sum(size(tensor) for tensor in node.layer.memory_tensors(node.input_shape))
         rows = node.input_shape.length if node.layer.kind == "positions" else 1  # one row of the table is read
         per_window += memory
-        per_token += (sum(tensor.size for tensor in node.tensors) - memory) // rows
+        per_token += (sum(size(tensor) for tensor in node.tensors) - memory) // rows
     return per_window, per_token
 
 

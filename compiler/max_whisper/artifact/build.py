@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ from max_whisper.artifact.manifest import (
 )
 from max_whisper.artifact.target import parse_target
 from max_whisper.errors import MaxWhisperError, UserError
-from max_whisper.lowering.storage import Stored, storage
+from max_whisper.lowering.storage import Stored, storage, token_matrices
 from max_whisper.spec import Spec, load_spec
 from max_whisper.weights import (
     Checkpoint,
@@ -44,7 +45,7 @@ from max_whisper.weights import (
 from max_whisper.weights.packing import as_matrix, pack
 from max_whisper.weights.quantisation import quantise
 
-DTYPES = {"float32": "F32", "bfloat16": "BF16", "int8": "I8"}  # as max-whisper and as safetensors call them
+DTYPES = ("float32", "bfloat16", "int8")
 MAX_BATCH = 256
 COMPILED_SIZE = 64 << 20  # bytes, more than the MEF files of any model take
 
@@ -84,7 +85,6 @@ def build(
         raise UserError(f"unknown dtype '{dtype}': expected one of {', '.join(DTYPES)}")
     if dtype == "int8" and machine.device != "cpu":
         raise UserError(f"dtype int8 is for a CPU only: build for {target} with bfloat16")
-    stored = storage(model, dtype=dtype, on_cpu=machine.device == "cpu")
     if not 1 <= batch <= MAX_BATCH:
         raise UserError(f"batch {batch}: expected 1 to {MAX_BATCH} windows at once")
     folder = Path(out) if out is not None else default_folder(spec, dtype=dtype, target=target)
@@ -105,13 +105,23 @@ def build(
         vocabulary = read_vocabulary(checkpoint.file, model.n_vocab)
         heads = read_alignment_heads(checkpoint.file, [layer.heads for layer in model.cross_attentions()])
         report(f"checked {len(given)} tensors of {checkpoint.describe()}")
+        on_cpu = machine.device == "cpu"
+        halves = checkpoint.exact_halves(token_matrices(model)) if on_cpu and dtype == "float32" else {}
+        stored = storage(model, dtype=dtype, on_cpu=on_cpu, exact_halves=halves)
         _check_space(folder, new, model, stored.values())
         tensors = write_weights(new / WEIGHTS, stored.values(), checkpoint)
         write_tiktoken(vocabulary.ranks, new / VOCABULARY)
         (new / SPEC).write_text(json.dumps(model.canonical(), indent=1) + "\n")
-        report("packed the weights")
+        report(f"packed the weights{_halves_told(halves)}")
         compiled = compile_modules(
-            model, new, dtype=dtype, batch=batch, target=machine, alignment_heads=heads, report=report
+            model,
+            new,
+            dtype=dtype,
+            batch=batch,
+            target=machine,
+            alignment_heads=heads,
+            exact_halves=halves,
+            report=report,
         )
         manifest = _manifest(
             new,
@@ -127,6 +137,12 @@ def build(
         )
         (new / FILE).write_bytes(manifest.sealed())
     return folder
+
+
+def _halves_told(halves: Mapping[str, str]) -> str:
+    counts = Counter(halves.values())
+    told = ", ".join(f"{count} as {dtype}" for dtype, count in sorted(counts.items()))
+    return f"; of the decoder's matrices {told}, which holds their numbers exactly" if halves else ""
 
 
 def default_folder(spec: str | Path, *, dtype: str = "float32", target: str = "cpu") -> Path:
@@ -153,18 +169,19 @@ def _entries(stored: Stored, checkpoint: Checkpoint) -> Iterator[safetensors.Ent
         return checkpoint.read(name, dtype)
 
     def values() -> NDArray[Any]:
-        array = quantise(as_matrix(given("float32")))[0] if stored.dtype == "int8" else given(_float(stored.dtype))
+        if stored.dtype == "int8":
+            array, _ = quantise(as_matrix(given("float32")))
+        elif stored.dtype == "bfloat16":
+            array = given("bfloat16")
+        else:  # float16 holds the numbers exactly, or it would not be here
+            array = given("float32").astype(stored.dtype, copy=False)
         return pack(as_matrix(array), stored.dtype) if stored.packed else array.reshape(stored.shape)
 
-    yield safetensors.Entry(name, DTYPES[stored.dtype], stored.shape, values)
+    yield safetensors.Entry(name, stored.format, stored.shape, values)
     if stored.scales is not None:
         yield safetensors.Entry(
             stored.scales, "F32", stored.scales_shape, lambda: quantise(as_matrix(given("float32")))[1]
         )
-
-
-def _float(dtype: str) -> Dtype:
-    return "bfloat16" if dtype == "bfloat16" else "float32"
 
 
 def sinusoids(length: int, channels: int) -> NDArray[np.float32]:
@@ -175,7 +192,7 @@ def sinusoids(length: int, channels: int) -> NDArray[np.float32]:
 
 
 def _check_space(folder: Path, new: Path, spec: Spec, tensors: Iterable[Stored]) -> None:
-    sizes = [safetensors.byte_count(DTYPES[stored.dtype], stored.shape) for stored in tensors]
+    sizes = [safetensors.byte_count(stored.format, stored.shape) for stored in tensors]
     needed = sum(sizes) + COMPILED_SIZE
     free = shutil.disk_usage(new).free
     if free < needed:

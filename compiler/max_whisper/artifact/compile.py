@@ -35,6 +35,7 @@ def compile_modules(
     batch: int,
     target: Target,
     alignment_heads: list[tuple[int, int]],
+    exact_halves: dict[str, str],
     report: Report,
     probe: bool = False,
     clocks: bool = False,
@@ -42,6 +43,7 @@ def compile_modules(
     """Writes `encoder.mef` and `decoder.mef` to `folder`; returns their graphs. Both are compiled at the same time.
 
     alignment_heads: those of the cross-attention whose scores the decoder gives on request.
+    exact_halves: dtypes of the tensors that have 16 bits though the build is float32 (lowering/storage.py).
     probe: let the graphs give the output of every layer too, for verification.
     clocks: let `encoder`, `cross_kv` and `step` tell when each kernel begins and ends (lowering/clocked.py); no others.
 
@@ -62,6 +64,7 @@ def compile_modules(
                 path=str(folder / f"{module}.mef"),
                 kernels=str(kernels),
                 alignment_heads=alignment_heads,
+                exact_halves=exact_halves,
                 probe=probe,
                 parent=os.getpid(),
                 clocks=probes,

@@ -93,6 +93,7 @@ class Tokens(Record, frozen=True):
     logprob_threshold: float  # a text of a lower average is unlikely
 
 
+HALVES = {"F16": "float16", "BF16": "bfloat16"}
 REQUIRED_DIMS = ("n_mels", "n_frames", "n_audio_ctx", "d_model", "n_vocab", "n_text_ctx")
 
 
@@ -125,6 +126,13 @@ class Manifest(Record, frozen=True):
         last = max([*ids, *tokens.languages.values(), *tokens.suppress, *tokens.begin_suppress])
         if last >= self.dims["n_vocab"]:
             raise ValueError(f"expected token ids below {self.dims['n_vocab']}, found token {last}")
+
+    @property
+    def exact_halves(self) -> dict[str, str]:
+        """The tensors that have 16 bits because these hold them exactly, and their dtypes (lowering/storage.py)."""
+        if self.dtype != "float32":
+            return {}
+        return {tensor.name: HALVES[tensor.dtype] for tensor in self.tensors if tensor.dtype in HALVES}
 
     def sealed(self) -> bytes:
         """The file's content, its hash filled in."""

@@ -36,6 +36,7 @@ class Job(msgspec.Struct, omit_defaults=True):
     path: str
     kernels: str  # the compiled package
     alignment_heads: list[tuple[int, int]]
+    exact_halves: dict[str, str]  # dtypes of tensors whose numbers they hold exactly (lowering/storage.py)
     probe: bool  # with the outputs of every layer
     parent: int  # the process that waits for it, without which it ends
     clocks: str = ""  # the compiled package of probes, for graphs that tell when each kernel begins and ends
@@ -105,6 +106,7 @@ def compile_module(job: Job) -> Result:
         device=device,
         probe=job.probe,
         alignment_heads=job.alignment_heads,
+        exact_halves=job.exact_halves,
     )
     lowered = lowering.encoder_module() if job.module == "encoder" else lowering.decoder_module()
     session.compile(lowered.module, custom_extensions=lowering.extensions).export_mef(job.path)

@@ -52,6 +52,7 @@ def compile_clocked(artifact: Artifact, spec: Spec, report: Callable[[str], None
             batch=manifest.batch,
             target=manifest.target,
             alignment_heads=manifest.alignment_heads,
+            exact_halves=manifest.exact_halves,
             report=report,
             clocks=True,
         )

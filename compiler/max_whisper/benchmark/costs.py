@@ -13,7 +13,7 @@ from math import prod
 from max_whisper.calls import Call, Operand
 from max_whisper.spec import Spec
 
-BYTES = {"float32": 4, "bfloat16": 2, "int8": 1, "int64": 8}
+BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "int8": 1, "int64": 8}
 
 
 @dataclass(frozen=True)

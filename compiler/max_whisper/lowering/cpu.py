@@ -148,7 +148,7 @@ class WindowOps(KernelOps):
     @property
     def _reduced(self) -> bool:
         """Whether matrix products are less than float32."""
-        return any(stored.dtype != "float32" for stored in self._tensors.values())
+        return any(stored.packed and stored.dtype != "float32" for stored in self._tensors.values())
 
     def _compute(self, product: Product) -> TensorValue:
         return ops.squeeze(self._dense(product, 1, DType.float32), 1)

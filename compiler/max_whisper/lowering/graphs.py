@@ -18,7 +18,7 @@ tokens as they come, beams and cancelling need, and costs little: see `benchmark
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TypeAlias
@@ -68,6 +68,7 @@ class Lowering:
     device: DeviceRef = HOST
     probe: bool = False  # give the output of every layer too, under the layer's path
     alignment_heads: Sequence[tuple[int, int]] = ()  # (cross-attention, head) of those that follow the sound
+    exact_halves: Mapping[str, str] = field(default_factory=dict)  # see storage.py
 
     def encoder_module(self) -> Lowered:
         """The graphs `encoder` and `cross_kv`."""
@@ -221,7 +222,7 @@ class Lowering:
 
     @cached_property
     def _stored(self) -> Mapping[str, Stored]:
-        return storage(self.spec, dtype=self.dtype, on_cpu=self._on_cpu)
+        return storage(self.spec, dtype=self.dtype, on_cpu=self._on_cpu, exact_halves=self.exact_halves)
 
     def _floats(self, *shape: int) -> TensorType:
         return TensorType(DType.float32, [self.batch, *shape], self.device)

@@ -23,7 +23,7 @@ from max_whisper.lowering.storage import Stored
 KeysValues = tuple[TensorValue, TensorValue]  # [batch, heads, length, channels of a head] each
 
 Value: TypeAlias = Any  # a TensorValue, or what a subclass computes later
-DTYPES = {"float32": DType.float32, "bfloat16": DType.bfloat16, "int8": DType.int8}
+DTYPES = {name: DType[name] for name in ("float32", "float16", "bfloat16", "int8")}
 
 ACTIVATIONS: Mapping[str, Callable[[TensorValue], TensorValue]] = {
     "gelu": ops.gelu,  # MAX's default is the exact erf form

@@ -2,16 +2,21 @@
 
 Matrices have the dtype of the build; vectors and tables of positions are float32 always, as they cost nothing. On a
 CPU, the matrices that meet a whole window of rows (the encoder's, and those of the keys and values of its features) are
-packed for kernels/dense_linear.mojo. int8 matrices have scales beside them.
+packed for kernels/dense_linear.mojo. int8 matrices have scales beside them. Where float32 is asked for, and the numbers
+are such that 16 bits hold them exactly, the matrices that every token reads anew have 16 bits: reading them is what a
+token costs, and the results are the same to the last bit.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 
 from max_whisper.spec import Spec, TensorSpec
 from max_whisper.weights.packing import packed_shape
+
+FORMATS = {"float32": "F32", "float16": "F16", "bfloat16": "BF16", "int8": "I8"}  # as safetensors calls them
 
 
 @dataclass(frozen=True)
@@ -19,8 +24,13 @@ class Stored:
     """A tensor of the spec as it is in an artifact."""
 
     tensor: TensorSpec
-    dtype: str  # "float32", "bfloat16" or "int8"
+    dtype: str  # "float32", "float16", "bfloat16" or "int8"
     packed: bool = False
+
+    @property
+    def format(self) -> str:
+        """The dtype's name in a safetensors file."""
+        return FORMATS[self.dtype]
 
     @property
     def matrix_shape(self) -> tuple[int, int]:
@@ -41,13 +51,29 @@ class Stored:
         return 2, self.tensor.shape[0]
 
 
-def storage(spec: Spec, *, dtype: str, on_cpu: bool) -> dict[str, Stored]:
-    """Every tensor of the spec by its name, in the order of the spec."""
-    window = {tensor.name for node in spec.encoder.walk() for tensor in node.tensors}
-    window |= {tensor.name for node in spec.decoder.walk() for tensor in node.layer.memory_tensors(node.input_shape)}
+def storage(spec: Spec, *, dtype: str, on_cpu: bool, exact_halves: Mapping[str, str]) -> dict[str, Stored]:
+    """Every tensor of the spec by its name, in the order of the spec.
+
+    exact_halves: "float16" or "bfloat16" for those of `token_matrices` that it holds exactly.
+    """
+    window = _window_tensors(spec)
     return {
-        tensor.name: Stored(tensor, dtype, packed=on_cpu and tensor.name in window)
+        tensor.name: Stored(tensor, exact_halves.get(tensor.name, dtype), packed=on_cpu and tensor.name in window)
         if tensor.matrix
         else Stored(tensor, "float32")
         for tensor in spec.tensors()
+    }
+
+
+def token_matrices(spec: Spec) -> list[str]:
+    """The names of the matrices that the decoder reads for each token."""
+    window = _window_tensors(spec)
+    return [tensor.name for tensor in spec.tensors() if tensor.matrix and tensor.name not in window]
+
+
+def _window_tensors(spec: Spec) -> set[str]:
+    """The names of those that are used once for each window."""
+    window = {tensor.name for node in spec.encoder.walk() for tensor in node.tensors}
+    return window | {
+        tensor.name for node in spec.decoder.walk() for tensor in node.layer.memory_tensors(node.input_shape)
     }

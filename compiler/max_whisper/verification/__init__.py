@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from rich.table import Table
 
 from max_whisper import safetensors
-from max_whisper.artifact.build import DTYPES
 from max_whisper.artifact.compile import compile_modules
 from max_whisper.artifact.load import SPEC, WEIGHTS, Artifact, start
 from max_whisper.artifact.manifest import Manifest
@@ -159,6 +158,7 @@ def probe(
             batch=1,
             target=manifest.target,
             alignment_heads=manifest.alignment_heads,
+            exact_halves=manifest.exact_halves,
             report=report,
             probe=True,
         )
@@ -194,7 +194,8 @@ def _window(model: Model, audio: str | None) -> NDArray[np.float32]:
 def _float32_weights(folder: Path, spec: Spec, manifest: Manifest) -> Layers:
     """The weights of the checkpoint, as exactly as the artifact has them."""
     arrays = safetensors.open_tensors(folder / WEIGHTS)
-    tensors = storage(spec, dtype=manifest.dtype, on_cpu=manifest.target.device == "cpu")
+    on_cpu = manifest.target.device == "cpu"
+    tensors = storage(spec, dtype=manifest.dtype, on_cpu=on_cpu, exact_halves=manifest.exact_halves)
     return {name: _float32(stored, arrays) for name, stored in tensors.items()}
 
 
@@ -204,5 +205,5 @@ def _float32(stored: Stored, arrays: Mapping[str, NDArray[Any]]) -> NDArray[np.f
         array = unpack(array, *stored.matrix_shape)
     if stored.scales is not None:
         array = dequantise(array, arrays[stored.scales])
-    numbers = to_float32(array, DTYPES[stored.dtype])
+    numbers = to_float32(array, stored.format)
     return from_matrix(numbers, shape) if stored.packed else numbers

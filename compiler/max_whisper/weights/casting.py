@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from max_whisper.safetensors import NUMPY_DTYPES
 
 FLOAT_DTYPES = ("F32", "F16", "BF16")
+CHUNK = 1 << 20  # numbers looked at together
 
 
 def to_float32(array: NDArray[Any], dtype: str) -> NDArray[np.float32]:
@@ -37,3 +38,23 @@ def to_bfloat16(array: NDArray[np.float32]) -> NDArray[np.uint16]:
     nan = np.isnan(bits.view(np.float32))
     result[nan] = (bits[nan] >> 16) | 0x40
     return result.reshape(array.shape)
+
+
+def exact_half(array: NDArray[np.float32]) -> str | None:
+    """The format of 16 bits that holds all of these finite numbers as they are: "float16", "bfloat16" or None.
+
+    A checkpoint that was trained, or published, in half precision holds such numbers, whatever it is stored as.
+    """
+    bits = np.ascontiguousarray(array).reshape(-1).view(np.uint32)
+    chunks = [bits[i : i + CHUNK] for i in range(0, len(bits), CHUNK)]
+    if all(_fits_float16(chunk) for chunk in chunks):
+        return "float16"
+    return None if any((chunk & 0xFFFF).any() for chunk in chunks) else "bfloat16"
+
+
+def _fits_float16(bits: NDArray[np.uint32]) -> bool:
+    """Its 10 bits of fraction are enough, and its exponents, of which the smallest have fewer bits of fraction."""
+    if (bits & 0x1FFF).any():
+        return False
+    with np.errstate(over="ignore"):
+        return np.array_equal(bits.view(np.float32).astype(np.float16).astype(np.float32).view(np.uint32), bits)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from max_whisper.errors import MaxWhisperError, UserError, WeightsError
 from max_whisper.safetensors import TensorInfo, open_tensors, read_header
-from max_whisper.weights.casting import FLOAT_DTYPES, to_bfloat16, to_float32
+from max_whisper.weights.casting import FLOAT_DTYPES, exact_half, to_bfloat16, to_float32
 from max_whisper.weights.hub import Progress, fetch
 from max_whisper.weights.layout import INDEX, PICKLE_ADVICE, VOCABULARIES, WEIGHTS, read_index, weights_missing
 
@@ -175,6 +175,11 @@ class Checkpoint:
         if np.any((bits & 0x7FFF) == 0x7F80):
             raise WeightsError(f"{where} has numbers too large for bfloat16: build with float32")
         return bits
+
+    def exact_halves(self, names: Iterable[str]) -> dict[str, str]:
+        """The tensors that a format of 16 bits holds as exactly as float32 does, and the format: see `exact_half`."""
+        found = {name: exact_half(self.read(name, "float32")) for name in names}
+        return {name: dtype for name, dtype in found.items() if dtype}
 
     def _find(self, name: str) -> str | None:
         """The name under which the file has a tensor of the spec."""
