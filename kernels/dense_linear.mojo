@@ -113,35 +113,34 @@ struct DenseLinear:
                     var place = slot * ROWS + i
                     row_scales.unsafe_store(place, to_groups[dtype](line, width, block.unsafe_offset(place * stride)))
 
-            def place(window: Int, row: Int, column: Int, value: SIMD[y_dtype, LANES], valid: Int) {imm}:
-                var head = column // head_width
-                var at = ((window * heads + head) * rows + row) * head_width + column % head_width
-                if valid == LANES and column % head_width + LANES <= head_width:
-                    y_at.unsafe_store(at, value)
-                    return
-                for i in range(valid):
-                    head = (column + i) // head_width
-                    at = ((window * heads + head) * rows + row) * head_width + (column + i) % head_width
-                    y_at.unsafe_store(at, value[i])
-
             def store(strip: Int, slot: Int, panel: Int) {imm}:
                 var window = strip // strips
                 var first_row = strip % strips * ROWS
-                for i in range(min(ROWS, rows - first_row)):
-                    var at = first_row * n_out + i * n_out
-                    for column in range(panel * PANEL, min(n_out, (panel + 1) * PANEL), LANES):
-                        var value = sums.unsafe_load[width=LANES](i * PANEL + column - panel * PANEL).cast[DType.float32]()
-                        var valid = min(LANES, n_out - column)
+                for column in range(panel * PANEL, min(n_out, (panel + 1) * PANEL), LANES):
+                    var valid = min(LANES, n_out - column)
+                    var scale = load_some(scales_at.unsafe_offset(column), valid if dtype == DType.int8 else 0)
+                    var excess = load_some(scales_at.unsafe_offset(n_out + column), valid if dtype == DType.int8 else 0)
+                    var shift = load_some(bias_at.unsafe_offset(column), valid if has_bias else 0)
+                    var head = column // head_width
+                    var inside = column % head_width
+                    var whole = valid == LANES and inside + LANES <= head_width
+                    for i in range(min(ROWS, rows - first_row)):
+                        var row = first_row + i
+                        var sum = sums.unsafe_load[width=LANES](i * PANEL + column - panel * PANEL)
+                        var value = sum.cast[DType.float32]()
                         comptime if dtype == DType.int8:
-                            var scale = row_scales.unsafe_load(slot * ROWS + i)
-                            var scaled = value * load_some(scales_at.unsafe_offset(column), valid)
-                            value = (scaled - load_some(scales_at.unsafe_offset(n_out + column), valid)) * scale
-                        comptime if has_bias:
-                            value += load_some(bias_at.unsafe_offset(column), valid)
-                        value = activate[activation](value)
+                            value = value.fma(scale, -excess) * row_scales.unsafe_load(slot * ROWS + i)
+                        value = activate[activation](value + shift)
                         comptime if has_residual:
-                            value += load_some(residual_at.unsafe_offset(window * residual_step + at + column), valid)
-                        place(window, first_row + i, column, value.cast[y_dtype](), valid)
+                            var at = window * residual_step + row * n_out + column
+                            value += load_some(residual_at.unsafe_offset(at), valid)
+                        var y_row = y_at.unsafe_offset(((window * heads + head) * rows + row) * head_width)
+                        if whole:
+                            y_row.unsafe_store(inside, value.cast[y_dtype]())
+                            continue
+                        for j in range(valid):
+                            var heads_on = (inside + j) // head_width
+                            y_row.unsafe_store(heads_on * rows * head_width + (inside + j) % head_width, value[j].cast[y_dtype]())
 
             for start in range(first, last, strips_of_a_block):
                 var end = min(last, start + strips_of_a_block)
