@@ -6,6 +6,9 @@ each other and against numpy.
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -369,3 +372,26 @@ def test_wrong_tokens(model: Model, features: Features, tokens: Any, said: str) 
 def test_longest_tokens(model: Model, features: Features) -> None:
     logits = model.logits(features, np.full((3, 448), SMALL["n_vocab"] - 1))
     assert logits.shape == (3, 448, SMALL["n_vocab"]) and np.isfinite(logits).all()
+
+
+# --- threads
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the policies of threads are Linux's")
+@pytest.mark.parametrize("first", ["model.encode(mel)", "model.decode(features, language='en', max_new_tokens=1)"])
+def test_what_wakes_all_the_time_does_not_interrupt(artifact: Path, first: str) -> None:
+    """The thread of MAX's log, which the first graph starts. Its own process: MAX does that once."""
+    program = f"""
+        import os, numpy as np, max_whisper
+        model = max_whisper.load({str(artifact)!r})
+        mel, features = np.zeros((1, 80, 200), np.float32), np.zeros((1, 100, 64), np.float32)
+        before = set(os.listdir("/proc/self/task"))
+        {first}
+        started = set(os.listdir("/proc/self/task")) - before
+        print([os.sched_getscheduler(int(thread)) == os.SCHED_BATCH for thread in started])
+        print([os.sched_getscheduler(int(thread)) == os.SCHED_OTHER for thread in before])
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, check=True)
+    started, before = done.stdout.splitlines()
+    assert started == "[True]"
+    assert "False" not in before

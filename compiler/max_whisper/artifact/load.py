@@ -18,6 +18,7 @@ from max.dtype import DType
 
 from max_whisper import safetensors
 from max_whisper.artifact.manifest import FILE, File, Manifest, Tensor, read_manifest
+from max_whisper.artifact.scheduling import Executable, RunsFirst
 from max_whisper.artifact.target import check_machine
 from max_whisper.errors import ArtifactError, UserError, WeightsError
 
@@ -25,6 +26,7 @@ WEIGHTS = "weights.safetensors"
 VOCABULARY = "vocab.tiktoken"
 SPEC = "spec.json"
 GRAPHS = ("encoder", "cross_kv", "decoder", "step", "alignment")
+ONCE_A_WINDOW = ("encoder", "cross_kv")  # one of them runs before the others can
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ class Artifact:
 
     folder: Path
     manifest: Manifest
-    graphs: Mapping[str, engine.Model]  # by the names in GRAPHS
+    graphs: Mapping[str, Executable]  # by the names in GRAPHS
     device: Device
     weights: Mapping[str, Buffer]  # MAX reads these in place: they must live as long as the graphs
 
@@ -58,11 +60,12 @@ def start(folder: Path, compiled: Path, manifest: Manifest, device: Device) -> A
         arrays = safetensors.open_tensors(folder / WEIGHTS)
         weights = {name: _placed(array, device) for name, array in arrays.items()}
         session = engine.InferenceSession(devices=[device])
-        graphs: dict[str, engine.Model] = {}
+        graphs: dict[str, Executable] = {}
         for file in sorted({graph.file for graph in manifest.graphs.values()}):
             graphs |= session.init_all(engine.read(compiled / file), weights_registry=weights)
     except (RuntimeError, ValueError) as e:
         raise ArtifactError(f"{folder}: MAX cannot load it ({_first_line(e)}); build the artifact again") from e
+    graphs |= {name: RunsFirst(graphs[name]) for name in ONCE_A_WINDOW}
     return Artifact(folder, manifest, graphs, device, weights)
 
 

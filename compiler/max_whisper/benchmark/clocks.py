@@ -11,12 +11,12 @@ from time import perf_counter
 
 import msgspec
 import numpy as np
-from max import engine
 from max.driver import CPU, Buffer
 from numpy.typing import NDArray
 
 from max_whisper.artifact.compile import compile_modules
 from max_whisper.artifact.load import Artifact, start
+from max_whisper.artifact.scheduling import Executable
 from max_whisper.benchmark.phases import Window
 from max_whisper.calls import Call
 from max_whisper.runtime.decoder import Decoder
@@ -63,7 +63,7 @@ def compile_clocked(artifact: Artifact, spec: Spec, report: Callable[[str], None
 class Plain:
     """A graph without clocks; notes how long it runs."""
 
-    def __init__(self, model: engine.Model) -> None:
+    def __init__(self, model: Executable) -> None:
         self._model = model
         self.noted: list[float] = []  # milliseconds
 
@@ -77,7 +77,7 @@ class Plain:
 class WithClocks:
     """A graph with clocks, which takes and gives what the one without does; notes how long each kernel runs."""
 
-    def __init__(self, model: engine.Model, n_calls: int) -> None:
+    def __init__(self, model: Executable, n_calls: int) -> None:
         self._model = model
         self._times = np.zeros(2 * n_calls, np.int64)
         self._buffer = Buffer.from_numpy(self._times)  # the same memory
