@@ -1,8 +1,9 @@
 """Attention of a whole window over itself, as the encoder has it: bound by arithmetic.
 
 Head by head, keys and values are packed as panels (see tile.mojo) of float32 or bfloat16, which stay in the L2 cache; then
-a few rows at a time are multiplied with the keys, go through the softmax, and are multiplied with the values, and nothing of
-that leaves the L2 cache either. Sums and softmax are float32.
+a few rows at a time are multiplied with some of the keys, go through the softmax, and are multiplied with the values, and
+nothing of that leaves the L1 cache. Where the next keys give a larger score, what was summed up before is scaled down to
+it (Milakov and Gimelshein, 2018). Sums and softmax are float32.
 """
 
 import extensibility
@@ -15,8 +16,12 @@ from std.memory.alloc import unsafe_alloc
 from std.sys import num_physical_cores
 from std.utils.numerics import neg_inf
 
-from .numerics import exp2, load_some, store_some
+from .numerics import copy, exp2, larger, load_some, store_some
 from .tile import LANES, PANEL, ROWS, multiply_tile, per_group, sum_dtype, to_bfloat16, to_groups
+
+
+comptime KEYS = 12 * PANEL
+"""Whose scores are computed together."""
 
 
 def pack_keys[
@@ -30,8 +35,11 @@ def pack_keys[
     for i in range(ceildiv(groups, LANES) * LANES * size):
         line.unsafe_store(i, Float32(0))
     for t in range(ceildiv(n, PANEL) * PANEL):
-        for c in range(width):
-            line.unsafe_store(c, x.unsafe_load(t * stride + c) if t < n else Float32(0))
+        if t < n:
+            copy(x.unsafe_offset(t * stride), line, width)
+        else:
+            for c in range(width):
+                line.unsafe_store(c, Float32(0))
         _ = to_groups[dtype](line, width, row)
         for g in range(groups):
             var place = (t // PANEL * groups + g) * PANEL + t % PANEL
@@ -63,25 +71,38 @@ def pack_values[
 def to_shares[
     dtype: DType
 ](
-    scores: Pointer[mut=True, Scalar[sum_dtype[dtype]], ...], n: Int, shares: Pointer[mut=True, UInt32, ...]
+    scores: Pointer[Scalar[sum_dtype[dtype]], ...],
+    n: Int,
+    top: Pointer[mut=True, Float32, ...],
+    total: Pointer[mut=True, Float32, ...],
+    shares: Pointer[mut=True, UInt32, ...],
 ) -> Float32:
-    """Gives 2 to the power of n scores less the largest, in groups; returns their sum. n is a multiple of PANEL."""
+    """Gives 2 to the power of n scores less the largest so far, in groups. n is a multiple of PANEL.
+
+    The largest is at `top`, and LANES sums of such powers are at `total`. Returns the factor by which sums with the
+    largest before have to be multiplied.
+    """
     comptime size = per_group[dtype]
-    var largest = SIMD[DType.float32, LANES](neg_inf[DType.float32]())
-    for t in range(0, n, LANES):
-        largest = max(largest, scores.unsafe_load[width=LANES](t).cast[DType.float32]())
-    var top = largest.reduce_max()
-    var total = SIMD[DType.float32, LANES](0)
+    var largest = SIMD[DType.float32, LANES](top.unsafe_load(0))
+    var others = largest
+    for t in range(0, n, PANEL):
+        largest = larger(largest, scores.unsafe_load[width=LANES](t).cast[DType.float32]())
+        others = larger(others, scores.unsafe_load[width=LANES](t + LANES).cast[DType.float32]())
+    var new_top = larger(largest, others).reduce_max()
+    var factor = exp2(SIMD[DType.float32, LANES](top.unsafe_load(0) - new_top))[0]
+    var sums = total.unsafe_load[width=LANES](0) * factor
     for t in range(0, n, LANES * size):
-        var first = exp2(scores.unsafe_load[width=LANES](t).cast[DType.float32]() - top)
-        total += first
+        var first = exp2(scores.unsafe_load[width=LANES](t).cast[DType.float32]() - new_top)
+        sums += first
         comptime if size == 1:
             shares.unsafe_store(t, bitcast[DType.uint32, LANES](first))
         else:
-            var second = exp2(scores.unsafe_load[width=LANES](t + LANES).cast[DType.float32]() - top)
-            total += second
+            var second = exp2(scores.unsafe_load[width=LANES](t + LANES).cast[DType.float32]() - new_top)
+            sums += second
             shares.unsafe_store(t // size, bitcast[DType.uint32, LANES](to_bfloat16(first, second)))
-    return total.reduce_add()
+    top.unsafe_store(0, new_top)
+    total.unsafe_store(0, sums)
+    return factor
 
 
 @extensibility.register("dense_attention")
@@ -111,7 +132,7 @@ struct DenseAttention:
         var width_groups = ceildiv(width, size)
         var value_panels = ceildiv(width, PANEL)
         var q_stride = ceildiv(width_groups, LANES) * LANES + LANES
-        var shares_stride = keys_room // size + LANES
+        comptime shares_stride = KEYS // size + LANES
         var q_at = q.unsafe_ptr()
         var k_at = k.unsafe_ptr()
         var v_at = v.unsafe_ptr()
@@ -126,9 +147,12 @@ struct DenseAttention:
             var values = unsafe_alloc[Scalar[dtype]](value_panels * PANEL * keys_room)
             var line = unsafe_alloc[Float32](q_stride * size)
             var queries = unsafe_alloc[UInt32](ROWS * q_stride)
-            var scores = unsafe_alloc[Scalar[sum_dtype[dtype]]](ROWS * keys_room)
+            var scores = unsafe_alloc[Scalar[sum_dtype[dtype]]](ROWS * KEYS)
             var shares = unsafe_alloc[UInt32](ROWS * shares_stride)
-            var totals = stack_allocation[ROWS, Float32]()
+            var weighted = unsafe_alloc[Float32](value_panels * ROWS * PANEL)
+            var tops = stack_allocation[ROWS, Float32]()
+            var totals = stack_allocation[ROWS * LANES, Float32]()
+            var factors = stack_allocation[ROWS, Float32]()
             var sums = stack_allocation[ROWS * PANEL, Scalar[sum_dtype[dtype]]]()
             pack_keys[dtype](k_at.unsafe_offset(head), stride, length, width, keys)
             pack_values[dtype](v_at.unsafe_offset(head), stride, length, width, values)
@@ -137,42 +161,63 @@ struct DenseAttention:
             for first in range(first_row, last_row, ROWS):
                 for i in range(ROWS):
                     var row = head + min(first + i, last_row - 1) * stride
-                    for c in range(width):
-                        line.unsafe_store(c, q_at.unsafe_load(row + c) * scale)
+                    for c in range(0, width, LANES):
+                        line.unsafe_store(c, load_some(q_at.unsafe_offset(row + c), min(LANES, width - c)) * scale)
                     _ = to_groups[dtype](line, width, queries.unsafe_offset(i * q_stride))
-                for panel in range(keys_room // PANEL):
-                    multiply_tile[dtype](
-                        queries,
-                        q_stride,
-                        keys.unsafe_offset(panel * PANEL * width_groups * size),
-                        width_groups,
-                        scores.unsafe_offset(panel * PANEL),
-                        keys_room,
-                    )
                 for i in range(ROWS):
-                    var row = scores.unsafe_offset(i * keys_room)
-                    for t in range(length, keys_room):
-                        row.unsafe_store(t, -1e30)
-                    var place = shares.unsafe_offset(i * shares_stride)
-                    totals.unsafe_store(i, to_shares[dtype](row, keys_room, place))
-                for panel in range(value_panels):
-                    multiply_tile[dtype](
-                        shares, shares_stride, values.unsafe_offset(panel * PANEL * keys_room), keys_room // size, sums
-                    )
-                    for i in range(min(ROWS, last_row - first)):
-                        for c in range(panel * PANEL, min(width, (panel + 1) * PANEL), LANES):
-                            var some = sums.unsafe_load[width=LANES](i * PANEL + c - panel * PANEL).cast[DType.float32]()
-                            store_some(
-                                y_at.unsafe_offset(head + (first + i) * stride + c),
-                                some / totals.unsafe_load(i),
-                                min(LANES, width - c),
-                            )
+                    tops.unsafe_store(i, neg_inf[DType.float32]())
+                    totals.unsafe_store(i * LANES, SIMD[DType.float32, LANES](0))
+                for i in range(0, value_panels * ROWS * PANEL, LANES):
+                    weighted.unsafe_store(i, SIMD[DType.float32, LANES](0))
+                for start in range(0, keys_room, KEYS):
+                    var present = min(KEYS, keys_room - start)
+                    for panel in range(present // PANEL):
+                        multiply_tile[dtype](
+                            queries,
+                            q_stride,
+                            keys.unsafe_offset((start + panel * PANEL) * width_groups * size),
+                            width_groups,
+                            scores.unsafe_offset(panel * PANEL),
+                            KEYS,
+                        )
+                    for i in range(ROWS):
+                        var row = scores.unsafe_offset(i * KEYS)
+                        for t in range(max(0, length - start), present):
+                            row.unsafe_store(t, -1e30)
+                        var factor = to_shares[dtype](
+                            row,
+                            present,
+                            tops.unsafe_offset(i),
+                            totals.unsafe_offset(i * LANES),
+                            shares.unsafe_offset(i * shares_stride),
+                        )
+                        factors.unsafe_store(i, factor)
+                    for panel in range(value_panels):
+                        var place = panel * PANEL * keys_room + start * PANEL
+                        multiply_tile[dtype](
+                            shares, shares_stride, values.unsafe_offset(place), present // size, sums
+                        )
+                        for i in range(ROWS):
+                            for c in range(0, PANEL, LANES):
+                                var at = weighted.unsafe_offset((panel * ROWS + i) * PANEL + c)
+                                var some = sums.unsafe_load[width=LANES](i * PANEL + c).cast[DType.float32]()
+                                at.unsafe_store(0, at.unsafe_load[width=LANES](0).fma(factors.unsafe_load(i), some))
+                for i in range(min(ROWS, last_row - first)):
+                    var total = totals.unsafe_load[width=LANES](i * LANES).reduce_add()
+                    for c in range(0, width, LANES):
+                        var at = (c // PANEL * ROWS + i) * PANEL + c % PANEL
+                        store_some(
+                            y_at.unsafe_offset(head + (first + i) * stride + c),
+                            weighted.unsafe_load[width=LANES](at) / total,
+                            min(LANES, width - c),
+                        )
             keys.unsafe_free()
             values.unsafe_free()
             line.unsafe_free()
             queries.unsafe_free()
             scores.unsafe_free()
             shares.unsafe_free()
+            weighted.unsafe_free()
 
         var tasks = num_physical_cores()
         var parts = tasks // gcd(pairs, tasks)  # of a head's rows, so that each task has as many

@@ -10,6 +10,8 @@ from std.memory import bitcast, stack_allocation
 from std.sys import CompilationTarget
 from std.sys.intrinsics import llvm_intrinsic
 
+from .numerics import larger
+
 comptime LANES = 16
 comptime PANEL = 2 * LANES
 comptime ROWS = 12 if CompilationTarget._has_feature["avx512f"]() else 3
@@ -52,7 +54,7 @@ def to_groups[
     else:
         var largest = SIMD[DType.float32, LANES](0)
         for i in range(0, n, LANES):
-            largest = max(largest, abs(row.unsafe_load[width=LANES](i)))
+            largest = larger(largest, abs(row.unsafe_load[width=LANES](i)))
         var top = largest.reduce_max()
         var scale = top / 127 if top > 0 else Float32(1)
         var inverse = 1 / scale
