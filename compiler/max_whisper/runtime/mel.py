@@ -52,6 +52,20 @@ def mel_filters(n_mels: int) -> Floats:
     return filters
 
 
+@cache
+def _bands(n_mels: int) -> tuple[npt.NDArray[np.intp], Floats, npt.NDArray[np.intp]]:
+    """The frequencies that the filters see, filter by filter, their weights, and where each filter begins.
+
+    A filter sees a few frequencies that are neighbours. A product with the matrix would be done by threads of numpy's
+    BLAS, which then wait for more with all their might: the encoder, which comes next, took 145 ms instead of 90.
+    """
+    filters = mel_filters(n_mels)
+    bands = [np.flatnonzero(each) if each.any() else np.zeros(1, np.intp) for each in filters]
+    weights = np.concatenate([each[band] for each, band in zip(filters, bands, strict=True)])
+    ends = np.cumsum([len(band) for band in bands])
+    return np.concatenate(bands), weights, np.concatenate([[0], ends[:-1]])
+
+
 class Samples(Protocol):
     """16 kHz mono, full scale 1.0: an array, or an `audio.Recording`, which need not be in memory."""
 
@@ -114,7 +128,9 @@ class LogMel:
         frames = np.lib.stride_tricks.sliding_window_view(samples, N_FFT)[::HOP]
         spectrum = np.fft.rfft(frames * _hann())  # complex64 [frames, 201]
         power = spectrum.real**2 + spectrum.imag**2
-        block: Floats = np.log10(np.maximum(mel_filters(self.n_mels) @ power.T, 1e-10))
+        frequencies, weights, starts = _bands(self.n_mels)
+        energy = np.add.reduceat(power[:, frequencies] * weights, starts, axis=1).T
+        block: Floats = np.log10(np.maximum(energy, 1e-10))
         return block
 
 
