@@ -14,7 +14,7 @@ from figures import equal_tokens
 from sides import Failures, Side, say
 from worker import Worker, WorkerError
 
-REST = 0.3  # seconds after each turn, until the threads of the last one no longer wait for work
+REST = 1.0  # seconds after each turn: its threads wait busily for more work, those of MAX for up to half a second
 
 
 def new_processes(
