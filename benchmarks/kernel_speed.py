@@ -1,7 +1,7 @@
 """Every kernel alone, beside what the machine allows: its products at the CPU's peak, its bytes at the memory's speed.
 
 \b
-    python kernels.py [--only dense_linear …] [--threads 2]
+    python kernel_speed.py [--only dense_linear …] [--threads 2]
 
 A kernel that reads weights takes them in turn from more than the caches hold, as in a decoder step; of the others,
 activations may be in a cache, as the kernel before has left them there. Times are medians of calls.
