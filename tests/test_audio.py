@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from max_whisper.errors import AudioError
 from max_whisper.runtime import audio
-from max_whisper.runtime.audio import check_waveform, load_audio
+from max_whisper.runtime.audio import load_audio
+from max_whisper.runtime.waveform import check_waveform
 from sounds import encode, int16, noise, silence, sweep, write_wav
 
 KINDS = {

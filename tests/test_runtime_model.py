@@ -395,3 +395,13 @@ def test_what_wakes_all_the_time_does_not_interrupt(artifact: Path, first: str) 
     started, before = done.stdout.splitlines()
     assert started == "[True]"
     assert "False" not in before
+
+
+def test_a_waveform_needs_no_ffmpeg(artifact: Path) -> None:
+    program = f"""
+        import sys, numpy as np, max_whisper
+        max_whisper.load({str(artifact)!r}).transcribe(np.zeros(32000, np.float32), language="en", max_new_tokens=2)
+        print("av" in sys.modules)
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"

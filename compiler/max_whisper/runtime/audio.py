@@ -1,4 +1,4 @@
-"""Audio of any kind -> the waveform Whisper listens to: float32 [samples], mono, 16 kHz, full scale 1.0.
+"""An audio or video file -> the waveform Whisper listens to (waveform.py).
 
 The samples are the ones that openai/whisper gets from `ffmpeg -i FILE -f s16le -ac 1 -acodec pcm_s16le -ar 16000`
 (whisper/audio.py, `load_audio`), made with the same libraries through PyAV and without an ffmpeg program: FFmpeg's
@@ -16,31 +16,26 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any, BinaryIO
+from typing import IO, BinaryIO
 
 import av
 import numpy as np
-import numpy.typing as npt
 from av.audio.frame import AudioFrame
 from av.audio.stream import AudioStream
 from av.container import InputContainer
 
 from max_whisper.errors import AudioError
+from max_whisper.runtime.waveform import SAMPLE_RATE, Waveform, check_samples, full_scale
 
-SAMPLE_RATE = 16000
 MAX_HOURS = 24
 """The longest audio that is read: 24 hours are 2.8 GB of int16, in a temporary file."""
 IN_MEMORY = 32 << 20
 """Bytes of int16 that are kept in memory: those of 17 minutes."""
-MAX_PEAK = 100.0
-"""The largest float sample taken for audio of full scale 1.0 (+40 dB): more is integer samples stored as floats."""
 MIN_SAMPLE_RATE = 1000
 """The lowest sample rate of a file that is believed: one of 1 Hz would fill the memory with interpolation."""
 
 _LOG = logging.getLogger(__name__)
 _NEXT = "give an audio or video file such as wav, mp3, flac, m4a, ogg, mp4 or mkv"
-
-Waveform = npt.NDArray[np.float32]
 
 
 class Recording:
@@ -61,7 +56,7 @@ class Recording:
         start, stop, step = part.indices(self._length)
         assert step == 1
         self._pcm.seek(2 * start)
-        return _full_scale(np.frombuffer(self._pcm.read(2 * max(0, stop - start)), np.int16))
+        return full_scale(np.frombuffer(self._pcm.read(2 * max(0, stop - start)), np.int16))
 
 
 def load_audio(source: str | os.PathLike[str] | BinaryIO) -> Waveform:
@@ -100,39 +95,6 @@ def open_audio(source: str | os.PathLike[str] | BinaryIO) -> Recording:
         pcm: IO[bytes] = tempfile.SpooledTemporaryFile(IN_MEMORY)  # noqa: SIM115 (closed with the recording)
         _decode(container, name, pcm)
     return Recording(pcm)
-
-
-def check_waveform(array: npt.NDArray[Any]) -> Waveform:
-    """Check samples that the caller already has: mono, 16 kHz.
-
-    array: [samples], float32 or float64 of full scale 1.0, or int16 (divided by 32768). Values somewhat beyond full
-        scale are kept as they are.
-    Returns float32 [samples]; the array itself where nothing had to be changed.
-    Raises AudioError when the array has another type or more dimensions, is empty, or holds samples that are NaN,
-    infinite or beyond MAX_PEAK.
-    """
-    array = np.asarray(array)
-    if array.dtype not in (np.float32, np.float64, np.int16):
-        raise AudioError(
-            f"a waveform of type {array.dtype} was given, expected float32 or float64 of full scale 1.0, or int16: "
-            "convert it first"
-        )
-    if array.ndim != 1:
-        raise AudioError(
-            f"a waveform of shape {list(array.shape)} was given, expected [samples]: mix the channels down to one, for "
-            "example with waveform.mean(axis=the axis of the channels)"
-        )
-    if not array.size:
-        raise AudioError("the waveform is empty, expected at least one sample: give the sound to transcribe")
-    if array.dtype == np.int16:
-        return _full_scale(array)
-    _check_samples(array, "the waveform")
-    return array.astype(np.float32, copy=False)
-
-
-def _full_scale(samples: npt.NDArray[np.int16]) -> Waveform:
-    waveform: Waveform = samples / np.float32(32768)
-    return waveform
 
 
 def _open(source: str | os.PathLike[str] | BinaryIO, stack: contextlib.ExitStack) -> tuple[BinaryIO, str]:
@@ -201,7 +163,7 @@ def _decode(container: InputContainer, name: str, pcm: IO[bytes]) -> None:
         for frame in _frames(container, stream, damage):
             # What a lossy decoder makes of damaged data may be anything, and is clipped as ffmpeg does.
             if lossless and frame.format.name in ("flt", "fltp", "dbl", "dblp"):
-                _check_samples(frame.to_ndarray(), name, f" after {_seconds(pcm):.2f} s")
+                check_samples(frame.to_ndarray(), name, f" after {_seconds(pcm):.2f} s")
             # The frames of one stream may change format midway; a resampler is made for one.
             frame_format = f"{frame.format.name}, {frame.layout.name}, {frame.sample_rate} Hz"
             if frame_format != source_format:
@@ -275,22 +237,6 @@ def _append(pcm: IO[bytes], frames: list[AudioFrame]) -> None:
 
 def _seconds(pcm: IO[bytes]) -> float:
     return pcm.tell() / 2 / SAMPLE_RATE
-
-
-def _check_samples(samples: npt.NDArray[Any], name: str, where: str = "") -> None:
-    """Refuse float samples that are no audio of full scale 1.0."""
-    peak = max(float(samples.max(initial=0)), -float(samples.min(initial=0)))  # NaN if one sample is
-    if peak <= MAX_PEAK:
-        return
-    if np.isfinite(peak):
-        raise AudioError(
-            f"{name} holds samples as large as {peak:g}{where}, expected full scale 1.0: it looks like integer "
-            "samples stored as floats; divide them by their full scale (32768 for 16 bits)"
-        )
-    raise AudioError(
-        f"{name} holds samples that are not finite numbers (NaN or infinity){where}: make it anew, or "
-        "replace them by zero"
-    )
 
 
 def _reason(error: av.FFmpegError) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from max_whisper.errors import AudioError
-from max_whisper.runtime.audio import SAMPLE_RATE, check_waveform
+from max_whisper.runtime.waveform import SAMPLE_RATE, check_waveform
 
 N_FFT = 400
 """Samples of one frame: 25 ms."""

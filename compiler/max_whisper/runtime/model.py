@@ -9,7 +9,7 @@ from dataclasses import fields, replace
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
-from typing import Any, BinaryIO, TypeAlias
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
 
 import numpy as np
 from max.driver import Buffer
@@ -18,7 +18,6 @@ from numpy.typing import ArrayLike, NDArray
 from max_whisper.artifact.load import VOCABULARY, Artifact, open_artifact
 from max_whisper.errors import UserError
 from max_whisper.runtime.alignment import token_starts
-from max_whisper.runtime.audio import check_waveform, open_audio
 from max_whisper.runtime.batching import together
 from max_whisper.runtime.beam import search
 from max_whisper.runtime.decoder import Decoder, Memory, Sampled
@@ -31,6 +30,10 @@ from max_whisper.runtime.timing import Timing, timings
 from max_whisper.runtime.tokenizer import Tokenizer
 from max_whisper.runtime.transcription import Encoded, TranscribeOptions, Transcriber, TranscriptionResult, Window
 from max_whisper.runtime.vad import voice
+from max_whisper.runtime.waveform import check_waveform
+
+if TYPE_CHECKING:
+    from max_whisper.runtime.audio import Recording
 
 Audio: TypeAlias = "str | PathLike[str] | BinaryIO | NDArray[Any]"
 
@@ -284,7 +287,7 @@ class Model:
     def transcriber(self, audio: Audio, **options: Any) -> Transcriber:
         """As `transcribe`, but to be gone through window by window, each as soon as it is decoded."""
         whole, decoding = self.check_options(**options)
-        samples = check_waveform(audio) if isinstance(audio, np.ndarray) else open_audio(audio)
+        samples = check_waveform(audio) if isinstance(audio, np.ndarray) else _decoded(audio)
         mel = LogMel(samples, self.manifest.dims["n_mels"], padding=self.n_frames * HOP)
         content = mel.frames - self.n_frames
         clips = voice(mel, content, whole.vad, self.n_frames) if whole.vad_filter else whole.clips(content)
@@ -426,3 +429,10 @@ def _check_names(given: dict[str, Any], known: list[str]) -> None:
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"; did you mean '{near[0]}'?" if near else f": expected one of {', '.join(sorted(known))}"
             raise UserError(f"unknown option '{name}'{hint}")
+
+
+def _decoded(audio: str | PathLike[str] | BinaryIO) -> Recording:
+    """FFmpeg is imported when there is a file to decode, and not with the package: it takes 45 ms and 19 MB."""
+    from max_whisper.runtime.audio import open_audio
+
+    return open_audio(audio)

@@ -1,0 +1,66 @@
+"""The waveform Whisper listens to: float32 [samples], mono, 16 kHz, full scale 1.0."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from max_whisper.errors import AudioError
+
+SAMPLE_RATE = 16000
+MAX_PEAK = 100.0
+"""The largest float sample taken for audio of full scale 1.0 (+40 dB): more is integer samples stored as floats."""
+
+Waveform = npt.NDArray[np.float32]
+
+
+def check_waveform(array: npt.NDArray[Any]) -> Waveform:
+    """Check samples that the caller already has: mono, 16 kHz.
+
+    array: [samples], float32 or float64 of full scale 1.0, or int16 (divided by 32768). Values somewhat beyond full
+        scale are kept as they are.
+    Returns float32 [samples]; the array itself where nothing had to be changed.
+    Raises AudioError when the array has another type or more dimensions, is empty, or holds samples that are NaN,
+    infinite or beyond MAX_PEAK.
+    """
+    array = np.asarray(array)
+    if array.dtype not in (np.float32, np.float64, np.int16):
+        raise AudioError(
+            f"a waveform of type {array.dtype} was given, expected float32 or float64 of full scale 1.0, or int16: "
+            "convert it first"
+        )
+    if array.ndim != 1:
+        raise AudioError(
+            f"a waveform of shape {list(array.shape)} was given, expected [samples]: mix the channels down to one, for "
+            "example with waveform.mean(axis=the axis of the channels)"
+        )
+    if not array.size:
+        raise AudioError("the waveform is empty, expected at least one sample: give the sound to transcribe")
+    if array.dtype == np.int16:
+        return full_scale(array)
+    check_samples(array, "the waveform")
+    return array.astype(np.float32, copy=False)
+
+
+def full_scale(samples: npt.NDArray[np.int16]) -> Waveform:
+    """Float32 of full scale 1.0."""
+    waveform: Waveform = samples / np.float32(32768)
+    return waveform
+
+
+def check_samples(samples: npt.NDArray[Any], name: str, where: str = "") -> None:
+    """Refuse float samples that are no audio of full scale 1.0."""
+    peak = max(float(samples.max(initial=0)), -float(samples.min(initial=0)))  # NaN if one sample is
+    if peak <= MAX_PEAK:
+        return
+    if np.isfinite(peak):
+        raise AudioError(
+            f"{name} holds samples as large as {peak:g}{where}, expected full scale 1.0: it looks like integer "
+            "samples stored as floats; divide them by their full scale (32768 for 16 bits)"
+        )
+    raise AudioError(
+        f"{name} holds samples that are not finite numbers (NaN or infinity){where}: make it anew, or "
+        "replace them by zero"
+    )
