@@ -42,13 +42,21 @@ def background_threads() -> Iterator[None]:
     A thread inherits the policy of the one that starts it. Where that is not the usual one, or may not be changed, or
     where there are no such policies, nothing happens.
     """
-    if sys.platform != "linux" or os.sched_getscheduler(0) != os.SCHED_OTHER:
+    if sys.platform != "linux" or not _waits_for_a_turn():
         yield
         return
-    with contextlib.suppress(PermissionError):  # some containers forbid it
-        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
     try:
         yield
     finally:
-        with contextlib.suppress(PermissionError):
-            os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+
+
+def _waits_for_a_turn() -> bool:
+    """Gives this thread another policy than the usual one, if it has that; says whether it did."""
+    try:
+        usual = os.sched_getscheduler(0) == os.SCHED_OTHER
+        if usual:
+            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+    except OSError:  # some containers forbid it
+        return False
+    return usual
