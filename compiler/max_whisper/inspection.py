@@ -12,12 +12,11 @@ from rich.table import Table
 from max_whisper.artifact.load import SPEC, check_artifact
 from max_whisper.artifact.manifest import FILE, Manifest, Port
 from max_whisper.errors import UserError
+from max_whisper.safetensors import byte_count
 from max_whisper.spec import Spec, TensorSpec, load_spec
 from max_whisper.spec.layer import Layer
 from max_whisper.spec.tree import Node, Sequence
 from max_whisper.terminal import table_console
-
-BYTES = {"F32": 4, "F16": 2, "BF16": 2, "I8": 1}  # of a number
 
 
 def inspect(what: str, *, every: bool = False) -> None:
@@ -90,10 +89,10 @@ def _total_table(spec: Spec, manifest: Manifest | None) -> Table:
 
     Without a manifest, all numbers are float32.
     """
-    widths = {tensor.name: BYTES[tensor.dtype] for tensor in manifest.tensors} if manifest else {}
+    formats = {tensor.name: tensor.dtype for tensor in manifest.tensors} if manifest else {}
 
     def size(tensor: TensorSpec) -> int:
-        return tensor.size * widths.get(tensor.name, 4)
+        return byte_count(formats.get(tensor.name, "F32"), tensor.shape)
 
     parameters = sum(tensor.size for tensor in spec.tensors())
     per_window, per_token = weights_read(spec, size)

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from statistics import median
 from time import perf_counter
 
-import msgspec
 import numpy as np
-from max.driver import CPU, Buffer
+from max.driver import Buffer
 from numpy.typing import NDArray
 
-from max_whisper.artifact.compile import compile_modules
-from max_whisper.artifact.load import Artifact, start
+from max_whisper.artifact.again import compile_again
+from max_whisper.artifact.load import Artifact
 from max_whisper.artifact.scheduling import Executable
 from max_whisper.benchmark.phases import Window
 from max_whisper.calls import Call
@@ -43,21 +40,7 @@ class Times:
 
 def compile_clocked(artifact: Artifact, spec: Spec, report: Callable[[str], None]) -> Clocked:
     """The graphs of an artifact for a CPU once more, with clocks. Raises CompileError where MAX fails."""
-    manifest = artifact.manifest
-    with tempfile.TemporaryDirectory() as temporary:
-        compiled = compile_modules(
-            spec,
-            Path(temporary),
-            dtype=manifest.dtype,
-            batch=manifest.batch,
-            target=manifest.target,
-            alignment_heads=manifest.alignment_heads,
-            exact_halves=manifest.exact_halves,
-            report=report,
-            clocks=True,
-        )
-        own = msgspec.structs.replace(manifest, graphs=compiled.graphs)
-        return Clocked(start(artifact.folder, Path(temporary), own, CPU()), compiled.calls)
+    return Clocked(*compile_again(artifact.folder, artifact.manifest, spec, report=report, clocks=True))
 
 
 class Plain:

@@ -7,6 +7,7 @@ longer binds it. Layers that a kernel does together are one row, whose FLOPs are
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -39,8 +40,32 @@ class Kernel:
         return max(self.arithmetic_ms, self.memory_ms)
 
 
+class Sums(ABC):
+    """What some kernels compute, move and take together."""
+
+    @abstractmethod
+    def parts(self) -> list[Kernel]:
+        """The kernels."""
+
+    @property
+    def flops(self) -> int:
+        return sum(kernel.flops for kernel in self.parts())
+
+    @property
+    def bytes(self) -> int:
+        return sum(kernel.bytes for kernel in self.parts())
+
+    @property
+    def ms(self) -> float:
+        return sum(kernel.ms for kernel in self.parts())
+
+    @property
+    def floor(self) -> float:
+        return sum(kernel.floor for kernel in self.parts())
+
+
 @dataclass(frozen=True)
-class Row:
+class Row(Sums):
     """Layers of the spec that kernels do together, and the copies of these layers."""
 
     copies: list[list[str]]  # paths of the layers, for each copy
@@ -50,46 +75,20 @@ class Row:
     def layers(self) -> list[str]:
         return self.copies[0]
 
-    @property
-    def flops(self) -> int:
-        return sum(kernel.flops for kernel in self.kernels)
-
-    @property
-    def bytes(self) -> int:
-        return sum(kernel.bytes for kernel in self.kernels)
-
-    @property
-    def ms(self) -> float:
-        return sum(kernel.ms for kernel in self.kernels)
-
-    @property
-    def floor(self) -> float:
-        return sum(kernel.floor for kernel in self.kernels)
+    def parts(self) -> list[Kernel]:
+        return self.kernels
 
 
 @dataclass(frozen=True)
-class Roofline:
+class Roofline(Sums):
     """A compiled graph, layer by layer."""
 
     graph: str
     rows: list[Row]
     whole: float  # milliseconds of the graph without clocks
 
-    @property
-    def flops(self) -> int:
-        return sum(row.flops for row in self.rows)
-
-    @property
-    def bytes(self) -> int:
-        return sum(row.bytes for row in self.rows)
-
-    @property
-    def ms(self) -> float:
-        return sum(row.ms for row in self.rows)
-
-    @property
-    def floor(self) -> float:
-        return sum(row.floor for row in self.rows)
+    def parts(self) -> list[Kernel]:
+        return [kernel for row in self.rows for kernel in row.kernels]
 
     @property
     def rest(self) -> float:

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
-from max.driver import CPU, Buffer
+from max.driver import Buffer
 from numpy.typing import NDArray
 from rich.table import Table
 
 from max_whisper import safetensors
-from max_whisper.artifact.compile import compile_modules
-from max_whisper.artifact.load import SPEC, WEIGHTS, Artifact, start
+from max_whisper.artifact.again import compile_again
+from max_whisper.artifact.load import SPEC, WEIGHTS, Artifact
 from max_whisper.artifact.manifest import Manifest
 from max_whisper.errors import UserError
 from max_whisper.lowering.storage import Stored, storage
@@ -150,21 +148,8 @@ def probe(
 
     windows: mel [1, n_mels, n_frames] and tokens [1, length] of each.
     """
-    with tempfile.TemporaryDirectory() as temporary:
-        compiled = compile_modules(
-            spec,
-            Path(temporary),
-            dtype=manifest.dtype,
-            batch=1,
-            target=manifest.target,
-            alignment_heads=manifest.alignment_heads,
-            exact_halves=manifest.exact_halves,
-            report=report,
-            probe=True,
-        )
-        probing = msgspec.structs.replace(manifest, graphs=compiled.graphs)
-        artifact = start(folder, Path(temporary), probing, CPU())
-        return [_layers(artifact, mel, tokens) for mel, tokens in windows]
+    artifact, _ = compile_again(folder, manifest, spec, report=report, probe=True)
+    return [_layers(artifact, mel, tokens) for mel, tokens in windows]
 
 
 def _layers(artifact: Artifact, mel: NDArray[np.float32], tokens: NDArray[np.int64]) -> Layers:
