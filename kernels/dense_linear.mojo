@@ -91,7 +91,10 @@ struct DenseLinear:
             var line = unsafe_alloc[Float32](room * size)
             var block = unsafe_alloc[UInt32](strips_of_a_block * ROWS * stride)
             var row_scales = unsafe_alloc[Float32](strips_of_a_block * ROWS)
+            var zeros = stack_allocation[PANEL, Scalar[sum_dtype[dtype]]]()
             var sums = stack_allocation[ROWS * PANEL, Scalar[sum_dtype[dtype]]]()
+            for i in range(PANEL):
+                zeros.unsafe_store(i, Scalar[sum_dtype[dtype]](0))
             for i in range(room * size):
                 line.unsafe_store(i, Float32(0))
 
@@ -153,6 +156,7 @@ struct DenseLinear:
                             stride,
                             weights_at.unsafe_offset(panel * groups * PANEL * size),
                             groups,
+                            zeros,
                             sums,
                         )
                         store(strip, strip - start, panel)

@@ -33,6 +33,39 @@ def to_bfloat16(
 
 
 @always_inline
+def largest_of(row: Pointer[Float32, ...], n: Int) -> Float32:
+    """Gives the largest distance from 0 of n numbers, with zeros to a whole vector."""
+    var largest = SIMD[DType.float32, LANES](0)
+    for i in range(0, n, LANES):
+        largest = larger(largest, abs(row.unsafe_load[width=LANES](i)))
+    return largest.reduce_max()
+
+
+@always_inline
+def scale_of(largest: Float32) -> Float32:
+    """Gives what 8-bit numbers are multiplied with, so that the largest is 127 times that."""
+    return largest / 127 if largest > 0 else Float32(1)
+
+
+@always_inline
+def quantise[
+    zero: Int32
+](row: Pointer[Float32, ...], n: Int, scale: Float32, groups: Pointer[mut=True, UInt32, ...]) -> Int32:
+    """Gives round(number / scale) + zero of n numbers as int8 groups, with room for and zeros to a whole vector of these.
+
+    Returns the sum of the rounded.
+    """
+    comptime numbers = 4 * LANES
+    var inverse = 1 / scale
+    var sums = SIMD[DType.int32, numbers](0)
+    for i in range(0, n, numbers):
+        var some = round(row.unsafe_load[width=numbers](i) * inverse).cast[DType.int32]()
+        sums += some
+        groups.unsafe_store(i // 4, bitcast[DType.uint32, LANES]((some + zero).cast[DType.uint8]()))
+    return sums.reduce_add()
+
+
+@always_inline
 def to_groups[
     dtype: DType
 ](row: Pointer[mut=True, Float32, ...], n: Int, groups: Pointer[mut=True, UInt32, ...]) -> Float32:
@@ -52,15 +85,8 @@ def to_groups[
             groups.unsafe_store(i // size, bitcast[DType.uint32, LANES](some))
         return 1
     else:
-        var largest = SIMD[DType.float32, LANES](0)
-        for i in range(0, n, LANES):
-            largest = larger(largest, abs(row.unsafe_load[width=LANES](i)))
-        var top = largest.reduce_max()
-        var scale = top / 127 if top > 0 else Float32(1)
-        var inverse = 1 / scale
-        for i in range(0, n, numbers):
-            var some = round(row.unsafe_load[width=numbers](i) * inverse) + 128
-            groups.unsafe_store(i // size, bitcast[DType.uint32, LANES](some.cast[DType.int32]().cast[DType.uint8]()))
+        var scale = scale_of(largest_of(row, n))
+        _ = quantise[128](row, n, scale, groups)
         return scale
 
 
@@ -112,17 +138,19 @@ def multiply_tile[
     stride: Int,
     panel: Pointer[Scalar[dtype], ...],
     groups: Int,
+    begin: Pointer[Scalar[sum_dtype[dtype]], ...],
     sums: Pointer[mut=True, Scalar[sum_dtype[dtype]], ...],
     sums_stride: Int = PANEL,
 ):
     """Gives sums [ROWS, PANEL], whose rows are sums_stride apart.
 
-    They are of ROWS rows of groups, stride apart, times a panel [groups, PANEL numbers of a group].
+    They are of ROWS rows of groups, stride apart, times a panel [groups, PANEL numbers of a group]. Each row's begin with
+    the PANEL numbers at `begin`.
     """
     comptime half = LANES * per_group[dtype]
     var total = stack_allocation[2 * ROWS, SIMD[sum_dtype[dtype], LANES]]()
     comptime for i in range(2 * ROWS):
-        total[unsafe_offset=i] = 0
+        total[unsafe_offset=i] = begin.unsafe_load[width=LANES](i % 2 * LANES)
     for k in range(groups):
         var left = bitcast[DType.uint32, LANES](panel.unsafe_load[width=half](2 * k * half))
         var right = bitcast[DType.uint32, LANES](panel.unsafe_load[width=half]((2 * k + 1) * half))

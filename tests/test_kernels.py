@@ -93,7 +93,8 @@ def kernels() -> Mapping[str, engine.Model]:
         some = TensorType(I64, ["some"], HOST)
         scores = TensorType(F32, ["batch", "some", "length", "keys"], HOST)
         graph(f"scores.{name}", "attention_scores", [rows, memory, some], [scores])
-        graph(f"attention.{name}", "dense_attention", [rows, rows, rows, number], [rows], dtype=DTYPES[name])
+    for name, dtype in DTYPES.items():
+        graph(f"attention.{name}", "dense_attention", [rows, rows, rows, number], [rows], dtype=dtype)
     packed = TensorType(F32, ["panels", "groups", "places"], HOST)
     inputs = [
         rows,
@@ -262,15 +263,38 @@ def test_a_batch_is_its_rows(kernels):
         assert np.array_equal(alone, whole[i : i + 1])
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def attention_error(kernels, dtype: str, q: np.ndarray, k: np.ndarray, v: np.ndarray, heads: int) -> float:
+    y = kernels[f"attention.{dtype}"].execute(q, k, v, np.int64(heads))[0].to_numpy()
+    q, k = (split(x.astype(np.float64), heads) for x in (q, k))
+    return float(np.abs(y - merged(softmax(products(q, k)) @ split(v, heads))).max())
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(
-    ("batch", "length", "heads", "width"), [(1, 1, 1, 1), (1, 5, 1, 7), (2, 37, 3, 24), (1, 200, 2, 64), (1, 33, 3, 40)]
+    ("batch", "length", "heads", "width"),
+    [(1, 1, 1, 1), (1, 5, 1, 7), (2, 37, 3, 24), (1, 200, 2, 64), (1, 33, 3, 40), (1, 385, 1, 64), (1, 800, 2, 20)],
 )
 def test_dense_attention(kernels, dtype: str, batch: int, length: int, heads: int, width: int):
     q, k, v = (normal(batch, length, heads * width, seed=seed) for seed in range(3))
-    y = kernels[f"attention.{dtype}"].execute(q, k, v, np.int64(heads))[0].to_numpy()
-    expected = merged(softmax(products(split(q, heads), split(k, heads))) @ split(v, heads))
-    assert np.abs(y - expected).max() <= {"float32": 2e-6, "bfloat16": 2e-2}[dtype]
+    error = attention_error(kernels, dtype, q, k, v, heads)
+    assert error <= {"float32": 1e-6, "bfloat16": 1e-2, "int8": 3e-2}[dtype]
+
+
+@pytest.mark.parametrize("scale", [1e-6, 8])
+def test_dense_attention_of_small_and_of_large_scores(kernels, scale: float):
+    """Where the largest share comes late, and where all scores are nearly equal, padding must not count."""
+    q, k, v = (normal(1, 401, 32, seed=seed) for seed in range(3))
+    k *= np.linspace(0, scale, 401)[:, None]
+    assert attention_error(kernels, "float32", q, k, v, 1) <= 1e-5
+    negative = -np.abs(k) - scale  # times positive queries: every score is far below 0
+    for dtype, bound in (("float32", 1e-5), ("bfloat16", 4e-2), ("int8", 0.1)):
+        assert attention_error(kernels, dtype, np.abs(q), negative, v, 1) <= bound
+
+
+def test_dense_attention_in_int8_leaves_out_what_keys_have_in_common(kernels):
+    q, k, v = (normal(1, 200, 64, seed=seed) for seed in range(3))
+    far = k + 50 * normal(1, 1, 64, seed=3)
+    assert attention_error(kernels, "int8", q, far, v, 1) <= 2e-2
 
 
 def test_layer_norm(kernels):

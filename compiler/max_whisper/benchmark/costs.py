@@ -9,9 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import prod
+from typing import TypeAlias
 
+from max_whisper.benchmark.ceilings import Ceilings
 from max_whisper.calls import Call, Operand
 from max_whisper.spec import Spec
+
+Work: TypeAlias = tuple[dict[str, int], int]  # operations by dtype, and bytes of the operands that are not touched
 
 BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "int8": 1, "int64": 8}
 
@@ -20,69 +24,84 @@ BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "int8": 1, "int64": 8}
 class Cost:
     """Of one call."""
 
-    flops: int
+    products: Mapping[str, int]  # operations by the dtype of the products: whose peak counts
     bytes: int
-    dtype: str  # of the products: whose peak counts
+
+    @property
+    def flops(self) -> int:
+        return sum(self.products.values())
+
+
+def arithmetic_ms(products: Mapping[str, int], ceilings: Ceilings) -> float:
+    """Milliseconds of operations, by dtype, at the CPU's peaks.
+
+    A CPU without products of a dtype has none of it that are faster than those of float32.
+    """
+    return sum(flops / ceilings.get(dtype, ceilings["float32"]) for dtype, flops in products.items()) / 1e6
 
 
 def cost(call: Call, spec: Spec, position: int) -> Cost:
     """position: tokens in the caches before this call. `spec` says how many inputs packed weights have."""
     sizes = [_size(x) for x in [*call.operands, *call.outputs]]
-    flops, dtype, unread = _KERNELS[call.kernel](call, spec, position)
-    return Cost(flops, sum(sizes) - unread, dtype)
+    products, unread = _KERNELS[call.kernel](call, spec, position)
+    return Cost(products, sum(sizes) - unread)
 
 
-def _dense_linear(call: Call, spec: Spec, position: int) -> tuple[int, str, int]:
+def _dense_linear(call: Call, spec: Spec, position: int) -> Work:
     """Packed weights have zeros where the inputs do not fill a group."""
     batch, heads, rows, width = _dims(call.outputs[0])
     n_in = next(prod(tensor.shape[1:]) for tensor in spec.tensors() if tensor.name == call.operands[1].weight)
-    return 2 * batch * rows * heads * width * n_in, call.operands[1].dtype, 0
+    return {call.operands[1].dtype: 2 * batch * rows * heads * width * n_in}, 0
 
 
-def _skinny_linear(call: Call, spec: Spec, position: int) -> tuple[int, str, int]:
+def _skinny_linear(call: Call, spec: Spec, position: int) -> Work:
     """Products are float32 whatever the weights are."""
     n_out, n_in = _dims(call.operands[1])
     batch, rows, _ = _dims(call.outputs[0])
-    return 2 * batch * rows * n_out * n_in, "float32", 0
+    return {"float32": 2 * batch * rows * n_out * n_in}, 0
 
 
-def _dense_attention(call: Call, spec: Spec, position: int) -> tuple[int, str, int]:
+def _dense_attention(call: Call, spec: Spec, position: int) -> Work:
+    """Of int8 are the products with the keys alone."""
     batch, length, channels = _dims(call.outputs[0])
-    return 2 * 2 * batch * length * length * channels, call.dtype or "float32", 0
+    flops = 2 * batch * length * length * channels
+    if call.dtype == "int8":
+        return {"int8": flops, "bfloat16": flops}, 0
+    return {call.dtype or "float32": 2 * flops}, 0
 
 
-def _attention_over_memory(call: Call, spec: Spec, position: int) -> tuple[int, str, int]:
+def _attention_over_memory(call: Call, spec: Spec, position: int) -> Work:
     batch, length, channels = _dims(call.outputs[0])
     n_keys = _dims(call.operands[1])[2]
-    return 2 * 2 * batch * length * n_keys * channels, "float32", 0
+    return {"float32": 2 * 2 * batch * length * n_keys * channels}, 0
 
 
-def _attention_over_cache(call: Call, spec: Spec, position: int) -> tuple[int, str, int]:
+def _attention_over_cache(call: Call, spec: Spec, position: int) -> Work:
     """Of the caches, what is behind the tokens is not read."""
     batch, length, channels = _dims(call.outputs[0])
     room, n_keys = _dims(call.operands[3])[2], position + length
     unread = 2 * batch * (room - n_keys) * channels * BYTES[call.operands[3].dtype]
-    return 2 * 2 * batch * length * n_keys * channels, "float32", unread
+    return {"float32": 2 * 2 * batch * length * n_keys * channels}, unread
 
 
-def _choose_next_token(call: Call, spec: Spec, position: int) -> tuple[int, str, int]:
+def _choose_next_token(call: Call, spec: Spec, position: int) -> Work:
     n_vocab, n_in = _dims(call.operands[1])
-    return 2 * _dims(call.operands[0])[0] * n_vocab * n_in, "float32", 0
+    return {"float32": 2 * _dims(call.operands[0])[0] * n_vocab * n_in}, 0
 
 
-def _token_embedding(call: Call, spec: Spec, position: int) -> tuple[int, str, int]:
+def _token_embedding(call: Call, spec: Spec, position: int) -> Work:
     """A row of either table is read for a token, and a scale."""
     batch, length, _ = _dims(call.outputs[0])
     _, table, scales, positions, _ = call.operands
     unread = sum(_size(x) - batch * length * _size(x) // _dims(x)[0] for x in (table, positions))
-    return 0, "float32", unread + _size(scales)
+    return {}, unread + _size(scales)
 
 
-def _elementwise(call: Call, spec: Spec, position: int) -> tuple[int, str, int]:
-    return 0, "float32", 0
+def _elementwise(call: Call, spec: Spec, position: int) -> Work:
+    return {}, 0
 
 
-_KERNELS: Mapping[str, Callable[[Call, Spec, int], tuple[int, str, int]]] = {
+_KERNELS: Mapping[str, Callable[[Call, Spec, int], Work]] = {
     "dense_linear": _dense_linear,
     "skinny_linear": _skinny_linear,
     "dense_attention": _dense_attention,
@@ -92,7 +111,7 @@ _KERNELS: Mapping[str, Callable[[Call, Spec, int], tuple[int, str, int]]] = {
     "choose_token": _elementwise,
     "token_embedding": _token_embedding,
     "layer_norm": _elementwise,
-}  # operations, their dtype, and bytes of the operands that are not touched
+}
 
 
 def _dims(x: Operand) -> list[int]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from max_whisper.benchmark.ceilings import Ceilings
 from max_whisper.benchmark.clocks import Times
-from max_whisper.benchmark.costs import cost
+from max_whisper.benchmark.costs import arithmetic_ms, cost
 from max_whisper.calls import Call
 from max_whisper.spec import Spec
 from max_whisper.spec.tree import Node
@@ -114,9 +114,10 @@ def _kernel(call: Call, ms: float, spec: Spec, ceilings: Ceilings, position: int
     costs = cost(call, spec, position)
     matrices = {tensor.name for tensor in spec.tensors() if tensor.matrix}
     weight = next((x.weight for x in call.operands if x.weight in matrices), None)
-    most = ceilings.get(costs.dtype, ceilings["float32"])  # a CPU without such products has none that are faster
-    peak, speed = most * 1e6, ceilings["memory"] * 1e6  # operations and bytes in a millisecond
-    return Kernel(call.kernel, weight, costs.flops, costs.bytes, ms, costs.flops / peak, costs.bytes / speed)
+    memory_ms = costs.bytes / ceilings["memory"] / 1e6
+    return Kernel(
+        call.kernel, weight, costs.flops, costs.bytes, ms, arithmetic_ms(costs.products, ceilings), memory_ms
+    )
 
 
 def _leaves(spec: Spec, graph: str) -> list[str]:

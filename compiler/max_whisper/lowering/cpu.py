@@ -142,13 +142,12 @@ class WindowOps(KernelOps):
         if causal:
             raise NotImplementedError("causal attention needs caches: see StepOps")
         rows = [self.value(x) for x in (q, k, v)]
-        dtype = DTYPES["bfloat16"] if self._reduced else DTYPES["float32"]
-        return self._kernel("dense_attention", [*rows, scalar(heads)], rows[0].shape, dtype=dtype)
+        return self._kernel("dense_attention", [*rows, scalar(heads)], rows[0].shape, dtype=DTYPES[self._packed_dtype])
 
     @property
-    def _reduced(self) -> bool:
-        """Whether matrix products are less than float32."""
-        return any(stored.packed and stored.dtype != "float32" for stored in self._tensors.values())
+    def _packed_dtype(self) -> str:
+        """Of the matrices that meet a whole window of rows."""
+        return next(stored.dtype for stored in self._tensors.values() if stored.packed)
 
     def _compute(self, product: Product) -> TensorValue:
         return ops.squeeze(self._dense(product, 1, DType.float32), 1)
