@@ -12,7 +12,6 @@ import max_whisper
 import msgspec
 import pytest
 from blake3 import blake3
-from max import engine
 from max_whisper.artifact.manifest import FILE, UNSEALED, File, Manifest, read_manifest
 from max_whisper.errors import MaxWhisperError
 
@@ -66,8 +65,7 @@ def refusal(folder: Path, monkeypatch: pytest.MonkeyPatch, error: type[MaxWhispe
         raise AssertionError("MAX was given a file of an artifact that should have been refused")
 
     with monkeypatch.context() as patch:
-        patch.setattr(engine, "read", reached)
-        patch.setattr(engine, "InferenceSession", reached)
+        patch.setattr("max_whisper.artifact.load.load_graphs", reached)
         with pytest.raises(MaxWhisperError) as raised:
             max_whisper.load(folder)
     assert type(raised.value) is error

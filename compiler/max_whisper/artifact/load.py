@@ -12,13 +12,13 @@ from pathlib import Path
 
 import numpy as np
 from blake3 import blake3
-from max import engine
 from max.driver import CPU, Accelerator, Buffer, Device
 from max.dtype import DType
 
 from max_whisper import safetensors
+from max_whisper.artifact.engine import MAX_VERSION, Executable, load_graphs
 from max_whisper.artifact.manifest import FILE, File, Manifest, Tensor, read_manifest
-from max_whisper.artifact.scheduling import Executable, RunsFirst
+from max_whisper.artifact.scheduling import RunsFirst
 from max_whisper.artifact.target import check_machine
 from max_whisper.errors import ArtifactError, UserError, WeightsError
 
@@ -59,10 +59,8 @@ def start(folder: Path, compiled: Path, manifest: Manifest, device: Device) -> A
     try:
         arrays = safetensors.open_tensors(folder / WEIGHTS)
         weights = {name: _placed(array, device) for name, array in arrays.items()}
-        session = engine.InferenceSession(devices=[device])
-        graphs: dict[str, Executable] = {}
-        for file in sorted({graph.file for graph in manifest.graphs.values()}):
-            graphs |= session.init_all(engine.read(compiled / file), weights_registry=weights)
+        files = sorted({graph.file for graph in manifest.graphs.values()})
+        graphs: dict[str, Executable] = {**load_graphs([compiled / file for file in files], device, weights)}
     except (RuntimeError, ValueError) as e:
         raise ArtifactError(f"{folder}: MAX cannot load it ({_first_line(e)}); build the artifact again") from e
     graphs |= {name: RunsFirst(graphs[name]) for name in ONCE_A_WINDOW}
@@ -81,9 +79,9 @@ def check_artifact(folder: Path, *, machine: bool = True) -> Manifest:
             f"{folder} is no artifact (it has no {FILE}); make one with: max-whisper build --spec tiny.yaml"
         )
     manifest = read_manifest(folder)
-    if machine and manifest.max != engine.__version__:
+    if machine and manifest.max != MAX_VERSION:
         raise ArtifactError(
-            f"{folder} was compiled by MAX {manifest.max}, this is MAX {engine.__version__}; build the artifact again, "
+            f"{folder} was compiled by MAX {manifest.max}, this is MAX {MAX_VERSION}; build the artifact again, "
             f"or install max=={manifest.max}"
         )
     if machine:

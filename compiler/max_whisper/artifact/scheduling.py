@@ -6,17 +6,10 @@ import contextlib
 import os
 import sys
 from collections.abc import Iterator
-from typing import Protocol
 
 from max.driver import Buffer
 
-
-class Executable(Protocol):
-    """A compiled graph."""
-
-    def execute(self, *inputs: Buffer) -> list[Buffer]:
-        """What the graph gives for its inputs."""
-        ...
+from max_whisper.artifact.engine import Executable
 
 
 class RunsFirst:

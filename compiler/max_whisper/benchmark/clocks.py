@@ -12,8 +12,8 @@ from max.driver import Buffer
 from numpy.typing import NDArray
 
 from max_whisper.artifact.again import compile_again
+from max_whisper.artifact.engine import Executable
 from max_whisper.artifact.load import Artifact
-from max_whisper.artifact.scheduling import Executable
 from max_whisper.benchmark.phases import Window
 from max_whisper.calls import Call
 from max_whisper.runtime.decoder import Decoder

@@ -49,7 +49,7 @@ class Window:
 
     def encode(self, mel: NDArray[np.float32]) -> Buffer:
         """The features [batch, n_audio_ctx, d_model]."""
-        features: Buffer = self.artifact.graphs["encoder"].execute(mel)[0]
+        features: Buffer = self.artifact.graphs["encoder"].execute(Buffer.from_numpy(mel))[0]
         return features
 
     def decode(self, memory: list[Buffer], n_tokens: int, decoder: Decoder | None = None) -> list[list[int]]:

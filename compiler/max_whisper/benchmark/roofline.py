@@ -115,9 +115,7 @@ def _kernel(call: Call, ms: float, spec: Spec, ceilings: Ceilings, position: int
     matrices = {tensor.name for tensor in spec.tensors() if tensor.matrix}
     weight = next((x.weight for x in call.operands if x.weight in matrices), None)
     memory_ms = costs.bytes / ceilings["memory"] / 1e6
-    return Kernel(
-        call.kernel, weight, costs.flops, costs.bytes, ms, arithmetic_ms(costs.products, ceilings), memory_ms
-    )
+    return Kernel(call.kernel, weight, costs.flops, costs.bytes, ms, arithmetic_ms(costs.products, ceilings), memory_ms)
 
 
 def _leaves(spec: Spec, graph: str) -> list[str]:

@@ -153,7 +153,7 @@ def probe(
 
 
 def _layers(artifact: Artifact, mel: NDArray[np.float32], tokens: NDArray[np.int64]) -> Layers:
-    encoded = artifact.graphs["encoder"].execute(mel)
+    encoded = artifact.graphs["encoder"].execute(Buffer.from_numpy(mel))
     decoder = Decoder(artifact)
     decoded = decoder.teacher_forced(decoder.cross_kv(encoded[0]), Buffer.from_numpy(tokens))
     graphs = artifact.manifest.graphs
