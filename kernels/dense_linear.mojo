@@ -7,6 +7,8 @@ int8 panels (see tile.mojo); int8 ones have a scale for each output. Activations
 is brought into the form that the product takes in scratch that stays in the L2 cache, with layer normalisation on the
 way there, and bias, activation and residual while sums are in registers. Each CPU core takes a share of the rows.
 
+`dense_projections` are three such layers of the same rows, which are brought into form once.
+
 A row of the product is `n_in` numbers of x that stand together, and the next row's begin `step` numbers later. For a
 convolution over time these are the rows that an output sees: they overlap, and the first begins `before` numbers ahead
 of the first, where there are zeros.
@@ -26,6 +28,150 @@ from .tile import LANES, PANEL, ROWS, multiply_tile, per_group, sum_dtype, to_gr
 
 comptime SCRATCH = 1 << 18
 """Bytes of a block of rows; weights are read once for each block."""
+
+
+@fieldwise_init
+struct Rows(Copyable, ImplicitlyCopyable, Movable):
+    """Where the rows of a product are, and how they are cut into blocks of strips of ROWS rows."""
+
+    var windows: Int  # of the batch
+    var rows: Int  # of each window
+    var numbers: Int  # in x, of each window
+    var width: Int  # numbers of a row
+    var step: Int  # from one row to the next
+    var before: Int  # zeros ahead of the first row
+    var room: Int  # groups of a row, to a whole vector
+    var block: Int  # strips
+
+    @staticmethod
+    def of[dtype: DType](windows: Int, rows: Int, numbers: Int, width: Int, step: Int, before: Int) -> Self:
+        var room = ceildiv(width, LANES * per_group[dtype]) * LANES
+        var block = max(1, SCRATCH // (4 * (room + LANES) * ROWS))
+        return Self(windows, rows, numbers, width, step, before, room, block)
+
+    @always_inline
+    def stride(self) -> Int:
+        """Groups from a row to the next in scratch: rows of 4096 bytes do not share a place in the cache."""
+        return self.room + LANES
+
+    @always_inline
+    def strips(self) -> Int:
+        """Of each window."""
+        return ceildiv(self.rows, ROWS)
+
+    @always_inline
+    def all_strips(self) -> Int:
+        return self.windows * self.strips()
+
+    @always_inline
+    def tasks(self) -> Int:
+        return min(num_physical_cores(), self.all_strips())
+
+
+def load_block[
+    dtype: DType, has_norm: Bool
+](
+    rows: Rows,
+    first: Int,
+    last: Int,
+    x: Pointer[Float32, ...],
+    norm_weight: Pointer[Float32, ...],
+    norm_bias: Pointer[Float32, ...],
+    eps: Float32,
+    line: Pointer[mut=True, Float32, ...],
+    block: Pointer[mut=True, UInt32, ...],
+    scales: Pointer[mut=True, Float32, ...],
+):
+    """Gives strips first to last as groups, and the scale of each row. `line` is scratch, zeros behind a row's numbers."""
+    var width = rows.width
+    for strip in range(first, last):
+        var window = x.unsafe_offset(strip // rows.strips() * rows.numbers)
+        for i in range(ROWS):
+            var row = min(strip % rows.strips() * ROWS + i, rows.rows - 1)
+            var start = row * rows.step - rows.before
+            var present = min(width, max(0, -start))  # padding may be wider than the row
+            var end = max(present, min(width, rows.numbers - start))
+            for c in range(present):
+                line.unsafe_store(c, Float32(0))
+            for c in range(end, width):
+                line.unsafe_store(c, Float32(0))
+            comptime if has_norm:
+                normalise(window.unsafe_offset(start), norm_weight, norm_bias, eps, line, width)
+            else:
+                copy(window.unsafe_offset(start + present), line.unsafe_offset(present), end - present)
+            var place = (strip - first) * ROWS + i
+            scales.unsafe_store(place, to_groups[dtype](line, width, block.unsafe_offset(place * rows.stride())))
+
+
+def multiply_block[
+    dtype: DType, y_dtype: DType, has_bias: Bool, has_residual: Bool, activation: StaticString
+](
+    rows: Rows,
+    first: Int,
+    last: Int,
+    block: Pointer[UInt32, ...],
+    row_scales: Pointer[Float32, ...],
+    weights: Pointer[Scalar[dtype], ...],
+    scales: Pointer[Float32, ...],
+    bias: Pointer[Float32, ...],
+    residual: Pointer[Float32, ...],
+    residual_step: Int,
+    y: Pointer[mut=True, Scalar[y_dtype], ...],
+    heads: Int,
+    head_width: Int,
+):
+    """Gives strips first to last of y, [batch, heads, rows, head_width], of what load_block gave."""
+    comptime size = per_group[dtype]
+    var n_out = heads * head_width
+    var groups = ceildiv(rows.width, size)
+    var strips = rows.strips()
+    var zeros = stack_allocation[PANEL, Scalar[sum_dtype[dtype]]]()
+    var sums = stack_allocation[ROWS * PANEL, Scalar[sum_dtype[dtype]]]()
+    for i in range(PANEL):
+        zeros.unsafe_store(i, Scalar[sum_dtype[dtype]](0))
+
+    @always_inline
+    def store(strip: Int, panel: Int) {imm}:
+        var window = strip // strips
+        var first_row = strip % strips * ROWS
+        for column in range(panel * PANEL, min(n_out, (panel + 1) * PANEL), LANES):
+            var valid = min(LANES, n_out - column)
+            var scale = load_some(scales.unsafe_offset(column), valid if dtype == DType.int8 else 0)
+            var excess = load_some(scales.unsafe_offset(n_out + column), valid if dtype == DType.int8 else 0)
+            var shift = load_some(bias.unsafe_offset(column), valid if has_bias else 0)
+            var head = column // head_width
+            var inside = column % head_width
+            var whole = valid == LANES and inside + LANES <= head_width
+            for i in range(min(ROWS, rows.rows - first_row)):
+                var row = first_row + i
+                var sum = sums.unsafe_load[width=LANES](i * PANEL + column - panel * PANEL)
+                var value = sum.cast[DType.float32]()
+                comptime if dtype == DType.int8:
+                    value = value.fma(scale, -excess) * row_scales.unsafe_load((strip - first) * ROWS + i)
+                value = activate[activation](value + shift)
+                comptime if has_residual:
+                    var at = window * residual_step + row * n_out + column
+                    value += load_some(residual.unsafe_offset(at), valid)
+                var y_row = y.unsafe_offset(((window * heads + head) * rows.rows + row) * head_width)
+                if whole:
+                    y_row.unsafe_store(inside, value.cast[y_dtype]())
+                    continue
+                for j in range(valid):
+                    var heads_on = (inside + j) // head_width
+                    var place = heads_on * rows.rows * head_width + (inside + j) % head_width
+                    y_row.unsafe_store(place, value[j].cast[y_dtype]())
+
+    for panel in range(ceildiv(n_out, PANEL)):
+        for strip in range(first, last):
+            multiply_tile[dtype](
+                block.unsafe_offset((strip - first) * ROWS * rows.stride()),
+                rows.stride(),
+                weights.unsafe_offset(panel * groups * PANEL * size),
+                groups,
+                zeros,
+                sums,
+            )
+            store(strip, panel)
 
 
 @extensibility.register("dense_linear")
@@ -62,21 +208,11 @@ struct DenseLinear:
         before: Int64,
         ctx: DeviceContext,
     ) raises:
-        comptime size = per_group[dtype]
-        var heads = y.dim_size[1]()
-        var rows = y.dim_size[2]()
-        var head_width = y.dim_size[3]()
-        var n_out = heads * head_width
         var numbers = x.dim_size[1]() * x.dim_size[2]()
-        var panels = weights.dim_size[0]()
-        var groups = weights.dim_size[1]()
-        var width = Int(n_in)
-        var room = ceildiv(width, LANES * size) * LANES
-        var stride = room + LANES  # so that rows of 4096 bytes do not share a place in the cache
-        var strips = ceildiv(rows, ROWS)
-        var all_strips = x.dim_size[0]() * strips
-        var strips_of_a_block = max(1, SCRATCH // (4 * stride * ROWS))
-        var residual_step = rows * n_out if residual.dim_size[0]() > 1 else 0
+        var rows = Rows.of[dtype](x.dim_size[0](), y.dim_size[2](), numbers, Int(n_in), Int(step), Int(before))
+        var heads = y.dim_size[1]()
+        var head_width = y.dim_size[3]()
+        var residual_step = rows.rows * heads * head_width if residual.dim_size[0]() > 1 else 0
         var x_at = x.unsafe_ptr()
         var y_at = y.unsafe_ptr()
         var weights_at = weights.unsafe_ptr()
@@ -86,87 +222,123 @@ struct DenseLinear:
         var norm_bias_at = norm_bias.unsafe_ptr()
         var residual_at = residual.unsafe_ptr()
 
-        def compute(first: Int, last: Int) {imm}:
-            """Does some of the strips of ROWS rows, of all windows of the batch."""
-            var line = unsafe_alloc[Float32](room * size)
-            var block = unsafe_alloc[UInt32](strips_of_a_block * ROWS * stride)
-            var row_scales = unsafe_alloc[Float32](strips_of_a_block * ROWS)
-            var zeros = stack_allocation[PANEL, Scalar[sum_dtype[dtype]]]()
-            var sums = stack_allocation[ROWS * PANEL, Scalar[sum_dtype[dtype]]]()
-            for i in range(PANEL):
-                zeros.unsafe_store(i, Scalar[sum_dtype[dtype]](0))
-            for i in range(room * size):
-                line.unsafe_store(i, Float32(0))
+        @always_inline
+        def multiply(first: Int, last: Int, block: Pointer[UInt32, ...], row_scales: Pointer[Float32, ...]) {imm}:
+            multiply_block[dtype, y_dtype, has_bias, has_residual, activation](
+                rows,
+                first,
+                last,
+                block,
+                row_scales,
+                weights_at,
+                scales_at,
+                bias_at,
+                residual_at,
+                residual_step,
+                y_at,
+                heads,
+                head_width,
+            )
 
-            def load(strip: Int, slot: Int) {imm}:
-                var window = x_at.unsafe_offset(strip // strips * numbers)
-                for i in range(ROWS):
-                    var row = min(strip % strips * ROWS + i, rows - 1)
-                    var start = row * Int(step) - Int(before)
-                    var present = min(width, max(0, -start))  # padding may be wider than the row
-                    var end = max(present, min(width, numbers - start))
-                    for c in range(present):
-                        line.unsafe_store(c, Float32(0))
-                    for c in range(end, width):
-                        line.unsafe_store(c, Float32(0))
-                    comptime if has_norm:
-                        normalise(window.unsafe_offset(start), norm_weight_at, norm_bias_at, eps, line, width)
-                    else:
-                        copy(window.unsafe_offset(start + present), line.unsafe_offset(present), end - present)
-                    var place = slot * ROWS + i
-                    row_scales.unsafe_store(place, to_groups[dtype](line, width, block.unsafe_offset(place * stride)))
-
-            def store(strip: Int, slot: Int, panel: Int) {imm}:
-                var window = strip // strips
-                var first_row = strip % strips * ROWS
-                for column in range(panel * PANEL, min(n_out, (panel + 1) * PANEL), LANES):
-                    var valid = min(LANES, n_out - column)
-                    var scale = load_some(scales_at.unsafe_offset(column), valid if dtype == DType.int8 else 0)
-                    var excess = load_some(scales_at.unsafe_offset(n_out + column), valid if dtype == DType.int8 else 0)
-                    var shift = load_some(bias_at.unsafe_offset(column), valid if has_bias else 0)
-                    var head = column // head_width
-                    var inside = column % head_width
-                    var whole = valid == LANES and inside + LANES <= head_width
-                    for i in range(min(ROWS, rows - first_row)):
-                        var row = first_row + i
-                        var sum = sums.unsafe_load[width=LANES](i * PANEL + column - panel * PANEL)
-                        var value = sum.cast[DType.float32]()
-                        comptime if dtype == DType.int8:
-                            value = value.fma(scale, -excess) * row_scales.unsafe_load(slot * ROWS + i)
-                        value = activate[activation](value + shift)
-                        comptime if has_residual:
-                            var at = window * residual_step + row * n_out + column
-                            value += load_some(residual_at.unsafe_offset(at), valid)
-                        var y_row = y_at.unsafe_offset(((window * heads + head) * rows + row) * head_width)
-                        if whole:
-                            y_row.unsafe_store(inside, value.cast[y_dtype]())
-                            continue
-                        for j in range(valid):
-                            var heads_on = (inside + j) // head_width
-                            y_row.unsafe_store(heads_on * rows * head_width + (inside + j) % head_width, value[j].cast[y_dtype]())
-
-            for start in range(first, last, strips_of_a_block):
-                var end = min(last, start + strips_of_a_block)
-                for strip in range(start, end):
-                    load(strip, strip - start)
-                for panel in range(panels):
-                    for strip in range(start, end):
-                        multiply_tile[dtype](
-                            block.unsafe_offset((strip - start) * ROWS * stride),
-                            stride,
-                            weights_at.unsafe_offset(panel * groups * PANEL * size),
-                            groups,
-                            zeros,
-                            sums,
-                        )
-                        store(strip, strip - start, panel)
+        def share(i: Int) raises {imm}:
+            var line = unsafe_alloc[Float32](rows.room * per_group[dtype])
+            var block = unsafe_alloc[UInt32](rows.block * ROWS * rows.stride())
+            var row_scales = unsafe_alloc[Float32](rows.block * ROWS)
+            for j in range(rows.room * per_group[dtype]):
+                line.unsafe_store(j, Float32(0))
+            var end = (i + 1) * rows.all_strips() // rows.tasks()
+            for first in range(i * rows.all_strips() // rows.tasks(), end, rows.block):
+                var last = min(end, first + rows.block)
+                load_block[dtype, has_norm](
+                    rows, first, last, x_at, norm_weight_at, norm_bias_at, eps, line, block, row_scales
+                )
+                multiply(first, last, block, row_scales)
             line.unsafe_free()
             block.unsafe_free()
             row_scales.unsafe_free()
 
-        var tasks = min(num_physical_cores(), all_strips)
+        sync_parallelize(share, rows.tasks())
+
+
+@extensibility.register("dense_projections")
+struct DenseProjections:
+    """Three linear layers of the same rows x [batch, rows, in], for attention: of q and v with a bias, of k without.
+
+    Weights, scales and layer normalisation are as `dense_linear` takes them; each gives [batch, rows, out].
+    """
+
+    @staticmethod
+    def execute[
+        dtype: DType, has_norm: Bool, target: StaticString
+    ](
+        q: OutputTensor[dtype=DType.float32, rank=3, ...],
+        k: OutputTensor[dtype=DType.float32, rank=3, ...],
+        v: OutputTensor[dtype=DType.float32, rank=3, ...],
+        x: InputTensor[dtype=DType.float32, rank=3, ...],
+        q_weights: InputTensor[dtype=dtype, rank=3, ...],
+        k_weights: InputTensor[dtype=dtype, rank=3, ...],
+        v_weights: InputTensor[dtype=dtype, rank=3, ...],
+        q_scales: InputTensor[dtype=DType.float32, rank=2, ...],
+        k_scales: InputTensor[dtype=DType.float32, rank=2, ...],
+        v_scales: InputTensor[dtype=DType.float32, rank=2, ...],
+        q_bias: InputTensor[dtype=DType.float32, rank=1, ...],
+        v_bias: InputTensor[dtype=DType.float32, rank=1, ...],
+        norm_weight: InputTensor[dtype=DType.float32, rank=1, ...],
+        norm_bias: InputTensor[dtype=DType.float32, rank=1, ...],
+        eps: Float32,
+        ctx: DeviceContext,
+    ) raises:
+        var width = x.dim_size[2]()
+        var rows = Rows.of[dtype](x.dim_size[0](), x.dim_size[1](), x.dim_size[1]() * width, width, width, 0)
+        var n_out = q.dim_size[2]()
+        var x_at = x.unsafe_ptr()
+        var q_at = q.unsafe_ptr()
+        var k_at = k.unsafe_ptr()
+        var v_at = v.unsafe_ptr()
+        var q_weights_at = q_weights.unsafe_ptr()
+        var k_weights_at = k_weights.unsafe_ptr()
+        var v_weights_at = v_weights.unsafe_ptr()
+        var q_scales_at = q_scales.unsafe_ptr()
+        var k_scales_at = k_scales.unsafe_ptr()
+        var v_scales_at = v_scales.unsafe_ptr()
+        var q_bias_at = q_bias.unsafe_ptr()
+        var v_bias_at = v_bias.unsafe_ptr()
+        var norm_weight_at = norm_weight.unsafe_ptr()
+        var norm_bias_at = norm_bias.unsafe_ptr()
 
         def share(i: Int) raises {imm}:
-            compute(i * all_strips // tasks, (i + 1) * all_strips // tasks)
+            var line = unsafe_alloc[Float32](rows.room * per_group[dtype])
+            var block = unsafe_alloc[UInt32](rows.block * ROWS * rows.stride())
+            var row_scales = unsafe_alloc[Float32](rows.block * ROWS)
+            for j in range(rows.room * per_group[dtype]):
+                line.unsafe_store(j, Float32(0))
 
-        sync_parallelize(share, tasks)
+            @always_inline
+            def multiply[
+                has_bias: Bool
+            ](
+                first: Int,
+                last: Int,
+                weights: Pointer[Scalar[dtype], ...],
+                scales: Pointer[Float32, ...],
+                bias: Pointer[Float32, ...],
+                y: Pointer[mut=True, Float32, ...],
+            ) {imm}:
+                multiply_block[dtype, DType.float32, has_bias, False, "none"](
+                    rows, first, last, block, row_scales, weights, scales, bias, x_at, 0, y, 1, n_out
+                )
+
+            var end = (i + 1) * rows.all_strips() // rows.tasks()
+            for first in range(i * rows.all_strips() // rows.tasks(), end, rows.block):
+                var last = min(end, first + rows.block)
+                load_block[dtype, has_norm](
+                    rows, first, last, x_at, norm_weight_at, norm_bias_at, eps, line, block, row_scales
+                )
+                multiply[True](first, last, q_weights_at, q_scales_at, q_bias_at, q_at)
+                multiply[False](first, last, k_weights_at, k_scales_at, q_bias_at, k_at)
+                multiply[True](first, last, v_weights_at, v_scales_at, v_bias_at, v_at)
+            line.unsafe_free()
+            block.unsafe_free()
+            row_scales.unsafe_free()
+
+        sync_parallelize(share, rows.tasks())

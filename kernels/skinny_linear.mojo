@@ -16,7 +16,7 @@ from std.memory.alloc import unsafe_alloc
 from std.sys import num_physical_cores, size_of
 from std.sys.intrinsics import PrefetchOptions, prefetch
 
-from .numerics import WIDTH, activate, load_some, normalise, store_some
+from .numerics import WIDTH, activate, copy, load_some, normalise, store_some
 
 comptime BLOCK = 4
 comptime FEW_ROWS = 7
@@ -24,6 +24,21 @@ comptime AHEAD = 2048
 """Bytes from what is read to what is prefetched."""
 comptime BYTES_OF_A_TASK = 1 << 17
 """Fewer bytes of weights are read sooner than another thread wakes."""
+
+
+@always_inline
+def normalise_rows(
+    x: Pointer[Float32, ...],
+    weight: Pointer[Float32, ...],
+    bias: Pointer[Float32, ...],
+    eps: Float32,
+    y: Pointer[mut=True, Float32, ...],
+    n_rows: Int,
+    width: Int,
+):
+    """Gives y[n_rows, width], the rows of x normalised."""
+    for i in range(n_rows):
+        normalise(x.unsafe_offset(i * width), weight, bias, eps, y.unsafe_offset(i * width), width)
 
 
 @always_inline
@@ -115,6 +130,40 @@ def multiply_range[
             block[1, 1, 1](i, j)
 
 
+def finish[
+    dtype: DType, has_bias: Bool, has_residual: Bool, activation: StaticString
+](
+    scales: Pointer[Float32, ...],
+    bias: Pointer[Float32, ...],
+    residual: Pointer[Float32, ...],
+    y: Pointer[mut=True, Float32, ...],
+    n_rows: Int,
+    n_out: Int,
+    first: Int,
+    last: Int,
+):
+    """Does all but the product, for columns first to last of y[n_rows, n_out]."""
+    for i in range(n_rows):
+        for j in range(first, last, WIDTH):
+            var valid = min(WIDTH, last - j)
+            var place = y.unsafe_offset(i * n_out + j)
+            var some = load_some(place, valid)
+            comptime if dtype == DType.int8:
+                some *= load_some(scales.unsafe_offset(j), valid)
+            comptime if has_bias:
+                some += load_some(bias.unsafe_offset(j), valid)
+            some = activate[activation](some)
+            comptime if has_residual:
+                some += load_some(residual.unsafe_offset(i * n_out + j), valid)
+            store_some(place, some, valid)
+
+
+@always_inline
+def tasks_for(bytes: Int) -> Int:
+    """How many threads read so many bytes of weights soonest."""
+    return max(1, min(num_physical_cores(), bytes // BYTES_OF_A_TASK))
+
+
 @extensibility.register("skinny_linear")
 struct SkinnyLinear:
     """Takes x [batch, length, in], weights [out, in] and what else there is, as `dense_linear` does.
@@ -153,42 +202,91 @@ struct SkinnyLinear:
         var norm_bias_at = norm_bias.unsafe_ptr()
         var residual_at = residual.unsafe_ptr()
         var y_at = y.unsafe_ptr()
-        var bytes = n_out * n_in * size_of[Scalar[dtype]]()
-        var tasks = max(1, min(num_physical_cores(), bytes // BYTES_OF_A_TASK))
+        var tasks = tasks_for(n_out * n_in * size_of[Scalar[dtype]]())
         var share = (n_out + BLOCK * tasks - 1) // (BLOCK * tasks) * BLOCK
 
-        def finish(first: Int, last: Int) {imm}:
-            """Does all but the product, for columns first to last."""
-            for i in range(n_rows):
-                for j in range(first, last, WIDTH):
-                    var valid = min(WIDTH, last - j)
-                    var place = y_at.unsafe_offset(i * n_out + j)
-                    var some = load_some(place, valid)
-                    comptime if dtype == DType.int8:
-                        some *= load_some(scales_at.unsafe_offset(j), valid)
-                    comptime if has_bias:
-                        some += load_some(bias_at.unsafe_offset(j), valid)
-                    some = activate[activation](some)
-                    comptime if has_residual:
-                        some += load_some(residual_at.unsafe_offset(i * n_out + j), valid)
-                    store_some(place, some, valid)
-
-        def compute(first: Int, last: Int) {imm}:
-            """Gives columns first to last."""
+        def task(i: Int) raises {imm}:
+            var first = min(n_out, i * share)
+            var last = min(n_out, first + share)
             comptime if has_norm:
                 var normed = unsafe_alloc[Float32](n_rows * n_in)
-                for i in range(n_rows):
-                    var place = normed.unsafe_offset(i * n_in)
-                    normalise(x_at.unsafe_offset(i * n_in), norm_weight_at, norm_bias_at, eps, place, n_in)
+                normalise_rows(x_at, norm_weight_at, norm_bias_at, eps, normed, n_rows, n_in)
                 multiply_range[dtype](normed, weights_at, y_at, n_rows, n_in, n_out, first, last)
                 normed.unsafe_free()
             else:
                 multiply_range[dtype](x_at, weights_at, y_at, n_rows, n_in, n_out, first, last)
             comptime if dtype == DType.int8 or has_bias or has_residual or activation != "none":
-                finish(first, last)
+                finish[dtype, has_bias, has_residual, activation](
+                    scales_at, bias_at, residual_at, y_at, n_rows, n_out, first, last
+                )
+
+        if tasks == 1:
+            task(0)
+        else:
+            sync_parallelize(task, tasks)
+
+
+@extensibility.register("skinny_projections")
+struct SkinnyProjections:
+    """Three linear layers of the same rows x [batch, length, in], as `dense_projections` has them."""
+
+    @staticmethod
+    def execute[
+        dtype: DType, has_norm: Bool, target: StaticString
+    ](
+        q: OutputTensor[dtype=DType.float32, rank=3, ...],
+        k: OutputTensor[dtype=DType.float32, rank=3, ...],
+        v: OutputTensor[dtype=DType.float32, rank=3, ...],
+        x: InputTensor[dtype=DType.float32, rank=3, ...],
+        q_weights: InputTensor[dtype=dtype, rank=2, ...],
+        k_weights: InputTensor[dtype=dtype, rank=2, ...],
+        v_weights: InputTensor[dtype=dtype, rank=2, ...],
+        q_scales: InputTensor[dtype=DType.float32, rank=2, ...],
+        k_scales: InputTensor[dtype=DType.float32, rank=2, ...],
+        v_scales: InputTensor[dtype=DType.float32, rank=2, ...],
+        q_bias: InputTensor[dtype=DType.float32, rank=1, ...],
+        v_bias: InputTensor[dtype=DType.float32, rank=1, ...],
+        norm_weight: InputTensor[dtype=DType.float32, rank=1, ...],
+        norm_bias: InputTensor[dtype=DType.float32, rank=1, ...],
+        eps: Float32,
+        ctx: DeviceContext,
+    ) raises:
+        var n_rows = x.dim_size[0]() * x.dim_size[1]()
+        var n_out = q_weights.dim_size[0]()
+        var n_in = q_weights.dim_size[1]()
+        var x_at = x.unsafe_ptr()
+        var q_at = q.unsafe_ptr()
+        var k_at = k.unsafe_ptr()
+        var v_at = v.unsafe_ptr()
+        var q_weights_at = q_weights.unsafe_ptr()
+        var k_weights_at = k_weights.unsafe_ptr()
+        var v_weights_at = v_weights.unsafe_ptr()
+        var q_scales_at = q_scales.unsafe_ptr()
+        var k_scales_at = k_scales.unsafe_ptr()
+        var v_scales_at = v_scales.unsafe_ptr()
+        var q_bias_at = q_bias.unsafe_ptr()
+        var v_bias_at = v_bias.unsafe_ptr()
+        var norm_weight_at = norm_weight.unsafe_ptr()
+        var norm_bias_at = norm_bias.unsafe_ptr()
+        var tasks = tasks_for(3 * n_out * n_in * size_of[Scalar[dtype]]())
+        var share = (n_out + BLOCK * tasks - 1) // (BLOCK * tasks) * BLOCK
 
         def task(i: Int) raises {imm}:
-            compute(min(n_out, i * share), min(n_out, (i + 1) * share))
+            var first = min(n_out, i * share)
+            var last = min(n_out, first + share)
+            var rows = unsafe_alloc[Float32](n_rows * n_in)
+            comptime if has_norm:
+                normalise_rows(x_at, norm_weight_at, norm_bias_at, eps, rows, n_rows, n_in)
+            else:
+                copy(x_at, rows, n_rows * n_in)
+            multiply_range[dtype](rows, q_weights_at, q_at, n_rows, n_in, n_out, first, last)
+            multiply_range[dtype](rows, k_weights_at, k_at, n_rows, n_in, n_out, first, last)
+            multiply_range[dtype](rows, v_weights_at, v_at, n_rows, n_in, n_out, first, last)
+            finish[dtype, True, False, "none"](q_scales_at, q_bias_at, x_at, q_at, n_rows, n_out, first, last)
+            comptime if dtype == DType.int8:
+                finish[dtype, False, False, "none"](k_scales_at, q_bias_at, x_at, k_at, n_rows, n_out, first, last)
+            finish[dtype, True, False, "none"](v_scales_at, v_bias_at, x_at, v_at, n_rows, n_out, first, last)
+            rows.unsafe_free()
 
         if tasks == 1:
             task(0)

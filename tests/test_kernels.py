@@ -26,6 +26,7 @@ TOKEN_DTYPES = DTYPES | {"float16": DType.float16}  # of the weights that each t
 ERRORS = {"float32": 1e-6, "bfloat16": 5e-3, "int8": 2e-2}  # of a product, beside its largest number
 OPTIONS = {  # what a linear layer does besides the product
     "bare": {},
+    "bias": {"bias": True},
     "norm": {"norm": True, "bias": True},
     "gelu": {"bias": True, "activation": "gelu"},
     "gelu_tanh": {"activation": "gelu_tanh"},
@@ -82,6 +83,14 @@ def kernels() -> Mapping[str, engine.Model]:
             if name in DTYPES:
                 inputs = [rows, packed, *others, eps, number, number, number]
                 graph(f"dense.{name}.{option}", "dense_linear", inputs, [out], **flags)
+        three = [scales, scales, scales, TensorType(F32, ["bias"], HOST), TensorType(F32, ["bias"], HOST)]
+        for flag in (False, True):
+            given = [*three, vector, vector, eps]
+            outs = [TensorType(F32, ["batch", "length", "bias"], HOST)] * 3
+            what = {"has_norm": flag}
+            graph(f"skinny3.{name}.{flag}", "skinny_projections", [rows, *[matrix] * 3, *given], outs, **what)
+            if name in DTYPES:
+                graph(f"dense3.{name}.{flag}", "dense_projections", [rows, *[packed] * 3, *given], outs, **what)
         embedding = TensorType(dtype, ["n_vocab", "channels"], HOST)
         tokens = TensorType(I64, ["batch", "length"], HOST)
         graph(f"embedding.{name}", "token_embedding", [tokens, embedding, scales, table, number], [rows])
@@ -252,6 +261,31 @@ def test_dense_linear_as_a_convolution(
     places = [np.int64(kernel * channels), np.int64(stride * channels), np.int64(padding * channels)]
     y = kernels[f"dense.{dtype}.gelu"].execute(x, case.matrix.packed, *case.operands, *places)[0].to_numpy()[:, 0]
     assert np.abs(y - case.expected).max() <= ERRORS[dtype] * max(4, np.abs(case.expected).max())
+
+
+@pytest.mark.parametrize("normed", [False, True])
+@pytest.mark.parametrize("dtype", TOKEN_DTYPES)
+@pytest.mark.parametrize("shape", [(1, 1, 5, 3), (2, 13, 70, 40), (1, 9, 384, 384)])
+def test_projections_are_three_linear_layers(kernels, dtype: str, normed: bool, shape: tuple[int, int, int, int]):
+    """To the last bit, as nobody should have to know whether layers were joined."""
+    batch, length, n_in, n_out = shape
+    rows = normal(batch, length, n_in)
+    option = "norm" if normed else "bias"
+    _, bias, weight, norm_bias, residual, eps = Case.of(option, dtype, rows, n_out).operands
+    matrices = [weights(normal(n_out, n_in, seed=seed), dtype) for seed in (1, 2, 3)]
+    other = normal(n_out, seed=9)
+    for kind, places in {"skinny": (), "dense": (np.int64(n_in), np.int64(n_in), np.int64(0))}.items():
+        if kind == "dense" and dtype not in DTYPES:
+            continue
+        operands = [matrix.plain if kind == "skinny" else matrix.packed for matrix in matrices]
+        together = kernels[f"{kind}3.{dtype}.{normed}"].execute(
+            rows, *operands, *(matrix.scales for matrix in matrices), bias, other, weight, norm_bias, eps
+        )
+        for y, matrix, operand, shift in zip(together, matrices, operands, (bias, 0 * bias, other), strict=True):
+            alone = kernels[f"{kind}.{dtype}.{option}"].execute(
+                rows, operand, matrix.scales, shift, weight, norm_bias, residual, eps, *places
+            )[0]
+            assert np.array_equal(y.to_numpy(), alone.to_numpy().reshape(batch, length, n_out))
 
 
 def test_a_batch_is_its_rows(kernels):

@@ -61,6 +61,16 @@ def _skinny_linear(call: Call, spec: Spec, position: int) -> Work:
     return {"float32": 2 * batch * rows * n_out * n_in}, 0
 
 
+def _dense_projections(call: Call, spec: Spec, position: int) -> Work:
+    batch, rows, n_in = _dims(call.operands[0])
+    return {call.operands[1].dtype: 3 * 2 * batch * rows * n_in * _dims(call.outputs[0])[2]}, 0
+
+
+def _skinny_projections(call: Call, spec: Spec, position: int) -> Work:
+    (flops,) = _dense_projections(call, spec, position)[0].values()
+    return {"float32": flops}, 0
+
+
 def _dense_attention(call: Call, spec: Spec, position: int) -> Work:
     """Of int8 are the products with the keys alone."""
     batch, length, channels = _dims(call.outputs[0])
@@ -103,7 +113,9 @@ def _elementwise(call: Call, spec: Spec, position: int) -> Work:
 
 _KERNELS: Mapping[str, Callable[[Call, Spec, int], Work]] = {
     "dense_linear": _dense_linear,
+    "dense_projections": _dense_projections,
     "skinny_linear": _skinny_linear,
+    "skinny_projections": _skinny_projections,
     "dense_attention": _dense_attention,
     "attention_over_memory": _attention_over_memory,
     "attention_over_cache": _attention_over_cache,

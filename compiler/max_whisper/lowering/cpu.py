@@ -1,7 +1,8 @@
 """The layers' operations by our own kernels (kernels/), for a CPU.
 
 Layer normalisation, bias, activation and residual sum are done by the kernel of the linear layer that they come before
-or after: an operation gives a `Normed` or a `Product`, which is not computed before something else wants it.
+or after: an operation gives a `Normed` or a `Product`, which is not computed before something else wants it. One kernel
+computes the queries, keys and values of a self-attention.
 `WindowOps` are for many rows at once, `TokenOps` for the few of a decoder step.
 """
 
@@ -81,6 +82,19 @@ class KernelOps(GraphOps):
             return replace(y, residual=self.value(x))
         return super().add(self.value(x), self.value(y))
 
+    def _projected(self, kernel: str, q: Value, k: Value, v: Value) -> list[TensorValue]:
+        """Queries, keys and values [batch, length, channels]: by one call of the kernel, if it can do these three."""
+        if not _are_projections(q, k, v):
+            return [self.value(x) for x in (q, k, v)]
+        weights = [x.weight for x in (q, k, v)]
+        scales = [_or_nothing(weight.scales, 2) for weight in weights]
+        norm = q.norm
+        normed = [_or_nothing(norm.weight if norm else None, 1), _or_nothing(norm.bias if norm else None, 1)]
+        operands = [q.x, *[weight.values for weight in weights], *scales, q.bias, v.bias, *normed]
+        shape = [q.x.shape[0], q.rows, weights[0].stored.tensor.shape[0]]
+        types = [TensorType(DType.float32, shape, HOST)] * 3
+        return self._call(kernel, [*operands, _float(norm.eps if norm else 0.0)], types, has_norm=norm is not None)
+
     def _compute(self, product: Product) -> TensorValue:
         raise NotImplementedError
 
@@ -141,7 +155,7 @@ class WindowOps(KernelOps):
     def self_attention(self, q: Value, k: Value, v: Value, *, heads: int, causal: bool) -> Value:
         if causal:
             raise NotImplementedError("causal attention needs caches: see StepOps")
-        rows = [self.value(x) for x in (q, k, v)]
+        rows = self._projected("dense_projections", q, k, v)
         return self._kernel("dense_attention", [*rows, scalar(heads)], rows[0].shape, dtype=DTYPES[self._packed_dtype])
 
     @property
@@ -193,7 +207,7 @@ class TokenOps(KernelOps, StepOps):
         return self._kernel("token_embedding", operands, [*x.tokens.shape, table.shape[1]])
 
     def self_attention(self, q: Value, k: Value, v: Value, *, heads: int, causal: bool) -> Value:
-        rows = [self.value(x) for x in (q, k, v)]
+        rows = self._projected("skinny_projections", q, k, v)
         caches = [next(self._caches), next(self._caches)]
         return self._kernel("attention_over_cache", [*rows, *caches, self._position], rows[0].shape)
 
@@ -247,6 +261,15 @@ def outputs_of(
     """What a kernel gives."""
     custom = ops.inplace_custom if any(isinstance(value, BufferValue) for value in values) else ops.custom
     return [y.tensor for y in custom(name, HOST, values, types, parameters=parameters)]
+
+
+def _are_projections(q: Value, k: Value, v: Value) -> bool:
+    """Whether these are linear layers of the same rows and nothing else, with a bias of q and v, and none of k."""
+    if not all(isinstance(x, Product) and x.waits and x.activation == "none" for x in (q, k, v)):
+        return False
+    same = all(x.x is q.x and x.norm is q.norm for x in (k, v))
+    alike = {(x.weight.stored.dtype, x.weight.stored.shape) for x in (q, k, v)}
+    return same and len(alike) == 1 and q.bias is not None and k.bias is None and v.bias is not None
 
 
 def scalar(number: int) -> TensorValue:
