@@ -66,10 +66,13 @@ class Case:
     dtype: str  # of its weights, keys or products
     inputs: list[Operand]
     outputs: list[Operand]
-    flops: int = 0
-    peak: str = "float32"  # whose ceiling counts
+    products: dict[str, int] = field(default_factory=dict)  # operations by dtype
     parameters: dict[str, Any] = field(default_factory=dict)
     unread: int = 0  # bytes of the inputs
+
+    @property
+    def flops(self) -> int:
+        return sum(self.products.values())
 
     @property
     def moved(self) -> int:
@@ -119,15 +122,35 @@ def dense_linear() -> Iterator[Case]:
         x, y = f32("1 rows channels", 1, ROWS, width), f32("1 1 rows out", 1, 1, ROWS, out)
         inputs = [x, packed, *operands, number(width), number(width), number(0)]
         what = f"{ROWS} × {width} × {out}, {what}"
-        yield Case("dense_linear", what, dtype, inputs, [y], 2 * ROWS * width * out, dtype, flags)
+        yield Case("dense_linear", what, dtype, inputs, [y], {dtype: 2 * ROWS * width * out}, flags)
+
+
+def projections_case(kernel: str, dtype: str, rows: int, width: int, matrix: Operand, peak: str) -> Case:
+    x, bias = f32("1 rows channels", 1, rows, width), f32("channels", width)
+    inputs = [x, *[matrix] * 3, *[scales(width, dtype)] * 3, *[bias] * 4, EPS]
+    what, flops = f"{rows} × {width} × 3 · {width}", 3 * 2 * rows * width * width
+    return Case(kernel, what, dtype, inputs, [x] * 3, {peak: flops}, {"has_norm": True})
+
+
+def dense_projections() -> Iterator[Case]:
+    for dtype, width in product(DTYPES, (384, 768)):
+        packed = Operand(dtype, "panels groups places", packed_shape(width, width, dtype))
+        yield projections_case("dense_projections", dtype, ROWS, width, packed, dtype)
+
+
+def skinny_projections() -> Iterator[Case]:
+    for dtype, width in product(DTYPES, (384, 768)):
+        matrix = Operand(dtype, "channels channels", (width, width), cold=True)
+        yield projections_case("skinny_projections", dtype, 1, width, matrix, "float32")
 
 
 def dense_attention() -> Iterator[Case]:
-    for dtype, heads in product(("float32", "bfloat16"), (6, 12)):
+    for dtype, heads in product(DTYPES, (6, 12)):
         rows = f32("1 rows channels", 1, ROWS, heads * 64)
-        what, flops = f"{heads} heads of 64, {ROWS} rows", 4 * ROWS * ROWS * heads * 64
+        what, flops = f"{heads} heads of 64, {ROWS} rows", 2 * ROWS * ROWS * heads * 64
         inputs = [rows, rows, rows, number(heads)]
-        yield Case("dense_attention", what, dtype, inputs, [rows], flops, dtype, {"dtype": dtype})
+        products = {"int8": flops, "bfloat16": flops} if dtype == "int8" else {dtype: 2 * flops}
+        yield Case("dense_attention", what, dtype, inputs, [rows], products, {"dtype": dtype})
 
 
 def skinny_linear() -> Iterator[Case]:
@@ -137,7 +160,9 @@ def skinny_linear() -> Iterator[Case]:
         matrix = Operand(dtype, "out channels", (out, width), cold=True)
         x, y = f32("1 rows channels", 1, rows, width), f32("1 rows out", 1, rows, out)
         what = f"{rows} × {width} × {out}, norm, bias"
-        yield Case("skinny_linear", what, dtype, [x, matrix, *operands], [y], 2 * rows * width * out, parameters=flags)
+        yield Case(
+            "skinny_linear", what, dtype, [x, matrix, *operands], [y], {"float32": 2 * rows * width * out}, flags
+        )
 
 
 def attention_over_memory() -> Iterator[Case]:
@@ -145,7 +170,7 @@ def attention_over_memory() -> Iterator[Case]:
         memory = Operand(dtype, "1 heads keys width", (1, HEADS, ROWS, 64), cold=True)
         q = f32("1 rows channels", 1, rows, WIDTH)
         what, flops = f"{rows} over {ROWS}, {HEADS} heads of 64", 4 * rows * ROWS * WIDTH
-        yield Case("attention_over_memory", what, dtype, [q, memory, memory], [q], flops)
+        yield Case("attention_over_memory", what, dtype, [q, memory, memory], [q], {"float32": flops})
 
 
 def attention_over_cache() -> Iterator[Case]:
@@ -155,7 +180,7 @@ def attention_over_cache() -> Iterator[Case]:
         unread = 2 * (CONTEXT - 1 - position) * row.bytes
         what, flops = f"1 at position {position}, {HEADS} heads of 64", 4 * (position + 1) * WIDTH
         inputs = [row, row, row, cache, cache, number(position)]
-        yield Case("attention_over_cache", what, "float32", inputs, [row], flops, unread=unread)
+        yield Case("attention_over_cache", what, "float32", inputs, [row], {"float32": flops}, unread=unread)
 
 
 def choose_next_token() -> Iterator[Case]:
@@ -167,7 +192,7 @@ def choose_next_token() -> Iterator[Case]:
         x = f32("1 1 channels", 1, 1, WIDTH)
         inputs = [x, table, scales(VOCABULARY, dtype), vector, vector, EPS, *rules]
         what = f"of {VOCABULARY}, {WIDTH} wide"
-        yield Case("choose_next_token", what, dtype, inputs, outputs, 2 * VOCABULARY * WIDTH)
+        yield Case("choose_next_token", what, dtype, inputs, outputs, {"float32": 2 * VOCABULARY * WIDTH})
 
 
 def token_embedding() -> Iterator[Case]:
@@ -188,8 +213,10 @@ def layer_norm() -> Iterator[Case]:
 
 MAKERS = (
     dense_linear,
+    dense_projections,
     dense_attention,
     skinny_linear,
+    skinny_projections,
     attention_over_memory,
     attention_over_cache,
     choose_next_token,
@@ -206,10 +233,11 @@ KERNELS = {maker.__name__: maker for maker in MAKERS}
 def main(only: tuple[str, ...], threads: int, seconds: float) -> None:
     use_cpus(threads)
     from max_whisper.benchmark.ceilings import Probes, higher
+    from max_whisper.benchmark.costs import arithmetic_ms
 
     probes = Probes()
     before = probes.measure()
-    chosen = [case for kernel in only or KERNELS for case in KERNELS[kernel]() if case.peak in before]
+    chosen = [case for kernel in only or KERNELS for case in KERNELS[kernel]() if case.products.keys() <= before.keys()]
     models = compiled(chosen)
     measured = [(case, milliseconds(case, models[case.graph], seconds)) for case in chosen]
     ceilings = higher(before, probes.measure())
@@ -217,7 +245,7 @@ def main(only: tuple[str, ...], threads: int, seconds: float) -> None:
     for name in ("ms", "GFLOP/s", "GB/s", "bound by", "of the ceiling"):
         table.add_column(name, justify="right")
     for case, ms in measured:
-        products, reading = case.flops / ceilings[case.peak] / 1e6, case.moved / ceilings["memory"] / 1e6
+        products, reading = arithmetic_ms(case.products, ceilings), case.moved / ceilings["memory"] / 1e6
         table.add_row(
             case.kernel,
             case.what,
