@@ -47,22 +47,23 @@ def made_recording(seconds: float = 30.0, seed: int = 0) -> NDArray[np.float32]:
 @contextmanager
 def executions() -> Iterator[list[float]]:
     """Lists the milliseconds of each graph that MAX executes meanwhile."""
-    from max.engine import Model
+    from max_whisper.artifact.engine import CompiledGraph
 
     seen: list[float] = []
-    execute = Model.execute
+    execute = CompiledGraph.execute
 
-    def timed(model: Model, *inputs: Any) -> Any:
+    def timed(graph: CompiledGraph, *inputs: Any) -> Any:
         start = perf_counter()
-        outputs = execute(model, *inputs)
+        outputs = execute(graph, *inputs)
         seen.append(since(start))
         return outputs
 
-    Model.execute = timed  # type: ignore[method-assign]
+    CompiledGraph.execute = timed  # type: ignore[method-assign]
     try:
         yield seen
     finally:
-        Model.execute = execute  # type: ignore[method-assign]
+        CompiledGraph.execute = execute  # type: ignore[method-assign]
+        assert seen, "no graph was executed"
 
 
 def since(start: float) -> float:

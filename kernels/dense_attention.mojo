@@ -152,7 +152,7 @@ def to_shares[
 
     Scores are what is at `scores`, rows of KEYS, times the row's of `scales`. The largest are at `tops`, and LANES sums
     of such powers of each row at `totals`. `factors` gets what sums with the largest before are to be multiplied with.
-    All three have room for LANES rows.
+    `tops` and `factors` have room for LANES rows.
     """
     comptime shared = share_dtype[dtype]
     comptime step = LANES * per_group[shared]

@@ -35,19 +35,19 @@ struct Rows(Copyable, ImplicitlyCopyable, Movable):
     """Where the rows of a product are, and how they are cut into blocks of strips of ROWS rows."""
 
     var windows: Int  # of the batch
-    var rows: Int  # of each window
+    var of_a_window: Int
     var numbers: Int  # in x, of each window
     var width: Int  # numbers of a row
     var step: Int  # from one row to the next
     var before: Int  # zeros ahead of the first row
     var room: Int  # groups of a row, to a whole vector
-    var block: Int  # strips
+    var strips_of_a_block: Int
 
     @staticmethod
     def of[dtype: DType](windows: Int, rows: Int, numbers: Int, width: Int, step: Int, before: Int) -> Self:
         var room = ceildiv(width, LANES * per_group[dtype]) * LANES
-        var block = max(1, SCRATCH // (4 * (room + LANES) * ROWS))
-        return Self(windows, rows, numbers, width, step, before, room, block)
+        var strips = max(1, SCRATCH // (4 * (room + LANES) * ROWS))
+        return Self(windows, rows, numbers, width, step, before, room, strips)
 
     @always_inline
     def stride(self) -> Int:
@@ -57,15 +57,35 @@ struct Rows(Copyable, ImplicitlyCopyable, Movable):
     @always_inline
     def strips(self) -> Int:
         """Of each window."""
-        return ceildiv(self.rows, ROWS)
+        return ceildiv(self.of_a_window, ROWS)
 
     @always_inline
     def all_strips(self) -> Int:
         return self.windows * self.strips()
 
-    @always_inline
-    def tasks(self) -> Int:
-        return min(num_physical_cores(), self.all_strips())
+
+
+struct Block(Movable):
+    """Some strips of rows as groups, in scratch."""
+
+    var line: Pointer[Float32, MutUntrackedOrigin]
+    """A row before it is brought into groups, with zeros to a whole vector of them."""
+    var groups: Pointer[UInt32, MutUntrackedOrigin]
+    var scales: Pointer[Float32, MutUntrackedOrigin]
+    """Of each row."""
+
+    def __init__(out self, rows: Rows, numbers: Int):
+        """For a line with room for so many numbers."""
+        self.line = unsafe_alloc[Float32](numbers)
+        self.groups = unsafe_alloc[UInt32](rows.strips_of_a_block * ROWS * rows.stride())
+        self.scales = unsafe_alloc[Float32](rows.strips_of_a_block * ROWS)
+        for i in range(numbers):
+            self.line.unsafe_store(i, Float32(0))
+
+    def __del__(deinit self):
+        self.line.unsafe_free()
+        self.groups.unsafe_free()
+        self.scales.unsafe_free()
 
 
 def load_block[
@@ -78,16 +98,15 @@ def load_block[
     norm_weight: Pointer[Float32, ...],
     norm_bias: Pointer[Float32, ...],
     eps: Float32,
-    line: Pointer[mut=True, Float32, ...],
-    block: Pointer[mut=True, UInt32, ...],
-    scales: Pointer[mut=True, Float32, ...],
+    block: Block,
 ):
-    """Gives strips first to last as groups, and the scale of each row. `line` is scratch, zeros behind a row's numbers."""
+    """Gives strips first to last as a block."""
+    var line = block.line
     var width = rows.width
     for strip in range(first, last):
         var window = x.unsafe_offset(strip // rows.strips() * rows.numbers)
         for i in range(ROWS):
-            var row = min(strip % rows.strips() * ROWS + i, rows.rows - 1)
+            var row = min(strip % rows.strips() * ROWS + i, rows.of_a_window - 1)
             var start = row * rows.step - rows.before
             var present = min(width, max(0, -start))  # padding may be wider than the row
             var end = max(present, min(width, rows.numbers - start))
@@ -100,7 +119,8 @@ def load_block[
             else:
                 copy(window.unsafe_offset(start + present), line.unsafe_offset(present), end - present)
             var place = (strip - first) * ROWS + i
-            scales.unsafe_store(place, to_groups[dtype](line, width, block.unsafe_offset(place * rows.stride())))
+            var groups = block.groups.unsafe_offset(place * rows.stride())
+            block.scales.unsafe_store(place, to_groups[dtype](line, width, groups))
 
 
 def multiply_block[
@@ -109,8 +129,7 @@ def multiply_block[
     rows: Rows,
     first: Int,
     last: Int,
-    block: Pointer[UInt32, ...],
-    row_scales: Pointer[Float32, ...],
+    block: Block,
     weights: Pointer[Scalar[dtype], ...],
     scales: Pointer[Float32, ...],
     bias: Pointer[Float32, ...],
@@ -142,29 +161,29 @@ def multiply_block[
             var head = column // head_width
             var inside = column % head_width
             var whole = valid == LANES and inside + LANES <= head_width
-            for i in range(min(ROWS, rows.rows - first_row)):
+            for i in range(min(ROWS, rows.of_a_window - first_row)):
                 var row = first_row + i
                 var sum = sums.unsafe_load[width=LANES](i * PANEL + column - panel * PANEL)
                 var value = sum.cast[DType.float32]()
                 comptime if dtype == DType.int8:
-                    value = value.fma(scale, -excess) * row_scales.unsafe_load((strip - first) * ROWS + i)
+                    value = value.fma(scale, -excess) * block.scales.unsafe_load((strip - first) * ROWS + i)
                 value = activate[activation](value + shift)
                 comptime if has_residual:
                     var at = window * residual_step + row * n_out + column
                     value += load_some(residual.unsafe_offset(at), valid)
-                var y_row = y.unsafe_offset(((window * heads + head) * rows.rows + row) * head_width)
+                var y_row = y.unsafe_offset(((window * heads + head) * rows.of_a_window + row) * head_width)
                 if whole:
                     y_row.unsafe_store(inside, value.cast[y_dtype]())
                     continue
                 for j in range(valid):
                     var heads_on = (inside + j) // head_width
-                    var place = heads_on * rows.rows * head_width + (inside + j) % head_width
+                    var place = heads_on * rows.of_a_window * head_width + (inside + j) % head_width
                     y_row.unsafe_store(place, value[j].cast[y_dtype]())
 
     for panel in range(ceildiv(n_out, PANEL)):
         for strip in range(first, last):
             multiply_tile[dtype](
-                block.unsafe_offset((strip - first) * ROWS * rows.stride()),
+                block.groups.unsafe_offset((strip - first) * ROWS * rows.stride()),
                 rows.stride(),
                 weights.unsafe_offset(panel * groups * PANEL * size),
                 groups,
@@ -212,7 +231,7 @@ struct DenseLinear:
         var rows = Rows.of[dtype](x.dim_size[0](), y.dim_size[2](), numbers, Int(n_in), Int(step), Int(before))
         var heads = y.dim_size[1]()
         var head_width = y.dim_size[3]()
-        var residual_step = rows.rows * heads * head_width if residual.dim_size[0]() > 1 else 0
+        var residual_step = rows.of_a_window * heads * head_width if residual.dim_size[0]() > 1 else 0
         var x_at = x.unsafe_ptr()
         var y_at = y.unsafe_ptr()
         var weights_at = weights.unsafe_ptr()
@@ -222,49 +241,38 @@ struct DenseLinear:
         var norm_bias_at = norm_bias.unsafe_ptr()
         var residual_at = residual.unsafe_ptr()
 
-        @always_inline
-        def multiply(first: Int, last: Int, block: Pointer[UInt32, ...], row_scales: Pointer[Float32, ...]) {imm}:
-            multiply_block[dtype, y_dtype, has_bias, has_residual, activation](
-                rows,
-                first,
-                last,
-                block,
-                row_scales,
-                weights_at,
-                scales_at,
-                bias_at,
-                residual_at,
-                residual_step,
-                y_at,
-                heads,
-                head_width,
-            )
+        var tasks = min(num_physical_cores(), rows.all_strips())
 
         def share(i: Int) raises {imm}:
-            var line = unsafe_alloc[Float32](rows.room * per_group[dtype])
-            var block = unsafe_alloc[UInt32](rows.block * ROWS * rows.stride())
-            var row_scales = unsafe_alloc[Float32](rows.block * ROWS)
-            for j in range(rows.room * per_group[dtype]):
-                line.unsafe_store(j, Float32(0))
-            var end = (i + 1) * rows.all_strips() // rows.tasks()
-            for first in range(i * rows.all_strips() // rows.tasks(), end, rows.block):
-                var last = min(end, first + rows.block)
-                load_block[dtype, has_norm](
-                    rows, first, last, x_at, norm_weight_at, norm_bias_at, eps, line, block, row_scales
+            var block = Block(rows, rows.room * per_group[dtype])
+            var end = (i + 1) * rows.all_strips() // tasks
+            for first in range(i * rows.all_strips() // tasks, end, rows.strips_of_a_block):
+                var last = min(end, first + rows.strips_of_a_block)
+                load_block[dtype, has_norm](rows, first, last, x_at, norm_weight_at, norm_bias_at, eps, block)
+                multiply_block[dtype, y_dtype, has_bias, has_residual, activation](
+                    rows,
+                    first,
+                    last,
+                    block,
+                    weights_at,
+                    scales_at,
+                    bias_at,
+                    residual_at,
+                    residual_step,
+                    y_at,
+                    heads,
+                    head_width,
                 )
-                multiply(first, last, block, row_scales)
-            line.unsafe_free()
-            block.unsafe_free()
-            row_scales.unsafe_free()
 
-        sync_parallelize(share, rows.tasks())
+        sync_parallelize(share, tasks)
 
 
 @extensibility.register("dense_projections")
 struct DenseProjections:
     """Three linear layers of the same rows x [batch, rows, in], for attention: of q and v with a bias, of k without.
 
-    Weights, scales and layer normalisation are as `dense_linear` takes them; each gives [batch, rows, out].
+    Weights [panels, groups, 32 * numbers of a group], scales and layer normalisation are as `dense_linear` takes them. Each
+    gives [batch, rows, out].
     """
 
     @staticmethod
@@ -306,12 +314,10 @@ struct DenseProjections:
         var norm_weight_at = norm_weight.unsafe_ptr()
         var norm_bias_at = norm_bias.unsafe_ptr()
 
+        var tasks = min(num_physical_cores(), rows.all_strips())
+
         def share(i: Int) raises {imm}:
-            var line = unsafe_alloc[Float32](rows.room * per_group[dtype])
-            var block = unsafe_alloc[UInt32](rows.block * ROWS * rows.stride())
-            var row_scales = unsafe_alloc[Float32](rows.block * ROWS)
-            for j in range(rows.room * per_group[dtype]):
-                line.unsafe_store(j, Float32(0))
+            var block = Block(rows, rows.room * per_group[dtype])
 
             @always_inline
             def multiply[
@@ -325,20 +331,15 @@ struct DenseProjections:
                 y: Pointer[mut=True, Float32, ...],
             ) {imm}:
                 multiply_block[dtype, DType.float32, has_bias, False, "none"](
-                    rows, first, last, block, row_scales, weights, scales, bias, x_at, 0, y, 1, n_out
+                    rows, first, last, block, weights, scales, bias, x_at, 0, y, 1, n_out
                 )
 
-            var end = (i + 1) * rows.all_strips() // rows.tasks()
-            for first in range(i * rows.all_strips() // rows.tasks(), end, rows.block):
-                var last = min(end, first + rows.block)
-                load_block[dtype, has_norm](
-                    rows, first, last, x_at, norm_weight_at, norm_bias_at, eps, line, block, row_scales
-                )
+            var end = (i + 1) * rows.all_strips() // tasks
+            for first in range(i * rows.all_strips() // tasks, end, rows.strips_of_a_block):
+                var last = min(end, first + rows.strips_of_a_block)
+                load_block[dtype, has_norm](rows, first, last, x_at, norm_weight_at, norm_bias_at, eps, block)
                 multiply[True](first, last, q_weights_at, q_scales_at, q_bias_at, q_at)
                 multiply[False](first, last, k_weights_at, k_scales_at, q_bias_at, k_at)
                 multiply[True](first, last, v_weights_at, v_scales_at, v_bias_at, v_at)
-            line.unsafe_free()
-            block.unsafe_free()
-            row_scales.unsafe_free()
 
-        sync_parallelize(share, rows.tasks())
+        sync_parallelize(share, tasks)

@@ -1,4 +1,4 @@
-"""Functions of float32 vectors that kernels need everywhere: exp, GELU, layer normalisation of a row."""
+"""Functions of vectors that kernels need everywhere: exp, GELU, layer normalisation of a row."""
 
 from std.math import exp, rsqrt, tanh
 from std.memory import bitcast

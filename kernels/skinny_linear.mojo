@@ -16,7 +16,7 @@ from std.memory.alloc import unsafe_alloc
 from std.sys import num_physical_cores, size_of
 from std.sys.intrinsics import PrefetchOptions, prefetch
 
-from .numerics import WIDTH, activate, copy, load_some, normalise, store_some
+from .numerics import WIDTH, activate, load_some, normalise, store_some
 
 comptime BLOCK = 4
 comptime FEW_ROWS = 7
@@ -228,7 +228,10 @@ struct SkinnyLinear:
 
 @extensibility.register("skinny_projections")
 struct SkinnyProjections:
-    """Three linear layers of the same rows x [batch, length, in], as `dense_projections` has them."""
+    """Three linear layers of the same rows x [batch, length, in], for attention: of q and v with a bias, of k without.
+
+    Weights [out, in], scales and layer normalisation are as `skinny_linear` takes them. Each gives [batch, length, out].
+    """
 
     @staticmethod
     def execute[
@@ -271,14 +274,9 @@ struct SkinnyProjections:
         var tasks = tasks_for(3 * n_out * n_in * size_of[Scalar[dtype]]())
         var share = (n_out + BLOCK * tasks - 1) // (BLOCK * tasks) * BLOCK
 
-        def task(i: Int) raises {imm}:
-            var first = min(n_out, i * share)
-            var last = min(n_out, first + share)
-            var rows = unsafe_alloc[Float32](n_rows * n_in)
-            comptime if has_norm:
-                normalise_rows(x_at, norm_weight_at, norm_bias_at, eps, rows, n_rows, n_in)
-            else:
-                copy(x_at, rows, n_rows * n_in)
+        @always_inline
+        def project(rows: Pointer[Float32, ...], first: Int, last: Int) {imm}:
+            """Gives columns first to last of all three."""
             multiply_range[dtype](rows, q_weights_at, q_at, n_rows, n_in, n_out, first, last)
             multiply_range[dtype](rows, k_weights_at, k_at, n_rows, n_in, n_out, first, last)
             multiply_range[dtype](rows, v_weights_at, v_at, n_rows, n_in, n_out, first, last)
@@ -286,7 +284,17 @@ struct SkinnyProjections:
             comptime if dtype == DType.int8:
                 finish[dtype, False, False, "none"](k_scales_at, q_bias_at, x_at, k_at, n_rows, n_out, first, last)
             finish[dtype, True, False, "none"](v_scales_at, v_bias_at, x_at, v_at, n_rows, n_out, first, last)
-            rows.unsafe_free()
+
+        def task(i: Int) raises {imm}:
+            var first = min(n_out, i * share)
+            var last = min(n_out, first + share)
+            comptime if has_norm:
+                var normed = unsafe_alloc[Float32](n_rows * n_in)
+                normalise_rows(x_at, norm_weight_at, norm_bias_at, eps, normed, n_rows, n_in)
+                project(normed, first, last)
+                normed.unsafe_free()
+            else:
+                project(x_at, first, last)
 
         if tasks == 1:
             task(0)

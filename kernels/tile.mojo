@@ -43,8 +43,8 @@ def largest_of(row: Pointer[Float32, ...], n: Int) -> Float32:
 
 @always_inline
 def scale_of(largest: Float32) -> Float32:
-    """Gives what 8-bit numbers are multiplied with, so that the largest is 127 times that."""
-    return largest / 127 if largest > 0 else Float32(1)
+    """Gives what 8-bit numbers are multiplied with, so that the largest is 127 times that; 1 for what is as good as 0."""
+    return largest / 127 if largest > 1e-30 else Float32(1)
 
 
 @always_inline

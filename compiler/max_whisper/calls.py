@@ -22,4 +22,4 @@ class Call:
     layers: list[str]  # paths of those of the spec that it does, or has a part in
     operands: list[Operand]
     outputs: list[Operand]
-    dtype: str | None = None  # of products, where the operands do not say it
+    dtype: str | None = None  # of products, where the operands do not say it; of attention, of those with keys

@@ -26,7 +26,7 @@ class Kernel:
     """Calls of a kernel that do the same for copies of a layer. Sums over the copies."""
 
     name: str
-    weight: str | None  # the name of the first copy's, if it is a product with one
+    weight: str | None  # the name of the first copy's, if it is a product with one matrix
     flops: int
     bytes: int
     ms: float
@@ -113,7 +113,8 @@ def roofline(
 def _kernel(call: Call, ms: float, spec: Spec, ceilings: Ceilings, position: int) -> Kernel:
     costs = cost(call, spec, position)
     matrices = {tensor.name for tensor in spec.tensors() if tensor.matrix}
-    weight = next((x.weight for x in call.operands if x.weight in matrices), None)
+    weights = [x.weight for x in call.operands if x.weight in matrices]
+    weight = weights[0] if len(weights) == 1 else None
     memory_ms = costs.bytes / ceilings["memory"] / 1e6
     return Kernel(call.kernel, weight, costs.flops, costs.bytes, ms, arithmetic_ms(costs.products, ceilings), memory_ms)
 

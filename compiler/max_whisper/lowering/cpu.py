@@ -88,12 +88,14 @@ class KernelOps(GraphOps):
             return [self.value(x) for x in (q, k, v)]
         weights = [x.weight for x in (q, k, v)]
         scales = [_or_nothing(weight.scales, 2) for weight in weights]
-        norm = q.norm
-        normed = [_or_nothing(norm.weight if norm else None, 1), _or_nothing(norm.bias if norm else None, 1)]
-        operands = [q.x, *[weight.values for weight in weights], *scales, q.bias, v.bias, *normed]
+        operands = [q.x, *[weight.values for weight in weights], *scales, q.bias, v.bias]
         shape = [q.x.shape[0], q.rows, weights[0].stored.tensor.shape[0]]
         types = [TensorType(DType.float32, shape, HOST)] * 3
-        return self._call(kernel, [*operands, _float(norm.eps if norm else 0.0)], types, has_norm=norm is not None)
+        norm, eps = _norm_operands(q.norm)
+        computed = self._call(kernel, [*operands, *norm, eps], types, has_norm=q.norm is not None)
+        for x, y in zip((q, k, v), computed, strict=True):
+            x.computed = y
+        return computed
 
     def _compute(self, product: Product) -> TensorValue:
         raise NotImplementedError
@@ -118,17 +120,16 @@ class KernelOps(GraphOps):
 
     def _joined(self, product: Product) -> tuple[list[TensorValue], dict[str, Any]]:
         """Operands and parameters of a kernel for all but rows and weights."""
-        norm = product.norm
+        norm, eps = _norm_operands(product.norm)
         operands = [
             _or_nothing(product.weight.scales, 2),
             _or_nothing(product.bias, 1),
-            _or_nothing(norm.weight if norm else None, 1),
-            _or_nothing(norm.bias if norm else None, 1),
+            *norm,
             _or_nothing(product.residual, 3),
-            _float(norm.eps if norm else 0.0),
+            eps,
         ]
         parameters = {
-            "has_norm": norm is not None,
+            "has_norm": product.norm is not None,
             "has_bias": product.bias is not None,
             "has_residual": product.residual is not None,
             "activation": product.activation,
@@ -267,7 +268,7 @@ def _are_projections(q: Value, k: Value, v: Value) -> bool:
     """Whether these are linear layers of the same rows and nothing else, with a bias of q and v, and none of k."""
     if not all(isinstance(x, Product) and x.waits and x.activation == "none" for x in (q, k, v)):
         return False
-    same = all(x.x is q.x and x.norm is q.norm for x in (k, v))
+    same = all(x.x is q.x and x.norm is q.norm and x.step is None for x in (q, k, v))
     alike = {(x.weight.stored.dtype, x.weight.stored.shape) for x in (q, k, v)}
     return same and len(alike) == 1 and q.bias is not None and k.bias is None and v.bias is not None
 
@@ -278,6 +279,12 @@ def scalar(number: int) -> TensorValue:
 
 def _float(number: float) -> TensorValue:
     return ops.constant(number, DType.float32, device=HOST)
+
+
+def _norm_operands(norm: Normed | None) -> tuple[list[TensorValue], TensorValue]:
+    """Weight and bias, and eps."""
+    weight, bias = (norm.weight, norm.bias) if norm else (None, None)
+    return [_or_nothing(weight, 1), _or_nothing(bias, 1)], _float(norm.eps if norm else 0.0)
 
 
 def _or_nothing(x: TensorValue | None, rank: int) -> TensorValue:
