@@ -145,11 +145,13 @@ def skinny_projections() -> Iterator[Case]:
 
 
 def dense_attention() -> Iterator[Case]:
+    from max_whisper.benchmark.costs import attention_products
+
     for dtype, heads in product(DTYPES, (6, 12)):
         rows = f32("1 rows channels", 1, ROWS, heads * 64)
-        what, flops = f"{heads} heads of 64, {ROWS} rows", 2 * ROWS * ROWS * heads * 64
+        what, flops = f"{heads} heads of 64, {ROWS} rows", 4 * ROWS * ROWS * heads * 64
         inputs = [rows, rows, rows, number(heads)]
-        products = {"int8": flops, "bfloat16": flops} if dtype == "int8" else {dtype: 2 * flops}
+        products = attention_products(dtype, flops)
         yield Case("dense_attention", what, dtype, inputs, [rows], products, {"dtype": dtype})
 
 
@@ -237,9 +239,7 @@ def main(only: tuple[str, ...], threads: int, seconds: float) -> None:
 
     probes = Probes()
     before = probes.measure()
-    chosen = [
-        case for kernel in only or KERNELS for case in KERNELS[kernel]() if not case.products or case.dtype in before
-    ]
+    chosen = [case for kernel in only or KERNELS for case in KERNELS[kernel]()]
     models = compiled(chosen)
     measured = [(case, milliseconds(case, models[case.graph], seconds)) for case in chosen]
     ceilings = higher(before, probes.measure())

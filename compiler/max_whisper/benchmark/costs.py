@@ -40,6 +40,11 @@ def arithmetic_ms(products: Mapping[str, int], ceilings: Ceilings) -> float:
     return sum(flops / ceilings.get(dtype, ceilings["float32"]) for dtype, flops in products.items()) / 1e6
 
 
+def attention_products(dtype: str, flops: int) -> dict[str, int]:
+    """Operations of `dense_attention` by dtype: of int8 are the products with the keys alone, half of all."""
+    return {"int8": flops // 2, "bfloat16": flops // 2} if dtype == "int8" else {dtype: flops}
+
+
 def cost(call: Call, spec: Spec, position: int) -> Cost:
     """position: tokens in the caches before this call. `spec` says how many inputs packed weights have."""
     sizes = [_size(x) for x in [*call.operands, *call.outputs]]
@@ -72,12 +77,8 @@ def _skinny_projections(call: Call, spec: Spec, position: int) -> Work:
 
 
 def _dense_attention(call: Call, spec: Spec, position: int) -> Work:
-    """Of int8 are the products with the keys alone."""
     batch, length, channels = _dims(call.outputs[0])
-    flops = 2 * batch * length * length * channels
-    if call.dtype == "int8":
-        return {"int8": flops, "bfloat16": flops}, 0
-    return {call.dtype or "float32": 2 * flops}, 0
+    return attention_products(call.dtype or "float32", 2 * 2 * batch * length * length * channels), 0
 
 
 def _attention_over_memory(call: Call, spec: Spec, position: int) -> Work:
