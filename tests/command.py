@@ -29,7 +29,7 @@ def run(*arguments: str | Path, stdin: bytes = b"") -> Outcome:
 
 def spawn(*arguments: str | Path, **options: Any) -> Outcome:
     """`max-whisper ARGUMENTS` in a process of its own, with options for subprocess.run."""
-    command = [sys.executable, "-m", "max_whisper.cli", *map(str, arguments)]
+    command = [sys.executable, "-m", "max_whisper", *map(str, arguments)]
     done = subprocess.run(command, **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options})
     return Outcome(done.returncode, (done.stdout or b"").decode(), done.stderr.decode())
 

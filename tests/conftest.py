@@ -23,6 +23,12 @@ import pytest  # noqa: E402
 from small import end_soon, write_spec, write_weights  # noqa: E402
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """The options of tests/fuzz, which must be known before that folder is read."""
+    parser.addoption("--long", type=float, default=0.0, metavar="HOURS", help="fuzz for so long in each test")
+    parser.addoption("--seed", type=int, default=0, help="of the fuzz tests: another seed tries other cases")
+
+
 @pytest.fixture(scope="session")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder that the shared files are in."""

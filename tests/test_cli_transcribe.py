@@ -96,7 +96,7 @@ def test_interrupted(artifact: Path, tmp_path: Path) -> None:
     """Ctrl-C leaves what was finished."""
     long = write_wav(tmp_path / "long.wav", sweep(600.0))
     options = ("--model", artifact, "--language", "en", "--without-timestamps", "--explain")
-    command = [sys.executable, "-m", "max_whisper.cli", "transcribe", long, *options]
+    command = [sys.executable, "-m", "max_whisper", "transcribe", long, *options]
 
     def heed_interrupts() -> None:
         """A shell's background jobs, which the tests may run in, ignore them."""

@@ -1,10 +1,20 @@
 """The errors that people see: one sentence with what was wrong, where, what was expected, what to do next."""
 
+from __future__ import annotations
+
+from max_whisper.messages import printable
+
 
 class MaxWhisperError(Exception):
-    """Something failed that the user could not have known; the command line exits with 1."""
+    """Something failed that the user could not have known; the command line exits with 1.
+
+    The message is one line: whatever a file, the Hub or another library put into it is made safe to print here.
+    """
 
     exit_code = 1
+
+    def __init__(self, message: str) -> None:
+        super().__init__(printable(message))
 
 
 class UserError(MaxWhisperError):

@@ -11,9 +11,9 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal, get_args, get_origin
 
+from max_whisper.messages import nearest, one_of, quote, suggestion
 from max_whisper.spec.document import Items, Node, Place, Scalar, Table
 from max_whisper.spec.layer import Layer, Option, kinds
-from max_whisper.spec.wording import nearest, one_of, quote, suggestion
 
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 _WEIGHT_NAME = re.compile(r"[A-Za-z0-9_./-]+")

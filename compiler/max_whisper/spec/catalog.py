@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from max_whisper.errors import SpecError
+from max_whisper.messages import nearest, quote
 from max_whisper.shipped import shipped_folder
-from max_whisper.spec.wording import nearest, quote
 
 
 def shipped_specs() -> dict[str, Path]:

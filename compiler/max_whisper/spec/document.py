@@ -18,7 +18,7 @@ from typing import Any, Union
 import yaml
 
 from max_whisper.errors import SpecError
-from max_whisper.spec.wording import quote, suggestion
+from max_whisper.messages import quote, suggestion
 
 MAX_BYTES = 1_000_000
 MAX_DEPTH = 32
@@ -42,7 +42,7 @@ class Place:
     def error(self, message: str) -> SpecError:
         """The error `file:line: key: message`, always on one line."""
         parts = [f"{self.file}:{self.line}", *([self.key] if self.key else []), message]
-        return SpecError("".join(c if c.isprintable() else repr(c)[1:-1] for c in ": ".join(parts)))
+        return SpecError(": ".join(parts))
 
     def at(self, key: str) -> Place:
         """The same line under another key."""

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from max_whisper.messages import nearest, quote
 from max_whisper.spec.catalog import shipped_specs
 from max_whisper.spec.document import Node, Scalar, Table, read_document
-from max_whisper.spec.wording import nearest, quote
 
 
 def read_merged(path: Path, shown: str) -> Table:

@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from max_whisper.messages import nearest, quote, suggestion
 from max_whisper.spec.binder import NAME, Binder, check_keys, expect_table, expect_text
 from max_whisper.spec.catalog import locate
 from max_whisper.spec.document import Place, Scalar, Table, document_of
@@ -18,7 +19,6 @@ from max_whisper.spec.extends import read_merged
 from max_whisper.spec.layer import MAX_DIM, Context, Shape, TensorSpec
 from max_whisper.spec.layers.cross_attention import CrossAttention
 from max_whisper.spec.tree import Sequence, expand
-from max_whisper.spec.wording import nearest, quote, suggestion
 
 REQUIRED_DIMS = ("n_mels", "n_audio_ctx", "d_model", "n_vocab", "n_text_ctx")
 KNOWN_DIMS = (*REQUIRED_DIMS, "n_frames", "n_heads", "d_ffn", "encoder_layers", "decoder_layers")

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from max_whisper.messages import quote
 from max_whisper.spec.layer import Container, Context, Extent, Layer, Shape, TensorSpec
 from max_whisper.spec.ops import Ops, Value
-from max_whisper.spec.wording import quote
 
 MAX_LAYERS = 20_000
 

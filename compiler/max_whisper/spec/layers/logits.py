@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from max_whisper.messages import one_of, quote, suggestion
 from max_whisper.spec.layer import Context, Extent, Layer, Shape, register, weight_name
 from max_whisper.spec.layers.embedding import Embedding
 from max_whisper.spec.ops import Ops, Value
-from max_whisper.spec.wording import one_of, quote, suggestion
 
 
 @register("logits")

@@ -1,0 +1,97 @@
+"""What every fuzz test shares: cases that can be repeated, and what a right outcome is."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from max_whisper.errors import MaxWhisperError
+from max_whisper.messages import LONGEST_MESSAGE
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How many cases a test tries. `--long HOURS` replaces both bounds by time alone; `--seed N` gives other cases."""
+
+    name: str  # of the test: each has cases of its own
+    seed: int
+    hours: float
+
+    def cases(self, count: int, seconds: float) -> Iterator[tuple[int, random.Random]]:
+        """Yields numbers and generators of random numbers, at most `count`, for at most `seconds`.
+
+        A case is known by the seed, the name of the test and its number: the same ones give the same input.
+        """
+        end = time.monotonic() + (self.hours * 3600 or seconds)
+        number = 0
+        while time.monotonic() < end and (self.hours or number < count):
+            yield number, random.Random(f"{self.seed}/{self.name}/{number}")
+            number += 1
+        assert number, "the time was over before the first case"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a command left behind."""
+
+    code: int  # negative: the signal that killed it
+    stdout: bytes
+    stderr: bytes
+
+
+def run(
+    *arguments: str | os.PathLike[str], timeout: float = 120, environment: dict[str, str] | None = None, **options: Any
+) -> Outcome:
+    """Runs `max-whisper` in a process of its own, so that a signal is a finding and not the end of the tests."""
+    command = [sys.executable, "-m", "max_whisper", *map(os.fspath, arguments)]
+    env = {**os.environ, **(environment or {})}
+    done = subprocess.run(command, capture_output=True, timeout=timeout, env=env, check=False, **options)
+    return Outcome(done.returncode, done.stdout, done.stderr)
+
+
+def fault(outcome: Outcome) -> str:
+    """Says what is wrong with the outcome of a command; "" if it is right.
+
+    Right is exit code 0; or 1 for a failure or 2 for a mistake of the user, and then one readable line that begins with
+    `error: `. Warnings may stand before it, each a line of its own.
+    """
+    if outcome.code not in (0, 1, 2):
+        return f"exit code {outcome.code}"
+    try:
+        text = outcome.stderr.decode("utf-8")
+    except UnicodeDecodeError:
+        return "stderr is no UTF-8"
+    lines = text.splitlines()
+    if any("Traceback" in line or "Exception ignored" in line for line in lines):
+        return "a traceback"
+    if any(not line.isprintable() for line in lines):
+        return "control characters in stderr"
+    if any(len(line) > LONGEST_MESSAGE + len("warning: ") for line in lines):
+        return "a line of stderr that nobody reads to its end"
+    errors = [line for line in lines if line.startswith("error: ")]
+    if outcome.code and not (len(errors) == 1 and lines[-1] == errors[0]):
+        return f"exit code {outcome.code} with {len(errors)} errors in {len(lines)} lines"
+    if not outcome.code and errors:
+        return "exit code 0 with an error"
+    return ""
+
+
+def refusal(call: Callable[[], object], *, kind: type[MaxWhisperError] = MaxWhisperError) -> str | None:
+    """Calls a function that may refuse; returns the sentence with which it did, None if it did not.
+
+    Fails for any other exception, for an error of another kind, and for a sentence that is not one readable line.
+    """
+    try:
+        call()
+    except kind as error:
+        sentence = str(error)
+        assert sentence.isprintable(), f"not safe to print: {sentence!r}"
+        assert 10 <= len(sentence) <= LONGEST_MESSAGE, f"{len(sentence)} characters"
+        return sentence
+    return None
