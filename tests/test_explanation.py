@@ -11,8 +11,8 @@ import pytest
 from max_whisper import Model
 from max_whisper.artifact.manifest import Tokens
 from max_whisper.runtime import explanation, rules
-from max_whisper.runtime.decoding import DecodingOptions
 from max_whisper.runtime.explanation import SEARCH, TIE, Overruled, overruled, summary
+from max_whisper.runtime.options import DecodingOptions
 from max_whisper.runtime.rules import TimestampRules
 from sounds import noise, silence, sweep
 from transcribe_cases import checkpoint, sounds

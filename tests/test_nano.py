@@ -9,7 +9,7 @@ import max_whisper
 import pytest
 from command import run
 from conftest import ROOT
-from max_whisper.runtime.decoding import TIME_PRECISION
+from max_whisper.runtime.options import TIME_PRECISION
 from sounds import noise, silence
 
 NANO = ROOT / "specs" / "nano"

@@ -249,14 +249,14 @@ def test_english_model(english: Model, mel: np.ndarray) -> None:
         ({"language": ""}, "unknown language ''"),
         ({"language": "grman"}, "did you mean 'german'"),
         ({"language": "fr"}, "does not know the language 'fr' (French)"),
-        ({"task": "sing"}, "unknown task 'sing'"),
+        ({"task": "sing"}, "task: expected transcribe or translate, got 'sing'"),
         ({"task": "translat"}, "did you mean 'translate'"),
-        ({"max_new_tokens": 0}, "max_new_tokens: expected at least 1, got 0"),
-        ({"best_of": 0, "temperature": 1.0}, "best_of: expected at least 1, got 0"),
-        ({"length_penalty": 2.0}, "length_penalty: expected 0 to 1, got 2.0"),
-        ({"suppress_tokens": "1,a"}, "suppress_tokens: expected ids with commas between them, got '1,a'"),
+        ({"max_new_tokens": 0}, "max_new_tokens: expected 1 to 100000, or none, got 0"),
+        ({"best_of": 0, "temperature": 1.0}, "best_of: expected 1 to 100, or none, got 0"),
+        ({"length_penalty": 2.0}, "length_penalty: expected 0 to 1, or none, got 2.0"),
+        ({"suppress_tokens": "1,a"}, "suppress_tokens: expected ids with commas between them, or none, got '1,a'"),
         ({"suppress_tokens": [1811]}, "suppress_tokens: expected ids below 1811, or -1, got 1811"),
-        ({"max_initial_timestamp": 3.0}, "max_initial_timestamp: expected 0 to 2 s, got 3.0"),
+        ({"max_initial_timestamp": 3.0}, "max_initial_timestamp: expected 0 to 2 seconds, got 3"),
         ({"temprature": 1.0}, "unknown option 'temprature'; did you mean 'temperature'?"),
     ],
 )
@@ -272,11 +272,13 @@ def test_wrong_options(model: Model, features: Features, options: dict[str, Any]
     [
         ({"best_of": 5}, "best_of: with temperature 0 every sample is the same"),
         ({"beam_size": 5, "temperature": 0.5}, "beam_size: a search takes no samples"),
-        ({"beam_size": 0}, "beam_size: expected at least 1, got 0"),
-        ({"patience": 2.0}, "patience: expected more than 0, and a beam_size, got 2.0"),
+        ({"beam_size": 0}, "beam_size: expected 1 to 100, or none, got 0"),
+        ({"patience": 2.0}, "patience: is for a beam search, give beam_size too"),
+        ({"patience": 0.2, "beam_size": 2}, "patience: 0.2 times a beam_size of 2 is less than one finished text"),
+        ({"patience": 0.0, "beam_size": 2}, "patience: expected 0.01 to 100, or none, got 0.0"),
         ({"prefix": [1] * 500}, "prefix: expected a prompt of at most 448 tokens with it, got 503"),
         ({"prompt": [1811]}, "prompt and prefix: expected token ids below 1811, got"),
-        ({"prefix": [-1]}, "prompt and prefix: expected token ids below 1811, got"),
+        ({"prefix": [-1]}, "prefix: expected text or token ids, each 0 to 2147483647, or none, got -1"),
         ({"prompt": "text", "initial_prompt": "text"}, "unknown option 'initial_prompt'"),
     ],
 )
@@ -291,14 +293,17 @@ def test_wrong_options_of_a_window(model: Model, features: Features, options: di
     [
         ({"temperature": ()}, "temperature: expected at least one"),
         ({"temperature": (0, -0.5)}, "temperature: expected 0 to 10, got -0.5"),
-        ({"clip_timestamps": "1,x"}, "clip_timestamps: expected seconds with commas between them, got '1,x'"),
+        (
+            {"clip_timestamps": "1,x"},
+            "clip_timestamps: expected seconds with commas between them, each 0 to 86400, got '1,x'",
+        ),
         ({"clip_timestamps": "2,1"}, "clip_timestamps: expected seconds in order"),
-        ({"clip_timestamps": [-1]}, "clip_timestamps: expected seconds in order"),
-        ({"clip_timestamps": [float("nan")]}, "clip_timestamps: expected seconds in order"),
-        ({"clip_timestamps": "5"}, "expected times within the 2 s of the recording, got 5"),
+        ({"clip_timestamps": [-1]}, "clip_timestamps: expected 0 to 86400 seconds, got -1"),
+        ({"clip_timestamps": [float("nan")]}, "clip_timestamps: expected 0 to 86400 seconds, got nan"),
+        ({"clip_timestamps": "5"}, "expected times within the 2 seconds of the recording, got 5"),
         ({"prompt": "text"}, "give the text before the recording as initial_prompt"),
         ({"initial_promt": "text"}, "unknown option 'initial_promt'; did you mean 'initial_prompt'?"),
-        ({"seed": -1}, "seed: expected 0 or more"),
+        ({"seed": -1}, "seed: expected 0 to 9223372036854775807, got -1"),
     ],
 )
 def test_wrong_options_of_a_transcription(model: Model, options: dict[str, Any], said: str) -> None:
@@ -335,6 +340,72 @@ def test_wrong_numbers(model: Model, mel: np.ndarray, features: Features) -> Non
             model.encode(broken)
         with pytest.raises(UserError, match="features: expected finite numbers"):
             model.decode(broken_features)
+
+
+def test_numbers_are_cast_before_they_are_checked(model: Model, mel: np.ndarray) -> None:
+    """1e300 is finite until it is float32."""
+    huge = mel.astype(np.float64)
+    huge[0, 3, 3] = 1e300
+    with pytest.raises(UserError, match="mel: expected finite numbers"):
+        model.encode(huge)
+    with pytest.raises(UserError, match="features: expected finite numbers"):
+        model.decode(np.full((1, 100, 64), -1e300))
+
+
+def test_features_that_are_not_finite_are_refused(model: Model) -> None:
+    """A mel of finite numbers that the encoder's own arithmetic makes infinite."""
+    with pytest.raises(UserError, match="mel: the encoder gave NaN or infinity for numbers of up to 3e\\+38"):
+        model.encode(np.full((1, 80, 200), 3e38, np.float32))
+
+
+def test_logits_that_are_not_finite_are_refused(model: Model) -> None:
+    huge = np.full((1, 100, 64), 3e38, np.float32)
+    with pytest.raises(UserError, match="logits: expected finite numbers"):
+        model.logits(huge, [[1, 2]])
+    for options in ({}, {"beam_size": 2}, {"temperature": 1.0}):
+        with pytest.raises(UserError, match="features: the decoder gave logits that are not finite"):
+            model.decode(huge, language="en", max_new_tokens=3, **options)
+
+
+@pytest.mark.parametrize("ragged", [[[1], [1, 2]], [[1, 2], 3], object()])
+def test_what_is_no_array_is_refused(model: Model, features: Features, ragged: Any) -> None:
+    calls = {
+        "mel": lambda: model.encode(ragged),
+        "features": lambda: model.decode(ragged),
+        "tokens": lambda: model.logits(features, ragged),
+        "waveform": lambda: model.log_mel(ragged),
+    }
+    for name, call in calls.items():
+        with pytest.raises(UserError, match=name):
+            call()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"tokens": [1811]}, "tokens: expected ids below"),
+        ({"tokens": [-1]}, "tokens: expected ids below"),
+        ({"tokens": [1.5]}, "tokens: expected integers"),
+        ({"tokens": [[1]]}, "tokens: expected integers"),
+        ({"tokens": "text"}, "tokens: expected integers"),
+        ({"n_frames": -1}, "n_frames: expected 0 to 200, got -1"),
+        ({"n_frames": 10**9}, "n_frames: expected 0 to 200, got 1000000000"),
+        ({"n_frames": None}, "n_frames: expected an integer, 0 to 200, got None"),
+        ({"language": "xx"}, "unknown language 'xx'"),
+        ({"language": None}, "language: expected a code or an English name, got None"),
+        ({"task": "sing"}, "task: expected transcribe or translate, got 'sing'"),
+    ],
+)
+def test_wrong_alignments(model: Model, features: Features, arguments: dict[str, Any], said: str) -> None:
+    with pytest.raises(UserError) as raised:
+        model.align(np.asarray(features)[:1], **{"tokens": [1, 2], "language": "en", "n_frames": 200} | arguments)
+    assert said in str(raised.value)
+
+
+@pytest.mark.parametrize("padding", [-1, 10**12, 1.5, float("nan"), None, "many"])
+def test_wrong_padding(model: Model, padding: Any) -> None:
+    with pytest.raises(UserError, match="padding: expected"):
+        model.log_mel(np.zeros(400, np.float32), padding=padding)
 
 
 def test_wrong_features(model: Model) -> None:

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from max_whisper.errors import UserError
 from max_whisper.runtime.mel import LogMel
-from max_whisper.runtime.vad import VadOptions, voice
+from max_whisper.runtime.options import TranscribeOptions
+from max_whisper.runtime.vad import voice
 from sounds import noise, silence, sweep
 
 WINDOW = 1000  # frames
@@ -15,7 +16,7 @@ WINDOW = 1000  # frames
 def clips(*parts: np.ndarray, longest: int = WINDOW) -> list[tuple[float, float]]:
     """In seconds."""
     samples = np.concatenate(parts)
-    found = voice(LogMel(samples, 80, padding=16000), len(samples) // 160, VadOptions(), longest)
+    found = voice(LogMel(samples, 80, padding=16000), len(samples) // 160, longest)
     return [(first / 100, last / 100) for first, last in found]
 
 
@@ -59,11 +60,11 @@ def test_silence_has_no_voice():
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (VadOptions(threshold=-1.0), "vad_threshold: expected 0 or more, got -1.0"),
-        (VadOptions(speech_pad=float("nan")), "vad_speech_pad: expected 0 or more, got nan"),
-        (VadOptions(min_silence=0.5), "vad_min_silence: expected over 0.8 s, twice the padding, not 0.5"),
+        ({"vad_threshold": -1.0}, "vad_threshold: expected 0 to 200 decibels, got -1.0"),
+        ({"vad_speech_pad": float("nan")}, "vad_speech_pad: expected 0 to 86400 seconds, got nan"),
+        ({"vad_min_silence": 0.5}, "vad_min_silence: expected more than 0.8 seconds, which is twice vad_speech_pad"),
     ],
 )
-def test_wrong_options(options: VadOptions, said: str):
+def test_wrong_options(options: dict[str, float], said: str):
     with pytest.raises(UserError, match=said):
-        options.check()
+        TranscribeOptions(vad_filter=True, **options).check()

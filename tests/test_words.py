@@ -130,13 +130,16 @@ def test_words_of_a_transcription(model: Model):
     ("options", "said"),
     [
         ({"hallucination_silence_threshold": 1.0}, "hallucination_silence_threshold: needs the times of words"),
-        ({"hallucination_silence_threshold": -1.0, "word_timestamps": True}, "expected seconds, 0 or more, got -1.0"),
+        (
+            {"hallucination_silence_threshold": -1.0, "word_timestamps": True},
+            "expected 0 to 86400 seconds, or none, got -1.0",
+        ),
         ({"append_punctuations": "x"}, "prepend_punctuations, append_punctuations: are for words"),
     ],
 )
 def test_wrong_options(model: Model, options: dict, said: str):
     with pytest.raises(UserError, match=said):
-        model.check_options(**options)
+        model.transcribe(noise(1.0), **options)
 
 
 def heads(folder: Path, content: object, layers: list[int]) -> list[tuple[int, int]]:

@@ -8,38 +8,119 @@ print(model.transcribe("speech.flac", language="en").text)
 from __future__ import annotations
 
 import os as _os
+from collections.abc import Callable as _Callable
 from os import PathLike as _PathLike
 
 _os.environ.setdefault("MODULAR_TELEMETRY_ENABLED", "false")  # MAX reads it when it is imported
 
 from pathlib import Path as _Path
-from typing import Any as _Any
+from typing import TYPE_CHECKING as _TYPE_CHECKING
 from typing import BinaryIO as _BinaryIO
 
+from max_whisper.errors import (
+    ArtifactError,
+    AudioError,
+    CompileError,
+    HubError,
+    MaxWhisperError,
+    SpecError,
+    UserError,
+    WeightsError,
+)
 from max_whisper.runtime.decoding import DecodingResult
 from max_whisper.runtime.model import Model, load
+from max_whisper.runtime.options import DecodingOptions, TranscribeOptions
+from max_whisper.runtime.subtitles import SubtitleOptions
 from max_whisper.runtime.transcription import Segment, TranscriptionResult
-from max_whisper.runtime.waveform import Waveform as _Waveform
 from max_whisper.runtime.words import Word
 
-__all__ = ["DecodingResult", "Model", "Segment", "TranscriptionResult", "Word", "build", "load", "load_audio"]
+if _TYPE_CHECKING:
+    from max_whisper.runtime.waveform import Waveform as _Waveform
+
+__version__: str
+
+__all__ = [
+    "ArtifactError",
+    "AudioError",
+    "CompileError",
+    "DecodingOptions",
+    "DecodingResult",
+    "HubError",
+    "MaxWhisperError",
+    "Model",
+    "Segment",
+    "SpecError",
+    "SubtitleOptions",
+    "TranscribeOptions",
+    "TranscriptionResult",
+    "UserError",
+    "WeightsError",
+    "Word",
+    "__version__",
+    "build",
+    "load",
+    "load_audio",
+]
 
 
-def build(spec: str | _Path, **options: _Any) -> _Path:
-    """Compiles a spec with its weights to an artifact folder; see `max_whisper.artifact.build.build`.
+def __getattr__(name: str) -> str:
+    """Gives `__version__`, which is looked up when somebody asks for it: reading it takes 10 ms."""
+    if name != "__version__":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib.metadata import version
 
-    The compiler is imported here and not with the package: a loaded artifact runs without it.
+    return version("max-whisper")
+
+
+def build(
+    spec: str | _Path,
+    *,
+    weights: str | _Path | None = None,
+    out: str | _Path | None = None,
+    revision: str | None = None,
+    dtype: str = "float32",
+    target: str = "cpu",
+    batch: int = 1,
+    force: bool = False,
+    offline: bool = False,
+    report: _Callable[[str], None] = lambda message: None,
+) -> _Path:
+    """Compiles a spec with its weights to an artifact folder, and returns the folder.
+
+    spec: a YAML file, or the name of a spec that ships with the package.
+    weights: a Hub repository, a local folder in Hub layout or a safetensors file; None is the source in the spec.
+    out: the folder; None is `artifacts/` and the spec's file name, with dtype and target unless they are the default.
+    revision: of the Hub repository; None is the one in the spec for its own source, else the main branch.
+    dtype: of the weights of matrix products, "float32", "bfloat16" or, for a CPU, "int8".
+    target: "cpu" is this machine's own; "cpu:x86-64-v3", "cuda:sm_90a", "hip:gfx942" and others are cross-compiled.
+    batch: windows that are computed at once.
+    force: replace an artifact that is already there.
+    offline: never connect to the Hub; what it gave before is in its cache.
+    report: called with a sentence after each phase, and during downloads.
+
+    Raises UserError (SpecError and WeightsError among them) for wrong input, before anything is compiled; HubError,
+    CompileError and MaxWhisperError for failures. Whenever it ends, the folder is the old one or the whole new one.
     """
+    # Imported here and not with the package: a loaded artifact runs without the compiler.
     from max_whisper.artifact.build import build
 
-    return build(spec, **options)
+    return build(
+        spec,
+        weights=weights,
+        out=out,
+        revision=revision,
+        dtype=dtype,
+        target=target,
+        batch=batch,
+        force=force,
+        offline=offline,
+        report=report,
+    )
 
 
 def load_audio(source: str | _PathLike[str] | _BinaryIO) -> _Waveform:
-    """The sound of an audio or video file, float32 [samples], 16 kHz mono; see `max_whisper.runtime.audio.load_audio`.
-
-    FFmpeg is imported here and not with the package: who has a waveform already runs without it.
-    """
+    """Returns the sound of an audio or video file, float32 [samples], 16 kHz mono; see `runtime.audio.load_audio`."""
+    # Imported here and not with the package: who has a waveform already runs without FFmpeg.
     from max_whisper.runtime.audio import load_audio
 
     return load_audio(source)

@@ -30,6 +30,7 @@ from max_whisper.artifact.manifest import (
     Tensor,
     Tokens,
 )
+from max_whisper.artifact.options import BuildOptions
 from max_whisper.artifact.target import parse_target
 from max_whisper.errors import MaxWhisperError, UserError
 from max_whisper.lowering.storage import Stored, storage, token_matrices
@@ -45,8 +46,6 @@ from max_whisper.weights import (
 from max_whisper.weights.packing import as_matrix, pack
 from max_whisper.weights.quantisation import quantise
 
-DTYPES = ("float32", "bfloat16", "int8")
-MAX_BATCH = 256
 COMPILED_SIZE = 64 << 20  # bytes, more than the MEF files of any model take
 
 
@@ -79,14 +78,12 @@ def build(
     Raises UserError (SpecError and WeightsError among them) for wrong input, before anything is compiled; HubError,
     CompileError and MaxWhisperError for failures. Whenever it ends, the folder is the old one or the whole new one.
     """
+    options = BuildOptions(revision, dtype, target, batch, force, offline)
+    revision, dtype, batch = options.revision, options.dtype, options.batch  # in plain types
     model = load_spec(spec)
     machine = parse_target(target)
-    if dtype not in DTYPES:
-        raise UserError(f"unknown dtype '{dtype}': expected one of {', '.join(DTYPES)}")
     if dtype == "int8" and machine.device != "cpu":
         raise UserError(f"dtype int8 is for a CPU only: build for {target} with bfloat16")
-    if not 1 <= batch <= MAX_BATCH:
-        raise UserError(f"batch {batch}: expected 1 to {MAX_BATCH} windows at once")
     folder = Path(out) if out is not None else default_folder(spec, dtype=dtype, target=target)
     with new_folder(folder, replace=force) as new:
         own = weights is None

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from max_whisper.artifact.load import SPEC, check_artifact
+from max_whisper.artifact.options import BenchOptions
 from max_whisper.benchmark.ceilings import Ceilings, Probes, higher
 from max_whisper.benchmark.clocks import GRAPHS, compile_clocked, times
 from max_whisper.benchmark.floor import floors
@@ -44,6 +45,8 @@ def bench(folder: Path, *, n_tokens: int, rounds: int, report: Callable[[str], N
 
     Raises UserError for an artifact for a GPU and for tokens that do not fit; what `load` raises; CompileError.
     """
+    options = BenchOptions(n_tokens, rounds)
+    n_tokens, rounds = options.tokens, options.rounds
     manifest = check_artifact(folder, machine=False)
     if manifest.target.device != "cpu":
         raise UserError(

@@ -12,21 +12,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from click.core import ParameterSource
 from rich.console import Console
 from rich.progress import Progress, TextColumn, TimeElapsedColumn
 
-from max_whisper.cli.options import DECODING_OPTIONS, SUBTITLE_OPTIONS, with_options
+from max_whisper.artifact.options import BenchOptions, BuildOptions, VerifyOptions
+from max_whisper.cli.options import FallbackOptions, ThreadOptions, options_from
 from max_whisper.cli.transcribing import Show, make_folder, output_files, transcribe_files, write_files
 from max_whisper.errors import MaxWhisperError, UserError
+from max_whisper.options import options_of
+from max_whisper.runtime.options import DecodingOptions, TranscribeOptions
 from max_whisper.runtime.subtitles import SubtitleOptions
 from max_whisper.runtime.writers import FORMATS
 
 if TYPE_CHECKING:
     from max_whisper.runtime.model import Model
-
-DTYPES = ("float32", "bfloat16", "int8")
-
 
 console = Console(stderr=True, highlight=False)
 
@@ -65,25 +64,14 @@ def main() -> None:
 
 SPEC_HELP = "A YAML file, or the name of a shipped spec: tiny, base.en, large-v3, ..."
 WEIGHTS_HELP = "Hub repository, folder in Hub layout or .safetensors file. [default: the spec's source]"
-DTYPE_HELP = "Of the weights and of the operands of matrix products."
-TARGET_HELP = (
-    "cpu is this machine's own; cpu:x86-64-v3, cuda:sm_80, cuda:sm_89, cuda:sm_90a, hip:gfx942 "
-    "are compiled for elsewhere."
-)
-THREADS_HELP = "CPU cores to use. [default: all]"
 MODEL_HELP = "An artifact's folder, or a spec, which is built if it was not before."
 
 
 @main.command()
 @click.option("--spec", required=True, help=SPEC_HELP)
 @click.option("--weights", metavar="REPO_OR_PATH", help=WEIGHTS_HELP)
-@click.option("--revision", help="Branch, tag or commit of the Hub repository.")
-@click.option("--out", type=click.Path(path_type=Path), help="The artifact's folder. [default: artifacts/NAME]")
-@click.option("--dtype", type=click.Choice(DTYPES), default="float32", show_default=True, help=DTYPE_HELP)
-@click.option("--target", default="cpu", show_default=True, help=TARGET_HELP)
-@click.option("--batch", type=int, default=1, show_default=True, help="Windows of audio that are computed at once.")
-@click.option("--force", is_flag=True, help="Replace an artifact that is already there.")
-@click.option("--offline", is_flag=True, help="Do not connect to the Hub: use what is in its cache.")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder for the artifact.  [default: artifacts/NAME]")
+@options_from(BuildOptions)
 def build(spec: str, out: Path | None, **options: Any) -> None:
     """Compile a model to an artifact folder.
 
@@ -107,7 +95,9 @@ def build(spec: str, out: Path | None, **options: Any) -> None:
 @main.command()
 @click.argument("audio", nargs=-1, required=True)
 @click.option("--model", required=True, metavar="DIR_OR_SPEC", help=MODEL_HELP)
-@with_options(DECODING_OPTIONS)
+@options_from(DecodingOptions, leave_out=("temperature", "prompt"), defaults={"best_of": 5})
+@options_from(FallbackOptions)
+@options_from(TranscribeOptions, leave_out=("temperature", "explain"))
 @click.option("--verbose", is_flag=True, help="Show each segment as it comes, on stderr.")
 @click.option(
     "--explain",
@@ -116,8 +106,8 @@ def build(spec: str, out: Path | None, **options: Any) -> None:
 )
 @click.option("--output-format", type=click.Choice([*FORMATS, "all"]), default="txt", show_default=True)
 @click.option("--output-dir", type=click.Path(path_type=Path), help="Write one file per recording here, not to stdout.")
-@with_options(SUBTITLE_OPTIONS)
-@click.option("--threads", type=click.IntRange(min=1), help=THREADS_HELP)
+@options_from(SubtitleOptions)
+@options_from(ThreadOptions)
 @click.option("--offline", is_flag=True, help="Do not connect to the Hub, should a spec have to be built.")
 def transcribe(
     audio: tuple[str, ...],
@@ -128,12 +118,6 @@ def transcribe(
     offline: bool,
     verbose: bool,
     explain: bool,
-    temperature: float,
-    temperature_increment_on_fallback: float | None,
-    highlight_words: bool,
-    max_line_width: int | None,
-    max_line_count: int | None,
-    max_words_per_line: int | None,
     **options: Any,
 ) -> None:
     """Print or write what is said in recordings.
@@ -148,21 +132,19 @@ def transcribe(
     if threads is not None:
         use_threads(threads)
     outputs = output_files(audio, FORMATS if output_format == "all" else (output_format,), output_dir)
-    subtitles = SubtitleOptions(highlight_words, max_line_width, max_line_count, max_words_per_line)
+    subtitles, fallback = options_of(options, SubtitleOptions, FallbackOptions)
     subtitles.check(word_timestamps=options["word_timestamps"])
-    options["temperature"] = temperatures(temperature, temperature_increment_on_fallback)
-    if click.get_current_context().get_parameter_source("logprob_threshold") == ParameterSource.DEFAULT:
-        del options["logprob_threshold"]
+    options |= {"temperature": fallback.temperatures, "explain": explain}
+    whole, decoding = options_of(options, TranscribeOptions, DecodingOptions)
     loaded = load_model(model, offline)
     if options["language"] is not None and not loaded.multilingual:
         raise UserError("--language is for multilingual models, this one knows English only: leave the option out")
-    options["explain"] = explain
-    loaded.check_options(**options)
+    checked = loaded.check_options(whole, decoding)
     if output_dir is not None:
         make_folder(output_dir)
     show = Show(console, loaded.tokenizer, verbose=verbose, explain=explain)
     failures = transcribe_files(
-        loaded, audio, options, show, lambda i, result: write_files(result, outputs[i], subtitles)
+        loaded, audio, checked, show, lambda i, result: write_files(result, outputs[i], subtitles)
     )
     if failures and len(audio) == 1:
         raise failures[0]
@@ -184,7 +166,7 @@ def inspect(what: str, every: bool) -> None:
 @main.command()
 @click.argument("artifact", type=click.Path(path_type=Path))
 @click.option("--audio", help="A recording to compare on. [default: seeded noise]")
-@click.option("--tokens", type=int, default=32, show_default=True, help="Greedy tokens to compare.")
+@options_from(VerifyOptions)
 def verify(artifact: Path, audio: str | None, tokens: int) -> None:
     """Compare an artifact with transformers, layer by layer.
 
@@ -202,10 +184,9 @@ def verify(artifact: Path, audio: str | None, tokens: int) -> None:
 
 @main.command()
 @click.argument("artifact", type=click.Path(path_type=Path))
-@click.option("--tokens", type=int, default=100, show_default=True, help="Of each window; at least 2.")
-@click.option("--rounds", type=click.IntRange(min=1), default=7, show_default=True, help="Their median is shown.")
+@options_from(BenchOptions)
 @click.option("--json", "file", type=click.Path(dir_okay=False, path_type=Path), help="Write every figure here, too.")
-@click.option("--threads", type=click.IntRange(min=1), help=THREADS_HELP)
+@options_from(ThreadOptions)
 def bench(artifact: Path, tokens: int, rounds: int, file: Path | None, threads: int | None) -> None:
     """Measure an artifact on this machine, phase by phase and layer by layer.
 
@@ -269,15 +250,6 @@ def load_model(name: str, offline: bool) -> Model:
             with reporting(f"building {folder}, for the first time") as report:
                 build_artifact(name, out=folder, offline=offline, report=report)
     return load(folder)
-
-
-def temperatures(first: float, step: float | None) -> tuple[float, ...]:
-    """From the first up to 1 by the step."""
-    if step is None:
-        return (first,)
-    if step <= 0:
-        raise UserError(f"--temperature-increment-on-fallback: expected more than 0, or none, got {step}")
-    return tuple(round(first + i * step, 6) for i in range(int((1 - first) / step + 1e-6) + 1)) or (first,)
 
 
 @contextlib.contextmanager

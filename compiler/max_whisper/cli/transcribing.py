@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
@@ -22,6 +22,7 @@ from max_whisper.runtime.writers import format_timestamp, write
 if TYPE_CHECKING:
     from max_whisper.runtime.batching import Steps
     from max_whisper.runtime.model import Model
+    from max_whisper.runtime.options import DecodingOptions, TranscribeOptions
     from max_whisper.runtime.tokenizer import Tokenizer
     from max_whisper.runtime.transcription import Transcriber, TranscriptionResult, Window
 
@@ -93,7 +94,7 @@ class Show:
 def transcribe_files(
     model: Model,
     names: Sequence[str],
-    options: dict[str, Any],
+    options: tuple[TranscribeOptions, DecodingOptions],
     show: Show,
     finish: Callable[[int, TranscriptionResult], None],
 ) -> list[MaxWhisperError]:
@@ -125,7 +126,7 @@ def transcribe_files(
             """Reads the whole recording, which takes a minute for one of ten hours."""
             name = Path(names[number]).name
             tasks[number] = bar.add_task(f"reading {name}", total=0, speed=0)
-            begun[number] = model.transcriber(names[number], **options)
+            begun[number] = model.open(names[number], *options)
             bar.update(tasks[number], description=name, total=begun[number].seconds)
             return begun[number]
 

@@ -33,15 +33,15 @@ def search(
     masks: tuple[Floats, Floats],
     rules: TimestampRules | None,
     beam_size: int,
-    patience: float = 1.0,
+    finished_beams: int,
 ) -> list[Sampled]:
     """The best texts of one window, of at most `limit` tokens.
 
-    After each token the `beam_size` likeliest texts go on; the search ends when `beam_size * patience` have come to
+    After each token the `beam_size` likeliest texts go on; the search ends when `finished_beams` have come to
     end-of-text. prompt, sot, limit, rules: as for `Decoder.generate`. masks: float32 [n_vocab] of 0 and -inf, for the
     first token and for the others.
     """
-    eot, wanted = decoder.eot, round(beam_size * patience)
+    eot = decoder.eot
     caches = decoder.new_caches()
     logits, no_speech_prob = decoder.scores(prompt, 0, sot, caches, memory)
     beams = [Beam([], np.float32(0), caches)]
@@ -70,7 +70,7 @@ def search(
                 if len(going_on) == beam_size:
                     break
         for text, score in ended.items():
-            if len(finished) < wanted:
+            if len(finished) < finished_beams:
                 finished[text] = score
         taken: set[int] = set()
         following = []
@@ -81,7 +81,7 @@ def search(
             taken.add(source)
         beams = following
         position = len(prompt) + step
-        if len(finished) >= wanted or position >= decoder.n_text_ctx or step == limit - 1:
+        if len(finished) >= finished_beams or position >= decoder.n_text_ctx or step == limit - 1:
             break
         rows = [decoder.scores(beam.tokens[-1:], position, 0, beam.caches, memory)[0] for beam in beams]
     for beam in sorted(beams, key=lambda beam: beam.sum_logprob, reverse=True):

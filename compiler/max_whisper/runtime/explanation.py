@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from max_whisper.runtime.decoding import TIME_PRECISION
+from max_whisper.runtime.options import TIME_PRECISION
 from max_whisper.runtime.rules import TimestampRules, filtered, mask_of
 from max_whisper.runtime.tokenizer import Tokenizer
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, NoReturn, TypeAlias
 
 import numpy as np
 from max.driver import Buffer
@@ -17,20 +17,24 @@ from numpy.typing import ArrayLike, NDArray
 
 from max_whisper.artifact.load import VOCABULARY, Artifact, open_artifact
 from max_whisper.errors import UserError
+from max_whisper.options import checked_integer, options_of
 from max_whisper.runtime.alignment import token_starts
+from max_whisper.runtime.arrays import as_array, check_finite, float32_rows, token_list, token_rows
 from max_whisper.runtime.batching import together
 from max_whisper.runtime.beam import search
 from max_whisper.runtime.decoder import Decoder, Memory, Sampled
-from max_whisper.runtime.decoding import TIME_PRECISION, DecodingOptions, DecodingResult, compression_ratio, rank
+from max_whisper.runtime.decoding import DecodingResult, compression_ratio, rank
 from max_whisper.runtime.explanation import SAMPLE, SEARCH, TIE, Overruled, overruled
 from max_whisper.runtime.languages import language_code
 from max_whisper.runtime.mel import HOP, LogMel, log_mel
+from max_whisper.runtime.options import LONGEST_RECORDING, TIME_PRECISION, DecodingOptions, TranscribeOptions
 from max_whisper.runtime.rules import TimestampRules, mask_of
 from max_whisper.runtime.timing import Timing, timings
 from max_whisper.runtime.tokenizer import Tokenizer
-from max_whisper.runtime.transcription import Encoded, TranscribeOptions, Transcriber, TranscriptionResult, Window
-from max_whisper.runtime.vad import voice
-from max_whisper.runtime.waveform import check_waveform
+from max_whisper.runtime.transcription import Encoded, Transcriber, TranscriptionResult, Window, clips_of
+from max_whisper.runtime.vad import Clip, voice
+from max_whisper.runtime.waveform import SAMPLE_RATE, check_waveform
+from max_whisper.runtime.words import APPENDED, PREPENDED
 
 if TYPE_CHECKING:
     from max_whisper.runtime.audio import Recording
@@ -85,14 +89,27 @@ class Model:
         return self.manifest.dims["n_frames"]
 
     def log_mel(self, waveform: ArrayLike, *, padding: int = 0) -> NDArray[np.float32]:
-        """Float32 [n_mels, frames] of a 16 kHz waveform; see `mel.log_mel`."""
-        return log_mel(np.asarray(waveform), self.manifest.dims["n_mels"], padding=padding)
+        """Returns the float32 [n_mels, frames] log-mel spectrogram of a 16 kHz waveform; see `mel.log_mel`.
+
+        padding: samples of silence that are put behind the waveform first, at most a day of them.
+        """
+        most = LONGEST_RECORDING * SAMPLE_RATE
+        padding = checked_integer("padding", padding, low=0, high=most)
+        return log_mel(
+            as_array(waveform, "waveform", "float32 [samples]"), self.manifest.dims["n_mels"], padding=padding
+        )
 
     def encode(self, mel: ArrayLike) -> Features:
         """The features of some windows. mel: float32 [windows, n_mels, n_frames]. Raises UserError for other shapes."""
-        windows = self._checked(mel, "mel", ("n_mels", "n_frames"))
+        windows = float32_rows(mel, "mel", self._sizes("n_mels", "n_frames"))
         encoder = self._artifact.graphs["encoder"]
-        return Features([encoder.execute(chunk)[0] for chunk in self._chunks(windows)], len(windows))
+        chunks = [encoder.execute(chunk)[0] for chunk in self._chunks(windows)]
+        if any(not np.isfinite(chunk.to_numpy()).all() for chunk in chunks):
+            raise UserError(
+                f"mel: the encoder gave NaN or infinity for numbers of up to {np.abs(windows).max():g}; expected a "
+                "log-mel spectrogram, whose numbers are about -1 to 2"
+            )
+        return Features(chunks, len(windows))
 
     def logits(self, features: Features | ArrayLike, tokens: ArrayLike) -> NDArray[np.float32]:
         """Teacher forced: float32 [windows, length, n_vocab], the scores after each token.
@@ -101,19 +118,12 @@ class Model:
         Raises UserError for shapes or ids that the model does not take.
         """
         features = self._features(features)
-        ids = np.asarray(tokens)
         dims = self.manifest.dims
-        if ids.ndim != 2 or not np.issubdtype(ids.dtype, np.integer) or len(ids) != len(features):
-            raise UserError(f"tokens: expected integers [{len(features)}, length], got {ids.dtype} {list(ids.shape)}")
-        if not 1 <= ids.shape[1] <= dims["n_text_ctx"]:
-            raise UserError(f"tokens: expected 1 to {dims['n_text_ctx']} for each window, got {ids.shape[1]}")
-        if ids.min() < 0 or ids.max() >= dims["n_vocab"]:
-            raise UserError(f"tokens: expected ids below {dims['n_vocab']}, got {ids.min()} to {ids.max()}")
-        parts = [
-            self._decoder.logits(self._memory(features, i), rows)
-            for i, rows in enumerate(self._chunks(ids.astype(np.int64)))
-        ]
-        return np.concatenate(parts)[: len(ids)]
+        ids = token_rows(tokens, rows=len(features), longest=dims["n_text_ctx"], n_vocab=dims["n_vocab"])
+        parts = [self._decoder.logits(self._memory(features, i), rows) for i, rows in enumerate(self._chunks(ids))]
+        logits: NDArray[np.float32] = np.concatenate(parts)[: len(ids)]
+        check_finite(logits, "logits")
+        return logits
 
     def detect_language(self, features: Features | ArrayLike) -> list[dict[str, float]]:
         """For each window, the probability of each language, the likeliest first: a softmax after start-of-transcript.
@@ -130,17 +140,37 @@ class Model:
         ranked = [sorted(zip(languages, row.tolist(), strict=True), key=lambda pair: -pair[1]) for row in shares]
         return [dict(pairs) for pairs in ranked]
 
-    def decode(self, features: Features | ArrayLike, **options: Any) -> list[DecodingResult]:
-        """The text of each window, by Whisper's rules (openai/whisper, decoding.py).
+    def decode(
+        self,
+        features: Features | ArrayLike,
+        *,
+        language: str | None = None,
+        task: str = "transcribe",
+        temperature: float = 0.0,
+        max_new_tokens: int | None = None,
+        best_of: int | None = None,
+        beam_size: int | None = None,
+        patience: float | None = None,
+        length_penalty: float | None = None,
+        prompt: str | Sequence[int] | None = None,
+        prefix: str | Sequence[int] | None = None,
+        suppress_tokens: str | Sequence[int] | None = "-1",
+        suppress_blank: bool = True,
+        without_timestamps: bool = False,
+        max_initial_timestamp: float | None = None,
+        seed: int = 0,
+        **unknown: NoReturn,
+    ) -> list[DecodingResult]:
+        """Returns the text of each window, found by Whisper's rules (openai/whisper, decoding.py).
 
-        features: what `encode` returned, or float32 [windows, n_audio_ctx, d_model]. options: those of
-        `DecodingOptions`, such as language="en", without_timestamps=True, max_new_tokens=100.
+        features: what `encode` returned, or float32 [windows, n_audio_ctx, d_model].
+        The other arguments are those of `DecodingOptions`, which explains them.
 
-        Raises UserError for options that the model does not take.
+        Raises UserError for values that the model does not take.
         """
-        _check_names(options, _names(DecodingOptions))
+        (options,) = options_of(locals(), DecodingOptions)
         features = self._features(features)
-        return self.decode_with(features, [DecodingOptions(**options)] * len(features))
+        return self.decode_with(features, [options] * len(features))
 
     def decode_with(self, features: Features | ArrayLike, options: Sequence[DecodingOptions]) -> list[DecodingResult]:
         """As `decode`, with options for each window, which may differ in language and prompt, but not in its length."""
@@ -175,6 +205,10 @@ class Model:
                 (sample[row] for sample in candidates),
                 key=lambda sample: rank(sample.sum_logprob, len(sample.tokens), options.length_penalty),
             )
+            if math.isnan(best.sum_logprob):
+                raise UserError(
+                    "features: the decoder gave logits that are not finite; expected what `encode` returned"
+                )
             text = self.tokenizer.decode(best.tokens).strip()
             average = best.sum_logprob / (len(best.tokens) + 1)
             ratio = compression_ratio(text)
@@ -215,7 +249,7 @@ class Model:
             masks=(first, others),
             rules=self._rules(options),
             beam_size=options.beam_size or 1,
-            patience=options.patience or 1.0,
+            finished_beams=options.finished_beams,
         )
 
     def explain(
@@ -251,18 +285,54 @@ class Model:
         )
 
     def transcribe(
-        self, audio: Audio, *, progress: Callable[[Window, float], None] = lambda window, total: None, **options: Any
+        self,
+        audio: Audio,
+        *,
+        language: str | None = None,
+        task: str = "transcribe",
+        temperature: float | Sequence[float] = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0),
+        compression_ratio_threshold: float | None = 2.4,
+        logprob_threshold: float | Literal["model"] | None = "model",
+        no_speech_threshold: float | None = 0.6,
+        condition_on_previous_text: bool = True,
+        initial_prompt: str | None = None,
+        carry_initial_prompt: bool = False,
+        hotwords: str | None = None,
+        language_detection_segments: int = 1,
+        language_detection_threshold: float = 0.5,
+        clip_timestamps: str | Sequence[float] = "0",
+        vad_filter: bool = False,
+        vad_threshold: float = 10.0,
+        vad_min_silence: float = 2.0,
+        vad_speech_pad: float = 0.4,
+        word_timestamps: bool = False,
+        prepend_punctuations: str = PREPENDED,
+        append_punctuations: str = APPENDED,
+        hallucination_silence_threshold: float | None = None,
+        explain: bool = False,
+        max_new_tokens: int | None = None,
+        best_of: int | None = None,
+        beam_size: int | None = None,
+        patience: float | None = None,
+        length_penalty: float | None = None,
+        prefix: str | Sequence[int] | None = None,
+        suppress_tokens: str | Sequence[int] | None = "-1",
+        suppress_blank: bool = True,
+        without_timestamps: bool = False,
+        max_initial_timestamp: float | None = None,
+        seed: int = 0,
+        progress: Callable[[Window, float], None] = lambda window, total: None,
+        **unknown: NoReturn,
     ) -> TranscriptionResult:
-        """The text of a whole recording, with the times of its segments (openai/whisper, transcribe.py).
+        """Returns the text of a whole recording, with the times of its segments (openai/whisper, transcribe.py).
 
         audio: a path ("-" is stdin), an open binary file, or a 16 kHz mono waveform.
-        progress: called with each window when it is done, and with the seconds there are.
-        options: those of `TranscribeOptions` and `DecodingOptions`. The language is detected in the first window if
-        none is given.
+        progress: is called with each window when it is done, and with the seconds that the recording has.
+        The other arguments are those of `TranscribeOptions` and `DecodingOptions`, which explain them.
 
-        Raises AudioError for what cannot be read, UserError for options that the model does not take.
+        Raises AudioError for what cannot be read, UserError for values that the model does not take.
         """
-        transcriber = self.transcriber(audio, **options)
+        transcriber = self.open(audio, *self._options(locals()))
         for window in transcriber:
             progress(window, transcriber.seconds)
         return transcriber.result()
@@ -271,31 +341,122 @@ class Model:
         self,
         audios: Sequence[Audio],
         *,
+        language: str | None = None,
+        task: str = "transcribe",
+        temperature: float | Sequence[float] = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0),
+        compression_ratio_threshold: float | None = 2.4,
+        logprob_threshold: float | Literal["model"] | None = "model",
+        no_speech_threshold: float | None = 0.6,
+        condition_on_previous_text: bool = True,
+        initial_prompt: str | None = None,
+        carry_initial_prompt: bool = False,
+        hotwords: str | None = None,
+        language_detection_segments: int = 1,
+        language_detection_threshold: float = 0.5,
+        clip_timestamps: str | Sequence[float] = "0",
+        vad_filter: bool = False,
+        vad_threshold: float = 10.0,
+        vad_min_silence: float = 2.0,
+        vad_speech_pad: float = 0.4,
+        word_timestamps: bool = False,
+        prepend_punctuations: str = PREPENDED,
+        append_punctuations: str = APPENDED,
+        hallucination_silence_threshold: float | None = None,
+        explain: bool = False,
+        max_new_tokens: int | None = None,
+        best_of: int | None = None,
+        beam_size: int | None = None,
+        patience: float | None = None,
+        length_penalty: float | None = None,
+        prefix: str | Sequence[int] | None = None,
+        suppress_tokens: str | Sequence[int] | None = "-1",
+        suppress_blank: bool = True,
+        without_timestamps: bool = False,
+        max_initial_timestamp: float | None = None,
+        seed: int = 0,
         progress: Callable[[int, Window, float], None] = lambda number, window, total: None,
-        **options: Any,
+        **unknown: NoReturn,
     ) -> list[TranscriptionResult]:
-        """As `transcribe`, of several recordings at once, as many as the artifact's batch; the texts are the same.
+        """Returns what `transcribe` does for each of several recordings, as many at once as the artifact's batch.
 
-        progress: called with the number of the recording, too.
+        progress: is called with the number of the recording, too.
         """
-        transcribers = [self.transcriber(audio, **options) for audio in audios]
+        options = self._options(locals())
+        transcribers = [self.open(audio, *options) for audio in audios]
         for number, window in together(self, [transcriber.steps() for transcriber in transcribers]):
             if window is not None:
                 progress(number, window, transcribers[number].seconds)
         return [transcriber.result() for transcriber in transcribers]
 
-    def transcriber(self, audio: Audio, **options: Any) -> Transcriber:
-        """As `transcribe`, but to be gone through window by window, each as soon as it is decoded."""
-        whole, decoding = self.check_options(**options)
+    def transcriber(
+        self,
+        audio: Audio,
+        *,
+        language: str | None = None,
+        task: str = "transcribe",
+        temperature: float | Sequence[float] = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0),
+        compression_ratio_threshold: float | None = 2.4,
+        logprob_threshold: float | Literal["model"] | None = "model",
+        no_speech_threshold: float | None = 0.6,
+        condition_on_previous_text: bool = True,
+        initial_prompt: str | None = None,
+        carry_initial_prompt: bool = False,
+        hotwords: str | None = None,
+        language_detection_segments: int = 1,
+        language_detection_threshold: float = 0.5,
+        clip_timestamps: str | Sequence[float] = "0",
+        vad_filter: bool = False,
+        vad_threshold: float = 10.0,
+        vad_min_silence: float = 2.0,
+        vad_speech_pad: float = 0.4,
+        word_timestamps: bool = False,
+        prepend_punctuations: str = PREPENDED,
+        append_punctuations: str = APPENDED,
+        hallucination_silence_threshold: float | None = None,
+        explain: bool = False,
+        max_new_tokens: int | None = None,
+        best_of: int | None = None,
+        beam_size: int | None = None,
+        patience: float | None = None,
+        length_penalty: float | None = None,
+        prefix: str | Sequence[int] | None = None,
+        suppress_tokens: str | Sequence[int] | None = "-1",
+        suppress_blank: bool = True,
+        without_timestamps: bool = False,
+        max_initial_timestamp: float | None = None,
+        seed: int = 0,
+        **unknown: NoReturn,
+    ) -> Transcriber:
+        """Returns an iterator over the windows of a recording, which gives each as soon as it is decoded.
+
+        Arguments and errors are those of `transcribe`.
+        """
+        return self.open(audio, *self._options(locals()))
+
+    def open(self, audio: Audio, whole: TranscribeOptions, decoding: DecodingOptions) -> Transcriber:
+        """Returns what `transcriber` does, for options that `check_options` gave."""
         samples = check_waveform(audio) if isinstance(audio, np.ndarray) else _decoded(audio)
         mel = LogMel(samples, self.manifest.dims["n_mels"], padding=self.n_frames * HOP)
         content = mel.frames - self.n_frames
-        clips = voice(mel, content, whole.vad, self.n_frames) if whole.vad_filter else whole.clips(content)
+        clips = self._clips(mel, content, whole)
         language, encoded = decoding.language, None
         if language is None and self.multilingual:
             language, encoded = self._spoken_language(mel, whole)
         language = self._code(language)
         return Transcriber(self, mel, whole, replace(decoding, language=language), language, clips, encoded)
+
+    def _clips(self, mel: LogMel, content: int, options: TranscribeOptions) -> list[Clip]:
+        """The frames of each part that is transcribed."""
+        if not options.vad_filter:
+            return clips_of(options, content)
+        return voice(
+            mel,
+            content,
+            self.n_frames,
+            threshold=options.vad_threshold,
+            min_silence=options.vad_min_silence,
+            speech_pad=options.vad_speech_pad,
+        )
 
     def _spoken_language(self, mel: LogMel, options: TranscribeOptions) -> tuple[str, Encoded]:
         """The language of a recording, and its first window."""
@@ -313,15 +474,12 @@ class Model:
             found.append(language)
         return Counter(found).most_common(1)[0][0], first
 
-    def check_options(self, **options: Any) -> tuple[TranscribeOptions, DecodingOptions]:
-        """The options of `transcribe`, or the UserError that it would raise for them, without any work."""
-        if "prompt" in options:
-            raise UserError("prompt: belongs to one window; give the text before the recording as initial_prompt")
-        options = {"logprob_threshold": self.manifest.tokens.logprob_threshold} | options
-        _check_names(options, [*_names(TranscribeOptions), *_names(DecodingOptions)])
-        whole = TranscribeOptions(**{name: options[name] for name in _names(TranscribeOptions) if name in options})
-        one = [name for name in _names(DecodingOptions) if name in options and name != "temperature"]
-        decoding = DecodingOptions(**{name: options[name] for name in one})
+    def check_options(
+        self, whole: TranscribeOptions, decoding: DecodingOptions
+    ) -> tuple[TranscribeOptions, DecodingOptions]:
+        """Returns the options with the model's own values filled in; raises UserError like `transcribe`."""
+        if whole.logprob_threshold == "model":
+            whole = replace(whole, logprob_threshold=self.manifest.tokens.logprob_threshold)
         whole.check()
         half = self.manifest.dims["n_text_ctx"] // 2
         if whole.hotwords is not None and len(self.tokenizer.encode(" " + whole.hotwords.strip())) >= half:
@@ -329,6 +487,13 @@ class Model:
         for temperature in whole.temperatures:
             decoding.at(temperature).check(self.manifest, self.tokenizer)
         return whole, decoding
+
+    def _options(self, arguments: dict[str, Any]) -> tuple[TranscribeOptions, DecodingOptions]:
+        """The options among the arguments of a call, checked."""
+        if "prompt" in arguments["unknown"]:
+            raise UserError("prompt: belongs to one window; give the text before the recording as initial_prompt")
+        whole, decoding = options_of({**arguments}, TranscribeOptions, DecodingOptions)
+        return self.check_options(whole, decoding)
 
     def align(
         self,
@@ -345,10 +510,16 @@ class Model:
         it that are sound. Of more tokens than the text context takes, the first.
         """
         features = self._features(features)
+        if len(features) != 1:
+            raise UserError(f"features: expected those of one window, got {len(features)}")
+        if language is None:
+            raise UserError("language: expected a code or an English name, got None")
+        options = DecodingOptions(language=language, task=task)
+        options.check(self.manifest, self.tokenizer)
         tokenizer = self.tokenizer
         prompt = tokenizer.prompt(language if self.multilingual else None, task, without_timestamps=True)
-        text = list(tokens[: self.manifest.dims["n_text_ctx"] - len(prompt) - 1])
-        positions = n_frames // 2
+        text = token_list(tokens, self.manifest.tokens.eot)[: self.manifest.dims["n_text_ctx"] - len(prompt) - 1]
+        positions = checked_integer("n_frames", n_frames, low=0, high=self.n_frames) // 2
         if not text or not positions:
             return []
         (rows,) = self._chunks(np.array([[*prompt, *text, tokenizer.tokens.eot]]))
@@ -366,18 +537,8 @@ class Model:
             features.last_memory = kept = (i, self._decoder.cross_kv(features.chunks[i]))
         return kept[1]
 
-    def _checked(self, array: ArrayLike, what: str, dims: tuple[str, str]) -> NDArray[np.float32]:
-        """Float32 [windows, *dims], or a UserError that names both shapes."""
-        found = np.asarray(array)
-        expected = tuple(self.manifest.dims[name] for name in dims)
-        if found.ndim != 3 or found.shape[1:] != expected or len(found) == 0 or found.dtype.kind != "f":
-            raise UserError(
-                f"{what}: expected float32 [windows, {dims[0]}, {dims[1]}] = [n, {expected[0]}, {expected[1]}], "
-                f"got {found.dtype} {list(found.shape)}"
-            )
-        if not np.isfinite(found).all():
-            raise UserError(f"{what}: expected finite numbers, got NaN or infinity")
-        return np.ascontiguousarray(found, np.float32)
+    def _sizes(self, *names: str) -> dict[str, int]:
+        return {name: self.manifest.dims[name] for name in names}
 
     def _features(self, features: Features | ArrayLike) -> Features:
         if isinstance(features, Features):
@@ -386,7 +547,7 @@ class Model:
             if found != expected:
                 raise UserError(f"features: expected chunks of {list(expected)}, got {list(found)} of another model")
             return features
-        array = self._checked(features, "features", ("n_audio_ctx", "d_model"))
+        array = float32_rows(features, "features", self._sizes("n_audio_ctx", "d_model"))
         return Features(list(self._chunks(array)), len(array))
 
     def _chunks(self, rows: NDArray[Any]) -> Iterator[Buffer]:
@@ -416,19 +577,6 @@ def shares(logits: NDArray[np.float32], tokens: Sequence[int]) -> list[float]:
     total = np.exp(logits - best[:, None]).sum(axis=1)
     chosen: list[float] = (np.exp(logits[np.arange(len(tokens)), tokens] - best) / total).tolist()
     return chosen
-
-
-def _names(kind: type[TranscribeOptions] | type[DecodingOptions]) -> list[str]:
-    return [field.name for field in fields(kind)]
-
-
-def _check_names(given: dict[str, Any], known: list[str]) -> None:
-    """Raises UserError for an option that there is not."""
-    for name in given:
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"; did you mean '{near[0]}'?" if near else f": expected one of {', '.join(sorted(known))}"
-            raise UserError(f"unknown option '{name}'{hint}")
 
 
 def _decoded(audio: str | PathLike[str] | BinaryIO) -> Recording:

@@ -6,9 +6,10 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Protocol
+from typing import Annotated, Protocol
 
 from max_whisper.errors import UserError
+from max_whisper.options import Flag, Integer, Options
 from max_whisper.runtime.words import Word
 
 PAUSE = 3.0  # seconds without a word, after which nothing is shown
@@ -29,25 +30,34 @@ class ShownSegment(Protocol):
 
 
 @dataclass(frozen=True)
-class SubtitleOptions:
-    """Names as in openai/whisper; all of them need the times of words.
+class SubtitleOptions(Options):
+    """How srt and vtt are cut and shown, which needs the times of words."""
 
-    highlight_words: a cue for each word, underlined. max_line_width: characters. max_line_count: lines of a subtitle,
-    which then may join segments; needs max_line_width. max_words_per_line: of a subtitle of one line; goes without
-    max_line_width.
-    """
-
-    highlight_words: bool = False
-    max_line_width: int | None = None
-    max_line_count: int | None = None
-    max_words_per_line: int | None = None
+    highlight_words: Annotated[bool, Flag("Underline each word of srt and vtt while it is said.")] = False
+    max_line_width: Annotated[
+        int | None, Integer("The most characters of a line of srt and vtt.", low=1, high=10_000, unset="no limit")
+    ] = None
+    max_line_count: Annotated[
+        int | None,
+        Integer(
+            "The most lines that srt and vtt show at once; segments are then joined. Needs max_line_width.",
+            low=1,
+            high=1_000,
+            unset="no limit",
+        ),
+    ] = None
+    max_words_per_line: Annotated[
+        int | None,
+        Integer(
+            "The most words that srt and vtt show at once; not together with max_line_width.",
+            low=1,
+            high=1_000,
+            unset="no limit",
+        ),
+    ] = None
 
     def check(self, *, word_timestamps: bool) -> None:
-        """Raises UserError for values that make no sense, alone or together."""
-        for name in ("max_line_width", "max_line_count", "max_words_per_line"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise UserError(f"{name}: expected at least 1, got {value}")
+        """Raises UserError for values that do not go together."""
         if self != PLAIN and not word_timestamps:
             raise UserError("subtitles are cut and highlighted by the times of words: give word_timestamps too")
         if self.max_line_count is not None and self.max_line_width is None:

@@ -17,13 +17,14 @@ from numpy.typing import NDArray
 
 from max_whisper.errors import UserError
 from max_whisper.runtime.batching import Decode, Encode, Steps, WindowFeatures, alone, in_order, together
-from max_whisper.runtime.decoding import TIME_PRECISION, DecodingOptions, DecodingResult
+from max_whisper.runtime.decoding import DecodingResult
 from max_whisper.runtime.explanation import Overruled
 from max_whisper.runtime.hallucination import Surroundings, speech_end
 from max_whisper.runtime.mel import FRAMES_PER_SECOND, LogMel
+from max_whisper.runtime.options import TIME_PRECISION, DecodingOptions, TranscribeOptions
 from max_whisper.runtime.timing import place
-from max_whisper.runtime.vad import Clip, VadOptions
-from max_whisper.runtime.words import APPENDED, PREPENDED, Word
+from max_whisper.runtime.vad import Clip
+from max_whisper.runtime.words import Word
 
 if TYPE_CHECKING:
     from max_whisper.runtime.model import Features, Model
@@ -33,107 +34,22 @@ Encoded: TypeAlias = "tuple[NDArray[np.float32], Features]"  # a window, float32
 RESET_TEMPERATURE = 0.5  # a window sampled at more is no context for the next
 
 
-@dataclass(frozen=True)
-class TranscribeOptions:
-    """Names and defaults as in openai/whisper.
+def clips_of(options: TranscribeOptions, content: int) -> list[Clip]:
+    """Returns the first frame of each part that is transcribed, and the frame behind its last one.
 
-    temperature: tried one after the other until a window is neither repetitive nor unlikely.
-    compression_ratio_threshold: a text that is compressed by more repeats itself; None: do not look.
-    logprob_threshold: an average log-probability below is unlikely; None: do not look. If not given, `Model.transcribe`
-        takes the checkpoint's, which is -1 for openai's.
-    no_speech_threshold: a likelier no-speech than this, and an unlikely text, is silence; None: do not look.
-    condition_on_previous_text: whether a window sees the text before it.
-    initial_prompt: text that the first window sees as the text before it.
-    carry_initial_prompt: whether every window sees it.
-    hotwords: names and terms that every window sees before all other text. (As in faster-whisper, and so the next two.)
-    language_detection_segments: windows in which the language is looked for, until one is sure; else the most frequent.
-    language_detection_threshold: the probability of a language that is sure.
-    clip_timestamps: seconds "start,end,start,end,…" of what is transcribed; the last end may be missing.
-    vad_filter: whether only parts with a voice are transcribed (vad.py, which explains the next three, too).
-    word_timestamps: whether segments have words with times, and begin and end with them.
-    prepend_punctuations, append_punctuations: what belongs to the word after it, and to the word before it.
-    hallucination_silence_threshold: seconds of silence around a text that is hardly one, which is then passed over;
-        None: do not look. Needs word_timestamps.
-    explain: whether windows say where a rule kept the decoder from the likeliest token, at one more pass for each.
+    content: frames of the recording. Raises UserError for times behind its end, where the reference makes text of
+    nothing.
     """
-
-    temperature: float | Sequence[float] = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
-    compression_ratio_threshold: float | None = 2.4
-    logprob_threshold: float | None = -1.0
-    no_speech_threshold: float | None = 0.6
-    condition_on_previous_text: bool = True
-    initial_prompt: str | None = None
-    carry_initial_prompt: bool = False
-    hotwords: str | None = None
-    language_detection_segments: int = 1
-    language_detection_threshold: float = 0.5
-    clip_timestamps: str | Sequence[float] = "0"
-    vad_filter: bool = False
-    vad_threshold: float = VadOptions.threshold
-    vad_min_silence: float = VadOptions.min_silence
-    vad_speech_pad: float = VadOptions.speech_pad
-    word_timestamps: bool = False
-    prepend_punctuations: str = PREPENDED
-    append_punctuations: str = APPENDED
-    hallucination_silence_threshold: float | None = None
-    explain: bool = False
-
-    def check(self) -> None:
-        """Raises UserError for values that make no sense, alone or together."""
-        if not self.temperatures:
-            raise UserError("temperature: expected at least one")
-        self.clips(None)
-        if self.language_detection_segments < 1:
-            raise UserError(
-                f"language_detection_segments: expected at least 1 window, got {self.language_detection_segments}"
-            )
-        if not 0 <= self.language_detection_threshold <= 1:
-            raise UserError(f"language_detection_threshold: expected 0 to 1, got {self.language_detection_threshold}")
-        self.vad.check()
-        if self.vad_filter and self.clip_timestamps != TranscribeOptions.clip_timestamps:
-            raise UserError("vad_filter: finds the clips itself; leave it out, or clip_timestamps")
-        if not self.vad_filter and self.vad != VadOptions():
-            raise UserError("vad_threshold, vad_min_silence, vad_speech_pad: are for vad_filter, give it too")
-        threshold = self.hallucination_silence_threshold
-        if threshold is not None and not 0 <= threshold < float("inf"):
-            raise UserError(f"hallucination_silence_threshold: expected seconds, 0 or more, got {threshold}")
-        if self.word_timestamps:
-            return
-        if self.hallucination_silence_threshold is not None:
-            raise UserError("hallucination_silence_threshold: needs the times of words, give word_timestamps too")
-        if (self.prepend_punctuations, self.append_punctuations) != (PREPENDED, APPENDED):
-            raise UserError("prepend_punctuations, append_punctuations: are for words, give word_timestamps too")
-
-    @property
-    def temperatures(self) -> tuple[float, ...]:
-        return (self.temperature,) if isinstance(self.temperature, int | float) else tuple(self.temperature)
-
-    @property
-    def vad(self) -> VadOptions:
-        return VadOptions(self.vad_threshold, self.vad_min_silence, self.vad_speech_pad)
-
-    def clips(self, content: int | None) -> list[tuple[int, int]]:
-        """Frames from and to of what is transcribed, of `content` (None: not known yet).
-
-        Raises UserError for times that are not in order, or behind the end, where the reference makes text of nothing.
-        """
-        given = self.clip_timestamps
-        try:
-            parts = [part for part in given.split(",") if part] if isinstance(given, str) else given
-            seconds = [float(part) for part in parts]
-        except ValueError:
-            raise UserError(f"clip_timestamps: expected seconds with commas between them, got '{given!s}'") from None
-        if not all(0 <= time < float("inf") for time in seconds) or any(a > b for a, b in pairwise(seconds)):
-            raise UserError(f"clip_timestamps: expected seconds in order, from 0 on, got '{given!s}'")
-        points = [round(time * FRAMES_PER_SECOND) for time in seconds] or [0]
-        if content is not None and points[-1] > content:
-            raise UserError(
-                f"clip_timestamps: expected times within the {content / FRAMES_PER_SECOND:g} s of the recording, "
-                f"got {seconds[-1]:g}"
-            )
-        if len(points) % 2:
-            points.append(points[-1] if content is None else content)
-        return list(zip(points[::2], points[1::2], strict=True))
+    times = options.clip_times or (0.0,)
+    frames = [round(time * FRAMES_PER_SECOND) for time in times]
+    if frames[-1] > content:
+        raise UserError(
+            f"clip_timestamps: expected times within the {content / FRAMES_PER_SECOND:g} seconds of the recording, "
+            f"got {times[-1]:g}"
+        )
+    if len(frames) % 2:
+        frames.append(content)
+    return list(zip(frames[::2], frames[1::2], strict=True))
 
 
 @dataclass(frozen=True)
@@ -363,7 +279,7 @@ class Transcriber:
         return Segment(seek, start, end, text, tokens, *measures)
 
     def _silent(self, result: DecodingResult) -> bool:
-        threshold, unlikely = self.options.no_speech_threshold, self.options.logprob_threshold
+        threshold, unlikely = self.options.no_speech_threshold, self.options.least_logprob
         if threshold is None or result.no_speech_prob <= threshold:
             return False
         return unlikely is None or result.avg_logprob <= unlikely
@@ -386,7 +302,7 @@ class Transcriber:
     def _rejected(self, result: DecodingResult) -> str:
         """Why a text is not good enough; "" if it is, or if it is silence."""
         options, reasons = self.options, []
-        ratio, unlikely = options.compression_ratio_threshold, options.logprob_threshold
+        ratio, unlikely = options.compression_ratio_threshold, options.least_logprob
         if ratio is not None and result.compression_ratio > ratio:
             reasons.append(f"compression ratio {result.compression_ratio:.2f} > {ratio:g}")
         if unlikely is not None and result.avg_logprob < unlikely:

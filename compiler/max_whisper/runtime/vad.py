@@ -6,13 +6,11 @@ silence, as in music or constant noise, all of it is voice: a part too many cost
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
-from max_whisper.errors import UserError
 from max_whisper.runtime.mel import FRAMES_PER_SECOND, LogMel
 
 DIGITAL_SILENCE = -59.0  # dB, as `_loudness` has them: zeros are at -60
@@ -23,38 +21,29 @@ _BLOCK = 60 * FRAMES_PER_SECOND
 Clip = tuple[int, int]  # frames from and to
 
 
-@dataclass(frozen=True)
-class VadOptions:
-    """threshold: dB above the quietest frames from which on a frame is voice. min_silence: seconds, the shortest pause
-    that parts two clips. speech_pad: seconds that are added to both ends of a clip."""
-
-    threshold: float = 10.0
-    min_silence: float = 2.0
-    speech_pad: float = 0.4
-
-    def check(self) -> None:
-        """Raises UserError for values that make no sense."""
-        for name, value in (("vad_threshold", self.threshold), ("vad_speech_pad", self.speech_pad)):
-            if not 0 <= value < float("inf"):
-                raise UserError(f"{name}: expected 0 or more, got {value}")
-        if not self.min_silence > 2 * self.speech_pad:
-            raise UserError(
-                f"vad_min_silence: expected over {2 * self.speech_pad:g} s, twice the padding, not {self.min_silence}"
-            )
-
-
-def voice(mel: LogMel, content: int, options: VadOptions, longest: int) -> list[Clip]:
-    """The clips of the first `content` frames in which there may be a voice, in order.
+def voice(
+    mel: LogMel,
+    content: int,
+    longest: int,
+    *,
+    threshold: float = 10.0,
+    min_silence: float = 2.0,
+    speech_pad: float = 0.4,
+) -> list[Clip]:
+    """Returns the clips of the first `content` frames in which there may be a voice, in order.
 
     longest: frames; clips with a pause between them stay together up to this length, so that few windows are needed.
+    threshold: decibels above the quietest frames from which on a frame is voice.
+    min_silence: seconds, the shortest pause that parts two clips.
+    speech_pad: seconds that are added to both ends of a clip.
     """
     loudness = _loudness(mel, content)
     if not len(loudness):
         return []
-    quiet = min(np.percentile(loudness, QUIETEST) + options.threshold, loudness.max() - BELOW_LOUDEST)
+    quiet = min(np.percentile(loudness, QUIETEST) + threshold, loudness.max() - BELOW_LOUDEST)
     changes = np.flatnonzero(np.diff(loudness > max(quiet, DIGITAL_SILENCE), prepend=False, append=False))
     spoken = [(int(first), int(last)) for first, last in zip(changes[::2], changes[1::2], strict=True)]
-    pad, pause = (round(seconds * FRAMES_PER_SECOND) for seconds in (options.speech_pad, options.min_silence))
+    pad, pause = (round(seconds * FRAMES_PER_SECOND) for seconds in (speech_pad, min_silence))
     clips: list[Clip] = []
     for first, last in _joined(spoken, pause):
         first, last = max(0, first - pad), min(content, last + pad)

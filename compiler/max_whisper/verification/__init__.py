@@ -17,6 +17,7 @@ from max_whisper import safetensors
 from max_whisper.artifact.again import compile_again
 from max_whisper.artifact.load import SPEC, WEIGHTS, Artifact
 from max_whisper.artifact.manifest import Manifest
+from max_whisper.artifact.options import VerifyOptions
 from max_whisper.errors import UserError
 from max_whisper.lowering.storage import Stored, storage
 from max_whisper.runtime.audio import load_audio
@@ -95,6 +96,7 @@ def verify(
     The weights are those in the artifact, under the names of the checkpoint. Raises UserError where transformers is
     missing or the artifact is for a GPU or for batches, and what `load` raises.
     """
+    n_tokens = VerifyOptions(n_tokens).tokens
     model = load(folder)
     manifest = model.manifest
     if manifest.target.device != "cpu" or manifest.batch != 1:

@@ -1,0 +1,57 @@
+"""What building, measuring and comparing an artifact can be asked for; each field says what it takes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from max_whisper.options import Choice, Flag, Integer, Options, Text
+
+DTYPES = ("float32", "bfloat16", "int8")
+MAX_BATCH = 256
+MOST_TOKENS = 100_000
+"""Of one window; a model says itself how many its text context takes."""
+
+
+@dataclass(frozen=True)
+class BuildOptions(Options):
+    """How a model is compiled."""
+
+    revision: Annotated[
+        str | None,
+        Text(
+            "Branch, tag or commit of the Hub repository.",
+            unit="REVISION",
+            unset="the spec's for its own source, else main",
+        ),
+    ] = None
+    dtype: Annotated[
+        str,
+        Choice("Data type of the weights and of the operands of matrix products; int8 is for CPUs.", words=DTYPES),
+    ] = "float32"
+    target: Annotated[
+        str,
+        Text(
+            "Machine to compile for: cpu is this one; others are cpu:x86-64-v3, cuda:sm_80, cuda:sm_89, cuda:sm_90a "
+            "and hip:gfx942.",
+            unit="TARGET",
+        ),
+    ] = "cpu"
+    batch: Annotated[int, Integer("Number of 30 second windows that are computed at once.", low=1, high=MAX_BATCH)] = 1
+    force: Annotated[bool, Flag("Replace an artifact that is already there.")] = False
+    offline: Annotated[bool, Flag("Do not connect to the Hub; use what is in its cache.")] = False
+
+
+@dataclass(frozen=True)
+class BenchOptions(Options):
+    """How an artifact is measured."""
+
+    tokens: Annotated[int, Integer("Number of tokens that are decoded in each window.", low=2, high=MOST_TOKENS)] = 100
+    rounds: Annotated[int, Integer("Number of measurements, of which the median is shown.", low=1, high=1000)] = 7
+
+
+@dataclass(frozen=True)
+class VerifyOptions(Options):
+    """How an artifact is compared with transformers."""
+
+    tokens: Annotated[int, Integer("Number of greedy tokens that are compared.", low=1, high=MOST_TOKENS)] = 32

@@ -1,0 +1,349 @@
+"""Options are declared once: type, range, unit and description stand in the annotation of a field.
+
+    @dataclass(frozen=True)
+    class SearchOptions(Options):
+        beam_size: Annotated[int | None, Integer("Texts that are followed at once.", low=1, high=100)] = None
+
+Making one checks every field, and a wrong value is a UserError that names it. The command line takes its options from
+the same fields (cli/options.py). A field without a kind is refused when its class is made, so that an option that is
+not checked cannot exist.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import KW_ONLY, dataclass
+from numbers import Real
+from types import NoneType
+from typing import Annotated, Any, ClassVar, get_args, get_origin, get_type_hints
+
+from max_whisper.errors import UserError
+from max_whisper.messages import LONGEST_QUOTE, printable, quote, suggestion
+
+LONGEST_TEXT = 100_000
+"""Characters of a text option; of a prompt the model sees some 1,000."""
+
+
+class Options:
+    """The base of option classes: frozen dataclasses whose fields are annotated with a kind, and are checked by it.
+
+    Values are kept in plain Python types: numpy's numbers become int and float, sequences become tuples.
+    """
+
+    declared: ClassVar[Mapping[str, Option]] = {}
+
+    def __init_subclass__(cls) -> None:
+        hints = get_type_hints(cls, include_extras=True)
+        cls.declared = {name: Option.of(name, hints[name]) for name in hints if get_origin(hints[name]) is not ClassVar}
+        described = "\n".join(f"    {name}: {option.kind.help}" for name, option in cls.declared.items())
+        cls.__doc__ = f"{(cls.__doc__ or '').rstrip()}\n\n{described}\n"
+
+    def __post_init__(self) -> None:
+        for name, option in self.declared.items():
+            object.__setattr__(self, name, option.checked(getattr(self, name)))
+
+
+@dataclass(frozen=True)
+class Option:
+    """A field of an option class. optional: whether None is a value, too."""
+
+    name: str
+    kind: Kind
+    optional: bool
+
+    @classmethod
+    def of(cls, name: str, annotation: Any) -> Option:
+        """Reads an annotation such as `Annotated[int | None, Integer(…)]`. Raises TypeError for one without a kind."""
+        kinds = [part for part in get_args(annotation)[1:] if isinstance(part, Kind)]
+        if get_origin(annotation) is not Annotated or len(kinds) != 1:
+            raise TypeError(f"option {name}: expected Annotated[type, one of options.Kind], got {annotation}")
+        plain = get_args(annotation)[0]
+        return cls(name, kinds[0], plain is NoneType or NoneType in get_args(plain))
+
+    def checked(self, value: Any) -> Any:
+        """Returns the value in plain Python types. Raises UserError for a wrong one."""
+        return None if value is None and self.optional else self._taken(self.kind.checked, value, self.name)
+
+    def parsed(self, text: str, shown: str) -> Any:
+        """Returns the checked value that a text of the command line stands for; "none" is None where numbers are meant.
+
+        shown: how the option is written there. Raises UserError for a wrong value.
+        """
+        if self.optional and isinstance(self.kind, Bounded) and text.lower() == "none":
+            return None
+        return self._taken(lambda text: self.kind.checked(self.kind.parsed(text)), text, shown)
+
+    def _taken(self, take: Callable[[Any], Any], value: Any, shown: str) -> Any:
+        try:
+            return take(value)
+        except Refused as refusal:
+            expected = f"{refusal.expected}, or none" if self.optional else refusal.expected
+            raise UserError(f"{shown}: expected {expected}, got {refusal.got}") from None
+
+
+def checked_integer(name: str, value: Any, *, low: int, high: int) -> int:
+    """Returns an argument that is no field of an option class as an int. Raises UserError, which calls it `name`."""
+    number: int = Option(name, Integer("", low=low, high=high), optional=False).checked(value)
+    return number
+
+
+class Refused(Exception):
+    """A kind does not take a value. expected, got: what an error message says of it."""
+
+    def __init__(self, expected: str, value: Any, hint: str = "") -> None:
+        super().__init__(expected)
+        self.expected = expected
+        self.got = _shown(value) + hint
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What values an option takes. help: one sentence. unit: of the value, as the command line shows it.
+
+    unset: what holds where the option is None, as the command line shows it.
+    """
+
+    help: str
+    _: KW_ONLY
+    unit: str = ""
+    unset: str = ""
+
+    def checked(self, value: Any) -> Any:
+        """Returns the value in plain Python types; raises Refused for a wrong one."""
+        raise NotImplementedError
+
+    def parsed(self, text: str) -> Any:
+        """Returns the value that a text of the command line stands for, unchecked; raises Refused for none."""
+        return text
+
+
+@dataclass(frozen=True)
+class Flag(Kind):
+    """True or False."""
+
+    def checked(self, value: Any) -> bool:
+        value = _plain(value)
+        if not isinstance(value, bool):
+            raise Refused("True or False", value)
+        return value
+
+
+@dataclass(frozen=True)
+class Bounded(Kind):
+    """Numbers from low to high, both included."""
+
+    _: KW_ONLY
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        unit = f" {self.unit.lower()}" if self.unit in ("SECONDS", "DECIBELS") else ""
+        return f"{self.low} to {self.high}{unit}"
+
+
+@dataclass(frozen=True)
+class Integer(Bounded):
+    """An integer."""
+
+    _: KW_ONLY
+    unit: str = "N"
+
+    def checked(self, value: Any) -> int:
+        plain = _plain(value)
+        if isinstance(plain, bool) or not isinstance(plain, int):
+            raise Refused(f"an integer, {self}", value)
+        if not self.low <= plain <= self.high:
+            raise Refused(str(self), value)
+        return plain
+
+    def parsed(self, text: str) -> int:
+        try:
+            return int(text)
+        except ValueError:
+            raise Refused(f"an integer, {self}", text) from None
+
+
+@dataclass(frozen=True)
+class Number(Bounded):
+    """A finite number. words: texts that are values, too."""
+
+    _: KW_ONLY
+    words: tuple[str, ...] = ()
+
+    def checked(self, value: Any) -> float | str:
+        if isinstance(value, str) and value in self.words:
+            return value
+        number = _number(value)
+        if number is None:
+            raise Refused(", or ".join([f"a number, {self}", *self.words]), value)
+        if not self.low <= number <= self.high:  # not true of NaN either
+            raise Refused(str(self), value)
+        return number
+
+    def parsed(self, text: str) -> float | str:
+        if text in self.words:
+            return text
+        try:
+            return float(text)
+        except ValueError:
+            raise Refused(", or ".join([f"a number, {self}", *self.words]), text) from None
+
+
+@dataclass(frozen=True)
+class Choice(Kind):
+    """One of some words."""
+
+    _: KW_ONLY
+    words: tuple[str, ...]
+
+    def checked(self, value: Any) -> str:
+        expected = f"{', '.join(self.words[:-1])} or {self.words[-1]}"
+        if not isinstance(value, str):
+            raise Refused(expected, value)
+        if value not in self.words:
+            raise Refused(expected, value, suggestion(value, self.words))
+        return value
+
+
+@dataclass(frozen=True)
+class Text(Kind):
+    """Text of at most LONGEST_TEXT characters, all of which can be written as UTF-8."""
+
+    def checked(self, value: Any) -> str:
+        if not isinstance(value, str):
+            raise Refused("text", value)
+        return _text(value)
+
+
+@dataclass(frozen=True)
+class TextOrIds(Kind):
+    """Text, or the ids of tokens. Whether the model has such tokens is seen when they are used."""
+
+    def checked(self, value: Any) -> str | tuple[int, ...]:
+        return _text(value) if isinstance(value, str) else _ids(value, "text or token ids", 0)
+
+
+@dataclass(frozen=True)
+class Ids(Kind):
+    """Ids of tokens and -1, as a sequence, or as text with commas between them."""
+
+    def checked(self, value: Any) -> tuple[int, ...]:
+        expected = "ids with commas between them"
+        if not isinstance(value, str):
+            return _ids(value, "token ids", -1)
+        try:
+            return _ids([int(part) for part in value.split(",") if part.strip()], expected, -1)
+        except ValueError:
+            raise Refused(expected, value) from None
+
+
+@dataclass(frozen=True)
+class Numbers(Bounded):
+    """At most `most` finite numbers: one, a sequence, or text with commas between them."""
+
+    _: KW_ONLY
+    most: int
+
+    def checked(self, value: Any) -> tuple[float, ...]:
+        wanted = f"{self.unit.lower()} with commas between them, each {self.low:g} to {self.high:g}"
+        if isinstance(value, str):
+            try:
+                items: list[Any] = [float(part) for part in value.split(",") if part.strip()]
+            except ValueError:
+                raise Refused(wanted, value) from None
+        else:
+            one = _number(value)
+            items = [one] if one is not None else _items(value, f"a number or a sequence of them, {self}", self.most)
+        if len(items) > self.most:
+            raise Refused(f"at most {self.most} numbers", value)
+        numbers = [_number(item) for item in items]
+        for item, number in zip(items, numbers, strict=True):
+            if number is None or not self.low <= number <= self.high:
+                raise Refused(str(self), item)
+        return tuple(number for number in numbers if number is not None)
+
+
+def _plain(value: Any) -> Any:
+    """Returns numpy's numbers and arrays without dimensions, and what counts as an integer, as Python's own."""
+    if getattr(value, "ndim", None) == 0 and hasattr(value, "item"):
+        value = value.item()
+    if isinstance(value, int):  # bool among them
+        return value
+    try:
+        return operator.index(value)
+    except TypeError:
+        return value
+
+
+def _number(value: Any) -> float | None:
+    """Returns a float, which may be NaN or infinite; None for what is no number, or is one too large for a float."""
+    value = _plain(value)
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return None
+    try:
+        return float(value)
+    except OverflowError:
+        return None
+
+
+def _text(value: str) -> str:
+    if len(value) > LONGEST_TEXT:
+        raise Refused(f"at most {LONGEST_TEXT} characters", f"{len(value)} of them")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise Refused("text that can be written as UTF-8", value) from None
+    return value
+
+
+def _ids(value: Any, expected: str, least: int) -> tuple[int, ...]:
+    items = [_plain(item) for item in _items(value, expected, LONGEST_TEXT)]
+    for item in items:
+        if isinstance(item, bool) or not isinstance(item, int):
+            raise Refused(expected, item)
+        if not least <= item < 2**31:
+            raise Refused(f"{expected}, each {least} to {2**31 - 1}", item)
+    return tuple(items)
+
+
+def _items(value: Any, expected: str, most: int) -> list[Any]:
+    if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable) or getattr(value, "ndim", 1) == 0:
+        raise Refused(expected, value)
+    items = []
+    for item in value:
+        items.append(item)
+        if len(items) > most:
+            raise Refused(f"at most {most} items", "more of them")
+    return items
+
+
+def _shown(value: Any) -> str:
+    """Returns a value as an error message shows it, whatever it is."""
+    if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() > 64:
+        return f"an integer of {value.bit_length()} bits"
+    try:
+        text = f"'{value}'" if isinstance(value, str) else f"{value}" if _number(value) is not None else repr(value)
+    except Exception:  # the repr of somebody else's class
+        text = f"a {type(value).__name__}"
+    return printable(text, LONGEST_QUOTE + 2)
+
+
+def options_of(arguments: Mapping[str, Any], *classes: type[Options]) -> list[Any]:
+    """Returns one object of each option class, made of those arguments of a call that are its fields.
+
+    A name that several classes have belongs to the first of them.
+
+    arguments: by name, as `locals()` has them at the start of a function that writes every option out in its signature;
+    other names among them do not matter. What nobody asked for stands under "unknown", from `**unknown`.
+    Raises UserError for a value that is wrong, and for an option that there is not.
+    """
+    known = {name for options in classes for name in options.declared if name in arguments}
+    for name in arguments.get("unknown", ()):
+        expected = suggestion(name, known) or f": expected one of {', '.join(sorted(known))}"
+        raise UserError(f"unknown option {quote(name)}{expected}")
+    made = []
+    for options in classes:
+        made.append(options(**{name: arguments[name] for name in options.declared if name in known}))
+        known -= options.declared.keys()
+    return made

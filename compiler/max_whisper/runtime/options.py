@@ -1,0 +1,378 @@
+"""What a transcription, and the text of one window, can be asked for.
+
+Names and defaults are those of openai/whisper where it has the option, else those of faster-whisper. Each field says
+what it takes (max_whisper/options.py), from which the checks and the command line's options come.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from max_whisper.errors import UserError
+from max_whisper.options import Choice, Flag, Ids, Integer, Number, Numbers, Options, Text, TextOrIds
+from max_whisper.runtime.words import APPENDED, PREPENDED
+
+if TYPE_CHECKING:
+    from max_whisper.artifact.manifest import Manifest
+    from max_whisper.runtime.tokenizer import Tokenizer
+
+TASKS = ("transcribe", "translate")
+TIME_PRECISION = 0.02
+"""Seconds from one timestamp token to the next."""
+LONGEST_RECORDING = 86_400
+"""Seconds: a day."""
+HOTTEST = 10
+"""Samples of a higher temperature are noise."""
+MOST_TEMPERATURES = 101
+MOST_CANDIDATES = 100
+"""Samples or beams of one window; each beam has keys and values of its own."""
+
+
+@dataclass(frozen=True)
+class DecodingOptions(Options):
+    """How the text of one window is found."""
+
+    task: Annotated[
+        str, Choice("Write down what is said in its own language (transcribe), or in English (translate).", words=TASKS)
+    ] = "transcribe"
+    language: Annotated[
+        str | None,
+        Text(
+            "Language that is spoken: a code or an English name, such as de or german.",
+            unit="LANGUAGE",
+            unset="detected; en for an English-only model",
+        ),
+    ] = None
+    temperature: Annotated[
+        float,
+        Number(
+            "Randomness of the choice among tokens; 0 always takes the most probable one.",
+            low=0,
+            high=HOTTEST,
+            unit="T",
+        ),
+    ] = 0.0
+    max_new_tokens: Annotated[
+        int | None,
+        Integer(
+            "The most tokens that one window's text may have (openai/whisper calls this sample_len).",
+            low=1,
+            high=100_000,
+            unset="half of the model's text context, which is 224",
+        ),
+    ] = None
+    best_of: Annotated[
+        int | None,
+        Integer(
+            "Number of samples from which the best is taken, where the temperature is above 0.",
+            low=1,
+            high=MOST_CANDIDATES,
+            unset="1",
+        ),
+    ] = None
+    beam_size: Annotated[
+        int | None,
+        Integer(
+            "Number of texts that a beam search follows at once, where the temperature is 0.",
+            low=1,
+            high=MOST_CANDIDATES,
+            unset="no beam search",
+        ),
+    ] = None
+    patience: Annotated[
+        float | None,
+        Number(
+            "A beam search ends when it has this many times beam_size finished texts; more search longer.",
+            low=0.01,
+            high=100,
+            unit="FACTOR",
+            unset="1",
+        ),
+    ] = None
+    length_penalty: Annotated[
+        float | None,
+        Number(
+            "Among samples or beams, divide the log-probability by ((5 + length) / 6) to this power.",
+            low=0,
+            high=1,
+            unit="EXPONENT",
+            unset="divide by the length",
+        ),
+    ] = None
+    prompt: Annotated[
+        str | Sequence[int] | None,
+        TextOrIds("Text, or its token ids, that comes before this window.", unset="no text"),
+    ] = None
+    prefix: Annotated[
+        str | Sequence[int] | None,
+        TextOrIds("Text, or its token ids, with which the text of each window begins.", unit="TEXT", unset="no text"),
+    ] = None
+    suppress_tokens: Annotated[
+        str | Sequence[int] | None,
+        Ids(
+            "Ids of tokens that are never written; -1 stands for the model's own list, an empty list for none at all.",
+            unit="IDS",
+            unset="none",
+        ),
+    ] = "-1"
+    suppress_blank: Annotated[bool, Flag("Do not let a window begin with a blank, or with its end.")] = True
+    without_timestamps: Annotated[bool, Flag("Find text alone, without times inside of a window.")] = False
+    max_initial_timestamp: Annotated[
+        float | None,
+        Number(
+            "The latest time in a window at which its first segment may begin.",
+            low=0,
+            high=30,
+            unit="SECONDS",
+            unset="the model's, which is 1 for OpenAI's",
+        ),
+    ] = None
+    seed: Annotated[
+        int,
+        Integer("Start of the random numbers for samples; the same seed gives the same text.", low=0, high=2**63 - 1),
+    ] = 0
+
+    def at(self, temperature: float) -> DecodingOptions:
+        """Returns these options for one of several temperatures: at 0 there are no samples, above it no beams."""
+        if temperature == 0:
+            return replace(self, temperature=temperature, best_of=None)
+        return replace(self, temperature=temperature, beam_size=None, patience=None)
+
+    def check(self, manifest: Manifest, tokenizer: Tokenizer) -> None:
+        """Raises UserError for values that do not go together, or that the model does not take."""
+        some_language = next(iter(manifest.tokens.languages), None)
+        tokenizer.prompt(some_language if self.language is None else self.language, self.task)
+        if self.best_of is not None and self.temperature == 0:
+            raise UserError("best_of: with temperature 0 every sample is the same; leave it out, or sample")
+        if self.beam_size is not None:
+            if self.temperature > 0 or self.best_of is not None:
+                raise UserError("beam_size: a search takes no samples; leave it out, or temperature and best_of")
+            if manifest.batch != 1:
+                raise UserError(f"beam_size: needs an artifact of batch 1, not {manifest.batch}; build another")
+        if self.patience is not None:
+            if self.beam_size is None:
+                raise UserError("patience: is for a beam search, give beam_size too")
+            if self.finished_beams < 1:
+                raise UserError(
+                    f"patience: {self.patience:g} times a beam_size of {self.beam_size} is less than one finished "
+                    f"text; give at least {1 / self.beam_size:.2g}"
+                )
+        longest = manifest.dims["n_audio_ctx"] * TIME_PRECISION
+        if self.max_initial_timestamp is not None and not self.max_initial_timestamp <= longest:
+            raise UserError(
+                f"max_initial_timestamp: expected 0 to {longest:g} seconds, got {self.max_initial_timestamp:g}"
+            )
+        self.suppressed(manifest)
+
+    @property
+    def finished_beams(self) -> int:
+        """The number of finished texts with which a beam search ends (openai/whisper's max_candidates)."""
+        return round((self.beam_size or 1) * (self.patience or 1.0))
+
+    def limit(self, manifest: Manifest) -> int:
+        """Returns the most tokens that the text of a window may have."""
+        return manifest.dims["n_text_ctx"] // 2 if self.max_new_tokens is None else self.max_new_tokens
+
+    def prompt_tokens(self, language: str | None, manifest: Manifest, tokenizer: Tokenizer) -> tuple[list[int], int]:
+        """Returns the tokens that the decoder reads first, and the index of start-of-transcript among them.
+
+        They are the previous text, cut to its last half context less one; start-of-transcript with language and task;
+        the prefix. Raises UserError for more than the text context, and for ids that there are not: MAX would read out
+        of bounds.
+        """
+        n_text_ctx = manifest.dims["n_text_ctx"]
+        half = n_text_ctx // 2
+        tokens = tokenizer.prompt(language, self.task, self.without_timestamps)
+        if self.prefix is not None:
+            prefix = _tokens(self.prefix, tokenizer)
+            room = half - self.limit(manifest)
+            tokens += prefix[-room:] if room > 0 else prefix
+        previous = [] if self.prompt is None else _tokens(self.prompt, tokenizer)[-(half - 1) :]
+        if self.prompt is not None:
+            previous = [manifest.tokens.startofprev, *previous]
+        ids, n_vocab = [*previous, *tokens], manifest.dims["n_vocab"]
+        if len(ids) > n_text_ctx:
+            raise UserError(f"prefix: expected a prompt of at most {n_text_ctx} tokens with it, got {len(ids)}")
+        if not all(0 <= i < n_vocab for i in ids):
+            raise UserError(f"prompt and prefix: expected token ids below {n_vocab}, got {max(ids)}")
+        return ids, len(previous)
+
+    def suppressed_first_and_later(self, manifest: Manifest) -> tuple[list[int], list[int]]:
+        """Returns the ids that are not chosen as the first token, and those that are not chosen later."""
+        always = self.suppressed(manifest)
+        return [*always, *(manifest.tokens.begin_suppress if self.suppress_blank else [])], always
+
+    def suppressed(self, manifest: Manifest) -> list[int]:
+        """Returns the ids that are never chosen. Raises UserError for ids that the model does not have."""
+        ids = [int(i) for i in self.suppress_tokens or ()]
+        n_vocab, tokens = manifest.dims["n_vocab"], manifest.tokens
+        wrong = next((i for i in ids if i >= n_vocab), None)
+        if wrong is not None:
+            raise UserError(f"suppress_tokens: expected ids below {n_vocab}, or -1, got {wrong}")
+        if not ids:
+            return []
+        own = tokens.suppress if -1 in ids else []
+        controls = [tokens.transcribe, tokens.translate, tokens.sot, tokens.startofprev, tokens.startoflm]
+        return sorted({*own, *controls, tokens.nospeech, *(i for i in ids if i >= 0)})
+
+
+@dataclass(frozen=True)
+class TranscribeOptions(Options):
+    """How a whole recording is gone through."""
+
+    temperature: Annotated[
+        float | Sequence[float],
+        Numbers(
+            "Temperatures that are tried in turn, until the text of a window is neither repetitive nor improbable.",
+            low=0,
+            high=HOTTEST,
+            unit="TEMPERATURES",
+            most=MOST_TEMPERATURES,
+        ),
+    ] = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+    compression_ratio_threshold: Annotated[
+        float | None,
+        Number(
+            "A text that zlib makes smaller by more than this factor repeats itself, and is tried again.",
+            low=0,
+            high=1000,
+            unit="RATIO",
+            unset="not looked at",
+        ),
+    ] = 2.4
+    logprob_threshold: Annotated[
+        float | Literal["model"] | None,
+        Number(
+            "A text whose tokens have a lower average log-probability is improbable, and is tried again; 'model' takes "
+            "the model's own value, which is -1 for OpenAI's.",
+            low=-1000,
+            high=1000,
+            unit="LOGPROB",
+            unset="not looked at",
+            words=("model",),
+        ),
+    ] = "model"
+    no_speech_threshold: Annotated[
+        float | None,
+        Number(
+            "A window is silence if the probability of no speech is above this and its text is improbable.",
+            low=0,
+            high=1,
+            unit="PROBABILITY",
+            unset="not looked at",
+        ),
+    ] = 0.6
+    condition_on_previous_text: Annotated[bool, Flag("Let each window see the text before it.")] = True
+    initial_prompt: Annotated[
+        str | None,
+        Text("Text that the first window sees as if it had been said before.", unit="TEXT", unset="no text"),
+    ] = None
+    carry_initial_prompt: Annotated[bool, Flag("Let every window see the initial prompt, not the first alone.")] = False
+    hotwords: Annotated[
+        str | None,
+        Text("Names and terms that every window sees before all other text.", unit="TEXT", unset="none"),
+    ] = None
+    language_detection_segments: Annotated[
+        int,
+        Integer("The most windows that are heard to find out the language.", low=1, high=10_000),
+    ] = 1
+    language_detection_threshold: Annotated[
+        float,
+        Number(
+            "A language with a higher probability than this is taken at once; else the one that most windows have.",
+            low=0,
+            high=1,
+            unit="PROBABILITY",
+        ),
+    ] = 0.5
+    clip_timestamps: Annotated[
+        str | Sequence[float],
+        Numbers(
+            "Parts to transcribe, as start,end,start,end,...; the last end may be left out.",
+            low=0,
+            high=LONGEST_RECORDING,
+            unit="SECONDS",
+            most=10_000,
+        ),
+    ] = "0"
+    vad_filter: Annotated[bool, Flag("Transcribe only the parts that are loud enough to be a voice.")] = False
+    vad_threshold: Annotated[
+        float,
+        Number("How much louder than the quietest moments a voice is, at least.", low=0, high=200, unit="DECIBELS"),
+    ] = 10.0
+    vad_min_silence: Annotated[
+        float,
+        Number("The shortest pause at which a part ends.", low=0, high=LONGEST_RECORDING, unit="SECONDS"),
+    ] = 2.0
+    vad_speech_pad: Annotated[
+        float,
+        Number("Time that is added at both ends of a part.", low=0, high=LONGEST_RECORDING, unit="SECONDS"),
+    ] = 0.4
+    word_timestamps: Annotated[bool, Flag("Find the time of every word; subtitles then show words.")] = False
+    prepend_punctuations: Annotated[str, Text("Punctuation that belongs to the word after it.", unit="MARKS")] = (
+        PREPENDED
+    )
+    append_punctuations: Annotated[str, Text("Punctuation that belongs to the word before it.", unit="MARKS")] = (
+        APPENDED
+    )
+    hallucination_silence_threshold: Annotated[
+        float | None,
+        Number(
+            "Leave out improbable words that have more silence than this around them; needs word_timestamps.",
+            low=0,
+            high=LONGEST_RECORDING,
+            unit="SECONDS",
+            unset="nothing is left out",
+        ),
+    ] = None
+    explain: Annotated[
+        bool, Flag("Record which rule kept each token from being the most probable one; costs one more decoder pass.")
+    ] = False
+
+    def check(self) -> None:
+        """Raises UserError for values that do not go together."""
+        if not self.temperatures:
+            raise UserError("temperature: expected at least one, got none")
+        if any(start > end for start, end in pairwise(self.clip_times)):
+            times = ", ".join(f"{time:g}" for time in self.clip_times)
+            raise UserError(f"clip_timestamps: expected seconds in order, got {times}")
+        if self.vad_filter and self.clip_timestamps != (0.0,):
+            raise UserError("vad_filter: finds the clips itself; leave it out, or clip_timestamps")
+        plain = TranscribeOptions()
+        vad = ("vad_threshold", "vad_min_silence", "vad_speech_pad")
+        if not self.vad_filter and any(getattr(self, name) != getattr(plain, name) for name in vad):
+            raise UserError(f"{', '.join(vad)}: are for vad_filter, give it too")
+        if not self.vad_min_silence > 2 * self.vad_speech_pad:
+            raise UserError(
+                f"vad_min_silence: expected more than {2 * self.vad_speech_pad:g} seconds, which is twice "
+                f"vad_speech_pad, got {self.vad_min_silence:g}"
+            )
+        if self.word_timestamps:
+            return
+        if self.hallucination_silence_threshold is not None:
+            raise UserError("hallucination_silence_threshold: needs the times of words, give word_timestamps too")
+        if (self.prepend_punctuations, self.append_punctuations) != (PREPENDED, APPENDED):
+            raise UserError("prepend_punctuations, append_punctuations: are for words, give word_timestamps too")
+
+    @property
+    def temperatures(self) -> tuple[float, ...]:
+        """The temperatures that are tried, at least one."""
+        return (self.temperature,) if isinstance(self.temperature, int | float) else tuple(self.temperature)
+
+    @property
+    def least_logprob(self) -> float | None:
+        """The average log-probability below which a text is improbable; `Model.check_options` fills in the model's."""
+        assert not isinstance(self.logprob_threshold, str)
+        return self.logprob_threshold
+
+    @property
+    def clip_times(self) -> tuple[float, ...]:
+        """Seconds at which parts begin and end in turn."""
+        return tuple(float(time) for time in self.clip_timestamps)
+
+
+def _tokens(text: str | Sequence[int], tokenizer: Tokenizer) -> list[int]:
+    return tokenizer.encode(" " + text.strip()) if isinstance(text, str) else list(text)
