@@ -75,9 +75,9 @@ def test_clips_of_one_recording_share_a_batch(batched: Model, model: Model, call
 
 def test_vad_and_clips_exclude_each_other(model: Model):
     with pytest.raises(UserError, match="vad_filter: finds the clips itself"):
-        model.check_options(vad_filter=True, clip_timestamps="1,2")
+        model.transcribe(noise(1.0), vad_filter=True, clip_timestamps="1,2")
     with pytest.raises(UserError, match="are for vad_filter, give it too"):
-        model.check_options(vad_threshold=3.0)
+        model.transcribe(noise(1.0), vad_threshold=3.0)
 
 
 def test_several_files_on_the_command_line(
@@ -118,7 +118,7 @@ def test_hotwords_are_seen_by_every_window(model: Model):
     both = model.transcribe(noise(4.0), hotwords="the", initial_prompt="weather", carry_initial_prompt=True, **options)
     assert both == told
     with pytest.raises(UserError, match="hotwords: expected fewer than 224 tokens"):
-        model.check_options(hotwords="weather " * 300)
+        model.transcribe(noise(1.0), hotwords="weather " * 300)
 
 
 def test_language_by_several_windows(model: Model, monkeypatch: pytest.MonkeyPatch):
@@ -138,4 +138,4 @@ def test_language_by_several_windows(model: Model, monkeypatch: pytest.MonkeyPat
     assert model.transcribe(noise(3.0), **options, language_detection_segments=4).language == "de"  # there are but two
     for wrong in ({"language_detection_segments": 0}, {"language_detection_threshold": 1.5}):
         with pytest.raises(UserError, match="expected"):
-            model.check_options(**wrong)
+            model.transcribe(noise(1.0), **wrong)

@@ -203,11 +203,11 @@ def test_json_has_the_words():
     ("options", "sentence"),
     [
         ({"highlight_words": True}, "give word_timestamps too"),
-        ({"max_line_width": 0}, "max_line_width: expected at least 1, got 0"),
+        ({"max_line_width": 0}, "max_line_width: expected 1 to 10000, or none, got 0"),
         ({"max_line_count": 2}, "max_line_count: needs max_line_width"),
         ({"max_line_width": 9, "max_words_per_line": 2}, "max_words_per_line: goes without max_line_width"),
     ],
 )
 def test_subtitle_options_that_make_no_sense(options: dict, sentence: str):
-    with pytest.raises(UserError, match=sentence):
+    with pytest.raises(UserError, match=sentence):  # alone, or together
         SubtitleOptions(**options).check(word_timestamps="highlight_words" not in options)
