@@ -1,7 +1,5 @@
 """Options: what each kind takes, and that signatures and the command line say the same as the classes."""
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass, fields

@@ -13,10 +13,11 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import KW_ONLY, dataclass
 from numbers import Real
 from types import NoneType
-from typing import Annotated, Any, ClassVar, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, ClassVar, get_args, get_origin
+
+import msgspec
 
 from max_whisper.errors import UserError
 from max_whisper.messages import LONGEST_QUOTE, printable, quote, suggestion
@@ -34,8 +35,8 @@ class Options:
     declared: ClassVar[Mapping[str, Option]] = {}
 
     def __init_subclass__(cls) -> None:
-        hints = get_type_hints(cls, include_extras=True)
-        cls.declared = {name: Option.of(name, hints[name]) for name in hints if get_origin(hints[name]) is not ClassVar}
+        own = {name: Option.of(name, annotation) for name, annotation in cls.__annotations__.items()}
+        cls.declared = {**cls.declared, **own}
         described = "\n".join(f"    {name}: {option.kind.help}" for name, option in cls.declared.items())
         cls.__doc__ = f"{(cls.__doc__ or '').rstrip()}\n\n{described}\n"
 
@@ -44,8 +45,7 @@ class Options:
             object.__setattr__(self, name, option.checked(getattr(self, name)))
 
 
-@dataclass(frozen=True)
-class Option:
+class Option(msgspec.Struct, frozen=True):
     """A field of an option class. optional: whether None is a value, too."""
 
     name: str
@@ -54,7 +54,11 @@ class Option:
 
     @classmethod
     def of(cls, name: str, annotation: Any) -> Option:
-        """Reads an annotation such as `Annotated[int | None, Integer(…)]`. Raises TypeError for one without a kind."""
+        """Reads an annotation such as `Annotated[int | None, Integer(…)]`. Raises TypeError for one without a kind.
+
+        It must be no text: modules with options go without `from __future__ import annotations`, because compiling the
+        texts of all options takes 10 ms of every start.
+        """
         kinds = [part for part in get_args(annotation)[1:] if isinstance(part, Kind)]
         if get_origin(annotation) is not Annotated or len(kinds) != 1:
             raise TypeError(f"option {name}: expected Annotated[type, one of options.Kind], got {annotation}")
@@ -97,15 +101,13 @@ class Refused(Exception):
         self.got = _shown(value) + hint
 
 
-@dataclass(frozen=True)
-class Kind:
+class Kind(msgspec.Struct, frozen=True):
     """What values an option takes. help: one sentence. unit: of the value, as the command line shows it.
 
     unset: what holds where the option is None, as the command line shows it.
     """
 
     help: str
-    _: KW_ONLY
     unit: str = ""
     unset: str = ""
 
@@ -118,8 +120,7 @@ class Kind:
         return text
 
 
-@dataclass(frozen=True)
-class Flag(Kind):
+class Flag(Kind, frozen=True, kw_only=True):
     """True or False."""
 
     def checked(self, value: Any) -> bool:
@@ -129,11 +130,9 @@ class Flag(Kind):
         return value
 
 
-@dataclass(frozen=True)
-class Bounded(Kind):
+class Bounded(Kind, frozen=True, kw_only=True):
     """Numbers from low to high, both included."""
 
-    _: KW_ONLY
     low: float
     high: float
 
@@ -142,11 +141,9 @@ class Bounded(Kind):
         return f"{self.low} to {self.high}{unit}"
 
 
-@dataclass(frozen=True)
-class Integer(Bounded):
+class Integer(Bounded, frozen=True, kw_only=True):
     """An integer."""
 
-    _: KW_ONLY
     unit: str = "N"
 
     def checked(self, value: Any) -> int:
@@ -164,11 +161,9 @@ class Integer(Bounded):
             raise Refused(f"an integer, {self}", text) from None
 
 
-@dataclass(frozen=True)
-class Number(Bounded):
+class Number(Bounded, frozen=True, kw_only=True):
     """A finite number. words: texts that are values, too."""
 
-    _: KW_ONLY
     words: tuple[str, ...] = ()
 
     def checked(self, value: Any) -> float | str:
@@ -190,11 +185,9 @@ class Number(Bounded):
             raise Refused(", or ".join([f"a number, {self}", *self.words]), text) from None
 
 
-@dataclass(frozen=True)
-class Choice(Kind):
+class Choice(Kind, frozen=True, kw_only=True):
     """One of some words."""
 
-    _: KW_ONLY
     words: tuple[str, ...]
 
     def checked(self, value: Any) -> str:
@@ -206,8 +199,7 @@ class Choice(Kind):
         return value
 
 
-@dataclass(frozen=True)
-class Text(Kind):
+class Text(Kind, frozen=True, kw_only=True):
     """Text of at most LONGEST_TEXT characters, all of which can be written as UTF-8."""
 
     def checked(self, value: Any) -> str:
@@ -216,16 +208,14 @@ class Text(Kind):
         return _text(value)
 
 
-@dataclass(frozen=True)
-class TextOrIds(Kind):
+class TextOrIds(Kind, frozen=True, kw_only=True):
     """Text, or the ids of tokens. Whether the model has such tokens is seen when they are used."""
 
     def checked(self, value: Any) -> str | tuple[int, ...]:
         return _text(value) if isinstance(value, str) else _ids(value, "text or token ids", 0)
 
 
-@dataclass(frozen=True)
-class Ids(Kind):
+class Ids(Kind, frozen=True, kw_only=True):
     """Ids of tokens and -1, as a sequence, or as text with commas between them."""
 
     def checked(self, value: Any) -> tuple[int, ...]:
@@ -238,11 +228,9 @@ class Ids(Kind):
             raise Refused(expected, value) from None
 
 
-@dataclass(frozen=True)
-class Numbers(Bounded):
+class Numbers(Bounded, frozen=True, kw_only=True):
     """At most `most` finite numbers: one, a sequence, or text with commas between them."""
 
-    _: KW_ONLY
     most: int
 
     def checked(self, value: Any) -> tuple[float, ...]:

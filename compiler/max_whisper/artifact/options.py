@@ -1,7 +1,5 @@
 """What building, measuring and comparing an artifact can be asked for; each field says what it takes."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Annotated
 

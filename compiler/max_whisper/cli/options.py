@@ -1,7 +1,5 @@
 """Options of the command line, made from the fields of option classes: type, range, unit and help come from there."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, fields
 from typing import Annotated, Any

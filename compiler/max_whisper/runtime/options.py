@@ -4,8 +4,6 @@ Names and defaults are those of openai/whisper where it has the option, else tho
 what it takes (max_whisper/options.py), from which the checks and the command line's options come.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -135,13 +133,13 @@ class DecodingOptions(Options):
         Integer("Start of the random numbers for samples; the same seed gives the same text.", low=0, high=2**63 - 1),
     ] = 0
 
-    def at(self, temperature: float) -> DecodingOptions:
+    def at(self, temperature: float) -> "DecodingOptions":
         """Returns these options for one of several temperatures: at 0 there are no samples, above it no beams."""
         if temperature == 0:
             return replace(self, temperature=temperature, best_of=None)
         return replace(self, temperature=temperature, beam_size=None, patience=None)
 
-    def check(self, manifest: Manifest, tokenizer: Tokenizer) -> None:
+    def check(self, manifest: "Manifest", tokenizer: "Tokenizer") -> None:
         """Raises UserError for values that do not go together, or that the model does not take."""
         some_language = next(iter(manifest.tokens.languages), None)
         tokenizer.prompt(some_language if self.language is None else self.language, self.task)
@@ -172,11 +170,13 @@ class DecodingOptions(Options):
         """The number of finished texts with which a beam search ends (openai/whisper's max_candidates)."""
         return round((self.beam_size or 1) * (self.patience or 1.0))
 
-    def limit(self, manifest: Manifest) -> int:
+    def limit(self, manifest: "Manifest") -> int:
         """Returns the most tokens that the text of a window may have."""
         return manifest.dims["n_text_ctx"] // 2 if self.max_new_tokens is None else self.max_new_tokens
 
-    def prompt_tokens(self, language: str | None, manifest: Manifest, tokenizer: Tokenizer) -> tuple[list[int], int]:
+    def prompt_tokens(
+        self, language: str | None, manifest: "Manifest", tokenizer: "Tokenizer"
+    ) -> tuple[list[int], int]:
         """Returns the tokens that the decoder reads first, and the index of start-of-transcript among them.
 
         They are the previous text, cut to its last half context less one; start-of-transcript with language and task;
@@ -200,12 +200,12 @@ class DecodingOptions(Options):
             raise UserError(f"prompt and prefix: expected token ids below {n_vocab}, got {max(ids)}")
         return ids, len(previous)
 
-    def suppressed_first_and_later(self, manifest: Manifest) -> tuple[list[int], list[int]]:
+    def suppressed_first_and_later(self, manifest: "Manifest") -> tuple[list[int], list[int]]:
         """Returns the ids that are not chosen as the first token, and those that are not chosen later."""
         always = self.suppressed(manifest)
         return [*always, *(manifest.tokens.begin_suppress if self.suppress_blank else [])], always
 
-    def suppressed(self, manifest: Manifest) -> list[int]:
+    def suppressed(self, manifest: "Manifest") -> list[int]:
         """Returns the ids that are never chosen. Raises UserError for ids that the model does not have."""
         ids = [int(i) for i in self.suppress_tokens or ()]
         n_vocab, tokens = manifest.dims["n_vocab"], manifest.tokens
@@ -374,5 +374,5 @@ class TranscribeOptions(Options):
         return tuple(float(time) for time in self.clip_timestamps)
 
 
-def _tokens(text: str | Sequence[int], tokenizer: Tokenizer) -> list[int]:
+def _tokens(text: str | Sequence[int], tokenizer: "Tokenizer") -> list[int]:
     return tokenizer.encode(" " + text.strip()) if isinstance(text, str) else list(text)

@@ -1,7 +1,5 @@
 """Segments -> what is shown on the screen, and when (openai/whisper, utils.py: SubtitlesWriter)."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
