@@ -79,8 +79,9 @@ def read_header(path: Path) -> dict[str, TensorInfo]:
     try:
         with open_regular(path) as file:
             size = os.fstat(file.fileno()).st_size
-            start = 8 + int.from_bytes(file.read(8), "little")
-            if size < 8 or start > min(size, 8 + MAX_HEADER_BYTES):
+            # Files of /proc have no size, and some wait for news when they are read.
+            start = 8 + int.from_bytes(file.read(8), "little") if size >= 8 else size + 1
+            if start > min(size, 8 + MAX_HEADER_BYTES):
                 raise WeightsError(f"{path} is not a safetensors file, or is cut off{_what_else(path)}")
             text = file.read(start - 8)
     except OSError as e:
