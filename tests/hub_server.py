@@ -5,6 +5,8 @@ Large files are answered as the Hub does: a redirect to another URL, with their 
 
 from __future__ import annotations
 
+import contextlib
+import gzip
 import hashlib
 import json
 import re
@@ -22,13 +24,19 @@ class HubServer:
 
     requests: every request as "METHOD path", in order.
     faults: file name -> what its download does: "cut" (the connection ends half-way, resumed or not), "cut once",
-        "garbled" (one byte differs), "short" (half of the content, complete), or "500".
+        "garbled" (one byte differs), "short" (half of the content, complete), "endless" (zeros without a length and
+        without an end), "longer" (zeros, more than the length that HEAD announces), "gzip" (the content, compressed),
+        "bomb" (300 MB of zeros, compressed), "error" (HTTP 400 with an endless page), "429" or "500".
+    forged: (repo, file name) -> headers of its answers, in place of the right ones; None leaves one out.
+    sent: bytes of endless bodies that somebody took.
     down: every request is answered with HTTP 500.  delay: seconds before any answer.  gated: nobody may read anything.
     """
 
     def __init__(self) -> None:
         self.requests: list[str] = []
         self.faults: dict[str, str] = {}
+        self.forged: dict[tuple[str, str], dict[str, str | None]] = {}
+        self.sent = 0
         self.down = False
         self.gated = False
         self.delay = 0.0
@@ -71,6 +79,8 @@ class _Handler(BaseHTTPRequestHandler):
     def log_message(self, *_: object) -> None:
         pass
 
+    forged: dict[str, str | None] = {}  # noqa: RUF012 - of this request
+
     def do_HEAD(self) -> None:
         self.do_GET()
 
@@ -78,6 +88,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.hub.requests.append(f"{self.command} {self.path}")
         time.sleep(self.hub.delay)
         path = unquote(urlsplit(self.path).path)
+        self.forged = {}
         if self.hub.down:
             self.reply(500)
         elif self.hub.gated:
@@ -88,6 +99,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif match := re.fullmatch("/api/models/([^/]+/[^/]+)/tree/([^/]+)", path):
             self.revision(match[1], match[2])
         elif match := re.fullmatch("/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path):
+            self.forged = self.hub.forged.get((match[1], match[3]), {})
             self.revision(match[1], match[2], match[3])
         else:
             self.reply(404)
@@ -118,8 +130,18 @@ class _Handler(BaseHTTPRequestHandler):
         """The content of a file, or the part that the Range header asks for; with the fault that was ordered."""
         fault = self.hub.faults.get(name) if self.command == "GET" else None
         start = int(re.sub(r"\D", "", self.headers.get("Range", "bytes=0-")))
-        if fault == "500":
-            return self.reply(500)
+        if fault in ("429", "500"):
+            return self.reply(int(fault))
+        if fault == "endless":
+            return self.endless(200, headers)
+        if fault == "error":
+            return self.endless(400, {"Content-Type": "text/plain"})
+        if fault == "longer":
+            content = bytes(len(content) + 200_000_000)
+        if fault == "gzip":
+            return self.reply(200, headers | {"Content-Encoding": "gzip"}, gzip.compress(content))
+        if fault == "bomb":
+            return self.reply(200, headers | {"Content-Encoding": "gzip"}, gzip.compress(bytes(300_000_000), 9))
         if fault == "garbled":
             content = content[:-1] + bytes([content[-1] ^ 1])
         if fault == "short":
@@ -139,13 +161,28 @@ class _Handler(BaseHTTPRequestHandler):
     def reply(
         self, status: int, headers: dict[str, str] | None = None, body: bytes = b"", length: int | None = None
     ) -> None:
-        self.send_response(status)
-        for name, value in (headers or {}).items():
-            self.send_header(name, value)
-        self.send_header("Content-Length", str(len(body) if length is None else length))
-        self.end_headers()
+        self.start(status, {**(headers or {}), "Content-Length": str(len(body) if length is None else length)})
         if self.command == "GET":
-            self.wfile.write(body)
+            with contextlib.suppress(ConnectionError):  # whoever does not want it closes the connection
+                self.wfile.write(body)
+
+    def start(self, status: int, headers: dict[str, str]) -> None:
+        """The head of an answer, with the headers that were forged."""
+        self.send_response(status)
+        for name, value in {**headers, **self.forged}.items():
+            if value is not None:
+                self.send_header(name, value)
+        self.end_headers()
+
+    def endless(self, status: int, headers: dict[str, str]) -> None:
+        """An answer whose body goes on until the connection is closed, or for a gigabyte."""
+        self.start(status, headers | {"Transfer-Encoding": "chunked"})
+        self.close_connection = True
+        chunk = b"10000\r\n" + bytes(0x10000) + b"\r\n"
+        with contextlib.suppress(ConnectionError):
+            while self.hub.sent < 1_000_000_000:
+                self.wfile.write(chunk)
+                self.hub.sent += 0x10000
 
 
 def git_hash(data: bytes) -> str:

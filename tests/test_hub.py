@@ -22,26 +22,30 @@ REPO = "somebody/whisper-small-thing"
 SOURCES = Path(__file__).resolve().parent.parent / "compiler"
 TENSOR = "model.decoder.embed_tokens.weight"
 
-# Opens a checkpoint and says what it got; the client's pauses between retries are skipped.
+# Opens checkpoints and says what it got; the client's pauses between retries are skipped.
 DRIVER = f"""
 import hashlib, json, resource, signal, sys, time
-options, limit = json.loads(sys.argv[1]), json.loads(sys.argv[2])
+calls, limit = json.loads(sys.argv[1]), json.loads(sys.argv[2])
 time.sleep = lambda seconds: None
 if limit:
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 from max_whisper.errors import MaxWhisperError
 from max_whisper.weights import open_checkpoint, read_vocabulary
-lines = []
-try:
-    checkpoint = open_checkpoint(**options, progress=lines.append)
-    embedding = checkpoint.read("{TENSOR}", "float32")
-    vocabulary = read_vocabulary(checkpoint.file, len(embedding))
-    result = dict(repo=checkpoint.repo, commit=checkpoint.commit, tensors=len(checkpoint.tensors),
-                  hash=hashlib.sha256(embedding.tobytes()).hexdigest(), text_tokens=len(vocabulary.ranks))
-except MaxWhisperError as e:
-    result = dict(error=type(e).__name__, message=str(e))
-print(json.dumps(result | dict(progress=lines)))
+results = []
+for options in calls:
+    lines, began = [], time.monotonic()
+    try:
+        checkpoint = open_checkpoint(**options, progress=lines.append)
+        embedding = checkpoint.read("{TENSOR}", "float32")
+        vocabulary = read_vocabulary(checkpoint.file, len(embedding))
+        result = dict(repo=checkpoint.repo, commit=checkpoint.commit, tensors=len(checkpoint.tensors),
+                      hash=hashlib.sha256(embedding.tobytes()).hexdigest(), text_tokens=len(vocabulary.ranks))
+    except MaxWhisperError as e:
+        result = dict(error=type(e).__name__, message=str(e))
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    results.append(result | dict(progress=lines, seconds=time.monotonic() - began, memory=memory))
+print(json.dumps(results))
 """
 
 
@@ -69,22 +73,40 @@ def embedding_hash(folder: Path) -> str:
     return hashlib.sha256(open_checkpoint(folder).read(TENSOR, "float32").tobytes()).hexdigest()
 
 
-def run(home: Path, url: str, *, limit: int = 0, environment: dict[str, str] | None = None, **options: Any) -> Any:
+def run(
+    home: Path, url: str, *, limit: int = 0, environment: dict[str, str] | None = None, **options: Any
+) -> dict[str, Any]:
     """Open a checkpoint in a new process with its own cache; what it got, or its error."""
+    result = run_all(home, url, [options], limit=limit, environment=environment)[0]
+    del result["seconds"], result["memory"]
+    return result
+
+
+def run_all(
+    home: Path,
+    url: str,
+    calls: list[dict[str, Any]],
+    *,
+    limit: int = 0,
+    environment: dict[str, str] | None = None,
+) -> list[dict[str, Any]]:
+    """Open checkpoints one after the other, in one process."""
     foreign = re.compile("(HF_|TRANSFORMERS_).*|.*_PROXY", re.IGNORECASE)
     inherited = {key: value for key, value in os.environ.items() if not foreign.fullmatch(key)}
     settings = {"HF_ENDPOINT": url, "HF_HOME": str(home), "PYTHONPATH": str(SOURCES)}
     process = subprocess.run(
-        [sys.executable, "-c", DRIVER, json.dumps({"weights": REPO} | options), json.dumps(limit)],
+        [sys.executable, "-c", DRIVER, json.dumps([{"weights": REPO} | call for call in calls]), json.dumps(limit)],
         env=inherited | settings | (environment or {}),
         capture_output=True,
         text=True,
         timeout=120,
     )
     assert process.returncode == 0, process.stderr
-    result = json.loads(process.stdout)
-    assert "\n" not in result.get("message", "")  # one sentence
-    return result
+    assert process.stderr == ""
+    results: list[dict[str, Any]] = json.loads(process.stdout)
+    for result in results:
+        assert all(line.isprintable() for line in [result.get("message", ""), *result["progress"]])
+    return results
 
 
 def assert_error(result: Any, kind: str, *words: str) -> None:
@@ -311,9 +333,196 @@ def test_the_source_of_a_spec(tmp_path: Path, folder: Path) -> None:
 
 def test_progress_of_large_files() -> None:
     lines: list[str] = []
-    bar = _progress_bar(lines.append)(total=20_000_000, initial=0, desc="model.safetensors", unit="B", unit_scale=True)
+    sizes: list[int] = []
+    make = _progress_bar(lines.append, "model.safetensors", sizes.append)
+    bar = make(total=20_000_000, initial=0, desc="what the Hub calls it", unit="B", unit_scale=True)
     with bar:
         bar.update(5_000_000)
         bar.refresh()
+    assert sizes == [5_000_000]
     assert lines[0] == "downloading model.safetensors: 0 of 20 MB"
     assert "downloading model.safetensors: 5 of 20 MB" in lines
+
+
+# --- a mirror that lies
+
+EVIL = {
+    "up": "../../../../evil",
+    "absolute": "/tmp/max-whisper-evil",
+    "dots": "..",
+    "dot": ".",
+    "backslashes": "..\\..\\evil",
+    "encoded": "%2e%2e%2f%2e%2e%2fevil",
+    "empty": "",
+    "long": "a" * 300,
+    "spaces": "a b",
+    "escape": "\x1b[2Jevil",
+    "latin": "\xe9vil",
+}
+
+
+def outside(home: Path) -> dict[str, bytes | None]:
+    """Everything in the folder above the cache's own, but for the cache."""
+    return {
+        str(path): path.read_bytes() if path.is_file() else None
+        for path in sorted(home.parent.rglob("*"))
+        if home not in (path, *path.parents)
+    }
+
+
+def lies(hub: HubServer, folder: Path, name: str, headers: dict[str, dict[str, str | None]]) -> list[dict[str, str]]:
+    """For each case, a repository of its own whose file `name` comes with those headers."""
+    for case, forged in headers.items():
+        hub.push(f"evil/{case}", folder)
+        hub.forged[f"evil/{case}", name] = forged
+    return [{"weights": f"evil/{case}"} for case in headers]
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+def test_an_etag_that_is_no_name(tmp_path: Path, folder: Path, name: str) -> None:
+    home = tmp_path / "above" / "home"
+    home.mkdir(parents=True)
+    (home.parent / "evil").write_text("precious")
+    (home / "evil").write_text("precious")
+    before = outside(home)
+    header = "ETag" if name == "config.json" else "X-Linked-Etag"
+    with HubServer() as hub:
+        forged: dict[str, dict[str, str | None]] = {case: {header: f'"{etag}"'} for case, etag in EVIL.items()}
+        forged["bare"] = {header: "../../../../evil"}
+        forged["weak"] = {header: 'W/"../../../../evil"'}
+        for result in run_all(home, hub.url, lies(hub, folder, name, forged)):
+            assert_error(result, "HubError", name, "answered with the etag", "expected letters and digits")
+    assert outside(home) == before
+    assert (home / "evil").read_text() == "precious"
+    assert not Path(EVIL["absolute"]).exists()
+    assert name not in files_in(home)
+
+
+def test_a_commit_that_is_none(tmp_path: Path, folder: Path) -> None:
+    home = tmp_path / "above" / "home"
+    home.mkdir(parents=True)
+    before = outside(home)
+    names = {**EVIL, "uppercase": "A" * 40, "short": "abc123"}
+    forged: dict[str, dict[str, str | None]] = {case: {"X-Repo-Commit": commit} for case, commit in names.items()}
+    with HubServer() as hub:
+        calls = lies(hub, folder, "config.json", forged)
+        (folder_without := tmp_path / "without").mkdir()
+        shutil.copy(folder / "config.json", folder_without)
+        calls += lies(hub, folder_without, "generation_config.json", {f"absent-{k}": v for k, v in forged.items()})
+        calls += lies(hub, folder, "vocab.json", {"another": {"X-Repo-Commit": "0" * 40}})
+        *results, another = run_all(home, hub.url, calls)
+    for result in results:
+        assert_error(result, "HubError", "answered with the commit", "expected 40 hexadecimal digits")
+    assert_error(another, "HubError", "answered with the commit 0000", "asked for")
+    assert outside(home) == before
+
+
+def test_headers_that_lie(tmp_path: Path, folder: Path) -> None:
+    forged: dict[str, tuple[str, dict[str, str | None], tuple[str, ...]]] = {
+        "file": ("model.safetensors", {"Location": "file:///etc/passwd"}, ("led from http to 'file:///etc/passwd'",)),
+        "ftp": ("config.json", {"Location": "ftp://localhost/x"}, ("led from http to",)),
+        "huge": ("vocab.json", {"Content-Length": "300000000"}, ("announced 300000000 bytes, expected at most",)),
+        "weights": ("model.safetensors", {"X-Linked-Size": "9" * 15}, ("announced 999999999999999 bytes",)),
+        "nothing": ("config.json", {"ETag": None}, ("is no Hub",)),
+        "commitless": ("config.json", {"X-Repo-Commit": None}, ("is no Hub",)),
+    }
+    calls = []
+    with HubServer() as hub:
+        for case, (name, headers, _) in forged.items():
+            calls += lies(hub, folder, name, {case: headers})
+        for result, (_, _, words) in zip(run_all(tmp_path, hub.url, calls), forged.values(), strict=True):
+            assert_error(result, "HubError", *words)
+    assert not any(name.endswith((".incomplete", "passwd")) for name in files_in(tmp_path))
+
+
+def test_bodies_without_end(tmp_path: Path, folder: Path) -> None:
+    with HubServer() as hub:
+        hub.push(REPO, folder)
+        whole = sum(path.stat().st_size for path in folder.iterdir())
+        for fault, name, words in (
+            ("endless", "config.json", "sent more than the"),
+            ("endless", "model.safetensors", "sent more than the"),
+            ("longer", "vocab.json", "sent more than the"),
+            ("bomb", "config.json", "sent more than the"),
+            ("error", "config.json", "HTTP 400"),
+        ):
+            hub.faults, hub.sent = {name: fault}, 0
+            home = tmp_path / f"{fault} {name}"
+            (result,) = run_all(home, hub.url, [{}])
+            assert_error(result, "HubError", REPO, words)
+            assert result["seconds"] < 20 and result["memory"] < 400_000, result
+            assert hub.sent < 40_000_000, f"{hub.sent} bytes were taken"
+            used = sum(path.stat().st_size for path in home.rglob("*") if path.is_file() and not path.is_symlink())
+            assert used <= whole, "the disk holds more than the Hub announced"
+        sizeless = lies(hub, folder, "model.safetensors", {"none": {"X-Linked-Size": None}})
+        sizeless += lies(hub, folder, "model.safetensors", {"digits": {"X-Linked-Size": "9" * 5000}})
+        hub.faults = {"model.safetensors": "endless"}
+        for result in run_all(tmp_path, hub.url, sizeless):
+            assert_error(result, "HubError", "did not say how large it is")
+        hub.faults = {}
+        for result in run_all(tmp_path, hub.url, sizeless):  # the download says it
+            assert result["hash"] == embedding_hash(folder)
+        hub.faults = {"config.json": "gzip", "vocab.json": "gzip"}
+        assert run(tmp_path, hub.url)["hash"] == embedding_hash(folder)
+
+
+def test_a_hub_that_asks_to_wait(tmp_path: Path, folder: Path) -> None:
+    """The pauses that are left are the client's own, a few seconds together; the driver skips them."""
+    with HubServer() as hub:
+        hub.push(REPO, folder)
+        hub.push("evil/wait", folder)
+        hub.forged["evil/wait", "config.json"] = {"Retry-After": "9" * 4400, "RateLimit": '"api";r=0;t=99999999999'}
+        hub.faults["config.json"] = "429"
+        (result,) = run_all(tmp_path, hub.url, [{"weights": "evil/wait"}])
+        assert_error(result, "HubError", "HTTP 429", "try again later")
+        assert len(hub.requests) < 20
+
+
+def test_warnings_of_the_hub_are_made_printable(tmp_path: Path, folder: Path) -> None:
+    with HubServer() as hub:
+        hub.push("evil/warns", folder)
+        hub.forged["evil/warns", "config.json"] = {"X-HF-Warning": "topic; \x1b[2J" + "x" * 5000}
+        (result,) = run_all(tmp_path, hub.url, [{"weights": "evil/warns"}])
+        assert result["hash"] == embedding_hash(folder)
+        assert result["progress"][0].startswith("\\x1b[2Jxxx") and len(result["progress"][0]) <= 300
+
+
+def test_a_cache_that_leads_out_of_itself(tmp_path: Path, folder: Path) -> None:
+    """As clients before this one, or other programs, may have left it."""
+    home = tmp_path / "home"
+    with HubServer() as hub:
+        commit = hub.push(REPO, folder)
+        run(home, hub.url)
+        (link,) = home.rglob("snapshots/*/vocab.json")
+        precious = tmp_path / ("a" * 40)  # a name that looks like a hash: the content is not what it says
+        precious.write_text("precious")
+        link.unlink()
+        link.symlink_to(precious)
+        for options in ({}, {"offline": True}, {"revision": commit}):
+            result = run(home, hub.url, **options)
+            assert_error(result, "HubError", "vocab.json is a link that leaves the cache", "remove the folder")
+        assert precious.read_text() == "precious"
+        (ref,) = home.rglob("refs/main")
+        ref.write_text("../../../evil")
+        assert "error" in run(home, hub.url, offline=True)
+        real = tmp_path / "other disk"
+        repository = ref.parents[1]
+        shutil.move(repository, real)
+        repository.symlink_to(real)
+        (real / "refs" / "main").write_text(commit)
+        link.unlink()
+        assert run(home, hub.url)["hash"] == embedding_hash(folder)  # the user's own link is followed
+
+
+def test_revisions_that_are_none(tmp_path: Path, folder: Path) -> None:
+    with HubServer() as hub:
+        commit = hub.push(REPO, folder)
+        names = ["../../../evil", "a/../../../../evil", "/evil", "", "a b", "-x", "a\0b", "\x1b[2J", ".", "x" * 300]
+        for revision in names:
+            hub.branches[REPO, revision] = commit
+        results = run_all(tmp_path / "home", hub.url, [{"revision": name} for name in names if name])
+        for result in results:
+            assert_error(result, "UserError", "expected the name of a branch, a tag or a commit")
+        assert hub.requests == []
+        hub.branches[REPO, "v1.0-größe_2"] = commit
+        assert run(tmp_path / "home", hub.url, revision="v1.0-größe_2")["commit"] == commit

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import random
 import re
+import time
+from pathlib import Path
 
 import pytest
 from max_whisper.errors import SpecError
 from max_whisper.spec import Spec, load_spec, shipped_specs
 from spec_helpers import MINI, changed, write
+from special_files import SPECIAL, as_nobody
 
 
 def refusal(path) -> str:
@@ -261,7 +263,7 @@ def test_binary_files(tmp_path, data, fragment):
 
 
 def test_things_that_are_no_files(tmp_path):
-    assert "got a folder" in refusal(tmp_path)
+    assert "the spec cannot be read: it is a folder, expected a file" in refusal(tmp_path)
     message = refusal(tmp_path / "tinny.yaml")
     assert "name of a shipped spec" in message and message.endswith("did you mean 'tiny.yaml'?")
     assert "did you mean 'large-v3.yaml'?" in refusal("large-v33")
@@ -269,11 +271,44 @@ def test_things_that_are_no_files(tmp_path):
         refusal(name)
 
 
-@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may read every file")
 def test_a_file_that_may_not_be_read(tmp_path):
     path = write(tmp_path, MINI)
     path.chmod(0)
-    assert "the spec cannot be read: Permission denied" in refusal(path)
+    with as_nobody():
+        assert "the spec cannot be read: Permission denied" in refusal(path)
+
+
+@pytest.mark.parametrize("said", SPECIAL)
+def test_what_is_no_regular_file_is_never_opened(tmp_path, said):
+    path = tmp_path / "odd.yaml"
+    SPECIAL[said](path)
+    message = refusal(path)
+    assert message.startswith(f"{path}:1: the spec cannot be read: ") and said in message
+
+
+@pytest.mark.parametrize("said", SPECIAL)
+def test_extends_something_that_is_no_regular_file(tmp_path, said):
+    SPECIAL[said](tmp_path / "odd.yaml")
+    message = refusal(write(tmp_path, "extends: odd.yaml\n", "child.yaml"))
+    if said == "it is a device":  # a link that leaves the folder
+        assert "inside the folder of this file" in message
+    else:
+        assert said in message
+
+
+def test_a_folder_does_not_hide_a_shipped_spec(tmp_path, monkeypatch):
+    (tmp_path / "tiny").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert load_spec("tiny").name == "whisper-tiny"
+    assert load_spec(write(tmp_path, "extends: tiny\nname: child\n", "child.yaml")).name == "child"
+
+
+def test_the_home_folder(tmp_path, monkeypatch):
+    write(tmp_path, MINI)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert load_spec("~/mini.yaml").name == "mini"
+    assert load_spec(Path("~/mini.yaml")).name == "mini"
+    assert "expected a spec file" in refusal("~nobody-of-this-name/mini.yaml")
 
 
 def test_line_breaks_in_a_path_stay_one_line(tmp_path):
@@ -291,6 +326,29 @@ def test_extends_a_cycle(tmp_path):
     assert " -> ".join(str(tmp_path / f"{name}.yaml") for name in "abca") in message
     own = write(tmp_path, "extends: own.yaml", "own.yaml")
     assert f"{own} -> {own}" in refusal(own)
+
+
+def chain(folder: Path, length: int, padding: str = "") -> Path:
+    """A spec that extends another, and so on: `length` files, the last of which is complete."""
+    write(folder, MINI, f"{length - 1}.yaml")
+    for i in range(length - 1):
+        write(folder, f"extends: {i + 1}.yaml\n{padding}", f"{i}.yaml")
+    return folder / "0.yaml"
+
+
+def test_long_chains(tmp_path):
+    assert load_spec(chain(tmp_path, 16)).name == "mini"
+    message = refusal(chain(tmp_path, 3000))
+    assert message.startswith(f"{tmp_path / '15.yaml'}:1: extends: expected at most 16 specs that extend each other")
+    names = [str(tmp_path / f"{name}.yaml") for name in (0, 1, 15, 16)]
+    assert message.endswith(" -> ".join([*names[:2], "...", *names[2:]]))
+
+
+def test_chains_of_large_files(tmp_path):
+    path = chain(tmp_path, 10, "#" * 400_000)
+    began = time.monotonic()
+    assert "expected at most 1000000 bytes in specs that extend each other" in refusal(path)
+    assert time.monotonic() - began < 5
 
 
 @pytest.mark.parametrize(

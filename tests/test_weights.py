@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import struct
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from checkpoints import make_tokens, make_weights, write_checkpoint, write_safetensors
+from checkpoints import make_tokens, make_weights, write_checkpoint, write_json, write_safetensors
 from max_whisper.errors import UserError, WeightsError
 from max_whisper.safetensors import Entry, open_tensors, write
-from max_whisper.weights import Checkpoint, open_checkpoint, to_bfloat16, to_float32
+from max_whisper.spec import Spec, load_spec, shipped_specs
+from max_whisper.weights import (
+    Checkpoint,
+    check_architecture,
+    open_checkpoint,
+    read_vocabulary,
+    to_bfloat16,
+    to_float32,
+)
 from max_whisper.weights.casting import CHUNK, exact_half
+from special_files import SPECIAL, as_nobody
 
 SMALL = {"d_model": 32, "encoder_layers": 1, "decoder_layers": 1, "n_audio_ctx": 50, "n_text_ctx": 64, "d_ffn": 32}
 EMBEDDING = "model.decoder.embed_tokens.weight"
@@ -155,13 +166,16 @@ def test_an_index_that_is_wrong(sharded: Path) -> None:
     files = [f"model-{i:05}-of-00003.safetensors" for i in (1, 2, 3)]
     holder = json.loads((sharded / "kept").read_text())["weight_map"][EMBEDDING]
     another = next(file for file in files if file != holder)
-    refused(lambda index: index.pop("weight_map"), "'weight_map' must be an object")
-    refused(lambda index: index.update(weight_map={}), "'weight_map' must be an object")
+    refused(lambda index: index.pop("weight_map"), "weight_map: expected an object")
+    refused(lambda index: index.update(weight_map={}), "weight_map: expected an object")
+    refused(lambda index: index.update(weight_map=[]), "weight_map: expected an object or null, got a list")
+    many = {f"t{i}": f"{i}.safetensors" for i in range(1001)}
+    refused(lambda index: index.update(weight_map=many), "at most 1000 files, got 1001")
     refused(lambda index: index["weight_map"].pop(EMBEDDING), f"holds tensor '{EMBEDDING}', but .* does not name it")
     refused(lambda index: index["weight_map"].update({EMBEDDING: another}), f"but .* says it is in {another}")
     refused(lambda index: index["weight_map"].update(extra=another), f"'extra' is in {another}, but it is not")
     refused(lambda index: index["weight_map"].update(extra="x.safetensors"), "names the file x.safetensors")
-    (sharded / "model.safetensors.index.json").write_text("[")
+    (sharded / "model.safetensors.index.json").write_text("{")
     with pytest.raises(WeightsError, match="is no JSON"):
         open_checkpoint(sharded)
 
@@ -176,29 +190,36 @@ def test_differences_are_listed_together(folder: Path, expected: list[Any]) -> N
 
     with pytest.raises(WeightsError) as caught:
         rewrite(folder, change).check(expected)
-    assert str(caught.value).splitlines() == [
-        f"folder {folder} does not fit the spec: tensors 1 missing, 1 unexpected, 1 of another shape or dtype",
-        "  missing: model.encoder.conv1.bias [32] (near: model.encoder.conv1.bais)",
-        "  unexpected: model.encoder.conv1.bais (near: model.encoder.conv1.bias)",
-        "  different: model.encoder.conv2.bias: expected shape [32], found [31]",
-    ]
+    assert str(caught.value) == (
+        f"folder {folder} does not fit the spec: tensors 1 missing, 1 unexpected, 1 of another shape or dtype; "
+        "missing: 'model.encoder.conv1.bias' [32] (near: model.encoder.conv1.bais); "
+        "unexpected: 'model.encoder.conv1.bais' (near: model.encoder.conv1.bias); "
+        "different: 'model.encoder.conv2.bias' expected in shape [32], found [31]"
+    )
 
 
 def test_long_lists_are_cut(folder: Path, expected: list[Any], tmp_path: Path) -> None:
     write_checkpoint(tmp_path / "deeper", **(SMALL | {"encoder_layers": 3}))
     with pytest.raises(WeightsError) as caught:
         open_checkpoint(tmp_path / "deeper").check(expected)
-    lines = str(caught.value).splitlines()
-    assert lines[0].endswith("tensors 30 unexpected")
-    assert len(lines) == 14
-    assert lines[-1] == "  unexpected: … and 18 more"
+    assert "tensors 30 unexpected; unexpected: 'model.encoder.layers.1." in str(caught.value)
+    assert str(caught.value).endswith(" and 26 more")
+    assert str(caught.value).count("'model.") == 4
+
+
+def test_hostile_names_make_a_short_line(folder: Path, expected: list[Any]) -> None:
+    names = [f"\x1b[2J{i}\n" + "x" * 100_000 for i in range(300)]
+    checkpoint = rewrite(folder, lambda tensors: tensors.update({name: np.zeros(1, np.float32) for name in names}))
+    with pytest.raises(WeightsError) as caught:
+        checkpoint.check(expected)
+    assert str(caught.value).isprintable() and len(str(caught.value)) < 600
 
 
 def test_a_dtype_that_is_no_float(folder: Path) -> None:
     array = np.ones((4,), np.int8)
     write(folder / "model.safetensors", [Entry("x", "I8", (4,), lambda: array)])
     checkpoint = open_checkpoint(folder)
-    with pytest.raises(WeightsError, match="x: expected dtype F32, F16, BF16, found I8"):
+    with pytest.raises(WeightsError, match="'x' expected as F32 or F16 or BF16, found I8"):
         checkpoint.check([("x", (4,))])
     with pytest.raises(WeightsError, match=r"tensor 'x' in .* is I8: expected F32, F16, BF16"):
         checkpoint.read("x", "float32")
@@ -337,3 +358,199 @@ def test_made_weights_have_the_names_and_shapes_of_the_dimensions(tmp_path: Path
     weights = make_weights(dims, 297, seed=0)
     write_safetensors(tmp_path / "again.safetensors", weights, "float32")
     assert (tmp_path / "again.safetensors").read_bytes() == (tmp_path / "model.safetensors").read_bytes()
+
+
+# --- what lies where a file is expected
+
+
+@pytest.mark.parametrize("said", SPECIAL)
+@pytest.mark.parametrize(
+    "name", ["model.safetensors", "config.json", "generation_config.json", "vocab.json", "merges.txt", "tokenizer.json"]
+)
+def test_what_is_no_file_is_named(folder: Path, name: str, said: str) -> None:
+    """Never as a file that is missing, and never opened: a pipe would wait for ever."""
+    (folder / name).unlink()
+    SPECIAL[said](folder / name)
+    if name == "tokenizer.json":
+        (folder / "vocab.json").unlink()
+    with pytest.raises(WeightsError) as caught:
+        checkpoint = open_checkpoint(folder)
+        check_architecture(checkpoint, spec_of(SMALL))
+        read_vocabulary(checkpoint.file, len(checkpoint.read(EMBEDDING, "float32")))
+    assert str(caught.value).startswith(f"{folder / name} cannot be read: ") and said in str(caught.value)
+
+
+@pytest.mark.parametrize("said", SPECIAL)
+def test_weights_that_are_no_file(tmp_path: Path, sharded: Path, said: str) -> None:
+    path = tmp_path / "odd"
+    SPECIAL[said](path)
+    with pytest.raises(WeightsError) as caught:
+        open_checkpoint(path)
+    if said != "it is a folder":
+        assert str(caught.value).startswith(f"{path} cannot be read: ") and said in str(caught.value)
+    for name in ("model-00002-of-00003.safetensors", "model.safetensors.index.json"):
+        (sharded / name).unlink()
+        SPECIAL[said](sharded / name)
+        with pytest.raises(WeightsError, match=re.escape(said)) as caught:
+            open_checkpoint(sharded)
+        assert str(caught.value).startswith(f"{sharded / name} cannot be read: ")
+
+
+def test_weights_that_may_not_be_read(folder: Path) -> None:
+    spec = spec_of(SMALL)
+    (folder / "config.json").chmod(0)
+    with as_nobody(), pytest.raises(WeightsError, match="cannot be read: Permission denied"):
+        check_architecture(open_checkpoint(folder), spec)
+    (folder / "config.json").chmod(0o644)
+    folder.chmod(0)
+    with as_nobody(), pytest.raises(WeightsError, match="cannot be read: Permission denied"):
+        open_checkpoint(folder)
+
+
+@pytest.mark.parametrize("path", ["/proc/self/maps", "/proc/kmsg", "/proc/self/mem", "/proc/kcore"])
+def test_files_that_the_system_makes_up(folder: Path, path: str) -> None:
+    for weights in (path, folder):
+        if weights == folder:
+            (folder / "config.json").unlink()
+            (folder / "config.json").symlink_to(path)
+        with pytest.raises(UserError):
+            check_architecture(open_checkpoint(weights), spec_of(SMALL))
+
+
+@pytest.mark.parametrize(
+    "weights", ["", "x" * 5000, "a/" + "x" * 300, "\0", "a\0b", "~nobody-of-this-name/x", "\ud800", "./\ud800"]
+)
+def test_names_that_are_none(weights: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError) as caught:
+        open_checkpoint(weights, offline=True)
+    assert str(caught.value).isprintable()
+
+
+def test_shards_without_an_index(sharded: Path) -> None:
+    (sharded / "model.safetensors.index.json").unlink()
+    with pytest.raises(WeightsError, match=r"it has model-00001-of-00003.safetensors, .*, but no model"):
+        open_checkpoint(sharded)
+
+
+# --- the configuration beside the weights
+
+
+def spec_of(dims: dict[str, int], old: str = "", new: str = "") -> Spec:
+    """The spec of tiny with other dimensions, which is that of the checkpoints here; `old` in it becomes `new`."""
+    text = shipped_specs()["tiny"].read_text().replace(old, new) if old else shipped_specs()["tiny"].read_text()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "small.yaml")
+        path.write_text(text)
+        child = Path(folder, "child.yaml")
+        others = {"n_heads": 2, "n_vocab": make_tokens("multilingual").n_vocab}
+        child.write_text(json.dumps({"extends": "small.yaml", "name": "child", "dims": {**others, **dims}}))
+        return load_spec(child)
+
+
+def edit_json(path: Path, **values: Any) -> None:
+    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+
+
+CONTRADICTIONS = {
+    "activation_function": (
+        "gelu_new",
+        "activation_function is 'gelu_new', in the spec 'gelu' (it would be gelu_tanh)",
+    ),
+    "model_type": ("bart", "model_type is 'bart', in the spec 'whisper'"),
+    "is_encoder_decoder": (False, "is_encoder_decoder is false, in the spec true"),
+    "scale_embedding": (True, "scale_embedding is true, in the spec false"),
+    "d_model": (64, "d_model is 64, in the spec 32"),
+    "encoder_layers": (2, "encoder_layers is 2, in the spec 1"),
+    "decoder_layers": (0, "decoder_layers is 0, in the spec 1"),
+    "encoder_attention_heads": (4, "encoder_attention_heads is 4, in the spec 2"),
+    "decoder_attention_heads": (1, "decoder_attention_heads is 1, in the spec 2"),
+    "num_mel_bins": (128, "num_mel_bins is 128, in the spec 80"),
+    "max_source_positions": (1500, "max_source_positions is 1500, in the spec 50"),
+    "max_target_positions": (448, "max_target_positions is 448, in the spec 64"),
+    "vocab_size": (51865, "vocab_size is 51865, in the spec 1811"),
+}
+
+
+@pytest.mark.parametrize("field", CONTRADICTIONS)
+@pytest.mark.parametrize("source", ["folder", "file"])
+def test_a_configuration_of_another_model(folder: Path, field: str, source: str) -> None:
+    value, words = CONTRADICTIONS[field]
+    weights = folder if source == "folder" else folder / "model.safetensors"
+    spec = spec_of(SMALL)
+    check_architecture(open_checkpoint(weights), spec)
+    edit_json(folder / "config.json", **{field: value})
+    with pytest.raises(WeightsError) as caught:
+        check_architecture(open_checkpoint(weights), spec)
+    assert f"{folder / 'config.json'} does not fit the spec child: {words}" in str(caught.value)
+    edit_json(folder / "config.json", **{field: None})
+    check_architecture(open_checkpoint(weights), spec)
+
+
+@pytest.mark.parametrize(
+    ("name", "outer"), [("preprocessor_config.json", None), ("processor_config.json", "feature_extractor")]
+)
+@pytest.mark.parametrize("field", ["feature_size", "sampling_rate", "hop_length", "n_fft"])
+def test_another_sound(folder: Path, name: str, outer: str | None, field: str) -> None:
+    (folder / name).unlink(missing_ok=True)
+    write_json(folder / name, {outer: {field: 8000}} if outer else {field: 8000})
+    with pytest.raises(WeightsError, match=f"{name} does not fit the spec child: {field} is 8000, in the spec "):
+        check_architecture(open_checkpoint(folder), spec_of(SMALL))
+
+
+@pytest.mark.parametrize(
+    ("kind", "names"),
+    [
+        ("gelu", ["gelu", "gelu_python"]),
+        ("gelu_tanh", ["gelu_new", "gelu_pytorch_tanh", "gelu_fast"]),
+        ("relu", ["relu"]),
+        ("silu", ["silu", "swish"]),
+    ],
+)
+def test_activations_of_the_spec_and_of_transformers(folder: Path, kind: str, names: list[str]) -> None:
+    """Of the branches; after the convolutions, a Whisper of transformers has GELU whatever the configuration says."""
+    spec = spec_of(SMALL, "            - gelu\n", f"            - {kind}\n")
+    assert kind in {node.layer.kind for node in spec.encoder.walk()}
+    for name in [
+        "gelu",
+        "gelu_new",
+        "gelu_pytorch_tanh",
+        "gelu_python",
+        "gelu_fast",
+        "relu",
+        "silu",
+        "swish",
+        "mish",
+        "",
+    ]:
+        edit_json(folder / "config.json", activation_function=name)
+        if name in names:
+            check_architecture(open_checkpoint(folder), spec)
+            continue
+        with pytest.raises(WeightsError, match=f"activation_function is '{name}', in the spec '{kind}'"):
+            check_architecture(open_checkpoint(folder), spec)
+
+
+def test_heads_that_differ_from_layer_to_layer(folder: Path) -> None:
+    spec = spec_of(SMALL, "cross_attention: {heads: $n_heads", "cross_attention: {heads: 4")
+    with pytest.raises(WeightsError, match=r"decoder_attention_heads is 2, in the spec \[2, 4\]"):
+        check_architecture(open_checkpoint(folder), spec)
+
+
+def test_a_file_alone_has_no_configuration(folder: Path, tmp_path: Path) -> None:
+    """The files of the spec's source are for the vocabulary: they describe other weights."""
+    alone = tmp_path / "alone" / "x.safetensors"
+    alone.parent.mkdir()
+    shutil.copy(folder / "model.safetensors", alone)
+    edit_json(folder / "config.json", activation_function="relu")
+    check_architecture(open_checkpoint(alone, folder=folder), spec_of(SMALL))
+
+
+def test_the_official_configurations() -> None:
+    hub = Path(__file__).resolve().parents[2] / "shared" / "hub"
+    for name in ("tiny", "tiny.en"):
+        folder = hub / f"whisper-{name}"
+        if folder.is_dir():
+            check_architecture(Checkpoint("", {}, lambda name: None, folder), load_spec(name))
+    nano = load_spec("nano")
+    check_architecture(open_checkpoint(nano.folder), nano)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +18,11 @@ from typing import Any
 import numpy as np
 
 from max_whisper.errors import WeightsError
+from max_whisper.files import open_regular, read_start
+from max_whisper.messages import printable, quote
 
 MAX_HEADER_BYTES = 100_000_000  # the official reader's limit as well
+MAX_SIZE = 2**48  # bytes of a file, and numbers along a dimension: 281 TB
 ALIGNMENT = 64  # a cache line, and what vector loads like best
 
 # How numpy holds each dtype. It has no bfloat16 and no 8-bit floats: those are their bits.
@@ -73,17 +77,18 @@ def read_header(path: Path) -> dict[str, TensorInfo]:
     Raises WeightsError if the file cannot be read or its header is not exactly right.
     """
     try:
-        with path.open("rb") as file:
-            size = path.stat().st_size
-            start = 8 + int.from_bytes(file.read(8), "little")
-            if size < 8 or start > min(size, 8 + MAX_HEADER_BYTES):
+        with open_regular(path) as file:
+            size = os.fstat(file.fileno()).st_size
+            # Files of /proc have no size, and some wait for news when they are read.
+            start = 8 + int.from_bytes(file.read(8), "little") if size >= 8 else size + 1
+            if start > min(size, 8 + MAX_HEADER_BYTES):
                 raise WeightsError(f"{path} is not a safetensors file, or is cut off{_what_else(path)}")
             text = file.read(start - 8)
     except OSError as e:
         raise WeightsError(f"{path} cannot be read: {e.strerror}") from e
     entries = _parse(path, text)
     entries.pop("__metadata__", None)
-    tensors = {name: _tensor_info(f"{path}: tensor {name[:100]!r}", entry, start) for name, entry in entries.items()}
+    tensors = {name: _tensor_info(f"{path}: tensor {quote(name)}", entry, start) for name, entry in entries.items()}
     return _check_layout(path, tensors, start, size)
 
 
@@ -96,11 +101,15 @@ def open_tensors(path: Path, names: Iterable[str] | None = None) -> dict[str, np
     Raises WeightsError like `read_header`, and for a name that is not there.
     """
     header = read_header(path)
-    mapped = np.memmap(path, np.uint8, mode="c")
+    try:
+        with open_regular(path) as file:
+            mapped = np.memmap(file, np.uint8, mode="c")
+    except (OSError, ValueError) as e:  # ValueError: it is empty now
+        raise WeightsError(f"{path} cannot be read: {getattr(e, 'strerror', e)}") from e
     tensors = {}
     for name in header if names is None else names:
         if name not in header:
-            raise WeightsError(f"{path}: there is no tensor {name!r}")
+            raise WeightsError(f"{path}: there is no tensor {quote(name)}")
         info = header[name]
         tensors[name] = mapped[info.start : info.end].view(np.ndarray).view(NUMPY_DTYPES[info.dtype])
         tensors[name] = tensors[name].reshape(info.shape)
@@ -147,8 +156,7 @@ def _alignment(size: int) -> int:
 
 def _what_else(path: Path) -> str:
     """What a file may be that is no safetensors file, for the error message."""
-    with path.open("rb") as file:
-        first = file.read(16)
+    first = read_start(path, 16)
     if first.startswith(b"version https://"):
         return ": it is a Git LFS pointer; run `git lfs pull` in its folder"
     if first.startswith((b"PK\x03\x04", b"\x80\x02")):
@@ -163,7 +171,7 @@ def _parse(path: Path, text: bytes) -> dict[str, Any]:
         result: dict[str, Any] = {}
         for key, value in pairs:
             if key in result:
-                raise WeightsError(f"{path}: the header names {key[:100]!r} twice")
+                raise WeightsError(f"{path}: the header names {quote(key)} twice")
             result[key] = value
         return result
 
@@ -171,7 +179,7 @@ def _parse(path: Path, text: bytes) -> dict[str, Any]:
         header = json.loads(text.decode("utf-8"), object_pairs_hook=unique)
     except (ValueError, RecursionError) as e:  # UnicodeDecodeError and JSONDecodeError are ValueErrors
         raise WeightsError(
-            f"{path}: the safetensors header is no JSON ({e}); download or convert the file again"
+            f"{path}: the safetensors header is no JSON ({printable(e, 200)}); download or convert the file again"
         ) from e
     if not isinstance(header, dict):
         raise WeightsError(f"{path}: the safetensors header is no JSON object")
@@ -184,11 +192,11 @@ def _tensor_info(where: str, entry: Any, data_start: int) -> TensorInfo:
         raise WeightsError(f"{where}: the header must give dtype, shape and data_offsets, and nothing else")
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not isinstance(dtype, str) or dtype not in NUMPY_DTYPES:
-        raise WeightsError(f"{where}: unknown dtype {dtype!r}; known are {', '.join(NUMPY_DTYPES)}")
+        raise WeightsError(f"{where}: unknown dtype {_shown(dtype)}; known are {', '.join(NUMPY_DTYPES)}")
     if not _are_sizes(shape) or len(shape) > 32:
-        raise WeightsError(f"{where}: {str(shape)[:80]} is no shape")
+        raise WeightsError(f"{where}: shape must be a list of at most 32 sizes from 0 to {MAX_SIZE}")
     if not _are_sizes(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
-        raise WeightsError(f"{where}: {str(offsets)[:80]} are no data_offsets")
+        raise WeightsError(f"{where}: data_offsets must be two positions from 0 to {MAX_SIZE}, the larger one last")
     info = TensorInfo(dtype, tuple(shape), data_start + offsets[0], data_start + offsets[1])
     # numpy's own limit; it counts a dimension of 0 as 1, so an empty tensor of absurd size is caught here.
     if math.prod(max(dim, 1) for dim in shape) * NUMPY_DTYPES[dtype].itemsize >= 2**63:
@@ -201,9 +209,13 @@ def _tensor_info(where: str, entry: Any, data_start: int) -> TensorInfo:
     return info
 
 
+def _shown(value: Any) -> str:
+    return quote(value) if isinstance(value, str) else f"of JSON type {type(value).__name__}"
+
+
 def _are_sizes(value: Any) -> bool:
-    """Whether a JSON value is a list of integers that are not negative (JSON's true is no integer)."""
-    return isinstance(value, list) and all(type(item) is int and item >= 0 for item in value)
+    """Whether a JSON value is a list of sizes or positions (JSON's true is no integer)."""
+    return isinstance(value, list) and all(type(item) is int and 0 <= item <= MAX_SIZE for item in value)
 
 
 def _check_layout(path: Path, tensors: dict[str, TensorInfo], start: int, size: int) -> dict[str, TensorInfo]:
@@ -213,11 +225,11 @@ def _check_layout(path: Path, tensors: dict[str, TensorInfo], start: int, size: 
     for name, info in ordered.items():
         if info.end > size:
             raise WeightsError(
-                f"{path} is cut off: tensor {name!r} ends at byte {info.end}, the file at {size}; download it again"
+                f"{path} is cut off: tensor {quote(name)} ends at byte {info.end}, the file at {size}; get it again"
             )
         if info.start != position:
             fault = "overlaps the tensor before it" if info.start < position else "leaves a gap before it"
-            raise WeightsError(f"{path}: tensor {name!r} {fault} (bytes {info.start} to {info.end})")
+            raise WeightsError(f"{path}: tensor {quote(name)} {fault} (bytes {info.start} to {info.end})")
         position = info.end
     if position != size:
         raise WeightsError(f"{path}: the header covers {position} bytes, but the file has {size}")

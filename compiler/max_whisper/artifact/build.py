@@ -38,6 +38,7 @@ from max_whisper.spec import Spec, load_spec
 from max_whisper.weights import (
     Checkpoint,
     Dtype,
+    check_architecture,
     open_checkpoint,
     read_alignment_heads,
     read_vocabulary,
@@ -97,6 +98,7 @@ def build(
         )
         if revision is not None and checkpoint.repo is None:
             raise UserError(f"revision '{revision}' is for a Hub repository, the weights are a {checkpoint.describe()}")
+        check_architecture(checkpoint, model)
         given = [tensor for tensor in model.tensors() if tensor.computed is None]
         checkpoint.check([(tensor.name, tensor.shape) for tensor in given])
         vocabulary = read_vocabulary(checkpoint.file, model.n_vocab)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from max_whisper.errors import SpecError
+from max_whisper.files import is_regular, is_there
 from max_whisper.messages import nearest, quote
 from max_whisper.shipped import shipped_folder
 
@@ -20,14 +22,11 @@ def locate(name: str | Path) -> tuple[Path, str]:
     Raises SpecError with the nearest shipped name if it is neither.
     """
     text = str(name)
-    path = Path(text)
+    path = Path(os.path.expanduser(text))  # noqa: PTH111 - Path.expanduser raises for users that do not exist
     shipped = shipped_specs()
     key = text.removesuffix(".yaml")
-    try:
-        if path.is_file() or (key not in shipped and path.exists()):  # a folder called `tiny` does not hide the spec
-            return path, str(path)
-    except (OSError, ValueError):  # too long for a path, or with a NUL in it
-        pass
+    if is_regular(path) or (key not in shipped and is_there(path)):  # a folder called `tiny` does not hide the spec
+        return path, str(path)
     if key in shipped:
         return shipped[key], f"{key}.yaml"
     match = nearest(path.name.removesuffix(".yaml").removesuffix(".yml"), shipped)

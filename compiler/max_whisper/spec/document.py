@@ -18,6 +18,7 @@ from typing import Any, Union
 import yaml
 
 from max_whisper.errors import SpecError
+from max_whisper.files import read_all
 from max_whisper.messages import quote, suggestion
 
 MAX_BYTES = 1_000_000
@@ -92,15 +93,9 @@ def read_document(path: Path, shown: str) -> Node:
     """
     start = Place(shown, 1)
     try:
-        if not path.is_file():
-            raise start.error("expected a spec file in YAML, got " + ("a folder" if path.is_dir() else "no such file"))
-        with path.open("rb") as stream:
-            data = stream.read(MAX_BYTES + 1)
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-        raise start.error(f"the spec cannot be read: {reason}") from None
-    if len(data) > MAX_BYTES:
-        raise start.error(f"expected a spec of at most {MAX_BYTES} bytes, this file is larger")
+        data = read_all(path, MAX_BYTES)
+    except OSError as error:
+        raise start.error(f"the spec cannot be read: {error.strerror}") from None
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -28,7 +28,7 @@ SOURCE_KEYS = ("repo", "revision", "folder")
 NAME_OF_SPEC = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
 REPO = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?")
 FOLDER = re.compile(r"[^\0]{1,1000}")
-REVISION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,199}")
+REVISION = re.compile(r"(?!.*(\.\.|//|/\.))[A-Za-z0-9][A-Za-z0-9._/-]{0,199}")
 
 
 @dataclass(frozen=True)

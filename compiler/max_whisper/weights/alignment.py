@@ -4,13 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
-from max_whisper.errors import WeightsError
-from max_whisper.weights.layout import read_json
-
-FILE = "generation_config.json"
-KEY = "alignment_heads"
+from max_whisper.weights.json_files import GenerationConfiguration, read_json
+from max_whisper.weights.layout import GENERATION
 
 
 def read_alignment_heads(file: Callable[[str], Path | None], heads: Sequence[int]) -> list[tuple[int, int]]:
@@ -23,14 +19,8 @@ def read_alignment_heads(file: Callable[[str], Path | None], heads: Sequence[int
     model does not have are left out: distilled checkpoints may list their teacher's. Raises WeightsError for what is no
     list of pairs.
     """
-    path = file(FILE)
-    listed = None if path is None else read_json(path).get(KEY)
-    if listed is not None and not (isinstance(listed, list) and all(map(_is_pair, listed))):
-        raise WeightsError(f"{FILE}: {KEY} must be a list of [layer, head], not {str(listed)[:80]}")
+    path = file(GENERATION)
+    listed = None if path is None else read_json(path, GenerationConfiguration).alignment_heads
     everything = [(layer, head) for layer, n in enumerate(heads) for head in range(n)]
-    known = sorted({(layer, head) for layer, head in listed or []} & set(everything))
+    known = sorted(set(listed or []) & set(everything))
     return known or [(layer, head) for layer, head in everything if layer >= len(heads) // 2]
-
-
-def _is_pair(value: Any) -> bool:
-    return isinstance(value, list) and len(value) == 2 and all(type(i) is int for i in value)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
+import itertools
+import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from max_whisper.errors import MaxWhisperError, UserError, WeightsError
+from max_whisper.files import is_folder, is_there
+from max_whisper.messages import nearest, printable, quote
 from max_whisper.safetensors import TensorInfo, open_tensors, read_header
 from max_whisper.weights.casting import FLOAT_DTYPES, exact_half, to_bfloat16, to_float32
 from max_whisper.weights.hub import Progress, fetch
@@ -23,7 +26,8 @@ FileFinder = Callable[[str], "Path | None"]
 
 PREFIX = "model."  # WhisperForConditionalGeneration.save_pretrained writes it, WhisperModel.save_pretrained does not
 TIED, EMBEDDING = "proj_out.weight", "model.decoder.embed_tokens.weight"
-SHOWN = 12  # names of each kind in an error message
+SHOWN = 4  # names of each kind in an error message
+COMPARED = 2000  # names among which a similar one is looked for
 
 
 @dataclass(frozen=True)
@@ -54,12 +58,14 @@ def open_checkpoint(
     """
     source = folder if weights is None else weights
     if source is not None:
-        path = Path(source).expanduser()
-        if path.is_dir():
-            return Checkpoint(f"folder {path}", _folder_tensors(path), lambda name: _if_file(path / name))
-        if path.exists():
+        if source == "":
+            raise UserError("no weights: expected a Hub repository, a folder or a safetensors file, got an empty name")
+        path = Path(os.path.expanduser(source))  # noqa: PTH111 - Path.expanduser raises for users that do not exist
+        if is_folder(path):
+            return Checkpoint(f"folder {path}", _folder_tensors(path), _files_of(path), path)
+        if is_there(path):
             beside = _beside(path, folder, repo, revision, offline, progress)
-            return Checkpoint(f"file {path}", _file_tensors(path), beside)
+            return Checkpoint(f"file {path}", _file_tensors(path), beside, path.parent)
         if isinstance(source, Path) or _looks_like_path(source):
             raise UserError(
                 f"there is no file or folder {path}: give one, or a Hub repository like openai/whisper-tiny"
@@ -71,7 +77,8 @@ def open_checkpoint(
     return Checkpoint(
         f"{repo} (commit {snapshot.commit[:12]})",
         _folder_tensors(snapshot.folder),
-        lambda name: _if_file(snapshot.folder / name),
+        _files_of(snapshot.folder),
+        snapshot.folder,
         repo=repo,
         commit=snapshot.commit,
     )
@@ -89,6 +96,7 @@ class Checkpoint:
         description: str,
         tensors: dict[str, StoredTensor],
         find_file: FileFinder,
+        folder: Path,
         *,
         repo: str | None = None,
         commit: str | None = None,
@@ -96,8 +104,9 @@ class Checkpoint:
         self.repo = repo
         self.commit = commit
         self.tensors = tensors
-        self._description = description
+        self._description = printable(description)
         self._find_file = find_file
+        self._folder = folder
         self._open = functools.cache(open_tensors)  # memory maps: nothing is read before it is used
 
     def describe(self) -> str:
@@ -112,6 +121,11 @@ class Checkpoint:
         """
         return self._find_file(name)
 
+    def beside(self, name: str) -> Path | None:
+        """A file in the folder of the weights themselves, which says something about them; None if there is none."""
+        path = self._folder / name
+        return path if is_there(path) else None
+
     def check(self, expected: Sequence[tuple[str, tuple[int, ...]]]) -> None:
         """Refuse the checkpoint unless it holds exactly these tensors, by name and shape, in a float dtype.
 
@@ -119,7 +133,7 @@ class Checkpoint:
         part of a model that the spec does not describe (a layer more, an adapter); `proj_out.weight`, the copy of the
         token embedding that some checkpoints carry, is not, as long as it is equal to the embedding.
 
-        Raises WeightsError with every difference in one message (up to SHOWN of a kind).
+        Raises WeightsError with the number of differences of each kind, and the first SHOWN of each.
         """
         missing, wrong, found = [], [], set()
         for name, shape in expected:
@@ -130,9 +144,9 @@ class Checkpoint:
             found.add(stored)
             info = self.tensors[stored].info
             if info.shape != tuple(shape):
-                wrong.append(f"{name}: expected shape {list(shape)}, found {list(info.shape)}")
+                wrong.append(f"{quote(name)} expected in shape {list(shape)}, found {list(info.shape)}")
             elif info.dtype not in FLOAT_DTYPES:
-                wrong.append(f"{name}: expected dtype {', '.join(FLOAT_DTYPES)}, found {info.dtype}")
+                wrong.append(f"{quote(name)} expected as {' or '.join(FLOAT_DTYPES)}, found {info.dtype}")
         unexpected = [name for name in self.tensors if name not in found]
         if TIED in unexpected and self._find(EMBEDDING) in found:
             unexpected.remove(TIED)
@@ -142,15 +156,13 @@ class Checkpoint:
         counts = {"missing": len(missing), "unexpected": len(unexpected), "of another shape or dtype": len(wrong)}
         summary = ", ".join(f"{count} {kind}" for kind, count in counts.items() if count)
         wanted = [name for name, _ in missing]
-        lines = [
-            f"{self.describe()} does not fit the spec: tensors {summary}",
-            *_listed(
-                "missing", [f"{n} {list(shape)}{_nearest(n, unexpected)}" for n, shape in missing[:SHOWN]], missing
-            ),
-            *_listed("unexpected", [f"{n}{_nearest(n, wanted)}" for n in unexpected[:SHOWN]], unexpected),
-            *_listed("different", wrong[:SHOWN], wrong),
-        ]
-        raise WeightsError("\n".join(lines))
+        absent = [f"{quote(n)} {list(shape)}{_near(n, unexpected)}" for n, shape in missing[:SHOWN]]
+        foreign = [f"{quote(n)}{_near(n, wanted)}" for n in unexpected[:SHOWN]]
+        raise WeightsError(
+            f"{self.describe()} does not fit the spec: tensors {summary}"
+            f"{_listed('missing', absent, missing)}{_listed('unexpected', foreign, unexpected)}"
+            f"{_listed('different', wrong[:SHOWN], wrong)}"
+        )
 
     def read(self, name: str, dtype: Dtype) -> NDArray[Any]:
         """A tensor in the file's shape, as float32 or as the uint16 bits of bfloat16 (rounded to nearest even).
@@ -203,10 +215,10 @@ class Checkpoint:
 
 def _folder_tensors(folder: Path) -> dict[str, StoredTensor]:
     """The tensors of a folder in Hub layout, sharded or not."""
-    if (folder / WEIGHTS).is_file():
+    if is_there(folder / WEIGHTS):
         return _file_tensors(folder / WEIGHTS)
     index = folder / INDEX
-    if not index.is_file():
+    if not is_there(index):
         try:
             names = [path.name for path in folder.iterdir()]
         except OSError as e:
@@ -215,16 +227,16 @@ def _folder_tensors(folder: Path) -> dict[str, StoredTensor]:
     files = read_index(index)
     tensors: dict[str, StoredTensor] = {}
     for file in sorted(set(files.values())):
-        if not (folder / file).is_file():
+        if not is_there(folder / file):
             raise WeightsError(f"{index} names the file {file}, which is not there: get the checkpoint again")
         for name, tensor in _file_tensors(folder / file).items():
             if files.get(name) != file:
                 said = f"says it is in {files[name]}" if name in files else "does not name it"
-                raise WeightsError(f"{folder / file} holds tensor {name!r}, but {INDEX} {said}")
+                raise WeightsError(f"{folder / file} holds tensor {quote(name)}, but {INDEX} {said}")
             tensors[name] = tensor
     for name, file in files.items():
         if name not in tensors:
-            raise WeightsError(f"{index} says that tensor {name!r} is in {file}, but it is not")
+            raise WeightsError(f"{index} says that tensor {quote(name)} is in {file}, but it is not")
     return tensors
 
 
@@ -246,7 +258,7 @@ def _beside(
 
     @functools.cache
     def home() -> Path:
-        if any((path.parent / name).is_file() for name in VOCABULARIES):
+        if any(is_there(path.parent / name) for name in VOCABULARIES):
             return path.parent
         lacking = f"{path} has no vocabulary beside it ({' or '.join(VOCABULARIES)})"
         if folder is not None:
@@ -258,11 +270,12 @@ def _beside(
         except MaxWhisperError as e:
             raise type(e)(f"{lacking}, and that of the spec's source cannot be had: {e}") from e
 
-    return lambda name: _if_file(home() / name)
+    return lambda name: _files_of(home())(name)
 
 
-def _if_file(path: Path) -> Path | None:
-    return path if path.is_file() else None
+def _files_of(folder: Path) -> FileFinder:
+    """Finds what is in a folder. What is there but is no file is found, too: reading it says so."""
+    return lambda name: folder / name if is_there(folder / name) else None
 
 
 def _looks_like_path(text: str) -> bool:
@@ -270,13 +283,13 @@ def _looks_like_path(text: str) -> bool:
     return text.startswith((".", "/", "~")) or text.count("/") > 1 or text.endswith(".safetensors")
 
 
-def _listed(kind: str, shown: list[str], items: Sequence[Any]) -> list[str]:
-    """Lines of an error message: what there is of a kind, and how much more."""
-    lines = [f"  {kind}: {text}" for text in shown]
-    return lines + [f"  {kind}: … and {len(items) - len(shown)} more"] * (len(items) > len(shown))
+def _listed(kind: str, shown: list[str], items: Sequence[Any]) -> str:
+    """A part of an error message: what there is of a kind, and how much more."""
+    more = f" and {len(items) - len(shown)} more" if len(items) > len(shown) else ""
+    return f"; {kind}: {', '.join(shown)}{more}" if items else ""
 
 
-def _nearest(name: str, others: Iterable[str]) -> str:
+def _near(name: str, others: Iterable[str]) -> str:
     """A hint at the most similar of the other names, if one is similar."""
-    near = difflib.get_close_matches(name, list(others), n=1)
-    return f" (near: {near[0]})" if near else ""
+    match = nearest(name, (other[:100] for other in itertools.islice(others, COMPARED)))
+    return f" (near: {match})" if match else ""

@@ -11,17 +11,28 @@ import hashlib
 import io
 import os
 import re
+import shutil
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from max_whisper.errors import HubError, MaxWhisperError, UserError, WeightsError
+from max_whisper.files import open_regular
+from max_whisper.messages import printable, quote
+from max_whisper.weights.json_files import MAX_BYTES
 from max_whisper.weights.layout import COMPANIONS, CONFIGURATION, INDEX, WEIGHTS, read_index, weights_missing
+
+if TYPE_CHECKING:
+    from max_whisper.weights.guard import Download
 
 Progress = Callable[[str], None]
 
 OFFLINE_ADVICE = "run once with a connection, or give a local folder"
+MAX_WEIGHTS = 50_000_000_000  # bytes; the client gives up on larger files, too
+REVISION = re.compile(r"(?!.*(\.\.|//|@\{|/\.))[^-./\x00-\x20\x7f~^:?*\[\\][^\x00-\x20\x7f~^:?*\[\\]{0,249}")
+"""What git allows as the name of a branch or tag, or nearly: it becomes a path in the cache."""
 REPORTED_BYTES = 10_000_000  # the progress of smaller files is nothing to talk about
 
 
@@ -59,7 +70,10 @@ def fetch(
     # so that what runs is what is tested. HF_HUB_DISABLE_XET=0 turns it on again.
     os.environ.setdefault("HF_HUB_DISABLE_XET", "1")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    request = _Request(repo, revision or "main", weights, progress or (lambda line: None))
+    if revision is not None and not REVISION.fullmatch(revision):
+        raise UserError(f"revision {quote(revision)}: expected the name of a branch, a tag or a commit")
+    tell = progress or (lambda line: None)
+    request = _Request(repo, revision or "main", weights, lambda line: tell(printable(line)))
     try:
         return request.from_cache() if offline else request.from_hub()
     except MaxWhisperError:
@@ -126,7 +140,8 @@ class _Request:
 
         # The client's download falls back to the cache without a word: first see whether the Hub answers.
         try:
-            get_hf_file_metadata(hf_hub_url(self.repo, CONFIGURATION, revision=self.revision), token=get_token())
+            with self._guarded(self._expected(CONFIGURATION)):
+                get_hf_file_metadata(hf_hub_url(self.repo, CONFIGURATION, revision=self.revision), token=get_token())
         except RemoteEntryNotFoundError:
             raise WeightsError(f"{self} has no {CONFIGURATION}: it is no checkpoint in transformers' layout") from None
         return Path(self._hub_download(CONFIGURATION, self.revision)).parent.name
@@ -135,6 +150,9 @@ class _Request:
         """The needed files of a commit. What is not cached is asked of `otherwise` by name and commit."""
         from huggingface_hub import try_to_load_from_cache
 
+        if not re.fullmatch("[0-9a-f]{40}", commit):
+            raise HubError(f"{self}: the cache at {_cache_folder()} says it is {quote(commit)}, which is no commit")
+
         def find(name: str) -> Path | None:
             cached = try_to_load_from_cache(self.repo, name, revision=commit)
             if isinstance(cached, str):
@@ -142,6 +160,7 @@ class _Request:
             else:  # None: unknown; any other value: it is known that the commit has no such file
                 path = otherwise(name, commit) if cached is None else None
             if path is not None:
+                _check_place(path, self)
                 _check_content(path, self)
             return path
 
@@ -172,23 +191,67 @@ class _Request:
         from huggingface_hub.errors import RemoteEntryNotFoundError
 
         try:
-            return Path(self._hub_download(name, commit))
+            return Path(self._hub_download(name, commit, commit))
         except RemoteEntryNotFoundError:
             return None  # the client's cache remembers it
 
-    def _hub_download(self, name: str, revision: str) -> str:
+    def _hub_download(self, name: str, revision: str, commit: str | None = None) -> str:
         from huggingface_hub import hf_hub_download
 
-        return hf_hub_download(self.repo, name, revision=revision, tqdm_class=_progress_bar(self.progress))
+        expected = self._expected(name, commit)
+        with self._guarded(expected):
+            bar = _progress_bar(self.progress, name, expected.check_size)
+            return hf_hub_download(self.repo, name, revision=revision, tqdm_class=bar)
 
     def _names(self, commit: str) -> list[str]:
         """The files of the repository, for an error message; empty if the Hub does not tell."""
         from huggingface_hub import HfApi
 
+        from max_whisper.weights.guard import Download
+
+        listing = Download(f"{self}: its list of files", limit=MAX_BYTES, room=MAX_BYTES, compressed=False)
         try:
-            return HfApi().list_repo_files(self.repo, revision=commit)
+            with self._guarded(listing):
+                return HfApi().list_repo_files(self.repo, revision=commit)
         except Exception:
             return []
+
+    def _expected(self, name: str, commit: str | None = None) -> Download:
+        """What the Hub may answer when it is asked for a file."""
+        from max_whisper.weights.guard import Download
+
+        heavy = name.endswith(".safetensors")
+        return Download(
+            f"{self}: {name}",
+            limit=MAX_WEIGHTS if heavy else MAX_BYTES,
+            room=_free_bytes(Path(_cache_folder())),
+            size_required=heavy,
+            commit=commit,
+            progress=self.progress,
+        )
+
+    def _guarded(self, download: Download) -> AbstractContextManager[None]:
+        from max_whisper.weights.guard import guarded
+
+        return guarded(download)
+
+
+def _free_bytes(folder: Path) -> int:
+    """Of the disk that a folder is on, or will be."""
+    while not folder.is_dir() and folder != folder.parent:
+        folder = folder.parent
+    return shutil.disk_usage(folder).free
+
+
+def _check_place(path: Path, request: _Request) -> None:
+    """Refuse a cached file that really lies somewhere else: it would be read, or removed, there."""
+    really = Path(os.path.realpath(path))
+    repository = path.parents[2]  # which may be a link to another disk, as may be the whole cache
+    if not any(really.is_relative_to(os.path.realpath(home)) for home in (_cache_folder(), repository)):
+        raise HubError(
+            f"{request}: the cached {path.name} is a link that leaves the cache, to {really}: remove the folder "
+            f"{repository}, and run the command again"
+        )
 
 
 def _check_content(path: Path, request: _Request) -> None:
@@ -206,7 +269,7 @@ def _check_content(path: Path, request: _Request) -> None:
         hashes = [hashlib.sha1(b"blob %d\0" % path.stat().st_size), hashlib.sha1()]
     else:
         return
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         while block := file.read(1 << 20):
             for digest in hashes:
                 digest.update(block)
@@ -219,8 +282,11 @@ def _check_content(path: Path, request: _Request) -> None:
         )
 
 
-def _progress_bar(progress: Progress) -> Any:
-    """A tqdm class for the client that draws nothing and tells `progress` once a second how far a large file is."""
+def _progress_bar(progress: Progress, name: str, check_size: Callable[[int], None]) -> Any:
+    """A tqdm class for the client that draws nothing and tells `progress` once a second how far a large file is.
+
+    check_size: is told how many bytes there are before they are written, and may raise.
+    """
     from huggingface_hub.utils.tqdm import tqdm
 
     class Bar(tqdm):
@@ -230,9 +296,14 @@ def _progress_bar(progress: Progress) -> Any:
             options |= {"file": io.StringIO(), "mininterval": 1.0, "disable": False}
             super().__init__(*args, **options)  # type: ignore[no-untyped-call]
 
+        def update(self, n: float | None = 1) -> bool | None:
+            check_size(int(self.n + (n or 0)))
+            shown: bool | None = super().update(n)
+            return shown
+
         def display(self, *args: Any, **options: Any) -> None:
             if self.total and self.total >= REPORTED_BYTES:
-                progress(f"downloading {self.desc}: {self.n / 1e6:.0f} of {self.total / 1e6:.0f} MB")
+                progress(f"downloading {name}: {self.n / 1e6:.0f} of {self.total / 1e6:.0f} MB")
 
     return Bar
 
@@ -266,6 +337,11 @@ def _explain(error: BaseException, request: _Request) -> MaxWhisperError:
 
     if isinstance(error, errors.LocalEntryNotFoundError) and error.__cause__ is not None:
         error = error.__cause__  # "not in the cache either": why the Hub did not answer says more
+    if isinstance(error, errors.FileMetadataError):  # no etag, or no commit
+        return HubError(
+            f"{request}: what answers at {constants.ENDPOINT} is no Hub (it gives no etag or no commit): check "
+            "HF_ENDPOINT and the proxy"
+        )
     page = f"{constants.ENDPOINT}/{request.repo}"
     if isinstance(error, errors.GatedRepoError):
         return UserError(f"{request} is gated: accept its terms at {page}, then log in with `hf auth login`")

@@ -1,42 +1,32 @@
-"""Which files a Whisper checkpoint in Hugging Face layout has, and how its JSON files are read."""
+"""Which files a Whisper checkpoint in Hugging Face layout has."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from pathlib import Path, PurePath
-from typing import Any
 
 from max_whisper.errors import WeightsError
+from max_whisper.messages import quote
+from max_whisper.weights.json_files import Index, read_json, shown
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
-CONFIGURATION = "config.json"
+CONFIGURATION, GENERATION = "config.json", "generation_config.json"
+PREPROCESSOR, PROCESSOR = "preprocessor_config.json", "processor_config.json"  # newer transformers write the latter
+VOCABULARY, MERGES, ADDED_TOKENS, TOKENIZER = "vocab.json", "merges.txt", "added_tokens.json", "tokenizer.json"
 COMPANIONS = (  # read here or, like the normalizer, by whoever evaluates the model; none of them must be there
-    "generation_config.json",
-    "preprocessor_config.json",
-    "processor_config.json",  # what newer transformers write in its place
-    "vocab.json",
-    "merges.txt",
-    "added_tokens.json",
+    GENERATION,
+    PREPROCESSOR,
+    PROCESSOR,
+    VOCABULARY,
+    MERGES,
+    ADDED_TOKENS,
     "special_tokens_map.json",
-    "tokenizer.json",
+    TOKENIZER,
     "tokenizer_config.json",
     "normalizer.json",
 )
-VOCABULARIES = ("vocab.json", "tokenizer.json")  # either is enough
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The JSON object in a file. Raises WeightsError if it is not one."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as e:
-        raise WeightsError(f"{path} cannot be read: {e.strerror}") from e
-    except (ValueError, RecursionError) as e:
-        raise WeightsError(f"{path} is no JSON: {e}") from e
-    if not isinstance(value, dict):
-        raise WeightsError(f"{path} must hold a JSON object, not {type(value).__name__}")
-    return value
+VOCABULARIES = (VOCABULARY, TOKENIZER)  # either is enough
+MAX_SHARDS = 1000
 
 
 def read_index(path: Path) -> dict[str, str]:
@@ -44,27 +34,40 @@ def read_index(path: Path) -> dict[str, str]:
 
     Each file name is checked to be one beside the index: a name like `../../x` would read outside of the checkpoint.
     """
-    files = read_json(path).get("weight_map")
-    if not isinstance(files, dict) or not files:
-        raise WeightsError(f"{path}: 'weight_map' must be an object of tensor and file names")
+    files = read_json(path, Index).weight_map
+    if not files:
+        raise WeightsError(f"{path}: weight_map: expected an object of tensor and file names, got none")
     for name, file in files.items():
-        if (
-            not isinstance(file, str)
-            or not file.endswith(".safetensors")
-            or PurePath(file).name != file
-            or "\\" in file
-        ):
-            raise WeightsError(f"{path}: tensor {name!r} is said to be in {file!r}, which is no safetensors file name")
+        if not _is_shard(file):
+            raise WeightsError(
+                f"{path}: weight_map: tensor {quote(name)} is said to be in {shown(file)}, which is no "
+                "safetensors file name"
+            )
+    if len(set(files.values())) > MAX_SHARDS:
+        raise WeightsError(f"{path}: weight_map: expected at most {MAX_SHARDS} files, got {len(set(files.values()))}")
     return files
+
+
+def _is_shard(file: object) -> bool:
+    return (
+        isinstance(file, str)
+        and file.endswith(".safetensors")
+        and len(file) <= 200
+        and file.isprintable()
+        and PurePath(file).name == file
+        and "\\" not in file
+    )
 
 
 def weights_missing(where: str, names: Iterable[str]) -> WeightsError:
     """The error for a checkpoint without `model.safetensors`, with what to do about what it has: `names`."""
     found = sorted(names)
     pickles = [name for name in found if name.endswith((".bin", ".pt", ".pth", ".ckpt"))]
-    others = [name for name in found if name.endswith(".safetensors")]
+    others = [name for name in found if name.endswith(".safetensors") and name != WEIGHTS]
     if "adapter_model.safetensors" in found:
         advice = "it holds a PEFT adapter: merge it into its base model (`merge_and_unload()`), save that, and give it"
+    elif others and all("-of-" in name for name in others):
+        advice = f"it has {_some(others)}, but no {INDEX}, which says what is in them: get that, too"
     elif others:
         advice = f"it has {_some(others)}: give that file instead"
     elif pickles:

@@ -8,17 +8,32 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+from msgspec import UNSET
 
 from max_whisper.artifact.manifest import Tokens
 from max_whisper.errors import WeightsError
-from max_whisper.weights.layout import CONFIGURATION, read_json
+from max_whisper.files import read_all
+from max_whisper.messages import quote
+from max_whisper.weights.json_files import (
+    MAX_BYTES,
+    Configuration,
+    GenerationConfiguration,
+    TokenizerFile,
+    read_json,
+    shown,
+)
+from max_whisper.weights.layout import ADDED_TOKENS, CONFIGURATION, GENERATION, MERGES, TOKENIZER, VOCABULARY
 
 N_TIMESTAMPS = 1501  # <|0.00|> to <|30.00|> by 0.02 s, where a vocabulary does not list its own
 # Where a checkpoint does not say (openai/whisper, decoding.py and transcribe.py)
 MAX_INITIAL_TIMESTAMP = 50  # 1 s
 LOGPROB_THRESHOLD = -1.0
-TIMESTAMP = re.compile(r"<\|\d+\.\d\d\|>")
+TIMESTAMP = re.compile(r"<\|[0-9]+\.[0-9][0-9]\|>")
+MAX_ID = 2**31 - 1
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -42,27 +57,17 @@ def read_vocabulary(file: Callable[[str], Path | None], n_vocab: int) -> Vocabul
 
     Raises WeightsError if a file is missing or broken, if two of them disagree, or if the ids do not fit the model.
     """
-    generation = _read(file, "generation_config.json")
-    configuration = _read(file, CONFIGURATION)
+    generation = _read(file, GENERATION, GenerationConfiguration)
+    configuration = _read(file, CONFIGURATION, Configuration)
     vocab, merges, special, source = _read_tokens(file)
     ids = _SpecialIds(special, source)
     eot = ids["endoftext"]
     ranks = _ranks(vocab, merges, eot, source)
     filler = len(ranks) > 256 + len(merges)
     languages = _languages(generation, ids, filler)
-    rules = {
-        key: _id_list(key, generation, configuration, n_vocab) for key in ("suppress_tokens", "begin_suppress_tokens")
-    }
-    latest = generation.get("max_initial_timestamp_index", MAX_INITIAL_TIMESTAMP)
-    if type(latest) is not int or latest < 0:
-        raise WeightsError(f"generation_config.json: max_initial_timestamp_index must be a number, not {latest!r}")
+    latest = generation.max_initial_timestamp_index
     # Not transformers' own key of that name: with it, its `generate` fails for models with timestamps (5.23).
-    ours = generation.get("max_whisper", {})
-    threshold = ours.get("logprob_threshold", LOGPROB_THRESHOLD) if isinstance(ours, dict) else None
-    if not isinstance(threshold, int | float) or not threshold <= 0:
-        raise WeightsError(
-            f"generation_config.json: max_whisper.logprob_threshold must be a number up to 0, not {threshold!r}"
-        )
+    threshold = None if generation.max_whisper is None else generation.max_whisper.logprob_threshold
     tokens = Tokens(
         eot=eot,
         sot=ids["startoftranscript"],
@@ -74,11 +79,11 @@ def read_vocabulary(file: Callable[[str], Path | None], n_vocab: int) -> Vocabul
         notimestamps=ids["notimestamps"],
         timestamp_begin=ids["notimestamps"] + 1,
         n_timestamps=sum(TIMESTAMP.fullmatch(token) is not None for token in special) or N_TIMESTAMPS,
-        max_initial_timestamp=latest,
+        max_initial_timestamp=MAX_INITIAL_TIMESTAMP if latest is None else latest,
         languages=languages,
-        suppress=rules["suppress_tokens"],
-        begin_suppress=rules["begin_suppress_tokens"],
-        logprob_threshold=float(threshold),
+        suppress=_id_list("suppress_tokens", generation, configuration, n_vocab, without=eot),
+        begin_suppress=_id_list("begin_suppress_tokens", generation, configuration, n_vocab),
+        logprob_threshold=LOGPROB_THRESHOLD if threshold is None else threshold,
     )
     _check_special(tokens, special, source)
     _check_agreement(tokens, generation)
@@ -117,53 +122,63 @@ class _SpecialIds:
         return self.special[token]
 
 
-def _read(file: Callable[[str], Path | None], name: str) -> dict[str, Any]:
+def _read(file: Callable[[str], Path | None], name: str, kind: type[T]) -> T:
     path = file(name)
-    return {} if path is None else read_json(path)
+    return kind() if path is None else read_json(path, kind)
 
 
 def _read_tokens(
     file: Callable[[str], Path | None],
 ) -> tuple[dict[str, int], list[tuple[str, str]], dict[str, int], Path]:
     """Text tokens by their printable form, merges in order, special tokens, and the file to blame for them."""
-    vocab_file, merges_file, added_file = file("vocab.json"), file("merges.txt"), file("added_tokens.json")
-    tokenizer_file = None if vocab_file and merges_file and added_file else file("tokenizer.json")
-    tokenizer = {} if tokenizer_file is None else read_json(tokenizer_file)
+    vocab_file, merges_file, added_file = file(VOCABULARY), file(MERGES), file(ADDED_TOKENS)
+    tokenizer_file = None if vocab_file and merges_file and added_file else file(TOKENIZER)
+    tokenizer = TokenizerFile() if tokenizer_file is None else read_json(tokenizer_file, TokenizerFile)
     if vocab_file is not None and merges_file is not None:
         source = vocab_file
-        vocab = read_json(vocab_file)
+        vocab = _ids(read_json(vocab_file, dict[str, Any]), vocab_file)
         merges = _read_merges(merges_file)
     elif tokenizer_file is not None:
         source = tokenizer_file
-        model = tokenizer.get("model")
-        if not isinstance(model, dict) or model.get("type") != "BPE" or not isinstance(model.get("vocab"), dict):
-            raise WeightsError(f"{source}: expected a model of type BPE with a vocab")
-        vocab = model["vocab"]
-        merges = [_pair(merge, source) for merge in model.get("merges", [])]
+        vocab, merges = _read_model(tokenizer, tokenizer_file)
     else:
         raise WeightsError("the checkpoint has no vocabulary: it needs vocab.json and merges.txt, or tokenizer.json")
     if added_file is not None:
-        added = read_json(added_file)
+        added = _ids(read_json(added_file, dict[str, Any]), added_file)
     else:
-        try:
-            added = {entry["content"]: entry["id"] for entry in tokenizer.get("added_tokens", [])}
-        except (TypeError, KeyError) as e:
-            raise WeightsError(f"{tokenizer_file}: added_tokens must be a list of objects with content and id") from e
+        added = {entry.content: entry.id for entry in tokenizer.added_tokens or []}
     everything = vocab | added
-    for token, i in everything.items():
-        if type(i) is not int or i < 0:
-            raise WeightsError(f"{source}: token {token!r} has the id {i!r}, which is no id")
+    for token, i in added.items():
         if vocab.get(token, i) != i:
-            raise WeightsError(f"{source}: token {token!r} has two ids, {vocab[token]} and {i}")
+            raise WeightsError(f"{source}: token {quote(token)} has two ids, {vocab[token]} and {i}")
     special = {token: i for token, i in everything.items() if token.startswith("<|") and token.endswith("|>")}
     return {token: i for token, i in vocab.items() if token not in special}, merges, special, source
 
 
+def _ids(values: dict[str, Any], source: Path) -> dict[str, int]:
+    """Tokens and their ids, as a file gives them."""
+    for token, i in values.items():
+        if type(i) is not int or not 0 <= i <= MAX_ID:
+            raise WeightsError(f"{source}: token {quote(token)} has the id {shown(i)}: expected an integer from 0 on")
+    return values
+
+
+def _read_model(tokenizer: TokenizerFile, source: Path) -> tuple[dict[str, int], list[tuple[str, str]]]:
+    """Text tokens and merges of tokenizer.json."""
+    model = tokenizer.model
+    if model is None or model.type != "BPE" or not isinstance(model.vocab, dict) or not isinstance(model.merges, list):
+        raise WeightsError(f"{source}: model: expected a model of type BPE with an object vocab and a list merges")
+    return _ids(model.vocab, source), [_pair(merge, source) for merge in model.merges]
+
+
 def _read_merges(path: Path) -> list[tuple[str, str]]:
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as e:
+        text = read_all(path, MAX_BYTES).decode("utf-8-sig")
+    except UnicodeDecodeError as e:
         raise WeightsError(f"{path} cannot be read: {e}") from e
+    except OSError as e:
+        raise WeightsError(f"{path} cannot be read: {e.strerror}") from e
+    lines = text.replace("\r\n", "\n").split("\n")
     if lines[0].startswith("#version"):
         lines = lines[1:]
     return [_pair(line, path) for line in lines if line]
@@ -173,7 +188,7 @@ def _pair(merge: Any, source: Path) -> tuple[str, str]:
     """A merge, as "a b" or, in newer tokenizer.json files, as ["a", "b"]."""
     parts = merge.split(" ") if isinstance(merge, str) else merge
     if not isinstance(parts, list) or len(parts) != 2 or not all(isinstance(part, str) for part in parts):
-        raise WeightsError(f"{source}: {str(merge)[:80]!r} is no merge of two tokens")
+        raise WeightsError(f"{source}: {shown(merge)} is no merge of two tokens")
     return parts[0], parts[1]
 
 
@@ -183,31 +198,30 @@ def _ranks(vocab: dict[str, int], merges: list[tuple[str, str]], eot: int, sourc
     That order is all that tiktoken knows: with it, tiktoken gives the ids that the merges give.
     """
     names = sorted(vocab, key=vocab.__getitem__)
-    if [vocab[name] for name in names] != list(range(eot)):
+    if len(names) != eot or any(vocab[name] != i for i, name in enumerate(names)):
         raise WeightsError(f"{source}: the ids of text tokens must be 0 to {eot - 1}, each once, before <|endoftext|>")
     table = byte_of_character()
     try:
         ranks = [bytes(table[character] for character in name) for name in names]
     except KeyError as e:
-        raise WeightsError(f"{source}: {e.args[0]!r} is no character of a byte-level vocabulary") from e
+        raise WeightsError(f"{source}: {quote(e.args[0])} is no character of a byte-level vocabulary") from e
     if sorted(ranks[:256]) != [bytes([byte]) for byte in range(256)]:
         raise WeightsError(f"{source}: tokens 0 to 255 must be the 256 bytes")
     merged = names[256 : 256 + len(merges)]
     for i, (name, (left, right)) in enumerate(zip(merged, merges, strict=False), start=256):
         if name != left + right:
-            raise WeightsError(f"{source}: token {i} is {name!r}, but the merges make {left + right!r} at this place")
+            made = quote(left + right)
+            raise WeightsError(f"{source}: token {i} is {quote(name)}, but the merges make {made} at this place")
     if len(merged) != len(merges) or ranks[256 + len(merges) :] not in ([], [b""]):
         raise WeightsError(f"{source}: {len(names)} text tokens do not fit 256 bytes and {len(merges)} merges")
     return ranks
 
 
-def _languages(generation: dict[str, Any], ids: _SpecialIds, filler: bool) -> dict[str, int]:
+def _languages(generation: GenerationConfiguration, ids: _SpecialIds, filler: bool) -> dict[str, int]:
     """Language code -> id in id order; empty for an English-only model. See `read_vocabulary` for how that is known."""
-    listed = generation.get("lang_to_id") or {}
-    if not isinstance(listed, dict):
-        raise WeightsError("generation_config.json: 'lang_to_id' must be an object")
-    multilingual = generation.get("is_multilingual")
-    if not isinstance(multilingual, bool):
+    listed = generation.lang_to_id or {}
+    multilingual = generation.is_multilingual
+    if multilingual is None:
         multilingual = bool(listed) or filler
     if not multilingual:
         return {}
@@ -216,26 +230,41 @@ def _languages(generation: dict[str, Any], ids: _SpecialIds, filler: bool) -> di
     for token, i in tokens.items():
         if ids[token[2:-2]] != i or i not in between:
             raise WeightsError(
-                f"generation_config.json: language {token!r} has the id {i}, the vocabulary gives it {ids[token[2:-2]]}"
+                f"{GENERATION}: lang_to_id: language {quote(token)} has the id {i}, the vocabulary gives it "
+                f"{ids[token[2:-2]]}"
             )
     if not tokens:
         raise WeightsError("the checkpoint is said to be multilingual, but its vocabulary has no language tokens")
     return {token[2:-2]: i for token, i in sorted(tokens.items(), key=lambda item: item[1])}
 
 
-def _id_list(key: str, generation: dict[str, Any], configuration: dict[str, Any], n_vocab: int) -> list[int]:
-    """A list of token ids from generation_config.json, else from config.json; null there means none."""
-    sources = [values for values in (generation, configuration) if key in values]
-    if not sources:
+def _id_list(
+    key: str,
+    generation: GenerationConfiguration,
+    configuration: Configuration,
+    n_vocab: int,
+    *,
+    without: int | None = None,
+) -> list[int]:
+    """A list of token ids from generation_config.json, else from config.json, each once; null there means none.
+
+    without: the id of end-of-text, where it must not be in the list.
+    """
+    given = [getattr(values, key) for values in (generation, configuration)]
+    if all(ids is UNSET for ids in given):
         raise WeightsError(
-            f"neither generation_config.json nor config.json lists {key}: add the list (it may be empty) to the former"
+            f"neither {GENERATION} nor {CONFIGURATION} lists {key}: add the list (it may be empty) to the former"
         )
-    ids: Any = next((values[key] for values in sources if values[key] is not None), [])
-    if not isinstance(ids, list) or not all(type(i) is int and 0 <= i < n_vocab for i in ids):
-        raise WeightsError(
-            f"{key} must be a list of token ids below {n_vocab} (the model's n_vocab), not {str(ids)[:80]}"
-        )
-    return ids
+    for name, ids in zip((GENERATION, CONFIGURATION), given, strict=True):
+        if isinstance(ids, list):
+            if (last := max(ids, default=0)) >= n_vocab:
+                raise WeightsError(
+                    f"{name}: {key} must be a list of token ids below {n_vocab} (the model's n_vocab), not {last}"
+                )
+            if without in ids:
+                raise WeightsError(f"{name}: {key} must not hold <|endoftext|> ({without}): no text would ever end")
+            return list(dict.fromkeys(ids))
+    return []
 
 
 def _check_special(tokens: Tokens, special: dict[str, int], source: Path) -> None:
@@ -253,7 +282,7 @@ def _check_special(tokens: Tokens, special: dict[str, int], source: Path) -> Non
             )
 
 
-def _check_agreement(tokens: Tokens, generation: dict[str, Any]) -> None:
+def _check_agreement(tokens: Tokens, generation: GenerationConfiguration) -> None:
     """generation_config.json repeats some ids; a copy from another model would decode nonsense."""
     repeated = {
         "eos_token_id": tokens.eot,
@@ -261,19 +290,20 @@ def _check_agreement(tokens: Tokens, generation: dict[str, Any]) -> None:
         "no_timestamps_token_id": tokens.notimestamps,
     }
     for key, expected in repeated.items():
-        if generation.get(key, expected) not in (expected, [expected], None):
+        found = getattr(generation, key)
+        if found not in (expected, [expected], None):
             raise WeightsError(
-                f"generation_config.json: {key} is {generation[key]}, but the vocabulary gives that token the id "
+                f"{GENERATION}: {key} is {found}, but the vocabulary gives that token the id "
                 f"{expected}: one of the two files is of another model"
             )
 
 
 def _check_size(
-    tokens: Tokens, special: dict[str, int], source: Path, configuration: dict[str, Any], n_vocab: int
+    tokens: Tokens, special: dict[str, int], source: Path, configuration: Configuration, n_vocab: int
 ) -> None:
     """The vocabulary must be the model's: of its size, or smaller where config.json says that the model is padded."""
     size = max(tokens.timestamp_begin + tokens.n_timestamps, max(special.values()) + 1)
-    if size == n_vocab or size < n_vocab == configuration.get("vocab_size"):
+    if size == n_vocab or size < n_vocab == configuration.vocab_size:
         return
     raise WeightsError(
         f"{source}: the vocabulary has {size} tokens, but the model has {n_vocab}: "

@@ -1,0 +1,230 @@
+"""What a Hub may answer, checked before the Hub's client acts on it.
+
+The client names files of its cache by the headers of an answer, waits as long as one says, and writes what comes until
+it ends. So each request and each answer passes through here, by hooks of the client's own HTTP library: a mirror that
+lies, or whoever stands between, gets a sentence and not a file outside of the cache or a full disk.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from urllib.parse import urljoin, urlsplit
+
+import httpx2
+from huggingface_hub import constants, set_client_factory
+from huggingface_hub.utils import _http
+
+from max_whisper.errors import HubError
+from max_whisper.messages import printable, quote
+
+COMMIT = re.compile("[0-9a-f]{40}")
+ETAG = re.compile('(W/)?"?[A-Za-z0-9][A-Za-z0-9._+=-]{0,127}"?')  # it becomes the name of a file
+SIZE = re.compile("[0-9]{1,18}")
+MAX_REQUESTS = 100  # for one file: redirects, and downloads that are resumed where the connection was cut
+SLOWEST, PATIENCE = 1000, 60.0  # bytes per second on average, after so many seconds
+SLACK = 1024  # bytes by which a compressed body may be longer than its content
+WAITS = ("retry-after", "ratelimit")  # the client would wait as long as these say; without them its waits are bounded
+
+
+class Download:
+    """One file that is asked of the Hub, and what its answers may be."""
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        limit: int,
+        room: int,
+        size_required: bool = False,
+        commit: str | None = None,
+        compressed: bool = True,
+        progress: Callable[[str], None] = lambda line: None,
+    ) -> None:
+        """
+        what: the file, for messages. limit: bytes that it may have. room: bytes that are free on the disk.
+        size_required: whether an answer must announce the size. commit: which the file must be of, if that is known.
+        compressed: whether a body may be; only where `check_size` is told what comes out.
+        progress: is told the warnings of the client.
+        """
+        self.progress = progress
+        self._what = what
+        self._limit = limit
+        self._announced: int | None = None
+        self._room = room
+        self._size_required = size_required
+        self._commit = commit
+        self._encodings = {"", "identity", *(("gzip", "deflate") if compressed else ())}
+        self._requests = 0
+
+    def check_size(self, size: int) -> None:
+        """Raises HubError where `size`, the bytes that have come, are more than the Hub announced."""
+        if size > self._bound:
+            raise self._error(f"sent more than the {self._bound} bytes that it may have")
+
+    @property
+    def _bound(self) -> int:
+        return self._limit if self._announced is None else self._announced
+
+    def on_request(self, request: httpx2.Request) -> None:
+        """Called before each request."""
+        self._requests += 1
+        if self._requests > MAX_REQUESTS:
+            raise self._error(f"needed more than {MAX_REQUESTS} requests")
+        request.headers["Accept-Encoding"] = "identity"
+
+    def on_response(self, response: httpx2.Response) -> None:
+        """Called for each answer, before its body is read."""
+        self._check_headers(response)
+        for name in WAITS:
+            response.headers.pop(name, None)
+        if response.request.method == "HEAD":
+            self._check_announcement(response)
+        elif response.is_success:
+            self._check_body(response)
+            response.stream = _Body(response.stream, self._bound + SLACK, self._error)
+        else:
+            response.stream = _Body(response.stream, None, self._error)
+
+    def _check_headers(self, response: httpx2.Response) -> None:
+        commit = response.headers.get(constants.HUGGINGFACE_HEADER_X_REPO_COMMIT)
+        if commit is not None and not COMMIT.fullmatch(commit):
+            raise self._error(f"answered with the commit {quote(commit)}, expected 40 hexadecimal digits")
+        if commit is not None and self._commit not in (None, commit):
+            raise self._error(f"answered with the commit {commit}, asked for {self._commit}")
+        if "location" in response.headers:
+            before = urlsplit(str(response.request.url)).scheme
+            after = urlsplit(urljoin(str(response.request.url), response.headers["location"])).scheme
+            if after not in ("http", "https") or (before, after) == ("https", "http"):
+                raise self._error(f"led from {before} to {quote(response.headers['location'])}")
+
+    def _check_announcement(self, response: httpx2.Response) -> None:
+        """The answer to HEAD: its etag will name a file, its size bounds what is downloaded."""
+        if response.is_error:
+            return
+        etag = response.headers.get(constants.HUGGINGFACE_HEADER_X_LINKED_ETAG) or response.headers.get("etag")
+        if etag is not None and not ETAG.fullmatch(etag):
+            raise self._error(f"answered with the etag {quote(etag)}, expected letters and digits")
+        size = response.headers.get(constants.HUGGINGFACE_HEADER_X_LINKED_SIZE)
+        if size is None and not response.has_redirect_location:
+            size = response.headers.get("content-length")
+        self._announce(size)
+
+    def _announce(self, size: str | None) -> None:
+        self._announced = int(size) if size is not None and SIZE.fullmatch(size) else None
+        if self._bound > self._limit:
+            raise self._error(f"announced {size} bytes, expected at most {self._limit}")
+
+    def _check_body(self, response: httpx2.Response) -> None:
+        encoding = response.headers.get("content-encoding", "").strip().lower()
+        if encoding not in self._encodings:
+            raise self._error(f"sent it in the encoding {quote(encoding)}, which was not asked for")
+        if self._announced is None:  # before the download; then the download itself must
+            self._announce(response.headers.get("content-length"))
+        if self._announced is None and self._size_required:
+            raise self._error("did not say how large it is")
+        if self._bound > self._room:
+            raise HubError(
+                f"{self._what} has up to {self._bound >> 20} MB, and the disk of {constants.HF_HUB_CACHE} has room for "
+                f"{self._room >> 20} MB: free some space, or set HF_HOME to another disk"
+            )
+
+    def _error(self, fault: str) -> HubError:
+        return HubError(
+            f"{self._what}: the Hub at {constants.ENDPOINT} {fault}: try again later, check HF_ENDPOINT, or give a "
+            "local folder"
+        )
+
+
+class _Body(httpx2.SyncByteStream):
+    """The bytes of an answer, up to a limit, and not for ever; with None as the limit, nothing of them."""
+
+    def __init__(
+        self,
+        stream: httpx2.SyncByteStream | httpx2.AsyncByteStream,
+        limit: int | None,
+        error: Callable[[str], HubError],
+    ) -> None:
+        assert isinstance(stream, httpx2.SyncByteStream)
+        self._stream = stream
+        self._limit = limit
+        self._error = error
+
+    def __iter__(self) -> Iterator[bytes]:
+        if self._limit is None:
+            return
+        began, size = time.monotonic(), 0
+        for chunk in self._stream:
+            size += len(chunk)
+            if size > self._limit:
+                raise self._error(f"sent more than the {self._limit} bytes that it may have")
+            seconds = time.monotonic() - began
+            if seconds > PATIENCE and size < seconds * SLOWEST:
+                raise self._error(f"sent {size} bytes in {seconds:.0f} s, which is too slow")
+            yield chunk
+
+    def close(self) -> None:
+        self._stream.close()
+
+
+_current: ContextVar[Download | None] = ContextVar("current download", default=None)
+_installing = threading.Lock()
+
+
+@contextmanager
+def guarded(download: Download) -> Iterator[None]:
+    """What the Hub's client asks meanwhile, in this thread, is asked for `download`; nothing else is touched."""
+    _install()
+    token = _current.set(download)
+    try:
+        yield
+    finally:
+        _current.reset(token)
+
+
+def _install() -> None:
+    """Adds our hooks to every HTTP client that the Hub's client makes from now on, by whatever factory is set."""
+    with _installing:
+        if not isinstance(_http._GLOBAL_CLIENT_FACTORY, _Factory):
+            set_client_factory(_Factory(_http._GLOBAL_CLIENT_FACTORY))
+        for handler in logging.getLogger("huggingface_hub").handlers:
+            if _tell not in handler.filters:
+                handler.addFilter(_tell)
+
+
+@dataclass(frozen=True)
+class _Factory:
+    make: Callable[[], httpx2.Client]
+
+    def __call__(self) -> httpx2.Client:
+        client = self.make()
+        hooks = client.event_hooks
+        client.event_hooks = {
+            "request": [*hooks["request"], _on_request],
+            "response": [_on_response, *hooks["response"]],
+        }
+        return client
+
+
+def _on_request(request: httpx2.Request) -> None:
+    if (download := _current.get()) is not None:
+        download.on_request(request)
+
+
+def _on_response(response: httpx2.Response) -> None:
+    if (download := _current.get()) is not None:
+        download.on_response(response)
+
+
+def _tell(record: logging.LogRecord) -> bool:
+    """A filter of the client's warnings, which repeat what the Hub said: ours go to `progress`."""
+    if (download := _current.get()) is None:
+        return True
+    download.progress(printable(record.getMessage(), 300))
+    return False

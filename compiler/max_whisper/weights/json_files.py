@@ -1,0 +1,161 @@
+"""The JSON files of a checkpoint: which of their fields are read, of which types and in which range.
+
+A file is decoded as a whole before anything of it is used. Fields that are not declared here are skipped, whatever they
+hold: checkpoints carry dozens that do not matter. Where null is written, it means the same as no field, but for the
+lists of suppressed tokens.
+"""
+
+from __future__ import annotations
+
+import codecs
+import re
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from max_whisper.errors import WeightsError
+from max_whisper.files import read_all
+from max_whisper.messages import LONGEST_QUOTE, printable, quote
+
+MAX_BYTES = 16 << 20  # the largest of the official files, tokenizer.json, has 2.7 MB
+
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
+TokenId = Count
+TokenIds = list[TokenId] | None | UnsetType
+
+T = TypeVar("T")
+
+
+class Configuration(msgspec.Struct, frozen=True):
+    """config.json."""
+
+    model_type: str | None = None
+    is_encoder_decoder: bool | None = None
+    activation_function: str | None = None
+    d_model: Count | None = None
+    encoder_layers: Count | None = None
+    decoder_layers: Count | None = None
+    encoder_attention_heads: Count | None = None
+    decoder_attention_heads: Count | None = None
+    num_mel_bins: Count | None = None
+    max_source_positions: Count | None = None
+    max_target_positions: Count | None = None
+    vocab_size: Count | None = None
+    scale_embedding: bool | None = None
+    suppress_tokens: TokenIds = UNSET
+    begin_suppress_tokens: TokenIds = UNSET
+
+
+class Ours(msgspec.Struct, frozen=True):
+    """What we write to generation_config.json beside transformers' own keys."""
+
+    logprob_threshold: Annotated[float, msgspec.Meta(le=0)] | None = None
+
+
+class GenerationConfiguration(msgspec.Struct, frozen=True):
+    """generation_config.json."""
+
+    suppress_tokens: TokenIds = UNSET
+    begin_suppress_tokens: TokenIds = UNSET
+    max_initial_timestamp_index: Count | None = None
+    max_whisper: Ours | None = None
+    lang_to_id: dict[str, TokenId] | None = None
+    is_multilingual: bool | None = None
+    eos_token_id: TokenId | list[TokenId] | None = None
+    decoder_start_token_id: TokenId | list[TokenId] | None = None
+    no_timestamps_token_id: TokenId | list[TokenId] | None = None
+    alignment_heads: list[tuple[Count, Count]] | None = None
+
+
+class FeatureExtractor(msgspec.Struct, frozen=True):
+    """preprocessor_config.json."""
+
+    feature_size: Count | None = None
+    sampling_rate: Count | None = None
+    hop_length: Count | None = None
+    n_fft: Count | None = None
+
+
+class Processor(msgspec.Struct, frozen=True):
+    """processor_config.json, what newer transformers write instead."""
+
+    feature_extractor: FeatureExtractor | None = None
+
+
+class TokenizerModel(msgspec.Struct, frozen=True):
+    """`model` of tokenizer.json; those that are no BPE have vocabularies and merges of other forms, or none."""
+
+    type: str | None = None
+    vocab: Any = None
+    merges: Any = None
+
+
+class AddedToken(msgspec.Struct, frozen=True):
+    """One of `added_tokens` of tokenizer.json."""
+
+    id: TokenId
+    content: str
+
+
+class TokenizerFile(msgspec.Struct, frozen=True):
+    """tokenizer.json."""
+
+    model: TokenizerModel | None = None
+    added_tokens: list[AddedToken] | None = None
+
+
+class Index(msgspec.Struct, frozen=True):
+    """model.safetensors.index.json."""
+
+    weight_map: dict[str, Any] | None = None
+
+
+def read_json(path: Path, kind: type[T]) -> T:
+    """Returns the JSON object in a file, its fields checked.
+
+    kind: one of the classes above, or `dict[str, Any]` for a file whose keys are tokens.
+
+    Raises WeightsError with the file, the field and what was expected of it.
+    """
+    try:
+        data = read_all(path, MAX_BYTES).removeprefix(codecs.BOM_UTF8)
+    except OSError as e:
+        raise WeightsError(f"{path} cannot be read: {e.strerror}") from e
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except msgspec.ValidationError as e:
+        raise WeightsError(f"{path}: {_in_words(str(e))}") from e
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as e:
+        raise WeightsError(f"{path} is no JSON: {e}") from e
+
+
+def shown(value: Any) -> str:
+    """Returns a value of a JSON file as messages show it, cut short."""
+    if isinstance(value, list | dict):
+        return "a list" if isinstance(value, list) else "an object"
+    return quote(value) if isinstance(value, str) else printable(msgspec.json.encode(value).decode(), LONGEST_QUOTE)
+
+
+_WORDS = {
+    "int": "an integer",
+    "float": "a number",
+    "str": "text",
+    "bool": "true or false",
+    "array": "a list",
+    "object": "an object",
+    "null": "null",
+}
+
+
+def _in_words(error: str) -> str:
+    """A message of msgspec with the field first: "a[3]: expected an integer or null, got text"."""
+    what, _, place = error.partition(" - at ")
+    field = place.strip("`").removeprefix("$").removeprefix(".")
+    types = re.sub("`([^`]*)`", lambda match: _types(match[1]), what)
+    return f"{field or 'it must hold a JSON object'}: {types[0].lower()}{types[1:]}"
+
+
+def _types(names: str) -> str:
+    return " or ".join(_WORDS.get(name, repr(name)) for name in names.split(" | "))
