@@ -41,7 +41,12 @@ Audio: TypeAlias = "str | PathLike[str] | BinaryIO | NDArray[Any]"
 def load(folder: str | Path) -> Model:
     """The model in an artifact folder, checked as a whole; it may be used from several threads.
 
-    Raises UserError where there is no artifact; ArtifactError where it is damaged, or not for this machine or MAX.
+    A process that is forked later can neither use it nor load one itself: load in the child alone, or start the child
+    by multiprocessing's "spawn". An artifact is code: load only what you trust.
+
+    Raises UserError where there is no artifact; ArtifactError where it is damaged, or not for this machine or MAX;
+    ForkError in a process that was forked from one that had loaded a model. Every method raises ArtifactError where
+    a file of the artifact was changed in place, and ForkError in a forked process.
     """
     return Model(open_artifact(folder))
 
@@ -90,6 +95,7 @@ class Model:
 
     def encode(self, mel: ArrayLike) -> Features:
         """The features of some windows. mel: float32 [windows, n_mels, n_frames]. Raises UserError for other shapes."""
+        self._artifact.check()
         windows = self._checked(mel, "mel", ("n_mels", "n_frames"))
         encoder = self._artifact.graphs["encoder"]
         return Features([encoder.execute(chunk)[0] for chunk in self._chunks(windows)], len(windows))
@@ -286,6 +292,7 @@ class Model:
 
     def transcriber(self, audio: Audio, **options: Any) -> Transcriber:
         """As `transcribe`, but to be gone through window by window, each as soon as it is decoded."""
+        self._artifact.check()
         whole, decoding = self.check_options(**options)
         samples = check_waveform(audio) if isinstance(audio, np.ndarray) else _decoded(audio)
         mel = LogMel(samples, self.manifest.dims["n_mels"], padding=self.n_frames * HOP)
@@ -380,6 +387,7 @@ class Model:
         return np.ascontiguousarray(found, np.float32)
 
     def _features(self, features: Features | ArrayLike) -> Features:
+        self._artifact.check()
         if isinstance(features, Features):
             expected = (self.manifest.batch, self.manifest.dims["n_audio_ctx"], self.manifest.dims["d_model"])
             found = tuple(features.chunks[0].shape)
