@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import sys
@@ -189,13 +190,21 @@ def test_a_link_to_an_artifact_stays_one(old: Path, spec: Path, other: Path, tmp
 
 
 def test_leftovers_of_killed_builds_go(spec: Path, checkpoint: Path, tmp_path: Path) -> None:
+    """A folder that is written to is locked. Its name says nothing: process numbers are taken again (containers)."""
     name = "small [1]*"
-    abandoned, running = tmp_path / f".{name}.new-999999999", tmp_path / f".{name}.new-{os.getppid()}"
-    for folder in (abandoned, running):
+    abandoned = [tmp_path / f".{name}.new-{end}" for end in ("999999999", str(os.getpid()), "0123456789abcdef")]
+    running = tmp_path / f".{name}.new-fedcba9876543210"
+    for folder in (*abandoned, running):
         folder.mkdir()
         (folder / "weights.safetensors").write_bytes(b"x")
-    build(spec, weights=checkpoint, out=tmp_path / name)
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([running.name, name])
+    (tmp_path / f".{name}.new-link").symlink_to(running)
+    lock = os.open(running, os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        build(spec, weights=checkpoint, out=tmp_path / name)
+    finally:
+        os.close(lock)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([running.name, f".{name}.new-link", name])
 
 
 # --- what is refused, and fails: nothing is written

@@ -45,3 +45,7 @@ class ArtifactError(MaxWhisperError):
 
 class CompileError(MaxWhisperError):
     """MAX could not compile a graph."""
+
+
+class ForkError(MaxWhisperError):
+    """A model was used or loaded in a process that was forked from one that had loaded a model."""

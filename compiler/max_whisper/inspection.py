@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from operator import attrgetter
 from pathlib import Path
 
 from rich.table import Table
 
-from max_whisper.artifact.load import SPEC, check_artifact
+from max_whisper.artifact.folder import expanded
+from max_whisper.artifact.load import check_artifact
 from max_whisper.artifact.manifest import FILE, Manifest, Port
+from max_whisper.artifact.stored import read_spec
 from max_whisper.errors import UserError
 from max_whisper.safetensors import byte_count
 from max_whisper.spec import Spec, TensorSpec, load_spec
@@ -26,14 +27,14 @@ def inspect(what: str, *, every: bool = False) -> None:
     Raises UserError where there is neither, SpecError for a wrong spec and ArtifactError for a damaged artifact.
     """
     console = table_console()
-    folder = Path(what)
+    folder = expanded(what)
     if not folder.is_dir():
         spec, manifest = load_spec(what), None
     elif not (folder / FILE).exists():
         raise UserError(f"{folder} is no artifact (it has no {FILE}): expected one, a spec file or a spec's name")
     else:
         manifest = check_artifact(folder, machine=False)
-        spec = Spec.from_canonical(json.loads((folder / SPEC).read_text()))
+        spec = read_spec(folder, manifest)
         console.print(_artifact_table(folder, manifest), _graph_table(manifest))
     console.print(_layer_table(spec, every))
     console.print(_total_table(spec, manifest))

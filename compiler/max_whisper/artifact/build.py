@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from max_whisper import safetensors
 from max_whisper.artifact.compile import Report, compile_modules
-from max_whisper.artifact.folder import new_folder
-from max_whisper.artifact.load import SPEC, VOCABULARY, WEIGHTS, hash_file
+from max_whisper.artifact.folder import expanded, new_folder
+from max_whisper.artifact.load import SPEC, VOCABULARY, WEIGHTS, check_artifact, hash_file
 from max_whisper.artifact.manifest import (
     FILE,
     UNSEALED,
@@ -31,6 +31,7 @@ from max_whisper.artifact.manifest import (
     Tokens,
 )
 from max_whisper.artifact.options import BuildOptions
+from max_whisper.artifact.stored import read_spec
 from max_whisper.artifact.target import parse_target
 from max_whisper.errors import MaxWhisperError, UserError
 from max_whisper.lowering.storage import Stored, storage, token_matrices
@@ -85,7 +86,7 @@ def build(
     machine = parse_target(target)
     if dtype == "int8" and machine.device != "cpu":
         raise UserError(f"dtype int8 is for a CPU only: build for {target} with bfloat16")
-    folder = Path(out) if out is not None else default_folder(spec, dtype=dtype, target=target)
+    folder = expanded(out if out is not None else default_folder(spec, dtype=dtype, target=target))
     with new_folder(folder, replace=force) as new:
         own = weights is None
         checkpoint = open_checkpoint(
@@ -135,7 +136,20 @@ def build(
             batch=batch,
         )
         (new / FILE).write_bytes(manifest.sealed())
+        _read_back(new, folder)
     return folder
+
+
+def _read_back(new: Path, folder: Path) -> None:
+    """Raises MaxWhisperError for an artifact that `load` would refuse, so that it never takes the place of another."""
+    try:
+        read_spec(new, check_artifact(new, machine=False))
+    except MaxWhisperError as e:
+        said = str(e).replace(str(new), str(folder)).removesuffix("; build the artifact again")
+        raise MaxWhisperError(
+            f"what was built could not be loaded, so that nothing was changed: {said}; look into the checkpoint's JSON "
+            "files for such a value, or report it"
+        ) from e
 
 
 def _halves_told(halves: Mapping[str, str]) -> str:

@@ -15,6 +15,8 @@ from max._core import __version__ as MAX_VERSION
 from max._core.engine import InferenceSession, Model, read
 from max.driver import CPU, Buffer, Device
 
+from max_whisper.artifact.process import inside_max
+
 __all__ = ["MAX_VERSION", "CompiledGraph", "Executable", "load_graphs"]
 
 
@@ -34,15 +36,22 @@ class CompiledGraph:
 
     def execute(self, *inputs: Buffer) -> list[Buffer]:
         """What the graph gives for its inputs."""
-        outputs: list[Buffer] = self._model._execute_device_tensors(inputs)
+        with inside_max:
+            outputs: list[Buffer] = self._model._execute_device_tensors(inputs)
         return outputs
+
+    def ports(self) -> list[list[tuple[str, tuple[int | None, ...]]]]:
+        """What it takes and what it gives: dtype and shape of each, None for a dimension that varies."""
+        specs = (self._model.input_metadata, self._model.output_metadata)
+        return [[(spec.dtype.name, tuple(spec.shape)) for spec in ports] for ports in specs]
 
 
 def load_graphs(files: Iterable[Path], device: Device, weights: Mapping[str, Buffer]) -> dict[str, CompiledGraph]:
     """The graphs of MEF files by their names. MAX reads the weights in place: they must live as long as the graphs.
 
-    Raises RuntimeError or ValueError where MAX refuses a file.
+    Raises RuntimeError or ValueError where MAX refuses a file, ForkError where MAX's threads are another process's.
     """
-    session = InferenceSession([device] if device.is_host else [device, CPU()], [])
-    loaded = [session._load_all(session._wrap_compiled(read(file)), weights) for file in files]
+    with inside_max:
+        session = InferenceSession([device] if device.is_host else [device, CPU()], [])
+        loaded = [session._load_all(session._wrap_compiled(read(file)), weights) for file in files]
     return {model.name: CompiledGraph(model) for models in loaded for model in models}

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
+import fcntl
 import os
-import re
+import secrets
 import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import Enum
 from pathlib import Path
 
 from max_whisper.artifact.manifest import FILE
@@ -18,9 +21,23 @@ from max_whisper.errors import MaxWhisperError, UserError
 AT_FDCWD, RENAME_EXCHANGE = -100, 2  # linux/fcntl.h, linux/fs.h
 
 
+def expanded(folder: str | os.PathLike[str]) -> Path:
+    """A folder as a user names it: `~` is their home. Raises UserError for what is no path."""
+    if not isinstance(folder, str | os.PathLike):
+        raise UserError(f"expected the path of a folder, got {type(folder).__name__}: give a string or a Path")
+    path = Path(folder)
+    with contextlib.suppress(RuntimeError):  # there is no such user: a shell leaves the name as it is, too
+        return path.expanduser()
+    return path
+
+
 @contextmanager
 def new_folder(folder: Path, *, replace: bool) -> Iterator[Path]:
     """Gives an empty folder beside `folder`, which takes its place when the block ends well and vanishes otherwise.
+
+    As long as it is being written, it is locked (flock). What builds that were killed have left behind is known by its
+    lock, which ended with them, and removed; this holds between containers, too, which do not see each other's
+    processes. A file system without such locks (NFS) keeps it: nobody can tell there whether it is still written to.
 
     replace: whether a folder that is there already may be replaced; it must be an artifact, or empty.
     Raises UserError where the place is taken or cannot be written, MaxWhisperError where the disk fails.
@@ -29,27 +46,23 @@ def new_folder(folder: Path, *, replace: bool) -> Iterator[Path]:
     try:
         _check_place(folder, replace)
         place = folder.resolve()  # a link stays one, what it leads to is replaced
-        new = place.with_name(f".{place.name}.new-{os.getpid()}")
         made = [parent for parent in place.parents if not parent.exists()]
         place.parent.mkdir(parents=True, exist_ok=True)
         _remove_abandoned(place)
-        new.mkdir()
-    except (OSError, RuntimeError) as e:  # RuntimeError: links in a circle, until Python 3.13
+        new, lock = _make_locked(place)
+    except (OSError, RuntimeError, ValueError) as e:  # links in a circle, until Python 3.13; a name with NUL
         _remove_empty(made)
         reason = getattr(e, "strerror", e)
         raise UserError(f"{folder}: cannot be written ({reason}); choose another place with --out") from e
     try:
         yield new
         _sync(new)
-        _check_place(folder, replace)  # another build may have been faster
-        if place.exists():
-            _exchange(new, place)
-        else:
-            new.rename(place)
+        _put(new, place, folder, replace)
     except OSError as e:
         raise MaxWhisperError(f"{folder}: writing failed ({e.strerror or e}); nothing was changed") from e
     finally:
         shutil.rmtree(new, ignore_errors=True)
+        os.close(lock)
         _remove_empty(made)
 
 
@@ -71,12 +84,64 @@ def _check_place(folder: Path, replace: bool) -> None:
         raise UserError(f"{folder} holds something that is no artifact, which --force does not replace: choose another")
 
 
-def _remove_abandoned(folder: Path) -> None:
+def _make_locked(place: Path) -> tuple[Path, int]:
+    """A new folder beside `place`, and the descriptor that holds its lock, if the file system has any."""
+    while True:
+        new = place.with_name(f".{place.name}.new-{secrets.token_hex(8)}")
+        new.mkdir()
+        with contextlib.suppress(FileNotFoundError):  # another build took it for abandoned before it was locked
+            lock = _open(new)
+            if _lock(lock) is not Lock.HELD and new.exists():
+                return new, lock
+            os.close(lock)
+
+
+def _remove_abandoned(place: Path) -> None:
     """What builds that were killed have left behind."""
-    for path in folder.parent.iterdir():
-        process = re.fullmatch(rf"\.{re.escape(folder.name)}\.new-(\d+)", path.name)
-        if process and not Path(f"/proc/{process[1]}").exists() and Path("/proc/self").exists():
-            shutil.rmtree(path, ignore_errors=True)
+    for path in place.parent.iterdir():
+        if not path.name.startswith(f".{place.name}.new-") or path.is_symlink() or not path.is_dir():
+            continue
+        with contextlib.suppress(OSError):  # another build removes it, or it is another user's
+            lock = _open(path)
+            try:
+                if _lock(lock) is Lock.TAKEN:
+                    shutil.rmtree(path, ignore_errors=True)
+            finally:
+                os.close(lock)
+
+
+class Lock(Enum):
+    """What came of asking for a lock."""
+
+    TAKEN = "it is ours"
+    HELD = "another process has it"
+    NONE = "the file system has no locks of folders"
+
+
+def _lock(descriptor: int) -> Lock:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return Lock.HELD
+    except OSError:
+        return Lock.NONE
+    return Lock.TAKEN
+
+
+def _open(folder: Path) -> int:
+    return os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+
+
+def _put(new: Path, place: Path, folder: Path, replace: bool) -> None:
+    """Moves a folder to its place, where another build may have been faster. An old one is then where `new` was."""
+    _check_place(folder, replace)
+    try:
+        new.rename(place)  # works where nothing is, and where an empty folder is
+    except OSError as e:
+        if e.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+        _check_place(folder, replace)
+        _exchange(new, place)
 
 
 def _sync(folder: Path) -> None:

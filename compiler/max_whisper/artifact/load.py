@@ -6,8 +6,12 @@ bounds. So everything in the manifest is checked here before MAX sees a file.
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from hashlib import sha256
+from os import PathLike
 from pathlib import Path
 
 import numpy as np
@@ -16,16 +20,19 @@ from max.driver import CPU, Accelerator, Buffer, Device
 from max.dtype import DType
 
 from max_whisper import safetensors
+from max_whisper.artifact.consistency import SPEC, VOCABULARY, WEIGHTS, shape_of
 from max_whisper.artifact.engine import MAX_VERSION, Executable, load_graphs
-from max_whisper.artifact.manifest import FILE, File, Manifest, Tensor, read_manifest
+from max_whisper.artifact.folder import expanded
+from max_whisper.artifact.manifest import FILE, File, Manifest, SpecName, Tensor, read_manifest
+from max_whisper.artifact.process import inside_max
 from max_whisper.artifact.scheduling import RunsFirst
 from max_whisper.artifact.target import check_machine
+from max_whisper.artifact.unchanged import Unchanged
 from max_whisper.errors import ArtifactError, UserError, WeightsError
 
-WEIGHTS = "weights.safetensors"
-VOCABULARY = "vocab.tiktoken"
-SPEC = "spec.json"
-GRAPHS = ("encoder", "cross_kv", "decoder", "step", "alignment")
+__all__ = ["SPEC", "VOCABULARY", "WEIGHTS", "Artifact", "check_artifact", "hash_file", "open_artifact", "start"]
+
+MANY_BYTES = 1 << 20  # from which on several threads hash a file faster than one
 ONCE_A_WINDOW = ("encoder", "cross_kv")  # one of them runs before the others can
 
 
@@ -35,36 +42,66 @@ class Artifact:
 
     folder: Path
     manifest: Manifest
-    graphs: Mapping[str, Executable]  # by the names in GRAPHS
+    graphs: Mapping[str, Executable]  # by their names
     device: Device
     weights: Mapping[str, Buffer]  # MAX reads these in place: they must live as long as the graphs
+    files: Unchanged  # those that are mapped
+
+    def check(self) -> None:
+        """To be called before work begins, which costs a microsecond.
+
+        Raises ForkError in a forked process, ArtifactError where one of its files was changed in place.
+        """
+        inside_max.check()
+        self.files.check()
 
 
-def open_artifact(folder: str | Path) -> Artifact:
+def open_artifact(folder: str | PathLike[str]) -> Artifact:
     """Checks an artifact and makes it ready to run.
 
-    Raises UserError where there is no artifact; ArtifactError where it is damaged or not for this machine or this MAX.
+    Its files are mapped into memory, so that processes share them. An artifact may be replaced as a folder, as `build`
+    does; its files must not be changed in place. `Artifact.check` tells where they were, before the next window; a file
+    that is made shorter just while it is read ends the process (SIGBUS).
+
+    Raises UserError where there is no artifact; ArtifactError where it is damaged or not for this machine or this MAX;
+    ForkError in a process that was forked from one that had loaded an artifact.
     """
-    folder = Path(folder)
-    manifest = check_artifact(folder)
-    device: Device = CPU() if manifest.target.device == "cpu" else Accelerator()
-    return start(folder, folder, manifest, device)
+    folder = expanded(folder)
+    with inside_max:
+        manifest = check_artifact(folder)
+        device: Device = CPU() if manifest.target.device == "cpu" else Accelerator()
+        artifact = start(folder, folder, manifest, device)
+        if read_manifest(folder) != manifest:
+            raise ArtifactError(f"{folder} was replaced while it was being loaded; load it again")
+        return artifact
 
 
 def start(folder: Path, compiled: Path, manifest: Manifest, device: Device) -> Artifact:
     """Gives the weights of an artifact to the compiled graphs, which are the artifact's own or others for it.
 
-    Nothing is checked. Raises ArtifactError where MAX refuses a file.
+    Nothing is checked but that the graphs have the ports in the manifest. Raises ArtifactError where they do not, and
+    where MAX refuses a file.
     """
     try:
+        compiled_files = [compiled / name for name in sorted({graph.file for graph in manifest.graphs.values()})]
+        files = Unchanged([folder / WEIGHTS, *compiled_files])
         arrays = safetensors.open_tensors(folder / WEIGHTS)
         weights = {name: _placed(array, device) for name, array in arrays.items()}
-        files = sorted({graph.file for graph in manifest.graphs.values()})
-        graphs: dict[str, Executable] = {**load_graphs([compiled / file for file in files], device, weights)}
-    except (RuntimeError, ValueError) as e:
+        loaded = load_graphs(compiled_files, device, weights)
+    except OSError as e:
+        raise ArtifactError(f"{folder}: {e.strerror}; expected files that can be read") from e
+    except (RuntimeError, ValueError, WeightsError) as e:
         raise ArtifactError(f"{folder}: MAX cannot load it ({_first_line(e)}); build the artifact again") from e
+    for name, graph in manifest.graphs.items():
+        expected = [[(port.dtype, shape_of(port)) for port in ports] for ports in (graph.inputs, graph.outputs)]
+        if name not in loaded or loaded[name].ports() != expected:
+            raise ArtifactError(
+                f"{compiled / graph.file}: expected a graph '{name}' with the inputs and outputs in {FILE}, found "
+                "another; build the artifact again"
+            )
+    graphs: dict[str, Executable] = {**loaded}
     graphs |= {name: RunsFirst(graphs[name]) for name in ONCE_A_WINDOW}
-    return Artifact(folder, manifest, graphs, device, weights)
+    return Artifact(folder, manifest, graphs, device, weights, files)
 
 
 def check_artifact(folder: Path, *, machine: bool = True) -> Manifest:
@@ -72,9 +109,15 @@ def check_artifact(folder: Path, *, machine: bool = True) -> Manifest:
 
     machine: whether it must fit this machine and this MAX, too.
     """
-    if not folder.exists():
-        raise UserError(f"there is no folder {folder}; make one with: max-whisper build --spec tiny.yaml")
-    if not (folder / FILE).is_file():
+    folder = expanded(folder)
+    try:
+        folder.stat()
+        is_artifact = (folder / FILE).is_file()
+    except FileNotFoundError:
+        raise UserError(f"there is no folder {folder}; make one with: max-whisper build --spec tiny.yaml") from None
+    except (OSError, ValueError) as e:  # ValueError: a name with NUL
+        raise UserError(f"{folder}: {getattr(e, 'strerror', e)}; expected a folder that can be read") from e
+    if not is_artifact:
         raise UserError(
             f"{folder} is no artifact (it has no {FILE}); make one with: max-whisper build --spec tiny.yaml"
         )
@@ -91,17 +134,13 @@ def check_artifact(folder: Path, *, machine: bool = True) -> Manifest:
             _check_file(folder, name, file)
         except OSError as e:
             raise ArtifactError(f"{folder / name}: {e.strerror}; expected a file that can be read") from e
-    expected = {WEIGHTS, VOCABULARY, SPEC, *(graph.file for graph in manifest.graphs.values())}
-    if missing := sorted(expected - manifest.files.keys()) + sorted(set(GRAPHS) - manifest.graphs.keys()):
-        raise ArtifactError(f"{folder / FILE}: expected {', '.join(missing)} to be listed; build the artifact again")
     _check_tensors(folder / WEIGHTS, manifest.tensors)
+    _check_spec(folder / SPEC, manifest.spec)
     return manifest
 
 
 def _check_file(folder: Path, name: str, file: File) -> None:
     path = folder / name
-    if Path(name).name != name or name in ("", ".", ".."):
-        raise ArtifactError(f"{folder / FILE}: expected plain file names, found '{name}', which leaves the folder")
     if path.is_symlink() or not path.is_file():
         raise ArtifactError(f"{path}: expected a file of {file.size} bytes, there is none; build the artifact again")
     size = path.stat().st_size
@@ -133,9 +172,26 @@ def _check_tensors(path: Path, expected: list[Tensor]) -> None:
         raise ArtifactError(f"{path}: unexpected tensor '{next(iter(found))}'; build the artifact again")
 
 
+def _check_spec(path: Path, expected: SpecName) -> None:
+    """That spec.json is the spec that the manifest names; `inspect` and others believe it."""
+    try:
+        found = json.loads(path.read_bytes())
+        name, text = found["name"], json.dumps(found, sort_keys=True, separators=(",", ":"))
+    except (ValueError, TypeError, KeyError, RecursionError) as e:
+        raise ArtifactError(f"{path}: expected a spec as JSON ({e}); build the artifact again") from e
+    if (name, sha256(text.encode()).hexdigest()) != (expected.name, expected.hash):
+        raise ArtifactError(
+            f"{path}: expected the spec '{expected.name}' with SHA-256 {expected.hash[:16]}…; build it again"
+        )
+
+
 def hash_file(path: Path) -> str:
-    """BLAKE3 in hexadecimal, over all cores: 20 ms for 150 MB that are in memory."""
-    return blake3(max_threads=blake3.AUTO).update_mmap(path).hexdigest()
+    """BLAKE3 in hexadecimal, over all cores: 20 ms for 150 MB that are in memory.
+
+    Its threads end with it. Those of `blake3.AUTO` stay, which a forked child would wait for without end.
+    """
+    threads = os.cpu_count() or 1 if path.stat().st_size > MANY_BYTES else 1
+    return blake3(max_threads=threads).update_mmap(path).hexdigest()
 
 
 def _placed(array: np.ndarray, device: Device) -> Buffer:

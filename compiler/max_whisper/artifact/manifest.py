@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 from blake3 import blake3
 
+from max_whisper.artifact.consistency import check_consistency
 from max_whisper.errors import ArtifactError
 
 FILE = "manifest.json"
 VERSION = 4
 MAX_BYTES = 16 << 20  # a manifest of large-v3 has 0.2 MB
+MAX_BATCH = 256
 
 Natural = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
-Hash = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+Id = Annotated[int, msgspec.Meta(ge=0, lt=2**31)]
+Dim = Annotated[int, msgspec.Meta(ge=1, le=2**24)]
+Name = Annotated[str, msgspec.Meta(pattern=r"^[!-~]{1,256}\Z")]  # of something in a spec or a checkpoint
+Word = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9._+!-]{1,64}\Z")]  # a version, a commit, a feature of a CPU
+Hash = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
 UNSEALED = "0" * 64
 
 
@@ -26,24 +33,24 @@ class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Target(Record, frozen=True):
     """The machine that the code was compiled for."""
 
-    device: str  # "cpu", "cuda" or "hip"
-    arch: str  # "x86_64", "aarch64"; of a GPU as its maker calls it: "sm_90a", "gfx942"
-    features: list[str]  # of the CPU, as Linux calls them, that the code may use
+    device: Annotated[str, msgspec.Meta(pattern=r"^(cpu|cuda|hip)\Z")]
+    arch: Word  # "x86_64", "aarch64"; of a GPU as its maker calls it: "sm_90a", "gfx942"
+    features: Annotated[list[Word], msgspec.Meta(max_length=1000)]  # of the CPU that it may use, as Linux calls them
 
     def __str__(self) -> str:
         return self.arch if self.device == "cpu" else f"{self.device}:{self.arch}"
 
 
 class SpecName(Record, frozen=True):
-    name: str
-    hash: str  # sha256 of its canonical form
+    name: Name
+    hash: Hash  # sha256 of its canonical form
 
 
 class Source(Record, frozen=True):
     """Where the weights came from; neither for a local folder or file."""
 
-    repo: str | None
-    commit: str | None
+    repo: Name | None
+    commit: Word | None
 
 
 class File(Record, frozen=True):
@@ -54,21 +61,21 @@ class File(Record, frozen=True):
 class Tensor(Record, frozen=True):
     """One of weights.safetensors."""
 
-    name: str
-    dtype: str  # "F32", "BF16" or "I8"
-    shape: list[Natural]
+    name: Name
+    dtype: Annotated[str, msgspec.Meta(pattern=r"^(F32|F16|BF16|I8)\Z")]
+    shape: Annotated[list[Dim], msgspec.Meta(max_length=8)]
 
 
 class Port(Record, frozen=True):
     """An input or output of a graph."""
 
-    name: str
-    dtype: str
-    shape: list[int | str]  # a name is a dimension that may vary
+    name: Name
+    dtype: Word
+    shape: Annotated[list[Dim | Name], msgspec.Meta(max_length=8)]  # a name is a dimension that may vary
 
 
 class Graph(Record, frozen=True):
-    file: str
+    file: Name
     inputs: list[Port]
     outputs: list[Port]
 
@@ -76,25 +83,24 @@ class Graph(Record, frozen=True):
 class Tokens(Record, frozen=True):
     """Ids of the special tokens and the decoding rules of one vocabulary, all from the checkpoint's files."""
 
-    eot: Natural
-    sot: Natural
-    translate: Natural
-    transcribe: Natural
-    startoflm: Natural
-    startofprev: Natural
-    nospeech: Natural
-    notimestamps: Natural
-    timestamp_begin: Natural
-    n_timestamps: Natural  # from 0.00 s on, one every 20 ms
+    eot: Id
+    sot: Id
+    translate: Id
+    transcribe: Id
+    startoflm: Id
+    startofprev: Id
+    nospeech: Id
+    notimestamps: Id
+    timestamp_begin: Id
+    n_timestamps: Dim  # from 0.00 s on, one every 20 ms
     max_initial_timestamp: Natural  # the latest that may come first, counted from 0.00 s on
-    languages: dict[str, Natural]  # code -> id in id order; empty for an English-only model
-    suppress: list[Natural]  # never chosen
-    begin_suppress: list[Natural]  # not chosen as the first token
-    logprob_threshold: float  # a text of a lower average is unlikely
+    languages: dict[Name, Id]  # code -> id in id order; empty for an English-only model
+    suppress: list[Id]  # never chosen
+    begin_suppress: list[Id]  # not chosen as the first token
+    logprob_threshold: Annotated[float, msgspec.Meta(ge=-1e6, le=0)]  # a text of a lower average is unlikely
 
 
 HALVES = {"F16": "float16", "BF16": "bfloat16"}
-REQUIRED_DIMS = ("n_mels", "n_frames", "n_audio_ctx", "d_model", "n_vocab", "n_text_ctx")
 
 
 class Manifest(Record, frozen=True):
@@ -102,30 +108,19 @@ class Manifest(Record, frozen=True):
 
     manifest_version: Annotated[int, msgspec.Meta(ge=1)]
     hash: Hash  # BLAKE3 of this file with zeros in place of the hash itself
-    builder: str  # version of max-whisper
-    max: str  # version of MAX, which must be the same to run
+    builder: Word  # version of max-whisper
+    max: Word  # version of MAX, which must be the same to run
     target: Target
     spec: SpecName
     source: Source
-    dtype: str  # of matrices: "float32", "bfloat16" or "int8"
-    batch: Annotated[int, msgspec.Meta(ge=1)]  # windows computed at once
-    dims: dict[str, Natural]  # of the spec, n_frames among them
+    dtype: Annotated[str, msgspec.Meta(pattern=r"^(float32|bfloat16|int8)\Z")]  # of matrices
+    batch: Annotated[int, msgspec.Meta(ge=1, le=MAX_BATCH)]  # windows computed at once
+    dims: dict[Name, Dim]  # of the spec, n_frames among them
     tokens: Tokens
-    alignment_heads: list[tuple[Natural, Natural]]  # (layer, head) of the cross-attention that give words their times
-    graphs: dict[str, Graph]
+    alignment_heads: list[tuple[Id, Id]]  # (layer, head) of the cross-attention that give words their times
+    graphs: dict[Name, Graph]
     files: dict[str, File]  # every file of the folder but this one
     tensors: list[Tensor]
-
-    def __post_init__(self) -> None:
-        """The runtime relies on these."""
-        for name in REQUIRED_DIMS:
-            if name not in self.dims:
-                raise ValueError(f"expected a dimension '{name}'")
-        tokens = self.tokens
-        ids = [tokens.eot, tokens.sot, tokens.translate, tokens.transcribe, tokens.notimestamps]
-        last = max([*ids, *tokens.languages.values(), *tokens.suppress, *tokens.begin_suppress])
-        if last >= self.dims["n_vocab"]:
-            raise ValueError(f"expected token ids below {self.dims['n_vocab']}, found token {last}")
 
     @property
     def exact_halves(self) -> dict[str, str]:
@@ -145,7 +140,10 @@ class _Version(msgspec.Struct):
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """The manifest of an artifact folder. Raises ArtifactError for one that is missing, damaged or too new."""
+    """The manifest of an artifact folder, whose parts fit together.
+
+    Raises ArtifactError for one that is missing, damaged, contradictory, or of another version.
+    """
     path = folder / FILE
     try:
         if path.stat().st_size > MAX_BYTES:
@@ -160,8 +158,15 @@ def read_manifest(folder: Path) -> Manifest:
                 f"{path}: manifest version {version} was written by a newer max-whisper, this one reads up to "
                 f"{VERSION}; upgrade max-whisper or build the artifact again"
             )
+        if version < VERSION:
+            raise ArtifactError(
+                f"{path}: manifest version {version} was written by an older max-whisper, this one reads {VERSION}; "
+                "build the artifact again"
+            )
+        json.loads(text, object_pairs_hook=_unique)
         manifest = msgspec.json.decode(text, type=Manifest)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as e:
+        check_consistency(manifest)
+    except (ValueError, RecursionError) as e:  # msgspec.DecodeError and UnicodeDecodeError are ValueErrors
         raise ArtifactError(f"{path}: {e}; the manifest is damaged, build the artifact again") from e
     found = blake3(text.replace(manifest.hash.encode(), UNSEALED.encode(), 1)).hexdigest()
     if found != manifest.hash:
@@ -170,3 +175,11 @@ def read_manifest(folder: Path) -> Manifest:
             "the manifest was changed after the build, build the artifact again"
         )
     return manifest
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON, none of whose keys is there twice: of those, msgspec takes the last without a word."""
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        raise ValueError(f"expected each key once, found {[key for key, _ in pairs][:100]}")
+    return fields

@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from typing import Annotated
 
+from max_whisper.artifact.manifest import MAX_BATCH
 from max_whisper.options import Choice, Flag, Integer, Options, Text
 
 DTYPES = ("float32", "bfloat16", "int8")
-MAX_BATCH = 256
 MOST_TOKENS = 100_000
 """Of one window; a model says itself how many its text context takes."""
 

@@ -54,7 +54,8 @@ def machine_features() -> set[str]:
 def check_machine(target: Target, where: Path) -> None:
     """Raises ArtifactError, naming both sides, where code for `target` cannot run on this machine."""
     arch = platform.machine()
-    if target.device == "cpu" and target.arch != arch and not target.arch.startswith(arch.replace("_", "-")):
+    portable = arch == "x86_64" and target.arch in PORTABLE_CPUS
+    if target.device == "cpu" and target.arch != arch and not portable:
         raise ArtifactError(f"{where} was built for a {target.arch} CPU, this machine has {arch}; build it here")
     missing = sorted(set(target.features) - machine_features())
     if missing:

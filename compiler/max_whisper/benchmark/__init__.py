@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from max_whisper.artifact.load import SPEC, check_artifact
+from max_whisper.artifact.folder import expanded
+from max_whisper.artifact.load import check_artifact
 from max_whisper.artifact.options import BenchOptions
+from max_whisper.artifact.stored import read_spec
 from max_whisper.benchmark.ceilings import Ceilings, Probes, higher
 from max_whisper.benchmark.clocks import GRAPHS, compile_clocked, times
 from max_whisper.benchmark.floor import floors
@@ -47,12 +48,13 @@ def bench(folder: Path, *, n_tokens: int, rounds: int, report: Callable[[str], N
     """
     options = BenchOptions(n_tokens, rounds)
     n_tokens, rounds = options.tokens, options.rounds
+    folder = expanded(folder)
     manifest = check_artifact(folder, machine=False)
     if manifest.target.device != "cpu":
         raise UserError(
             f"{folder} is for {manifest.target}: only artifacts for a CPU can be measured, build such a one"
         )
-    spec = Spec.from_canonical(json.loads((folder / SPEC).read_text()))
+    spec = read_spec(folder, manifest)
     artifact, _ = load(folder)
     window = Window(artifact, n_tokens)
     measured = phases(window, rounds)

@@ -233,10 +233,11 @@ def use_threads(count: int) -> None:
 
 def load_model(name: str, offline: bool) -> Model:
     """An artifact's folder, or a spec, built to its default folder if it is not there."""
+    from max_whisper.artifact.folder import expanded
     from max_whisper.artifact.manifest import FILE
     from max_whisper.runtime.model import load
 
-    folder = Path(name)
+    folder = expanded(name)
     if not folder.is_dir():
         from max_whisper.artifact.build import build as build_artifact
         from max_whisper.artifact.build import default_folder

@@ -45,7 +45,12 @@ Audio: TypeAlias = "str | PathLike[str] | BinaryIO | NDArray[Any]"
 def load(folder: str | Path) -> Model:
     """The model in an artifact folder, checked as a whole; it may be used from several threads.
 
-    Raises UserError where there is no artifact; ArtifactError where it is damaged, or not for this machine or MAX.
+    A process that is forked later can neither use it nor load one itself: load in the child alone, or start the child
+    by multiprocessing's "spawn". An artifact is code: load only what you trust.
+
+    Raises UserError where there is no artifact; ArtifactError where it is damaged, or not for this machine or MAX;
+    ForkError in a process that was forked from one that had loaded a model. Every method raises ArtifactError where
+    a file of the artifact was changed in place, and ForkError in a forked process.
     """
     return Model(open_artifact(folder))
 
@@ -101,6 +106,7 @@ class Model:
 
     def encode(self, mel: ArrayLike) -> Features:
         """The features of some windows. mel: float32 [windows, n_mels, n_frames]. Raises UserError for other shapes."""
+        self._artifact.check()
         windows = float32_rows(mel, "mel", self._sizes("n_mels", "n_frames"))
         encoder = self._artifact.graphs["encoder"]
         chunks = [encoder.execute(chunk)[0] for chunk in self._chunks(windows)]
@@ -435,6 +441,7 @@ class Model:
 
     def open(self, audio: Audio, whole: TranscribeOptions, decoding: DecodingOptions) -> Transcriber:
         """Returns what `transcriber` does, for options that `check_options` gave."""
+        self._artifact.check()
         samples = check_waveform(audio) if isinstance(audio, np.ndarray) else _decoded(audio)
         mel = LogMel(samples, self.manifest.dims["n_mels"], padding=self.n_frames * HOP)
         content = mel.frames - self.n_frames
@@ -541,6 +548,7 @@ class Model:
         return {name: self.manifest.dims[name] for name in names}
 
     def _features(self, features: Features | ArrayLike) -> Features:
+        self._artifact.check()
         if isinstance(features, Features):
             expected = (self.manifest.batch, self.manifest.dims["n_audio_ctx"], self.manifest.dims["d_model"])
             found = tuple(features.chunks[0].shape)

@@ -53,7 +53,8 @@ class Tokenizer:
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of ids, without special tokens and timestamps; bytes that are no UTF-8 become U+FFFD."""
-        return b"".join(self._bytes.get(i, b"") for i in ids).decode(errors="replace")
+        table = self._bytes
+        return b"".join(table[i] for i in ids if 0 <= i < len(table)).decode(errors="replace")
 
     def prompt(self, language: str | None, task: str = "transcribe", without_timestamps: bool = False) -> list[int]:
         """The ids that every window starts with.
@@ -84,24 +85,40 @@ class Tokenizer:
         return ids
 
     @cached_property
-    def _bytes(self) -> dict[int, bytes]:
-        """Id -> bytes of every text token."""
-        table: dict[int, bytes] = {}
-        for number, line in enumerate(self._ranks.splitlines(), start=1):
-            token, _, rank = line.rpartition(b" ")
-            try:
-                if int(rank) < self.tokens.eot:  # special tokens have no text
-                    table[int(rank)] = binascii.a2b_base64(token)
-            except ValueError as e:
-                raise ArtifactError(
-                    f"{self._file}:{number}: expected 'base64 id', found {line[:40]!r}: build the artifact again"
-                ) from e
+    def _bytes(self) -> list[bytes]:
+        """The bytes of each text token. What may follow them in the file, special tokens, has no text.
+
+        All that `encode` and `decode` rely on is checked: each id and each token once, and every byte among them.
+        """
+        table = [self._token(*numbered) for numbered in enumerate(self._ranks.splitlines()[: self.tokens.eot])]
+        if len(table) < self.tokens.eot:
+            raise ArtifactError(
+                f"{self._file}: expected {self.tokens.eot} tokens, found {len(table)}: build the artifact again"
+            )
+        if len(set(table)) < len(table) or sum(len(token) == 1 for token in table) < 256:
+            raise ArtifactError(
+                f"{self._file}: expected each token once and all 256 bytes among them: build the artifact again"
+            )
         return table
+
+    def _token(self, rank: int, line: bytes) -> bytes:
+        """The bytes of a token by its line, which must be the one that is written for it."""
+        text, _, number = line.partition(b" ")
+        try:
+            token = binascii.a2b_base64(text)
+            right = number == b"%d" % rank and binascii.b2a_base64(token, newline=False) in (text, text.lstrip(b"="))
+        except ValueError:
+            right = False
+        if not right:
+            raise ArtifactError(
+                f"{self._file}:{rank + 1}: expected 'base64 id', found {line[:40]!r}: build the artifact again"
+            )
+        return token
 
     @cached_property
     def _encoding(self) -> tiktoken.Encoding:
         import tiktoken  # only here: whoever transcribes without an initial prompt needs no encoder
 
         # The empty token of the multilingual vocabulary is never the result of a merge.
-        ranks = {token: rank for rank, token in self._bytes.items() if token}
+        ranks = {token: rank for rank, token in enumerate(self._bytes) if token}
         return tiktoken.Encoding(self._file.stem, pat_str=_PATTERN, mergeable_ranks=ranks, special_tokens={})

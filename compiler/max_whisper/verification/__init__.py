@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +14,11 @@ from rich.table import Table
 
 from max_whisper import safetensors
 from max_whisper.artifact.again import compile_again
-from max_whisper.artifact.load import SPEC, WEIGHTS, Artifact
+from max_whisper.artifact.folder import expanded
+from max_whisper.artifact.load import WEIGHTS, Artifact
 from max_whisper.artifact.manifest import Manifest
 from max_whisper.artifact.options import VerifyOptions
+from max_whisper.artifact.stored import read_spec
 from max_whisper.errors import UserError
 from max_whisper.lowering.storage import Stored, storage
 from max_whisper.runtime.audio import load_audio
@@ -97,11 +98,12 @@ def verify(
     missing or the artifact is for a GPU or for batches, and what `load` raises.
     """
     n_tokens = VerifyOptions(n_tokens).tokens
+    folder = expanded(folder)
     model = load(folder)
     manifest = model.manifest
     if manifest.target.device != "cpu" or manifest.batch != 1:
         raise UserError(f"{folder}: only artifacts for the CPU with a batch of 1 can be verified, build such a one")
-    spec = Spec.from_canonical(json.loads((folder / SPEC).read_text()))
+    spec = read_spec(folder, manifest)
     reference = Reference(spec, _float32_weights(folder, spec, manifest))
     report("made the reference")
     mel = _window(model, audio)

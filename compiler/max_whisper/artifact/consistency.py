@@ -1,0 +1,186 @@
+"""Whether what a manifest says fits together: dimensions, token ids, files, tensors, and the ports of the graphs.
+
+The runtime and MAX believe all of it: an id out of range or a shape that is not the graph's would be read out of
+bounds. Each field by itself has been checked by its type (manifest.py); that the ports are those of the compiled code
+is seen when MAX has loaded it (load.py).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+if TYPE_CHECKING:
+    from max_whisper.artifact.manifest import Manifest, Port, Tokens
+
+WEIGHTS = "weights.safetensors"
+VOCABULARY = "vocab.tiktoken"
+SPEC = "spec.json"
+FILE_OF_GRAPH = {
+    "encoder": "encoder.mef",
+    "cross_kv": "encoder.mef",
+    "decoder": "decoder.mef",
+    "step": "decoder.mef",
+    "alignment": "decoder.mef",
+}
+REQUIRED_DIMS = ("n_mels", "n_frames", "n_audio_ctx", "d_model", "n_vocab", "n_text_ctx")
+LARGEST_SPEC = 16 << 20  # bytes
+LONGEST_TOKEN = 1 << 10  # bytes of a line of the vocabulary, on average
+MATRICES = {"float32": "F32", "bfloat16": "BF16", "int8": "I8"}  # safetensors' names of the dtypes of a build
+
+Shape: TypeAlias = "tuple[int | None, ...]"  # None is a dimension that varies
+Signature: TypeAlias = "list[tuple[str, str, Shape]]"  # name, dtype and shape of each port
+
+
+def check_consistency(manifest: Manifest) -> None:
+    """Raises ValueError with what was expected and what was found where two parts contradict each other."""
+    _check_files(manifest)
+    for name in REQUIRED_DIMS:
+        if name not in manifest.dims:
+            raise ValueError(f"expected a dimension '{name}'")
+    _check_sizes(manifest)
+    _check_tokens(manifest.tokens, manifest.dims["n_vocab"])
+    _check_tensors(manifest)
+    _check_alignment_heads(manifest)
+    for name, (inputs, outputs) in _signatures(manifest).items():
+        _check_ports(f"graph {name}: input", inputs, manifest.graphs[name].inputs)
+        _check_ports(f"graph {name}: output", outputs, manifest.graphs[name].outputs)
+
+
+def shape_of(port: Port) -> Shape:
+    """The shape of a port without the names of the dimensions that vary."""
+    return tuple(dim if isinstance(dim, int) else None for dim in port.shape)
+
+
+def _check_files(manifest: Manifest) -> None:
+    for name in manifest.files:
+        if Path(name).name != name or name in ("", ".", ".."):
+            raise ValueError(f"expected plain file names, found '{name}', which leaves the folder")
+    graphs = manifest.graphs
+    expected = [WEIGHTS, VOCABULARY, SPEC, *(graph.file for graph in graphs.values()), *FILE_OF_GRAPH.values()]
+    missing = [name for name in dict.fromkeys(expected) if name not in manifest.files]
+    missing += [name for name in FILE_OF_GRAPH if name not in graphs]
+    if missing:
+        raise ValueError(f"expected {', '.join(missing)} to be listed")
+    unknown = [*(manifest.files.keys() - set(expected)), *(graphs.keys() - FILE_OF_GRAPH.keys())]
+    if unknown:
+        raise ValueError(f"expected no '{min(unknown)}' to be listed")
+    for name, file in FILE_OF_GRAPH.items():
+        if graphs[name].file != file:
+            raise ValueError(f"expected graph {name} in {file}, found {graphs[name].file}")
+
+
+def _check_sizes(manifest: Manifest) -> None:
+    """Of the files that are read into memory as a whole."""
+    for name, most in ((SPEC, LARGEST_SPEC), (VOCABULARY, LONGEST_TOKEN * manifest.dims["n_vocab"])):
+        if manifest.files[name].size > most:
+            raise ValueError(f"expected at most {most} bytes of {name}, found {manifest.files[name].size}")
+
+
+def _check_tokens(tokens: Tokens, n_vocab: int) -> None:
+    """Text, end-of-text, start, languages, the other control tokens, timestamps: decoding relies on this order."""
+    controls = [tokens.translate, tokens.transcribe, tokens.startoflm, tokens.startofprev, tokens.nospeech]
+    order = [tokens.eot, tokens.sot, *tokens.languages.values(), *controls, tokens.notimestamps]
+    last = max([*order, tokens.timestamp_begin + tokens.n_timestamps - 1, *tokens.suppress, *tokens.begin_suppress])
+    if last >= n_vocab:
+        raise ValueError(f"expected token ids below {n_vocab}, found token {last}")
+    if wrong := next((pair for pair in pairwise(order) if pair[0] >= pair[1]), None):
+        raise ValueError(f"expected special tokens in Whisper's order, found {wrong[0]} before {wrong[1]}")
+    if tokens.timestamp_begin != tokens.notimestamps + 1:
+        raise ValueError(f"expected timestamps from {tokens.notimestamps + 1} on, found {tokens.timestamp_begin}")
+    for code in tokens.languages:
+        if code != code.strip().lower():
+            raise ValueError(f"expected languages in lower case, found '{code}'")
+
+
+def _check_tensors(manifest: Manifest) -> None:
+    names = Counter(tensor.name for tensor in manifest.tensors)
+    if twice := next((name for name, count in names.items() if count > 1), None):
+        raise ValueError(f"expected each tensor once, found '{twice}' twice")
+    found = {tensor.dtype for tensor in manifest.tensors}
+    matrices = MATRICES[manifest.dtype]
+    if matrices not in found or ("I8" in found) != (matrices == "I8"):
+        raise ValueError(f"expected tensors of dtype {matrices}, as this is {manifest.dtype}, found {sorted(found)}")
+
+
+def _check_alignment_heads(manifest: Manifest) -> None:
+    heads = manifest.alignment_heads
+    if not heads or any(left >= right for left, right in pairwise(heads)):
+        raise ValueError(f"expected alignment_heads in order, each once, found {heads[:100]}")
+    known = _heads("cross_", manifest.graphs["decoder"].inputs)
+    for layer, head in heads:
+        if layer >= len(known) or head >= known[layer][0]:
+            raise ValueError(f"expected alignment_heads that the graphs have, found layer {layer}, head {head}")
+
+
+def _signatures(manifest: Manifest) -> dict[str, tuple[Signature, Signature]]:
+    """Inputs and outputs of each graph (lowering/graphs.py). How many heads an attention has, its caches say."""
+    dims, batch = manifest.dims, manifest.batch
+    n_vocab, context, n_text_ctx = dims["n_vocab"], dims["n_audio_ctx"], dims["n_text_ctx"]
+    ports = manifest.graphs["decoder"].inputs
+    cross = _heads("cross_", ports)
+    halves = manifest.target.device == "cpu" and manifest.dtype != "float32"
+
+    def caches(prefix: str, dtype: str, length: int) -> Signature:
+        return [
+            (f"{prefix}{part}.{i}", dtype, (batch, n, length, width))
+            for i, (n, width) in enumerate(_heads(prefix, ports))
+            for part in ("keys", "values")
+        ]
+
+    memory = caches("cross_", "bfloat16" if halves else "float32", context)
+    rules: Signature = [
+        ("mask", "float32", (n_vocab,)),
+        ("allowed", "int64", (batch, 4)),
+        ("noise", "float32", (batch, n_vocab)),
+    ]
+    state = [*rules, *caches("self_", "float32", n_text_ctx), *memory]
+    position: Signature = [("position", "int64", ())]
+    scalars = [*position, ("first_scored", "int64", ()), ("no_speech", "int64", ())]
+    features: Signature = [("features", "float32", (batch, context, dims["d_model"]))]
+    chosen: Signature = [("token", "int64", (batch, 1)), ("logprob", "float32", (batch, 1))]
+    aligned = Counter(layer for layer, _ in manifest.alignment_heads)
+    queries = [(f"queries.{i}", "float32", (batch, None, cross[i][0] * cross[i][1])) for i in aligned]
+    scored: Signature = [
+        ("no_speech_prob", "float32", (batch, 1)),
+        ("logits", "float32", (batch, None, n_vocab)),
+    ]
+    scores: Signature = [(f"scores.{i}", "float32", (batch, n, None, context)) for i, n in aligned.items()]
+    return {
+        "encoder": ([("mel", "float32", (batch, dims["n_mels"], dims["n_frames"]))], features),
+        "cross_kv": (features, memory),
+        "decoder": ([("tokens", "int64", (batch, None)), *scalars, *state], [*chosen, *scored, *queries]),
+        "step": ([("tokens", "int64", (batch, 1)), *position, *state], chosen),
+        "alignment": ([*queries, *(memory[2 * i] for i in aligned)], scores),
+    }
+
+
+def _heads(prefix: str, ports: Iterable[Port]) -> list[tuple[int, int]]:
+    """(number of heads, channels of a head) of each attention, as the shapes of the keys that it caches say."""
+    found = []
+    for port in ports:
+        if port.name.startswith(f"{prefix}keys."):
+            shape = shape_of(port)
+            if len(shape) != 4 or not shape[1] or not shape[3]:
+                raise ValueError(f"expected [batch, heads, length, channels] of '{port.name}', found {port.shape}")
+            found.append((shape[1], shape[3]))
+    return found
+
+
+def _check_ports(where: str, expected: Signature, found: Sequence[Port]) -> None:
+    if len(expected) != len(found):
+        raise ValueError(f"{where}s: expected {len(expected)}, found {len(found)}")
+    for number, (one, port) in enumerate(zip(expected, found, strict=True)):
+        if one != (port.name, port.dtype, shape_of(port)):
+            name, dtype, shape = one
+            raise ValueError(
+                f"{where} {number}: expected '{name}' as {dtype} {_told(shape)}, found '{port.name}' as {port.dtype} "
+                f"{_told(shape_of(port))}"
+            )
+
+
+def _told(shape: Shape) -> str:
+    return "[" + ", ".join("any" if dim is None else str(dim) for dim in shape) + "]"
