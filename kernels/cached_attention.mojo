@@ -12,8 +12,10 @@ from max.gpu.host import DeviceContext
 from std.math import exp, rsqrt
 from std.memory import stack_allocation
 from std.memory.alloc import unsafe_alloc
-from std.sys import num_physical_cores, size_of
+from std.sys import size_of
 from std.utils.numerics import neg_inf
+
+from .cores import tasks_of
 
 comptime WIDTH = 16
 comptime BLOCK = 4
@@ -176,10 +178,7 @@ def attend[
 
     var pairs = batch * heads
     var bytes = 2 * pairs * n_keys * width * size_of[Scalar[dtype]]()
-    var tasks = max(1, min(min(num_physical_cores(), pairs), bytes // BYTES_OF_A_TASK))
-    if tasks == 1:
-        task(0, pairs)
-        return
+    var tasks = tasks_of(min(pairs, bytes // BYTES_OF_A_TASK))
 
     def share(i: Int) raises {imm}:
         task(i * pairs // tasks, (i + 1) * pairs // tasks)

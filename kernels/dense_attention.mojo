@@ -17,9 +17,9 @@ from max.gpu.host import DeviceContext
 from std.math import ceildiv, gcd, iota, rsqrt
 from std.memory import bitcast, stack_allocation
 from std.memory.alloc import unsafe_alloc
-from std.sys import num_physical_cores
 from std.utils.numerics import neg_inf
 
+from .cores import tasks_of
 from .numerics import copy, exp2, larger, load_some, store_some
 from .tile import (
     LANES,
@@ -318,7 +318,7 @@ struct DenseAttention:
             shares.unsafe_free()
             weighted.unsafe_free()
 
-        var tasks = num_physical_cores()
+        var tasks = tasks_of(pairs * length)
         var parts = tasks // gcd(pairs, tasks)  # of a head's rows, so that each task has as many
         var items = pairs * parts
 

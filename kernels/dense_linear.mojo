@@ -21,8 +21,8 @@ from max.gpu.host import DeviceContext
 from std.math import ceildiv
 from std.memory import stack_allocation
 from std.memory.alloc import unsafe_alloc
-from std.sys import num_physical_cores
 
+from .cores import tasks_of
 from .numerics import activate, copy, load_some, normalise
 from .tile import LANES, PANEL, ROWS, multiply_tile, per_group, sum_dtype, to_groups
 
@@ -241,7 +241,7 @@ struct DenseLinear:
         var norm_bias_at = norm_bias.unsafe_ptr()
         var residual_at = residual.unsafe_ptr()
 
-        var tasks = min(num_physical_cores(), rows.all_strips())
+        var tasks = tasks_of(rows.all_strips())
 
         def share(i: Int) raises {imm}:
             var block = Block(rows, rows.room * per_group[dtype])
@@ -314,7 +314,7 @@ struct DenseProjections:
         var norm_weight_at = norm_weight.unsafe_ptr()
         var norm_bias_at = norm_bias.unsafe_ptr()
 
-        var tasks = min(num_physical_cores(), rows.all_strips())
+        var tasks = tasks_of(rows.all_strips())
 
         def share(i: Int) raises {imm}:
             var block = Block(rows, rows.room * per_group[dtype])

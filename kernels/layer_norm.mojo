@@ -4,8 +4,8 @@ import extensibility
 from extensibility import InputTensor, OutputTensor
 from max.algorithm import sync_parallelize
 from max.gpu.host import DeviceContext
-from std.sys import num_physical_cores
 
+from .cores import tasks_of
 from .numerics import normalise
 
 comptime ROWS_OF_A_TASK = 64
@@ -32,14 +32,11 @@ struct LayerNorm:
         var y_at = y.unsafe_ptr()
         var weight_at = weight.unsafe_ptr()
         var bias_at = bias.unsafe_ptr()
-        var tasks = max(1, min(num_physical_cores(), rows // ROWS_OF_A_TASK))
+        var tasks = tasks_of(rows // ROWS_OF_A_TASK)
 
         def share(i: Int) raises {imm}:
             for row in range(i * rows // tasks, (i + 1) * rows // tasks):
                 var place = y_at.unsafe_offset(row * width)
                 normalise(x_at.unsafe_offset(row * width), weight_at, bias_at, eps, place, width)
 
-        if tasks == 1:
-            share(0)
-        else:
-            sync_parallelize(share, tasks)
+        sync_parallelize(share, tasks)

@@ -13,9 +13,10 @@ from max.algorithm import sync_parallelize
 from max.gpu.host import DeviceContext
 from std.memory import stack_allocation
 from std.memory.alloc import unsafe_alloc
-from std.sys import num_physical_cores, size_of
+from std.sys import size_of
 from std.sys.intrinsics import PrefetchOptions, prefetch
 
+from .cores import tasks_of
 from .numerics import WIDTH, activate, load_some, normalise, store_some
 
 comptime BLOCK = 4
@@ -158,12 +159,6 @@ def finish[
             store_some(place, some, valid)
 
 
-@always_inline
-def tasks_for(bytes: Int) -> Int:
-    """How many threads read so many bytes of weights soonest."""
-    return max(1, min(num_physical_cores(), bytes // BYTES_OF_A_TASK))
-
-
 @extensibility.register("skinny_linear")
 struct SkinnyLinear:
     """Takes x [batch, length, in], weights [out, in] and what else there is, as `dense_linear` does.
@@ -202,7 +197,7 @@ struct SkinnyLinear:
         var norm_bias_at = norm_bias.unsafe_ptr()
         var residual_at = residual.unsafe_ptr()
         var y_at = y.unsafe_ptr()
-        var tasks = tasks_for(n_out * n_in * size_of[Scalar[dtype]]())
+        var tasks = tasks_of(n_out * n_in * size_of[Scalar[dtype]]() // BYTES_OF_A_TASK)
         var share = (n_out + BLOCK * tasks - 1) // (BLOCK * tasks) * BLOCK
 
         def task(i: Int) raises {imm}:
@@ -220,10 +215,7 @@ struct SkinnyLinear:
                     scales_at, bias_at, residual_at, y_at, n_rows, n_out, first, last
                 )
 
-        if tasks == 1:
-            task(0)
-        else:
-            sync_parallelize(task, tasks)
+        sync_parallelize(task, tasks)
 
 
 @extensibility.register("skinny_projections")
@@ -271,7 +263,7 @@ struct SkinnyProjections:
         var v_bias_at = v_bias.unsafe_ptr()
         var norm_weight_at = norm_weight.unsafe_ptr()
         var norm_bias_at = norm_bias.unsafe_ptr()
-        var tasks = tasks_for(3 * n_out * n_in * size_of[Scalar[dtype]]())
+        var tasks = tasks_of(3 * n_out * n_in * size_of[Scalar[dtype]]() // BYTES_OF_A_TASK)
         var share = (n_out + BLOCK * tasks - 1) // (BLOCK * tasks) * BLOCK
 
         @always_inline
@@ -296,7 +288,4 @@ struct SkinnyProjections:
             else:
                 project(x_at, first, last)
 
-        if tasks == 1:
-            task(0)
-        else:
-            sync_parallelize(task, tasks)
+        sync_parallelize(task, tasks)

@@ -13,16 +13,18 @@ import extensibility
 from extensibility import InputTensor, OutputTensor
 from max.algorithm import sync_parallelize
 from max.gpu.host import DeviceContext
-from std.math import log
+from std.math import ceildiv, log
 from std.memory.alloc import unsafe_alloc
-from std.sys import num_physical_cores, size_of
 
+from .cores import tasks_of
 from .numerics import WIDTH, exp2, load_some, normalise
-from .skinny_linear import BLOCK, multiply_range
+from .skinny_linear import multiply_range
 
 comptime LOWEST = Float32(-1e30)
 """In place of -inf, where -inf less -inf would be no number."""
 comptime LOG2_E = Float32(1.4426950408889634)
+comptime RANGE = 512
+"""Tokens whose tally is taken together, however many tasks there are: sums depend on where they begin."""
 comptime COLUMNS = 4
 """Of `allowed`: first text, end of text, first timestamp, end of timestamps."""
 
@@ -184,11 +186,11 @@ struct ChooseNextToken:
         var batch = x.dim_size[0]()
         var n_vocab = table.dim_size[0]()
         var n_in = table.dim_size[1]()
-        var tasks = num_physical_cores()
-        var share = (n_vocab + BLOCK * tasks - 1) // (BLOCK * tasks) * BLOCK
+        var ranges = ceildiv(n_vocab, RANGE)
+        var tasks = tasks_of(ranges)
         var normed = unsafe_alloc[Float32](batch * n_in)
         var logits = unsafe_alloc[Float32](batch * n_vocab)
-        var tallies = unsafe_alloc[Tally](2 * batch * tasks)
+        var tallies = unsafe_alloc[Tally](2 * batch * ranges)
         var table_at = table.unsafe_ptr()
         var scales_at = scales.unsafe_ptr()
         var mask_at = mask.unsafe_ptr()
@@ -204,9 +206,11 @@ struct ChooseNextToken:
                 n_in,
             )
 
-        def task(i: Int) raises {imm}:
-            var first = min(n_vocab, i * share)
-            var last = min(n_vocab, (i + 1) * share)
+        @always_inline
+        def compute(i: Int) {imm}:
+            """Does one of the ranges."""
+            var first = i * RANGE
+            var last = min(n_vocab, first + RANGE)
             multiply_range[dtype](normed, table_at, logits, batch, n_in, n_vocab, first, last)
             for b in range(batch):
                 var row = logits.unsafe_offset(b * n_vocab)
@@ -224,11 +228,15 @@ struct ChooseNextToken:
                 tallies[unsafe_offset=2 * (i * batch + b)] = text
                 tallies[unsafe_offset=2 * (i * batch + b) + 1] = stamps
 
+        def task(i: Int) raises {imm}:
+            for each in range(i * ranges // tasks, (i + 1) * ranges // tasks):
+                compute(each)
+
         sync_parallelize(task, tasks)
         for b in range(batch):
             var text = Tally()
             var stamps = Tally()
-            for i in range(tasks):
+            for i in range(ranges):
                 text = text.joined(tallies[unsafe_offset=2 * (i * batch + b)])
                 stamps = stamps.joined(tallies[unsafe_offset=2 * (i * batch + b) + 1])
             var chosen, score = decide(text, stamps)

@@ -8,6 +8,7 @@ an artifact is refused by any other than the one that compiled it (load.py).
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Protocol
 
@@ -15,6 +16,7 @@ from max._core import __version__ as MAX_VERSION
 from max._core.engine import InferenceSession, Model, read
 from max.driver import CPU, Buffer, Device
 
+from max_whisper.artifact.cores import AT_WORK
 from max_whisper.artifact.process import inside_max
 
 __all__ = ["MAX_VERSION", "CompiledGraph", "Executable", "load_graphs"]
@@ -31,12 +33,14 @@ class Executable(Protocol):
 class CompiledGraph:
     """One that MAX has loaded."""
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model, at_work: AbstractContextManager[None]) -> None:
+        """at_work: entered for each execution."""
         self._model = model
+        self._at_work = at_work
 
     def execute(self, *inputs: Buffer) -> list[Buffer]:
         """What the graph gives for its inputs."""
-        with inside_max:
+        with inside_max, self._at_work:
             outputs: list[Buffer] = self._model._execute_device_tensors(inputs)
         return outputs
 
@@ -51,7 +55,8 @@ def load_graphs(files: Iterable[Path], device: Device, weights: Mapping[str, Buf
 
     Raises RuntimeError or ValueError where MAX refuses a file, ForkError where MAX's threads are another process's.
     """
-    with inside_max:
+    at_work: AbstractContextManager[None] = AT_WORK if device.is_host else nullcontext()
+    with inside_max, at_work:
         session = InferenceSession([device] if device.is_host else [device, CPU()], [])
         loaded = [session._load_all(session._wrap_compiled(read(file)), weights) for file in files]
-    return {model.name: CompiledGraph(model) for models in loaded for model in models}
+    return {model.name: CompiledGraph(model, at_work) for models in loaded for model in models}

@@ -129,8 +129,7 @@ def transcribe(
 
     Any audio or video file is read; - is stdin. A recording that cannot be read is reported, and the others are done.
     """
-    if threads is not None:
-        use_threads(threads)
+    use_threads(threads, waits="-" in audio)
     outputs = output_files(audio, FORMATS if output_format == "all" else (output_format,), output_dir)
     subtitles, fallback = options_of(options, SubtitleOptions, FallbackOptions)
     subtitles.check(word_timestamps=options["word_timestamps"])
@@ -194,8 +193,7 @@ def bench(artifact: Path, tokens: int, rounds: int, file: Path | None, threads: 
     The layers are compiled once more with clocks around their kernels; the first time, this takes as long as a build.
     Only artifacts for a CPU can be measured. Other programs that run meanwhile make the figures worse.
     """
-    if threads is not None:
-        use_threads(threads)
+    use_threads(threads)
     if file is not None and not (file.parent.is_dir() and os.access(file.parent, os.W_OK)):
         raise UserError(f"--json {file}: {file.parent} is no folder that can be written to")
     from max_whisper.benchmark import bench as run
@@ -221,14 +219,26 @@ def schema() -> None:
     click.echo(json.dumps(json_schema(), indent=2))
 
 
-def use_threads(count: int) -> None:
-    """Limits this process to some of its CPU cores; MAX starts as many threads as it may use cores."""
-    if not hasattr(os, "sched_setaffinity"):
-        raise UserError("--threads needs Linux, where a process can be bound to cores; leave the option out")
-    cores = sorted(os.sched_getaffinity(0))
-    if count > len(cores):
-        raise UserError(f"--threads {count}: this process may use {len(cores)} cores; give at most that")
-    os.sched_setaffinity(0, cores[:count])
+def use_threads(count: int | None, *, waits: bool = False) -> None:
+    """Limits this process to some of its CPU cores, the least busy ones, and keeps others of max-whisper from them.
+
+    count: how many, or None for all. MAX starts as many threads as the process may use cores, so this comes before.
+    waits: whether the command may wait for long, as for stdin: then it counts as at work only while it computes, and
+    else from now to its end.
+    """
+    from max_whisper.artifact.cores import AT_WORK, usable_cores
+
+    if count is not None:
+        if not hasattr(os, "sched_setaffinity"):
+            raise UserError("--threads needs Linux, where a process can be bound to cores; leave the option out")
+        cores = len(usable_cores())
+        if count > cores:
+            raise UserError(f"--threads {count}: this process may use {cores} cores; give at most that")
+        if count < cores:
+            os.sched_setaffinity(0, AT_WORK.choose(count))
+            waits = False
+    if not waits:
+        click.get_current_context().with_resource(AT_WORK)
 
 
 def load_model(name: str, offline: bool) -> Model:
