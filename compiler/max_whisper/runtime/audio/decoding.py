@@ -46,6 +46,8 @@ AUDIBLE = 1e-6
 """The mean square of sound: what is softer than -60 dB of full scale is not missed in the mix."""
 
 _NEXT = f"give an audio or video file such as {HINT}"
+_STRIDE = 8
+"""Every eighth sample is enough to tell how loud a channel is."""
 _FLOATS = ("flt", "fltp", "dbl", "dblp")
 
 
@@ -182,7 +184,7 @@ def _choose(container: InputContainer, request: Request) -> AudioStream:
         kinds = ", ".join(sorted({s.type for s in container.streams})) or "nothing"
         raise AudioError(f"{request.name} has no sound (it holds {kinds}): {_NEXT} that has an audio track")
     if request.track is None:
-        known = [track for track in tracks if track.codec_context is not None] or tracks
+        known = [track for track in tracks if _channels(track)] or tracks
         return max(known, key=lambda track: (_is_default(track), _channels(track)))
     if not 0 <= request.track < len(tracks):
         raise AudioError(
@@ -276,6 +278,7 @@ class _Decoding:
         lossless = self._stream.codec_context.codec.lossless
         resampler: av.AudioResampler | None = None
         source_format = ""
+        mixed = np.ones(0, bool)
         try:
             for frame in self._frames():
                 # What a lossy decoder makes of damaged data may be anything, and is clipped as ffmpeg does.
@@ -290,9 +293,11 @@ class _Decoding:
                         self._append(resampler.resample(None))
                     resampler = av.AudioResampler("s16", "mono", SAMPLE_RATE)
                     source_format = frame_format
+                    # ffmpeg leaves the channel of low frequencies out of the mix.
+                    mixed = np.array([channel.name != "LFE" for channel in frame.layout.channels])
                 if channels > 1:
                     if self._channel is None:
-                        self._phases.hear(self._planes.of(frame)[_mixed(frame)], frame.sample_rate)
+                        self._phases.hear(self._planes.of(frame), frame.sample_rate, mixed)
                     else:
                         frame = _alone(frame, self._planes.of(frame), self._channel)
                 assert resampler
@@ -362,7 +367,10 @@ class _Decoding:
         name = self._name
         if not self._written:
             if self._error:
-                raise AudioError(f"nothing in {name} can be decoded ({self._error}): it is damaged or cut off; {_NEXT}")
+                raise AudioError(
+                    f"the sound of {name} cannot be decoded, no part of it ({self._error}): it is damaged or cut off; "
+                    f"{_NEXT}"
+                )
             raise AudioError(f"the sound of {name} has zero length, expected at least one sample: {_NEXT}")
         warnings = self.outcome.warnings
         if self._error:
@@ -370,12 +378,13 @@ class _Decoding:
                 f"{name} is damaged or cut off: {self._parts_lost} parts cannot be decoded ({self._error}) and were "
                 f"left out; {self._seconds:.1f} s of sound were read"
             )
-        heard, cancelled, louder = self._phases.verdict()
+        self._phases.end()
+        heard, cancelled = self._phases.heard, self._phases.cancelled
         if cancelled > heard / 2:
-            self.outcome.louder = louder
+            self.outcome.louder = self._phases.loudest
             warnings.append(
                 f"the channels of {name} cancel each other (opposite phase), their mix has next to no sound: channel "
-                f"{louder + 1}, the loudest, was taken alone"
+                f"{self.outcome.louder}, counted from 0, was taken alone"
             )
         elif cancelled:
             warnings.append(
@@ -412,53 +421,56 @@ class _Phases:
     """Compares the mix with its loudest channel, second by second."""
 
     def __init__(self) -> None:
-        self._heard = self._cancelled = 0
-        self._totals: npt.NDArray[np.float64] | None = None
-        self._reset()
+        self.heard = self.cancelled = 0  # seconds
+        self._cancelled_power: npt.NDArray[np.float64] | None = None
+        self._before: tuple[npt.NDArray[np.float64], float] | None = None
+        self._start()
 
-    def _reset(self) -> None:
-        self._channels: npt.NDArray[np.float64] | None = None
-        self._seconds = 0.0
-        self._mix = 0.0
-        self._mix_size = 0
+    def _start(self) -> None:
+        self._power: npt.NDArray[np.float64] | None = None
+        self._seconds = self._mix = 0.0
 
-    def hear(self, planes: npt.NDArray[Any], rate: int) -> None:
-        """What goes into the mix: [channels, samples] of a frame. Some of its samples will do."""
-        power = np.square(_full_scale(planes[:, ::8])).sum(axis=1, dtype=np.float64) * (8 / rate)
-        if self._channels is None or len(self._channels) != len(power):
-            self._reset()
-            self._channels = power
+    def hear(self, planes: npt.NDArray[Any], rate: int, mixed: npt.NDArray[np.bool_]) -> None:
+        """A frame, [channels, samples], of which the channels `mixed` go into the mix."""
+        power = mixed * np.square(_full_scale(planes[:, ::_STRIDE])).sum(axis=1, dtype=np.float64) * (_STRIDE / rate)
+        if self._power is None or len(self._power) != len(power):
+            self._start()
+            self._power = power
         else:
-            self._channels += power
+            self._power += power
         self._seconds += planes.shape[1] / rate
         if self._seconds >= 1:
-            self._close()
+            self._next_second()
 
     def mixed(self, samples: npt.NDArray[Any]) -> None:
-        """What the mix became."""
-        if self._channels is not None:
-            some = samples[::8].astype(np.float32)
-            self._mix += float(np.vdot(some, some)) * 8
-            self._mix_size += samples.size
+        """What the mix became: int16."""
+        if self._power is not None:
+            some = samples[::_STRIDE].astype(np.float32) / 32768
+            self._mix += float(np.vdot(some, some)) * (_STRIDE / SAMPLE_RATE)
 
-    def _close(self) -> None:
-        assert self._channels is not None
-        powers = np.nan_to_num(self._channels / self._seconds)
-        loudest = float(powers.max())
-        if loudest > AUDIBLE and self._mix_size:
-            self._heard += 1
-            if self._mix / self._mix_size / 32768**2 < CANCELLED * loudest:
-                self._cancelled += 1
-                if self._totals is None or len(self._totals) != len(powers):
-                    self._totals = np.zeros(len(powers))
-                self._totals += powers
-        self._reset()
+    def _next_second(self) -> None:
+        """Judges the second before, of whose mix the last part came in this one."""
+        if self._before is not None:
+            power, mix = self._before
+            loudest = float(power.max())
+            if loudest > AUDIBLE:
+                self.heard += 1
+                if mix + self._mix < CANCELLED * loudest:
+                    self.cancelled += 1
+                    known = self._cancelled_power
+                    self._cancelled_power = power if known is None or len(known) != len(power) else known + power
+        self._before = (self._power, self._mix) if self._power is not None else None
+        self._start()
 
-    def verdict(self) -> tuple[int, int, int]:
-        """Seconds that were heard, those whose mix has lost the sound, and which channel was the loudest in these."""
-        if self._channels is not None and self._seconds > 0.1:
-            self._close()
-        return self._heard, self._cancelled, int(self._totals.argmax()) if self._totals is not None else 0
+    def end(self) -> None:
+        """All has been heard."""
+        self._next_second()
+        self._next_second()
+
+    @property
+    def loudest(self) -> int:
+        """Which channel was the loudest where the mix lost the sound."""
+        return 0 if self._cancelled_power is None else int(self._cancelled_power.argmax())
 
 
 class _Planes:
@@ -473,23 +485,20 @@ class _Planes:
     def of(self, frame: AudioFrame) -> npt.NDArray[Any]:
         """[channels, samples] of any frame."""
         channels = frame.layout.nb_channels
+        samples: npt.NDArray[Any]
         if not frame.format.is_planar:
-            return frame.to_ndarray().reshape(-1, channels).T
+            samples = frame.to_ndarray().reshape(-1, channels).T
+            return samples
         if channels < self._TABLE:
-            return frame.to_ndarray()
+            samples = frame.to_ndarray()
+            return samples
         kind = f"{frame.format.name}, {frame.layout.name}, {frame.sample_rate}"
         if self._packer is None or kind != self._packs:
             self._packer = av.AudioResampler(frame.format.packed.name, frame.layout, frame.sample_rate)
             self._packs = kind
         packed = [each for each in self._packer.resample(frame) if each is not None]
-        planes: npt.NDArray[Any] = np.concatenate([self.of(each) for each in packed], axis=1)
-        return planes
-
-
-def _mixed(frame: AudioFrame) -> list[int]:
-    """Which channels ffmpeg mixes: all but the one of low frequencies."""
-    names = [channel.name for channel in frame.layout.channels]
-    return [number for number, name in enumerate(names) if name != "LFE"] or [0]
+        samples = np.concatenate([self.of(each) for each in packed], axis=1)
+        return samples
 
 
 def _full_scale(samples: npt.NDArray[Any]) -> npt.NDArray[Any]:
