@@ -17,25 +17,28 @@ import io
 import logging
 import os
 import select
-import stat
 import sys
 from pathlib import Path
 from typing import BinaryIO
 
 from max_whisper.errors import AudioError, MaxWhisperError
 from max_whisper.messages import printable
-from max_whisper.runtime.audio.decoding import Outcome, Request, Uncommon, cannot_read, decode
+from max_whisper.runtime.audio.decoding import Outcome, Request, Uncommon, cannot_read, decode, is_media
 from max_whisper.runtime.audio.formats import HINT
 from max_whisper.runtime.audio.isolation import decode_in_child
 from max_whisper.runtime.audio.recording import Recording, Storage
 from max_whisper.runtime.waveform import SAMPLE_RATE, Waveform
 
-__all__ = ["MAX_HOURS", "MAX_PIPE_BYTES", "Recording", "load_audio", "open_audio"]
+__all__ = ["IN_MEMORY", "MAX_HOURS", "MAX_PIPE_BYTES", "Recording", "load_audio", "open_audio"]
 
 MAX_HOURS = 24
 """The longest audio that is read: 24 hours are 2.8 GB of int16, in a temporary file."""
+IN_MEMORY = 32 << 20
+"""Bytes of int16, or of what a pipe gave, that are kept in memory: those of 17 minutes."""
 MAX_PIPE_BYTES = 4 << 30
 """The most bytes taken from a pipe, which must be copied before they can be decoded: 6 hours of 16-bit stereo WAV."""
+PROBED_BYTES = 2 << 20
+"""How much of a pipe FFmpeg is asked about before the rest is copied; it looks at the first of these two megabytes."""
 PIPE_SECONDS = 20
 """How long a named pipe is waited for until somebody writes to it."""
 
@@ -106,7 +109,7 @@ class _Sound(Storage):
     """The samples of one file, as many as are allowed."""
 
     def __init__(self, name: str) -> None:
-        super().__init__()
+        super().__init__(IN_MEMORY)
         self._name = name
 
     def write(self, data: bytes) -> None:
@@ -164,7 +167,7 @@ def _wrong_type(source: object) -> AudioError:
 def _open_path(path: str, name: str) -> BinaryIO:
     if path.startswith("~") and not os.path.lexists(path):
         path = os.path.expanduser(path)  # noqa: PTH111 (Path raises where it cannot)
-    if not stat.S_ISFIFO(os.stat(path).st_mode):  # noqa: PTH116 (Path.open is what tests replace)
+    if not Path(path).is_fifo():
         return Path(path).open("rb")
     # Opening a named pipe waits for a writer, without end and without a word.
     file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb")
@@ -181,8 +184,9 @@ def _seekable(file: BinaryIO) -> bool:
 
 
 def _copied(file: BinaryIO, name: str, stack: contextlib.ExitStack) -> BinaryIO:
-    copy = Storage()
+    copy = Storage(IN_MEMORY)
     stack.callback(copy.file.close)
+    looked_at = False
     while data := _read(file):
         copy.write(data)
         if copy.size > MAX_PIPE_BYTES:
@@ -190,6 +194,12 @@ def _copied(file: BinaryIO, name: str, stack: contextlib.ExitStack) -> BinaryIO:
                 f"{name} gave more than {MAX_PIPE_BYTES >> 20} MB and did not end, expected one audio or video file: "
                 "save it to a file first, in a format that is smaller than wav, or in parts"
             )
+        if not looked_at and copy.size > PROBED_BYTES:
+            looked_at = True
+            copy.file.seek(0)
+            if not is_media(copy.file.read(PROBED_BYTES)):
+                raise AudioError(f"{name} does not begin as an audio or video file does: {_NEXT}")
+            copy.file.seek(0, io.SEEK_END)
     if not copy.size:
         raise AudioError(f"{name} is empty (0 bytes), expected sound: {_NEXT}")
     return copy.file  # type: ignore[return-value]

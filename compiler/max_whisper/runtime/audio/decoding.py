@@ -6,6 +6,7 @@ Everything that FFmpeg does with foreign bytes happens in `decode`, and whatever
 from __future__ import annotations
 
 import contextlib
+import io
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -102,6 +103,17 @@ def decode(file: BinaryIO, request: Request, write: Callable[[bytes], None], *, 
         raise AudioError(cannot_read(request.name, e)) from e
     except Exception as e:  # of the decoding library: ValueError, AttributeError, MemoryError, UnicodeDecodeError, …
         raise _undecodable(request.name, e) from e
+
+
+def is_media(beginning: bytes) -> bool:
+    """Whether FFmpeg takes the beginning of a file for any container that it knows. It opens none to answer that."""
+    try:
+        av.open(_Input(io.BytesIO(beginning), ""), "r", options={"protocol_whitelist": "", "format_whitelist": "none"})
+    except av.ArgumentError:  # not on the list
+        return True
+    except Exception:
+        return False
+    return True
 
 
 def cannot_read(name: str, error: Exception) -> str:
@@ -502,12 +514,13 @@ class _Planes:
 
 
 def _full_scale(samples: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Samples as FFmpeg stores them, as floats of full scale 1.0."""
+    """Samples as FFmpeg stores them, as floats within full scale 1.0."""
     if samples.dtype == np.uint8:
         return (samples.astype(np.float32) - 128) / 128
     if samples.dtype.kind == "i":
         return samples.astype(np.float32) / -float(np.iinfo(samples.dtype).min)
-    return samples
+    within: npt.NDArray[Any] = np.fmin(np.fmax(samples, -1), 1)  # NaN as well
+    return within
 
 
 def _alone(frame: AudioFrame, planes: npt.NDArray[Any], channel: int) -> AudioFrame:

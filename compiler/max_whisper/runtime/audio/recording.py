@@ -14,30 +14,30 @@ from max_whisper.errors import MaxWhisperError
 from max_whisper.messages import printable
 from max_whisper.runtime.waveform import Waveform, full_scale
 
-IN_MEMORY = 32 << 20
-"""Bytes that are kept in memory before they go to a temporary file: as int16, 17 minutes."""
 LEFT_FREE = 0.05
 """The share of the disk with the temporary folder that is left free, for the others who write there; at most 1 GiB."""
 _CHUNK = 4 << 20
 
 
 class Storage:
-    """Bytes that are appended and then read: up to IN_MEMORY of them in memory, more in a temporary file.
+    """Bytes that are appended and then read: up to `in_memory` of them in memory, more in a temporary file.
 
     A temporary folder that has no room is a failure of this machine, and not the fault of the audio.
     """
 
-    def __init__(self) -> None:
-        self.file: IO[bytes] = tempfile.SpooledTemporaryFile(IN_MEMORY)  # noqa: SIM115 (closed with the storage)
+    def __init__(self, in_memory: int) -> None:
+        self.file: IO[bytes] = tempfile.SpooledTemporaryFile(in_memory)  # noqa: SIM115 (whoever holds it closes it)
+        self._in_memory = in_memory
         self.size = 0
         self._checked = 0
 
     def write(self, data: bytes) -> None:
         """Appends `data`; raises MaxWhisperError when the temporary folder has no room for it."""
         with temporary_folder():
-            if self.size + len(data) > IN_MEMORY and self.size >= self._checked:
-                check_room()
-                self._checked = self.size + _CHUNK
+            if self.size + len(data) > self._in_memory and self.size + len(data) > self._checked:
+                # The first time, what was in memory goes there as well.
+                check_room(len(data) + _CHUNK + (0 if self._checked else self.size))
+                self._checked = self.size + len(data) + _CHUNK
             self.file.write(data)
         self.size += len(data)
 
@@ -48,10 +48,10 @@ class Storage:
         self.size = self._checked = 0
 
 
-def check_room() -> None:
-    """Raises OSError when the disk of the temporary folder is nearly full."""
+def check_room(size: int) -> None:
+    """Raises OSError when the disk of the temporary folder has no room for `size` more bytes."""
     disk = os.statvfs(tempfile.gettempdir())
-    if disk.f_bavail * disk.f_frsize < min(LEFT_FREE * disk.f_blocks * disk.f_frsize, 1 << 30):
+    if disk.f_bavail * disk.f_frsize < size + min(LEFT_FREE * disk.f_blocks * disk.f_frsize, 1 << 30):
         raise OSError(f"only {disk.f_bavail * disk.f_frsize >> 20} MB are free")
 
 
@@ -77,7 +77,7 @@ def _folder() -> str:
 class Recording:
     """Decoded sound, 16 kHz mono: `recording[start:stop]` is float32 [samples], `len` is the number of samples.
 
-    Up to IN_MEMORY bytes of int16 are in memory, more in a temporary file that goes with the recording.
+    Up to `audio.IN_MEMORY` bytes of int16 are in memory, more in a temporary file that goes with the recording.
     """
 
     def __init__(self, pcm: IO[bytes]) -> None:
