@@ -3,8 +3,8 @@
     python tests/fuzz/audio_worker.py FILE --seed 0 --first 0 --count 10000
 
 Prints the number of each case before it is tried, and at the end a line of JSON: how many were decoded, refused, or
-left to the child process, and the most CPU time and memory that one took. `--everything` decodes all kinds here, and not
-only the common ones.
+left to the child process, and the most CPU time and memory that one took. `--everything` decodes all kinds here, and
+not only the common ones.
 """
 
 from __future__ import annotations

@@ -16,8 +16,8 @@ import contextlib
 import io
 import logging
 import os
-import select
 import sys
+import time
 from pathlib import Path
 from typing import BinaryIO
 
@@ -25,7 +25,6 @@ from max_whisper.errors import AudioError, MaxWhisperError
 from max_whisper.messages import printable
 from max_whisper.runtime.audio.decoding import Outcome, Request, Uncommon, cannot_read, decode, is_media
 from max_whisper.runtime.audio.formats import HINT
-from max_whisper.runtime.audio.isolation import decode_in_child
 from max_whisper.runtime.audio.recording import Recording, Storage
 from max_whisper.runtime.waveform import SAMPLE_RATE, Waveform
 
@@ -102,6 +101,8 @@ def _decode(file: BinaryIO, request: Request, pcm: _Sound, isolated: bool) -> Ou
             return decode(file, request, pcm.write, common=True)
         except Uncommon:
             file.seek(0)
+    from max_whisper.runtime.audio.isolation import decode_in_child  # takes 12 ms, and few files need it
+
     return decode_in_child(file, request, pcm.write)
 
 
@@ -169,6 +170,8 @@ def _open_path(path: str, name: str) -> BinaryIO:
         path = os.path.expanduser(path)  # noqa: PTH111 (Path raises where it cannot)
     if not Path(path).is_fifo():
         return Path(path).open("rb")
+    import select
+
     # Opening a named pipe waits for a writer, without end and without a word.
     file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb")
     if not select.select([file], [], [], PIPE_SECONDS)[0]:
@@ -207,7 +210,7 @@ def _copied(file: BinaryIO, name: str, stack: contextlib.ExitStack) -> BinaryIO:
 
 def _read(file: BinaryIO) -> bytes:
     while (data := file.read(_CHUNK)) is None:  # standard input need not be blocking
-        select.select([file], [], [])
+        time.sleep(0.01)
     return data
 
 

@@ -308,10 +308,10 @@ class _Decoding:
                     # ffmpeg leaves the channel of low frequencies out of the mix.
                     mixed = np.array([channel.name != "LFE" for channel in frame.layout.channels])
                 if channels > 1:
-                    if self._channel is None:
-                        self._phases.hear(self._planes.of(frame), frame.sample_rate, mixed)
-                    else:
+                    if self._channel is not None:
                         frame = _alone(frame, self._planes.of(frame), self._channel)
+                    elif self._phases.wants_more:
+                        self._phases.hear(self._planes.of(frame), frame.sample_rate, mixed)
                 assert resampler
                 self._append(resampler.resample(frame))
             if resampler:
@@ -328,7 +328,7 @@ class _Decoding:
         """Every frame that can be decoded, as ffmpeg goes on after an error; what was lost is counted."""
         packets = self._container.demux(self._stream)
         silent = _Silent(self._stream.codec_context.name)
-        progress = time.monotonic()
+        stalled: float | None = None  # since when
         while True:
             frames: list[Any] = []
             packet = None
@@ -349,8 +349,10 @@ class _Decoding:
                     raise self._too_much(f"a frame of {frame.samples} samples", f"{MAX_FRAME_SAMPLES} of all channels")
                 yield frame
             if frames:
-                progress = time.monotonic()
-            elif time.monotonic() - progress > STALLED_SECONDS:
+                stalled = None
+            elif stalled is None:
+                stalled = time.monotonic()
+            elif time.monotonic() - stalled > STALLED_SECONDS:
                 raise AudioError(
                     f"{self._name} gave no sound for {STALLED_SECONDS} s, after {self._seconds:.1f} s of sound: it is "
                     f"damaged; {_NEXT}"
@@ -439,39 +441,47 @@ class _Phases:
         self._start()
 
     def _start(self) -> None:
-        self._power: npt.NDArray[np.float64] | None = None
-        self._seconds = self._mix = 0.0
+        self._energy: npt.NDArray[np.float64] | None = None
+        self._seconds = 0.0  # that were heard: every third frame or so will do, and of it every eighth sample
+        self._mix = self._mix_seconds = 0.0
+
+    @property
+    def wants_more(self) -> bool:
+        """Whether the next frame should be heard."""
+        return self._seconds <= self._mix_seconds / 3
 
     def hear(self, planes: npt.NDArray[Any], rate: int, mixed: npt.NDArray[np.bool_]) -> None:
         """A frame, [channels, samples], of which the channels `mixed` go into the mix."""
-        power = mixed * np.square(_full_scale(planes[:, ::_STRIDE])).sum(axis=1, dtype=np.float64) * (_STRIDE / rate)
-        if self._power is None or len(self._power) != len(power):
+        energy = mixed * np.square(_full_scale(planes[:, ::_STRIDE])).sum(axis=1, dtype=np.float64) * (_STRIDE / rate)
+        if self._energy is None or len(self._energy) != len(energy):
             self._start()
-            self._power = power
+            self._energy = energy
         else:
-            self._power += power
+            self._energy += energy
         self._seconds += planes.shape[1] / rate
-        if self._seconds >= 1:
-            self._next_second()
 
     def mixed(self, samples: npt.NDArray[Any]) -> None:
         """What the mix became: int16."""
-        if self._power is not None:
-            some = samples[::_STRIDE].astype(np.float32) / 32768
-            self._mix += float(np.vdot(some, some)) * (_STRIDE / SAMPLE_RATE)
+        if self._energy is not None:
+            some = samples[::_STRIDE].astype(np.float32)
+            self._mix += float(np.vdot(some, some)) * (_STRIDE / SAMPLE_RATE / 32768**2)
+            self._mix_seconds += len(samples) / SAMPLE_RATE
+            if self._mix_seconds >= 1:
+                self._next_second()
 
     def _next_second(self) -> None:
         """Judges the second before, of whose mix the last part came in this one."""
+        mix = self._mix / max(self._mix_seconds, 0.01)
         if self._before is not None:
-            power, mix = self._before
+            power, mix_before = self._before
             loudest = float(power.max())
             if loudest > AUDIBLE:
                 self.heard += 1
-                if mix + self._mix < CANCELLED * loudest:
+                if mix_before + mix < CANCELLED * loudest:
                     self.cancelled += 1
                     known = self._cancelled_power
                     self._cancelled_power = power if known is None or len(known) != len(power) else known + power
-        self._before = (self._power, self._mix) if self._power is not None else None
+        self._before = None if self._energy is None else (self._energy / self._seconds, mix)
         self._start()
 
     def end(self) -> None:
