@@ -52,7 +52,10 @@ def encode(
     codec, video: names of FFmpeg encoders that come with PyAV.
     """
     with av.open(path, "w") as container:
-        audio_stream = container.add_stream(codec, rate=rate, layout=layout) if samples is not None else None
+        options = {"strict": "experimental"}  # for what FFmpeg has no other encoder
+        audio_stream = (
+            container.add_stream(codec, rate=rate, layout=layout, options=options) if samples is not None else None
+        )
         video_stream = container.add_stream(video, rate=10) if video else None
         if video_stream is not None:
             video_stream.width = video_stream.height = 64

@@ -1,0 +1,549 @@
+"""FFmpeg: the bytes of a file -> int16 samples, in whichever process this runs.
+
+Everything that FFmpeg does with foreign bytes happens in `decode`, and whatever it raises becomes one AudioError there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, BinaryIO
+
+import av
+import numpy as np
+import numpy.typing as npt
+from av.audio.frame import AudioFrame
+from av.audio.stream import AudioStream
+from av.container import InputContainer
+from av.packet import Packet
+from av.stream import Disposition
+
+from max_whisper.errors import AudioError, MaxWhisperError
+from max_whisper.messages import printable
+from max_whisper.runtime.audio.formats import CODECS, COMMON, COMMON_CODECS, CONTAINERS, HINT
+from max_whisper.runtime.waveform import SAMPLE_RATE, check_samples
+
+MIN_SAMPLE_RATE = 1000
+"""The lowest sample rate of a file that is believed: one of 1 Hz would fill the memory with interpolation."""
+MAX_SAMPLE_RATE = 768_000
+"""The highest sample rate that is believed, that of the fastest converters."""
+MAX_CHANNELS = 32
+"""The most channels that are believed: studios use up to 24."""
+MAX_PACKET_BYTES = 64 << 20
+"""The largest piece of encoded sound that a container may hold: ten seconds of 32 channels at 48 kHz are 49 MB."""
+MAX_FRAME_SAMPLES = 64 << 20
+"""The most samples, of all channels, that one packet may become."""
+STALLED_SECONDS = 60
+"""Decoding that gives no sample for so long is given up."""
+MAX_STREAMS = 100
+"""The most streams of a container, FFmpeg allows 1000 by default."""
+
+CANCELLED = 1e-3
+"""Of the power of the loudest channel, what at least is in the mix (-30 dB), unless the channels cancel each other."""
+AUDIBLE = 1e-6
+"""The mean square of sound: what is softer than -60 dB of full scale is not missed in the mix."""
+
+_NEXT = f"give an audio or video file such as {HINT}"
+_STRIDE = 8
+"""Every eighth sample is enough to tell how loud a channel is."""
+_FLOATS = ("flt", "fltp", "dbl", "dblp")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to decode, of which file."""
+
+    name: str
+    """What to call the file in messages."""
+    suffix: str = ""
+    """How its name ends, with the dot: FFmpeg asks it where the bytes leave a doubt."""
+    track: int | None = None
+    """The audio track, from 0; None takes the one that ffmpeg does."""
+    channel: int | None = None
+    """The channel to take alone; None mixes all of them."""
+
+
+@dataclass
+class Outcome:
+    """What is to be said of sound that was decoded."""
+
+    warnings: list[str] = field(default_factory=list)
+    louder: int | None = None
+    """The loudest channel, when the channels cancel each other and the mix should not be used."""
+
+
+class Uncommon(Exception):
+    """A container or a codec that is not decoded in this process."""
+
+
+def decode(file: BinaryIO, request: Request, write: Callable[[bytes], None], *, common: bool = False) -> Outcome:
+    """Decodes one audio track of a file to int16, mono, 16 kHz.
+
+    file: seekable, at its beginning.
+    write: is given the samples as they come.
+    common: only what `formats.COMMON` lists, and Uncommon for all else.
+    Raises AudioError for whatever FFmpeg cannot decode, and what `write` raises.
+    """
+    try:
+        with _open(file, request, common) as container:
+            stream = _choose(container, request)
+            _check_codec(container, stream, request.name, common)
+            decoding = _Decoding(container, stream, request, write)
+            if request.track is None:
+                decoding.outcome.warnings += _which_track(container, stream, request.name)
+            return decoding.run()
+    except (Uncommon, MaxWhisperError):
+        raise
+    except OSError as e:
+        if isinstance(e, av.FFmpegError):
+            raise _undecodable(request.name, e) from e
+        raise AudioError(cannot_read(request.name, e)) from e
+    except Exception as e:  # of the decoding library: ValueError, AttributeError, MemoryError, UnicodeDecodeError, …
+        raise _undecodable(request.name, e) from e
+
+
+def is_media(beginning: bytes) -> bool:
+    """Whether FFmpeg takes the beginning of a file for any container that it knows. It opens none to answer that."""
+    try:
+        av.open(_Input(io.BytesIO(beginning), ""), "r", options={"protocol_whitelist": "", "format_whitelist": "none"})
+    except av.ArgumentError:  # not on the list
+        return True
+    except Exception:
+        return False
+    return True
+
+
+def cannot_read(name: str, error: Exception) -> str:
+    """The sentence about a file or a disk that gives an error."""
+    return f"{name} cannot be read ({getattr(error, 'strerror', None) or error}): check the file, and the disk it is on"
+
+
+def _undecodable(name: str, error: Exception) -> AudioError:
+    return AudioError(f"the sound of {name} cannot be decoded ({_reason(error)}): it is damaged; {_NEXT}")
+
+
+class _Input:
+    """The file as FFmpeg sees it: read and seek, and a name that says nothing but its suffix."""
+
+    def __init__(self, file: BinaryIO, suffix: str) -> None:
+        self._file = file
+        self.name = f"audio{suffix}"
+        self.seek = file.seek
+        self.tell = file.tell
+
+    def read(self, size: int) -> bytes:
+        data = self._file.read(size)
+        if not isinstance(data, bytes) or len(data) > size:  # PyAV would copy it beyond its buffer
+            raise ValueError(f"asked for {size} bytes, it gave something else")
+        return data
+
+
+def _open(file: BinaryIO, request: Request, common: bool) -> InputContainer:
+    options = {
+        # A playlist or a concatenation must not make us read other files, or the network.
+        "protocol_whitelist": "",
+        "format_whitelist": ",".join(COMMON if common else CONTAINERS),
+        "codec_whitelist": ",".join(COMMON_CODECS if common else CODECS),
+        "max_streams": str(MAX_STREAMS),
+    }
+    try:
+        return av.open(_Input(file, request.suffix), "r", metadata_errors="replace", options=options)
+    except av.ArgumentError as e:  # not on the list, or a header with values that cannot be
+        if common:
+            raise Uncommon from e
+        kind = _kind(file, request.suffix)
+        if kind is None or kind in CONTAINERS:
+            raise _unreadable(request.name, e) from e
+        raise AudioError(
+            f"{request.name} is in the container '{kind}', which is not read here: convert it to {HINT}"
+        ) from e
+    except av.FFmpegError as e:
+        raise _unreadable(request.name, e) from e
+
+
+def _unreadable(name: str, error: Exception) -> AudioError:
+    return AudioError(
+        f"{name} is not an audio or video file that can be read ({_reason(error)}): it may be damaged, cut off, or "
+        f"of another kind than its name says; {_NEXT}"
+    )
+
+
+def _kind(file: BinaryIO, suffix: str) -> str | None:
+    """The container that FFmpeg thinks a file is, which it says in its log only; None if it has no idea."""
+    level = av.logging.get_level()
+    av.logging.set_level(av.logging.ERROR)
+    try:
+        file.seek(0)
+        # Nothing is on this list, and nothing is opened.
+        options = {"protocol_whitelist": "", "format_whitelist": "none"}
+        with av.logging.Capture() as lines, contextlib.suppress(av.FFmpegError):
+            av.open(_Input(file, suffix), "r", options=options)
+        return next((name for _, name, text in lines if "not on whitelist" in text), None)
+    finally:
+        av.logging.set_level(level)
+
+
+def _choose(container: InputContainer, request: Request) -> AudioStream:
+    """The track that was asked for; or of those that can be decoded the one that ffmpeg takes.
+
+    That is the one marked as default, then the one with the most channels, then the first.
+    """
+    tracks = container.streams.audio
+    if not tracks:
+        kinds = ", ".join(sorted({s.type for s in container.streams})) or "nothing"
+        raise AudioError(f"{request.name} has no sound (it holds {kinds}): {_NEXT} that has an audio track")
+    if request.track is None:
+        known = [track for track in tracks if _channels(track)] or tracks
+        return max(known, key=lambda track: (_is_default(track), _channels(track)))
+    if not 0 <= request.track < len(tracks):
+        raise AudioError(
+            f"{request.name} has no audio track {request.track}, expected one of {_listed(tracks)}: "
+            "tracks are counted from 0"
+        )
+    return tracks[request.track]
+
+
+def _is_default(track: AudioStream) -> bool:
+    return bool(track.disposition & Disposition.default)
+
+
+def _channels(track: AudioStream) -> int:
+    return track.codec_context.layout.nb_channels if track.codec_context is not None else 0
+
+
+def _listed(tracks: tuple[AudioStream, ...]) -> str:
+    return ", ".join(f"{number} ({_described(track)})" for number, track in enumerate(tracks[:20]))
+
+
+def _described(track: AudioStream) -> str:
+    codec = track.codec_context.name if track.codec_context is not None else "unknown codec"
+    title = track.metadata.get("title")
+    words = [track.language, f"'{title}'" if title else None, codec, f"{_channels(track)} channels"]
+    return ", ".join(printable(word, 60) for word in words if word)
+
+
+def _which_track(container: InputContainer, stream: AudioStream, name: str) -> list[str]:
+    tracks = container.streams.audio
+    if len(tracks) == 1:
+        return []
+    return [
+        f"{name} has {len(tracks)} audio tracks: {_listed(tracks)}; track {tracks.index(stream)} was taken, "
+        "name another with --audio-track (in Python: track=)"
+    ]
+
+
+def _check_codec(container: InputContainer, stream: AudioStream, name: str, common: bool) -> None:
+    """Refuses what FFmpeg may not decode, before it does."""
+    context = stream.codec_context
+    if context is None:
+        if common:
+            raise Uncommon
+        raise AudioError(
+            f"the sound of {name} cannot be decoded here: its header is damaged, or it is in a rare format that "
+            f"must be converted first, for example to {HINT}"
+        )
+    if common and context.name not in COMMON.get(container.format.name, ()):
+        raise Uncommon
+    if context.name not in CODECS:
+        raise AudioError(
+            f"the sound of {name} is in the codec '{context.name}', which is not read here: convert it to {HINT}"
+        )
+    _check_claims(name, context.sample_rate, context.layout.nb_channels)
+
+
+def _check_claims(name: str, rate: int, channels: int) -> None:
+    """Refuses rates and channels that no recording has. 0 is not known yet."""
+    if rate and not MIN_SAMPLE_RATE <= rate <= MAX_SAMPLE_RATE:
+        raise AudioError(
+            f"{name} claims {rate} samples a second, which cannot be, expected {MIN_SAMPLE_RATE} to {MAX_SAMPLE_RATE}: "
+            "its header is damaged; make it anew"
+        )
+    if channels > MAX_CHANNELS:
+        raise AudioError(
+            f"{name} claims {channels} channels, expected at most {MAX_CHANNELS}: its header is damaged, or it must be "
+            "mixed down first"
+        )
+
+
+class _Decoding:
+    """One pass over one track."""
+
+    def __init__(
+        self, container: InputContainer, stream: AudioStream, request: Request, write: Callable[[bytes], None]
+    ) -> None:
+        self.outcome = Outcome()
+        self._container = container
+        self._stream = stream
+        self._name = request.name
+        self._channel = request.channel
+        self._write = write
+        self._written = 0
+        self._parts_lost = 0
+        self._error = ""
+        self._planes = _Planes()
+        self._phases = _Phases()
+
+    def run(self) -> Outcome:
+        lossless = self._stream.codec_context.codec.lossless
+        resampler: av.AudioResampler | None = None
+        source_format = ""
+        mixed = np.ones(0, bool)
+        try:
+            for frame in self._frames():
+                # What a lossy decoder makes of damaged data may be anything, and is clipped as ffmpeg does.
+                if lossless and frame.format.name in _FLOATS:
+                    check_samples(self._planes.of(frame), self._name, f" after {self._seconds:.2f} s")
+                channels = frame.layout.nb_channels
+                frame_format = f"{frame.format.name}, {frame.layout.name}, {frame.sample_rate} Hz"
+                # The frames of one stream may change format midway; a resampler is made for one.
+                if frame_format != source_format:
+                    _check_claims(self._name, frame.sample_rate, channels)
+                    if resampler:
+                        self._append(resampler.resample(None))
+                    resampler = av.AudioResampler("s16", "mono", SAMPLE_RATE)
+                    source_format = frame_format
+                    # ffmpeg leaves the channel of low frequencies out of the mix.
+                    mixed = np.array([channel.name != "LFE" for channel in frame.layout.channels])
+                if channels > 1:
+                    if self._channel is not None:
+                        frame = _alone(frame, self._planes.of(frame), self._channel)
+                    elif self._phases.wants_more:
+                        self._phases.hear(self._planes.of(frame), frame.sample_rate, mixed)
+                assert resampler
+                self._append(resampler.resample(frame))
+            if resampler:
+                self._append(resampler.resample(None))
+        except av.FFmpegError as e:
+            raise AudioError(
+                f"the sound of {self._name} ({source_format}) cannot be converted to {SAMPLE_RATE} Hz mono "
+                f"({_reason(e)}): convert it to a common wav first"
+            ) from e
+        self._judge()
+        return self.outcome
+
+    def _frames(self) -> Iterator[AudioFrame]:
+        """Every frame that can be decoded, as ffmpeg goes on after an error; what was lost is counted."""
+        packets = self._container.demux(self._stream)
+        silent = _Silent(self._stream.codec_context.name)
+        stalled: float | None = None  # since when
+        while True:
+            frames: list[Any] = []
+            packet = None
+            try:
+                packet = next(packets, None)
+                if packet is None:
+                    return
+                if packet.size > MAX_PACKET_BYTES:
+                    raise self._too_much(f"a piece of {packet.size} bytes", f"{MAX_PACKET_BYTES}")
+                frames = packet.decode()
+            except av.FFmpegError as e:
+                if packet is None or not silent.is_without_sound(packet):
+                    self._parts_lost += 1
+                    self._error = _reason(e)
+            for frame in frames:
+                assert isinstance(frame, AudioFrame)
+                if frame.samples * frame.layout.nb_channels > MAX_FRAME_SAMPLES:
+                    raise self._too_much(f"a frame of {frame.samples} samples", f"{MAX_FRAME_SAMPLES} of all channels")
+                yield frame
+            if frames:
+                stalled = None
+            elif stalled is None:
+                stalled = time.monotonic()
+            elif time.monotonic() - stalled > STALLED_SECONDS:
+                raise AudioError(
+                    f"{self._name} gave no sound for {STALLED_SECONDS} s, after {self._seconds:.1f} s of sound: it is "
+                    f"damaged; {_NEXT}"
+                )
+
+    def _too_much(self, what: str, bound: str) -> AudioError:
+        return AudioError(
+            f"{self._name} holds {what}, expected at most {bound}: it is damaged, or must be converted to {HINT}"
+        )
+
+    def _append(self, frames: list[AudioFrame]) -> None:
+        for frame in frames:
+            # A resampler with nothing to do gives back what it is given, even the None that flushes it.
+            if frame is not None:
+                samples = frame.to_ndarray()[0]
+                self._phases.mixed(samples)
+                self._write(samples.tobytes())
+                self._written += samples.size
+
+    @property
+    def _seconds(self) -> float:
+        return self._written / SAMPLE_RATE
+
+    def _judge(self) -> None:
+        """Says what became of the whole."""
+        name = self._name
+        if not self._written:
+            if self._error:
+                raise AudioError(
+                    f"the sound of {name} cannot be decoded, no part of it ({self._error}): it is damaged or cut off; "
+                    f"{_NEXT}"
+                )
+            raise AudioError(f"the sound of {name} has zero length, expected at least one sample: {_NEXT}")
+        warnings = self.outcome.warnings
+        if self._error:
+            warnings.append(
+                f"{name} is damaged or cut off: {self._parts_lost} parts cannot be decoded ({self._error}) and were "
+                f"left out; {self._seconds:.1f} s of sound were read"
+            )
+        self._phases.end()
+        heard, cancelled = self._phases.heard, self._phases.cancelled
+        if cancelled > heard / 2:
+            self.outcome.louder = self._phases.loudest
+            warnings.append(
+                f"the channels of {name} cancel each other (opposite phase), their mix has next to no sound: channel "
+                f"{self.outcome.louder}, counted from 0, was taken alone"
+            )
+        elif cancelled:
+            warnings.append(
+                f"the channels of {name} cancel each other (opposite phase) in {cancelled} of {heard} s: what is said "
+                "there may be missing; give one of its channels alone"
+            )
+
+
+class _Silent:
+    """Knows the packets that hold no sound, although the decoder calls them errors."""
+
+    def __init__(self, codec: str) -> None:
+        # Frame types of AMR that describe a pause: comfort noise, and nothing to send (3GPP TS 26.101 and 26.201).
+        self._pauses = {"amrnb": (8, 15), "amrwb": (9, 15)}.get(codec, ())
+        self._mpeg = codec in ("mp1float", "mp2float", "mp3float", "aac")
+        self._tag_end = 0
+
+    def is_without_sound(self, packet: Packet[Any]) -> bool:
+        start = bytes(packet)[:14] if packet.size else b""
+        if self._pauses:
+            return bool(start) and start[0] >> 3 & 15 in self._pauses
+        if not self._mpeg:
+            return False
+        # Tags stand between the files that were joined to one; a picture in one may look like frames.
+        position = packet.pos or 0
+        if start.startswith(b"ID3") and len(start) == 14:
+            size = sum((byte & 127) << shift for byte, shift in zip(start[6:10], (21, 14, 7, 0), strict=True))
+            self._tag_end = position + 10 + size
+            return True
+        return start.startswith((b"TAG", b"APETAGEX", b"LYRICSBEGIN")) or 0 < position < self._tag_end
+
+
+class _Phases:
+    """Compares the mix with its loudest channel, second by second."""
+
+    def __init__(self) -> None:
+        self.heard = self.cancelled = 0  # seconds
+        self._cancelled_power: npt.NDArray[np.float64] | None = None
+        self._before: tuple[npt.NDArray[np.float64], float] | None = None
+        self._start()
+
+    def _start(self) -> None:
+        self._energy: npt.NDArray[np.float64] | None = None
+        self._seconds = 0.0  # that were heard: every third frame or so will do, and of it every eighth sample
+        self._mix = self._mix_seconds = 0.0
+
+    @property
+    def wants_more(self) -> bool:
+        """Whether the next frame should be heard."""
+        return self._seconds <= self._mix_seconds / 3
+
+    def hear(self, planes: npt.NDArray[Any], rate: int, mixed: npt.NDArray[np.bool_]) -> None:
+        """A frame, [channels, samples], of which the channels `mixed` go into the mix."""
+        energy = mixed * np.square(_full_scale(planes[:, ::_STRIDE])).sum(axis=1, dtype=np.float64) * (_STRIDE / rate)
+        if self._energy is None or len(self._energy) != len(energy):
+            self._start()
+            self._energy = energy
+        else:
+            self._energy += energy
+        self._seconds += planes.shape[1] / rate
+
+    def mixed(self, samples: npt.NDArray[Any]) -> None:
+        """What the mix became: int16."""
+        if self._energy is not None:
+            some = samples[::_STRIDE].astype(np.float32)
+            self._mix += float(np.vdot(some, some)) * (_STRIDE / SAMPLE_RATE / 32768**2)
+            self._mix_seconds += len(samples) / SAMPLE_RATE
+            if self._mix_seconds >= 1:
+                self._next_second()
+
+    def _next_second(self) -> None:
+        """Judges the second before, of whose mix the last part came in this one."""
+        mix = self._mix / max(self._mix_seconds, 0.01)
+        if self._before is not None:
+            power, mix_before = self._before
+            loudest = float(power.max())
+            if loudest > AUDIBLE:
+                self.heard += 1
+                if mix_before + mix < CANCELLED * loudest:
+                    self.cancelled += 1
+                    known = self._cancelled_power
+                    self._cancelled_power = power if known is None or len(known) != len(power) else known + power
+        self._before = None if self._energy is None else (self._energy / self._seconds, mix)
+        self._start()
+
+    def end(self) -> None:
+        """All has been heard."""
+        self._next_second()
+        self._next_second()
+
+    @property
+    def loudest(self) -> int:
+        """Which channel was the loudest where the mix lost the sound."""
+        return 0 if self._cancelled_power is None else int(self._cancelled_power.argmax())
+
+
+class _Planes:
+    """The channels of frames, which FFmpeg packs where PyAV would read beyond the end of its table of planes."""
+
+    _TABLE = 8
+
+    def __init__(self) -> None:
+        self._packer: av.AudioResampler | None = None
+        self._packs = ""
+
+    def of(self, frame: AudioFrame) -> npt.NDArray[Any]:
+        """[channels, samples] of any frame."""
+        channels = frame.layout.nb_channels
+        samples: npt.NDArray[Any]
+        if not frame.format.is_planar:
+            samples = frame.to_ndarray().reshape(-1, channels).T
+            return samples
+        if channels < self._TABLE:
+            samples = frame.to_ndarray()
+            return samples
+        kind = f"{frame.format.name}, {frame.layout.name}, {frame.sample_rate}"
+        if self._packer is None or kind != self._packs:
+            self._packer = av.AudioResampler(frame.format.packed.name, frame.layout, frame.sample_rate)
+            self._packs = kind
+        packed = [each for each in self._packer.resample(frame) if each is not None]
+        samples = np.concatenate([self.of(each) for each in packed], axis=1)
+        return samples
+
+
+def _full_scale(samples: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Samples as FFmpeg stores them, as floats within full scale 1.0."""
+    if samples.dtype == np.uint8:
+        return (samples.astype(np.float32) - 128) / 128
+    if samples.dtype.kind == "i":
+        return samples.astype(np.float32) / -float(np.iinfo(samples.dtype).min)
+    within: npt.NDArray[Any] = np.fmin(np.fmax(samples, -1), 1)  # NaN as well
+    return within
+
+
+def _alone(frame: AudioFrame, planes: npt.NDArray[Any], channel: int) -> AudioFrame:
+    """One channel of a frame; the last if it has fewer."""
+    plane = np.ascontiguousarray(planes[min(channel, len(planes) - 1)][np.newaxis])
+    one = AudioFrame.from_ndarray(plane, format=frame.format.packed.name, layout="mono")
+    one.sample_rate = frame.sample_rate
+    one.pts = frame.pts
+    one.time_base = frame.time_base
+    return one
+
+
+def _reason(error: Exception) -> str:
+    """What a library says, without the path that FFmpeg adds to it."""
+    words = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return printable(str(words).strip().lower(), 200)

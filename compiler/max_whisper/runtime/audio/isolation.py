@@ -1,0 +1,109 @@
+"""Decoding in a child process (child.py), which a damaged file may end."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import BinaryIO
+
+from max_whisper.errors import AudioError, MaxWhisperError
+from max_whisper.messages import printable
+from max_whisper.runtime.audio.decoding import STALLED_SECONDS, Outcome, Request
+from max_whisper.runtime.audio.formats import HINT
+from max_whisper.runtime.audio.recording import temporary_folder
+
+GRACE_SECONDS = 15
+"""What the child is given beyond STALLED_SECONDS to say itself that it does not get on."""
+_LONGEST_REPORT = 1 << 16
+
+
+def decode_in_child(file: BinaryIO, request: Request, write: Callable[[bytes], None]) -> Outcome:
+    """Decodes as `decoding.decode` does, in a process of its own.
+
+    Raises AudioError when that process dies, or gives nothing for too long, and MaxWhisperError when it cannot start.
+    """
+    with _on_disk(file) as on_disk, _child(on_disk, request) as child:
+        assert child.stdout and child.stderr
+        while select.select([child.stdout], [], [], STALLED_SECONDS + GRACE_SECONDS)[0]:
+            data = os.read(child.stdout.fileno(), 1 << 16)
+            if not data:
+                return _outcome(child, child.stderr.read(_LONGEST_REPORT), request.name)
+            write(data)
+    raise AudioError(
+        f"decoding {request.name} did not get on for {STALLED_SECONDS} s: it is damaged; convert it to {HINT}"
+    )
+
+
+@contextlib.contextmanager
+def _child(file: BinaryIO, request: Request) -> Iterator[subprocess.Popen[bytes]]:
+    """The process at work; it has ended when this has."""
+    script = Path(__file__).with_name("child.py")
+    words = json.dumps({"path": sys.path, "request": asdict(request)})
+    try:
+        child = subprocess.Popen(
+            [sys.executable, "-I", "-S", script, words],
+            stdin=file,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            bufsize=0,
+            env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},  # numpy's threads take memory, and have nothing to do
+        )
+    except (OSError, ValueError) as e:
+        raise _not_started(str(e)) from e
+    with child:
+        try:
+            yield child
+        finally:
+            child.kill()
+
+
+def _outcome(child: subprocess.Popen[bytes], report: bytes, name: str) -> Outcome:
+    code = child.wait()
+    lines = report.decode(errors="replace").splitlines()
+    if not lines or lines[0] != '{"ready": true}':
+        raise _not_started(lines[-1] if lines else f"exit code {code}")
+    if code or len(lines) != 2:
+        raise AudioError(
+            f"{name} ended the process that decodes it ({_how(code, lines)}): it is damaged; convert it to {HINT}"
+        )
+    said = json.loads(lines[1])
+    if "error" in said:
+        raise AudioError(said["error"])
+    return Outcome(**said)
+
+
+def _how(code: int, lines: list[str]) -> str:
+    if code >= 0:
+        return printable(lines[-1], 200)
+    return signal.Signals(-code).name
+
+
+def _not_started(why: str) -> MaxWhisperError:
+    return MaxWhisperError(
+        f"the process that decodes audio could not be started ({printable(why, 300)}): install max-whisper anew"
+    )
+
+
+@contextlib.contextmanager
+def _on_disk(file: BinaryIO) -> Iterator[BinaryIO]:
+    """The file, or a copy of it that has a file descriptor with the same bytes, at its beginning."""
+    if isinstance(file, io.BufferedReader | io.BufferedRandom) and isinstance(file.raw, io.FileIO):
+        os.lseek(file.fileno(), 0, os.SEEK_SET)
+        yield file
+        return
+    with temporary_folder(), tempfile.TemporaryFile() as copy:
+        shutil.copyfileobj(file, copy)
+        copy.flush()
+        os.lseek(copy.fileno(), 0, os.SEEK_SET)
+        yield copy
