@@ -27,7 +27,7 @@ class OptionalFloat(click.ParamType):  # type: ignore[type-arg]
 OPTIONAL_FLOAT = OptionalFloat()
 
 DECODING_OPTIONS = [
-    click.option("--language", help="Code or English name of what is spoken: en, german, ... [default: detected]"),
+    click.option("--language", help="Code or English name of what is spoken: en, german, ... [default: auto]"),
     click.option("--task", default="transcribe", show_default=True, help="transcribe, or translate into English."),
     click.option("--without-timestamps", is_flag=True, help="Text alone, window by window."),
     click.option("--max-new-tokens", type=int, help="Most tokens of a window. [default: half of the text context]"),

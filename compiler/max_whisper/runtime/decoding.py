@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from max_whisper.artifact.manifest import Manifest
 from max_whisper.errors import UserError
+from max_whisper.runtime.languages import asked_language
 from max_whisper.runtime.tokenizer import Tokenizer
 
 TIME_PRECISION = 0.02  # seconds from one timestamp token to the next
@@ -18,7 +19,7 @@ class DecodingOptions:
     """Names and defaults as in openai/whisper where it has them.
 
     task: "transcribe", or "translate" into English.
-    language: code or English name; None detects it. An English-only model takes none but English.
+    language: code, locale or English name; None or "auto" detects it. An English-only model takes none but English.
     temperature: 0 takes the likeliest token; more samples, from `seed` on.
     max_new_tokens: of a window; None is half of the text context (`sample_len` in openai/whisper).
     best_of: how many samples the best is chosen from, where the temperature is not 0.
@@ -50,6 +51,10 @@ class DecodingOptions:
     without_timestamps: bool = False
     max_initial_timestamp: float | None = None
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if isinstance(self.language, str):
+            object.__setattr__(self, "language", asked_language(self.language))
 
     def at(self, temperature: float) -> DecodingOptions:
         """For one of several temperatures: at 0 there are no samples, above there are no beams."""
