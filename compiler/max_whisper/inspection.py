@@ -6,8 +6,6 @@ from collections.abc import Callable
 from operator import attrgetter
 from pathlib import Path
 
-from rich.table import Table
-
 from max_whisper.artifact.folder import expanded
 from max_whisper.artifact.load import check_artifact
 from max_whisper.artifact.manifest import FILE, Manifest, Port
@@ -17,7 +15,7 @@ from max_whisper.safetensors import byte_count
 from max_whisper.spec import Spec, TensorSpec, load_spec
 from max_whisper.spec.layer import Layer
 from max_whisper.spec.tree import Node, Sequence
-from max_whisper.terminal import table_console
+from max_whisper.terminal import Table, table_console
 
 
 def inspect(what: str, *, every: bool = False) -> None:
@@ -159,15 +157,15 @@ def _graph_table(manifest: Manifest) -> Table:
     return table
 
 
-def _ports(ports: list[Port]) -> str:
+def _ports(ports: list[Port]) -> list[str]:
     """A line for each port; one for all layers where there is one port a layer, as `self_keys.0`."""
     layers: dict[str, list[Port]] = {}
     for port in ports:
         layers.setdefault(port.name.partition(".")[0], []).append(port)
-    return "\n".join(
+    return [
         f"{stem if len(alike) == 1 else f'{stem}.0 … {len(alike) - 1}'}: {alike[0].dtype} {_shape(alike[0])}"
         for stem, alike in layers.items()
-    )
+    ]
 
 
 def _shape(port: Port) -> str:

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from rich.table import Table
-
 from max_whisper.benchmark import Figures
 from max_whisper.benchmark.roofline import Kernel, Roofline, Row
-from max_whisper.terminal import table_console
+from max_whisper.terminal import Table, table_console
 
 PHASES = {
     "load": "load",

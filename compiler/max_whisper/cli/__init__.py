@@ -5,52 +5,37 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
-from rich.progress import Progress, TextColumn, TimeElapsedColumn
+from rich.progress import TextColumn, TimeElapsedColumn
 
+from max_whisper.artifact.folder import expanded
 from max_whisper.artifact.options import BenchOptions, BuildOptions, VerifyOptions
+from max_whisper.cli.commands import Commands, current
 from max_whisper.cli.options import FallbackOptions, ThreadOptions, options_from
-from max_whisper.cli.transcribing import Show, make_folder, output_files, transcribe_files, write_files
+from max_whisper.cli.outputs import check_files, make_folder, output_files, spare, write_result
+from max_whisper.cli.streams import check_input
+from max_whisper.cli.transcribing import Show, transcribe_files
 from max_whisper.errors import MaxWhisperError, UserError
+from max_whisper.messages import printable
 from max_whisper.options import options_of
 from max_whisper.runtime.options import DecodingOptions, TranscribeOptions
 from max_whisper.runtime.subtitles import SubtitleOptions
-from max_whisper.runtime.writers import FORMATS
+from max_whisper.runtime.writers import FORMATS, write_file
 
 if TYPE_CHECKING:
     from max_whisper.runtime.model import Model
-
-console = Console(stderr=True, highlight=False)
-
-
-class Commands(click.Group):
-    """Turns our errors into one sentence and an exit code: 2 for a mistake of the user, 1 for a failure."""
-
-    def invoke(self, context: click.Context) -> Any:
-        try:
-            return super().invoke(context)
-        except MaxWhisperError as error:
-            click.echo(f"error: {error}", err=True)
-            context.exit(error.exit_code)
-        except click.UsageError as error:
-            command = (error.ctx or context).command_path
-            click.echo(f"error: {error.format_message().rstrip('.')}; see {command} --help", err=True)
-            context.exit(error.exit_code)
-        except BrokenPipeError:  # the reader of our output has gone, as in `max-whisper ... | head -1`
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            context.exit(1)
+    from max_whisper.runtime.transcription import TranscriptionResult
 
 
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Commands, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="max-whisper")
-def main() -> None:
+@click.pass_context
+def main(context: click.Context) -> None:
     """Whisper as one readable YAML file, compiled ahead of time with MAX.
 
     \b
@@ -60,6 +45,8 @@ def main() -> None:
 
     Every command has its own --help.
     """
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
 
 
 SPEC_HELP = "A YAML file, or the name of a shipped spec: tiny, base.en, large-v3, ..."
@@ -86,10 +73,12 @@ def build(spec: str, out: Path | None, **options: Any) -> None:
     """
     from max_whisper.artifact.build import build as build_artifact
 
+    streams = current().streams
+    streams.stdout.check()
     started = time.monotonic()
     with reporting(f"building {Path(spec).name}") as report:
         folder = build_artifact(spec, out=out, report=report, **options)
-    click.echo(f"{folder} is ready ({_folder_size(folder)}, {time.monotonic() - started:.0f} s)")
+    streams.write(f"{printable(folder)} is ready ({_folder_size(folder)}, {time.monotonic() - started:.0f} s)\n")
 
 
 @main.command()
@@ -129,27 +118,38 @@ def transcribe(
 
     Any audio or video file is read; - is stdin. A recording that cannot be read is reported, and the others are done.
     """
+    run = current()
+    if output_dir is None:
+        run.streams.stdout.check()
+    else:
+        output_dir = expanded(output_dir)
+    if "-" in audio:
+        check_input()
     use_threads(threads, waits="-" in audio)
-    outputs = output_files(audio, FORMATS if output_format == "all" else (output_format,), output_dir)
+    outputs = output_files(audio, FORMATS if output_format == "all" else (output_format,), output_dir, model)
     subtitles, fallback = options_of(options, SubtitleOptions, FallbackOptions)
     subtitles.check(word_timestamps=options["word_timestamps"])
     options |= {"temperature": fallback.temperatures, "explain": explain}
     whole, decoding = options_of(options, TranscribeOptions, DecodingOptions)
     loaded = load_model(model, offline)
-    if options["language"] is not None and not loaded.multilingual:
-        raise UserError("--language is for multilingual models, this one knows English only: leave the option out")
     checked = loaded.check_options(whole, decoding)
     if output_dir is not None:
         make_folder(output_dir)
-    show = Show(console, loaded.tokenizer, verbose=verbose, explain=explain)
-    failures = transcribe_files(
-        loaded, audio, checked, show, lambda i, result: write_files(result, outputs[i], subtitles)
-    )
+        check_files(file for output in outputs for file in output.values())
+    show = Show(run.streams, loaded.tokenizer, verbose=verbose, explain=explain)
+
+    def finish(number: int, result: TranscriptionResult) -> None:
+        with run.interrupts.held():
+            write_result(result, outputs[number], subtitles, run.streams)
+
+    failures = transcribe_files(loaded, audio, checked, show, finish)
     if failures and len(audio) == 1:
         raise failures[0]
     if failures:
         kind = UserError if all(isinstance(failure, UserError) for failure in failures) else MaxWhisperError
         raise kind(f"{len(failures)} of {len(audio)} recordings were not transcribed, for the reasons above")
+    if (verbose or explain) and run.streams.stderr.failed:
+        raise MaxWhisperError("not all that --verbose and --explain say could be written to standard error")
 
 
 @main.command()
@@ -159,6 +159,7 @@ def inspect(what: str, every: bool) -> None:
     """Show layers, shapes, parameters, FLOPs, bytes and weight names of a spec or an artifact."""
     from max_whisper.inspection import inspect as show
 
+    current().streams.stdout.check()
     show(what, every=every)
 
 
@@ -172,6 +173,7 @@ def verify(artifact: Path, audio: str | None, tokens: int) -> None:
     Needs torch and transformers: pip install 'max-whisper[verify]'. The layers are compiled once more with all of
     their outputs, which takes as long as a build. Exits with 1 where an error is larger than the bound.
     """
+    current().streams.stdout.check()
     from max_whisper.verification import verify as run
 
     with reporting(f"verifying {artifact}") as report:
@@ -193,9 +195,14 @@ def bench(artifact: Path, tokens: int, rounds: int, file: Path | None, threads: 
     The layers are compiled once more with clocks around their kernels; the first time, this takes as long as a build.
     Only artifacts for a CPU can be measured. Other programs that run meanwhile make the figures worse.
     """
+    current().streams.stdout.check()
     use_threads(threads)
-    if file is not None and not (file.parent.is_dir() and os.access(file.parent, os.W_OK)):
-        raise UserError(f"--json {file}: {file.parent} is no folder that can be written to")
+    if file is not None:
+        file = expanded(file)
+        if not (file.parent.is_dir() and os.access(file.parent, os.W_OK)):
+            raise UserError(f"--json {file}: {file.parent} is no folder that can be written to")
+        spare([file], [artifact])
+        check_files([file])
     from max_whisper.benchmark import bench as run
     from max_whisper.benchmark.tables import as_json, show
 
@@ -203,7 +210,7 @@ def bench(artifact: Path, tokens: int, rounds: int, file: Path | None, threads: 
         figures = run(artifact, n_tokens=tokens, rounds=rounds, report=report)
     show(figures)
     if file is not None:
-        file.write_text(json.dumps(as_json(figures), indent=1) + "\n")
+        write_file(file, json.dumps(as_json(figures), indent=1) + "\n")
 
 
 @main.command()
@@ -216,7 +223,7 @@ def schema() -> None:
     """
     from max_whisper.spec import json_schema
 
-    click.echo(json.dumps(json_schema(), indent=2))
+    current().streams.write(json.dumps(json_schema(), indent=2) + "\n")
 
 
 def use_threads(count: int | None, *, waits: bool = False) -> None:
@@ -243,7 +250,6 @@ def use_threads(count: int | None, *, waits: bool = False) -> None:
 
 def load_model(name: str, offline: bool) -> Model:
     """An artifact's folder, or a spec, built to its default folder if it is not there."""
-    from max_whisper.artifact.folder import expanded
     from max_whisper.artifact.manifest import FILE
     from max_whisper.runtime.model import load
 
@@ -267,12 +273,10 @@ def load_model(name: str, offline: bool) -> Model:
 def reporting(title: str) -> Iterator[Callable[[str], None]]:
     """Shows that work goes on, and each sentence that is reported, on stderr."""
     started = time.monotonic()
-    columns = (TextColumn("{task.description} ...", markup=False), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        bar.add_task(title)
-        yield lambda message: bar.console.print(
-            f"[{time.monotonic() - started:6.1f} s] {message}", markup=False, soft_wrap=True
-        )
+    streams = current().streams
+    with streams.progress(TextColumn("{task.description} ...", markup=False), TimeElapsedColumn()) as bar:
+        bar.add_task(printable(title))
+        yield lambda message: streams.say(f"[{time.monotonic() - started:6.1f} s] {message}")
 
 
 def _folder_size(folder: Path) -> str:

@@ -1,23 +1,25 @@
-"""Recordings in, files or stdout out, with a progress bar."""
+"""Recordings in, results out, one after the other or as many at once as the artifact has rows, with a progress bar."""
 
 from __future__ import annotations
 
-import os
-import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import click
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from max_whisper.errors import MaxWhisperError, UserError
-from max_whisper.runtime.subtitles import SubtitleOptions
-from max_whisper.runtime.writers import format_timestamp, write
+from max_whisper.cli.interrupts import Interrupted
+from max_whisper.cli.streams import OutputError, Streams
+from max_whisper.errors import MaxWhisperError
+from max_whisper.messages import printable
+from max_whisper.runtime.writers import format_timestamp
+
+LONGEST_NAME = 40
+"""Characters of a recording's name beside its progress bar."""
 
 if TYPE_CHECKING:
     from max_whisper.runtime.batching import Steps
@@ -26,69 +28,35 @@ if TYPE_CHECKING:
     from max_whisper.runtime.tokenizer import Tokenizer
     from max_whisper.runtime.transcription import Transcriber, TranscriptionResult, Window
 
-Output = dict[str, Path | None]  # format -> where the text of a recording goes; None is stdout
-
-
-def output_files(audio: tuple[str, ...], formats: Sequence[str], folder: Path | None) -> list[Output]:
-    """Where each recording's text goes."""
-    if folder is None:
-        if len(formats) > 1:
-            raise UserError("--output-format all writes several files: give a folder for them with --output-dir")
-        return [{format: None for format in formats}] * len(audio)
-    stems = ["stdin" if name == "-" else Path(name).stem for name in audio]
-    twice = next((stem for stem in stems if stems.count(stem) > 1), None)
-    if twice is not None:
-        file = folder / f"{twice}.{formats[0]}"
-        raise UserError(f"two of the recordings would be written to {file}: give them other names or other folders")
-    return [{format: folder / f"{stem}.{format}" for format in formats} for stem in stems]
-
-
-def make_folder(folder: Path) -> None:
-    """For the output; made before the work begins."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as e:
-        raise UserError(f"--output-dir {folder}: {e.strerror}; give a folder that can be written to") from e
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise UserError(f"--output-dir {folder}: permission denied; give a folder that can be written to")
-
-
-def write_files(result: TranscriptionResult, files: Output, subtitles: SubtitleOptions) -> None:
-    """One result in each of some formats; names the files on stderr."""
-    for format, file in files.items():
-        write(result, format, sys.stdout if file is None else file, subtitles)
-        if file is not None:
-            click.echo(file, err=True)
-
 
 @dataclass(frozen=True)
 class Show:
     """What is seen of the work, on stderr. verbose: segments as they come. explain: what was decided of each window."""
 
-    console: Console
+    streams: Streams
     tokenizer: Tokenizer
     verbose: bool
     explain: bool
 
-    def progress(self) -> Progress:
+    def progress(self) -> AbstractContextManager[Progress]:
         columns = (
             TextColumn("{task.description}", markup=False),
             BarColumn(),
             TextColumn("{task.completed:.0f} of {task.total:.0f} s of audio, {task.fields[speed]:.1f} x real time"),
             TimeElapsedColumn(),
         )
-        return Progress(*columns, console=self.console, transient=True, disable=not self.console.is_terminal)
+        return self.streams.progress(*columns)
 
-    def window(self, bar: Progress, name: str, window: Window) -> None:
+    def window(self, name: str, window: Window) -> None:
         """name: of the recording, where there are several; else empty."""
-        front = f"{name}: " if name else ""
+        front = f"{printable(name)}: " if name else ""
         if self.explain:
             for line in explanation(window, self.tokenizer):
-                bar.console.print(front + line, markup=False, soft_wrap=True)
+                self.streams.say(front + line)
         if self.verbose:
             for segment in window.segments:
                 times = " --> ".join(format_timestamp(t) for t in (segment.start, segment.end))
-                bar.console.print(f"{front}[{times}] {segment.text}", markup=False, soft_wrap=True)
+                self.streams.show(f"{front}[{times}] {segment.text}")
 
 
 def transcribe_files(
@@ -100,8 +68,8 @@ def transcribe_files(
 ) -> list[MaxWhisperError]:
     """Transcribes recordings, as many at once as the artifact has rows; returns why some were not, which is said, too.
 
-    finish: called with the number and the result of each, in order. After Ctrl-C it is called with what there is of
-    those that were begun, and click.Abort is raised.
+    finish: called with the number and the result of each, in order. After an interrupt it is called with what there is
+    of those that were begun. Where it raises OutputError, the others are not begun: nobody would get their text.
     """
     begun: dict[int, Transcriber] = {}
     failures: dict[int, MaxWhisperError] = {}
@@ -113,10 +81,12 @@ def transcribe_files(
         if (transcriber := begun.pop(number, None)) is not None and number not in failures:
             try:
                 finish(number, transcriber.result())
+            except OutputError:
+                raise
             except MaxWhisperError as error:
                 failures[number] = error
         if number in failures and len(names) > 1:
-            click.echo(f"error: {failures[number]}", err=True)
+            show.streams.say(f"error: {failures[number]}")
 
     with show.progress() as bar:
         tasks = {}
@@ -124,7 +94,7 @@ def transcribe_files(
 
         def begin(number: int) -> Transcriber:
             """Reads the whole recording, which takes a minute for one of ten hours."""
-            name = Path(names[number]).name
+            name = printable(Path(names[number]).name, LONGEST_NAME)
             tasks[number] = bar.add_task(f"reading {name}", total=0, speed=0)
             begun[number] = model.open(names[number], *options)
             bar.update(tasks[number], description=name, total=begun[number].seconds)
@@ -138,13 +108,15 @@ def transcribe_files(
                 else:
                     speed = window.end / (time.monotonic() - started)
                     bar.update(tasks[number], completed=window.end, speed=speed)
-                    show.window(bar, names[number] if len(names) > 1 else "", window)
+                    show.window(names[number] if len(names) > 1 else "", window)
                 while unfinished and unfinished[0] in ended:
                     finish_next()
-        except KeyboardInterrupt:
+        except Interrupted:
+            for number in [number for number, transcriber in begun.items() if not transcriber.windows]:
+                del begun[number]  # nothing was recognized, and a file of an earlier run may be there
             while unfinished:
                 finish_next()
-            raise click.Abort() from None
+            raise
     return [failures[number] for number in sorted(failures)]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Container
 
 from max_whisper.errors import UserError
@@ -33,21 +34,34 @@ LANGUAGES = {
 ALIASES = {
     "burmese": "my", "valencian": "ca", "flemish": "nl", "haitian": "ht", "letzeburgesch": "lb", "pushto": "ps",
     "panjabi": "pa", "moldavian": "ro", "moldovan": "ro", "sinhalese": "si", "castilian": "es", "mandarin": "zh",
+    "nb": "no", "fil": "tl", "iw": "he", "jv": "jw",
 }
-"""Other English names -> code."""
+"""Other English names -> code; the last four are what locales call Norwegian, Tagalog, Hebrew and Javanese."""
 # fmt: on
 
+AUTO = "auto"
+"""Stands for no language given: it is detected."""
+
+_LOCALE = re.compile(r"([a-z]{2,3})[-_.@]")
 _CODES = {**{name: code for code, name in LANGUAGES.items()}, **ALIASES}
+
+
+def asked_language(text: str | None) -> str | None:
+    """The language that was asked for, as it was given; None, as where none was given, for "auto"."""
+    return None if text is not None and text.strip().lower() == AUTO else text
 
 
 def language_code(text: str, known: Container[str]) -> str:
     """The code of a language given as a code or an English name, in any case: "de", "German", "castilian".
 
+    Of a locale ("en-US", "pt_BR.UTF-8") the language counts.
     known: the codes that the model has (`Tokens.languages`); empty for an English-only model.
     Raises UserError for an unknown language, with the nearest one, or for one that the model does not have.
     """
     language = text.strip().lower()
     code = _CODES.get(language, language)
+    if code not in known and (locale := _LOCALE.match(language)):
+        code = _CODES.get(locale[1], locale[1])
     if code in known:
         return code
     if code in LANGUAGES:
@@ -63,9 +77,6 @@ def language_code(text: str, known: Container[str]) -> str:
 
 
 def _nearest(language: str) -> str | None:
-    """The code or name that was probably meant: "pt-BR" -> "pt", "grman" -> "german"."""
-    primary = language.replace("_", "-").split("-")[0]
-    if primary in LANGUAGES:
-        return primary
+    """The code or name that was probably meant: "grman" -> "german"."""
     near = difflib.get_close_matches(language, [*LANGUAGES, *_CODES], n=1)
     return near[0] if near else None

@@ -108,6 +108,11 @@ class LogMel:
         # In float32 numpy's log10(1e-10) is a hair below -10, torch's is not.
         self._floor = max(np.float32(loudest) - np.float32(8), np.float32(-10))
 
+    @property
+    def seconds(self) -> float:
+        """Of the recording, without the padding."""
+        return len(self._samples) / SAMPLE_RATE
+
     def part(self, first: int, last: int) -> Floats:
         """Float32 [n_mels, last - first]: some frames."""
         mel = np.full((self.n_mels, last - first), -10.0, np.float32)

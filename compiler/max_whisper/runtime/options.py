@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from max_whisper.errors import UserError
 from max_whisper.options import Choice, Flag, Ids, Integer, Number, Numbers, Options, Text, TextOrIds
+from max_whisper.runtime.languages import asked_language
 from max_whisper.runtime.words import APPENDED, PREPENDED
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ class DecodingOptions(Options):
     language: Annotated[
         str | None,
         Text(
-            "Language that is spoken: a code or an English name, such as de or german.",
+            "Language that is spoken: a code, locale or English name, such as de, de-AT or german; auto detects it.",
             unit="LANGUAGE",
             unset="detected; en for an English-only model",
         ),
@@ -132,6 +133,11 @@ class DecodingOptions(Options):
         int,
         Integer("Start of the random numbers for samples; the same seed gives the same text.", low=0, high=2**63 - 1),
     ] = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.language is not None:
+            object.__setattr__(self, "language", asked_language(self.language))
 
     def at(self, temperature: float) -> "DecodingOptions":
         """Returns these options for one of several temperatures: at 0 there are no samples, above it no beams."""

@@ -1,7 +1,10 @@
-"""Segments -> what is shown on the screen, and when (openai/whisper, utils.py: SubtitlesWriter)."""
+"""Segments -> what is shown on the screen, and when (openai/whisper, utils.py: SubtitlesWriter).
+
+Whatever the text is, a cue is one: no blank line ends it early, and no arrow is taken for that of its times.
+"""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Annotated, Protocol
@@ -10,6 +13,8 @@ from max_whisper.errors import UserError
 from max_whisper.options import Flag, Integer, Options
 from max_whisper.runtime.words import Word
 
+ARROW = re.compile(r"(?:-\0*){2,}>")
+"""What the times of a cue have between them, also over several words, which \\0 parts here."""
 PAUSE = 3.0  # seconds without a word, after which nothing is shown
 Cue = tuple[float, float, str]  # seconds from and to, and the text
 
@@ -67,23 +72,31 @@ class SubtitleOptions(Options):
 PLAIN = SubtitleOptions()
 
 
-def cues(segments: Sequence[ShownSegment], options: SubtitleOptions) -> Iterator[Cue]:
-    """What is shown, in order: segments, or words in lines where there are words."""
+def cues(
+    segments: Sequence[ShownSegment], options: SubtitleOptions, escape: Callable[[str], str] = str
+) -> Iterator[Cue]:
+    """What is shown, in order: segments, or words in lines where there are words.
+
+    escape: makes text of the file's format out of text; the tags around highlighted words are not text.
+    """
     if not segments or segments[0].words is None:
         for segment in segments:
-            yield segment.start, segment.end, _plain(segment.text.strip())
+            lines = (line.strip() for line in segment.text.strip().splitlines())
+            (text,) = _plain(["\n".join(filter(None, lines))])
+            yield segment.start, segment.end, escape(text)
         return
     for words in subtitles(segments, options):
-        texts = [_plain(word.word) for word in words]
+        texts = [escape(text) for text in _plain([word.word for word in words])]
         if options.highlight_words:
             yield from _highlighted(words, texts)
         else:
             yield words[0].start, words[-1].end, "".join(texts)
 
 
-def _plain(text: str) -> str:
-    """The arrow between the times of a cue is no text."""
-    return text.replace("-->", "->")
+def _plain(texts: Sequence[str]) -> list[str]:
+    """Texts that follow each other, without arrows, which openai/whisper shortens so, and without NUL."""
+    joined = "\0".join(text.replace("\0", "\ufffd") for text in texts)
+    return ARROW.sub(lambda arrow: "\0" * arrow[0].count("\0") + "->", joined).split("\0")
 
 
 def _highlighted(words: Sequence[Word], texts: Sequence[str]) -> Iterator[Cue]:
@@ -101,9 +114,10 @@ def subtitles(segments: Sequence[ShownSegment], options: SubtitleOptions) -> Ite
     apart = width is None or count is None  # a segment begins a new subtitle
     shown: list[Word] = []
     length, lines = 0, 1  # characters of the last line, and lines
-    last = next((word.start for segment in segments for word in segment.words or ()), 0.0)
-    for segment in segments:
-        for chunk in _chunks(segment.words or (), options.max_words_per_line):
+    spoken = [_one_line(segment.words or ()) for segment in segments]
+    last = next((word.start for sentence in spoken for word in sentence), 0.0)
+    for sentence in spoken:
+        for chunk in _chunks(sentence, options.max_words_per_line):
             for i, word in enumerate(chunk):
                 pause = not apart and word.start - last > PAUSE
                 next_segment = apart and i == 0 and bool(shown)
@@ -124,6 +138,11 @@ def subtitles(segments: Sequence[ShownSegment], options: SubtitleOptions) -> Ite
                 last = word.start
     if shown:
         yield shown
+
+
+def _one_line(words: Sequence[Word]) -> list[Word]:
+    """Those that show anything, without line breaks of their own."""
+    return [replace(word, word=" ".join(word.word.splitlines())) for word in words if word.word.strip()]
 
 
 def _chunks(words: Sequence[Word], size: int | None) -> Iterator[Sequence[Word]]:

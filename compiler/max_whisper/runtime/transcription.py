@@ -92,12 +92,18 @@ class Window:
 
 @dataclass(frozen=True)
 class TranscriptionResult:
-    """windows: what became of each window, for who wants to know why the text is as it is."""
+    """The text of a recording.
+
+    language: its code. duration: seconds of the recording; as in the reference, the last segment may end later, because
+        the model writes of a last window's silence as well (files with times are cut there, `runtime/writers.py`).
+    windows: what became of each window, for who wants to know why the text is as it is.
+    """
 
     text: str
     segments: list[Segment]
     language: str
     windows: list[Window] = field(repr=False)
+    duration: float
 
 
 class Transcriber:
@@ -151,7 +157,7 @@ class Transcriber:
         """Of all windows so far."""
         text = self.model.tokenizer.decode(self._tokens[len(self._prompt) :])
         segments = [segment for window in self.windows for segment in window.segments]
-        return TranscriptionResult(text, segments, self.language, self.windows)
+        return TranscriptionResult(text, segments, self.language, self.windows, self.mel.seconds)
 
     def __iter__(self) -> Iterator[Window]:
         parts = self._parts() if self.model.manifest.batch > 1 else [self]

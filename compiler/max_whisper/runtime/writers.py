@@ -1,4 +1,8 @@
-"""A transcription -> txt, srt, vtt, tsv or json, exactly as openai/whisper writes them (whisper/utils.py)."""
+"""A transcription -> txt, srt, vtt, tsv or json, as openai/whisper writes them (whisper/utils.py).
+
+There are two differences. What is shown with times does not outlast the recording, as the last window's text may. And
+texts are made to fit their format where the reference breaks it: `&` and `<` in vtt, line breaks in tsv and in cues.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,7 @@ import contextlib
 import difflib
 import errno
 import json
+import math
 import os
 import secrets
 from collections.abc import Callable, Sequence
@@ -35,7 +40,10 @@ class Segment(ShownSegment, Protocol):
 
 
 class Result(Protocol):
-    """A transcription; language is a code such as "en"."""
+    """A transcription; language is a code such as "en".
+
+    Where it has a `duration`, the seconds of the recording, nothing is shown for longer.
+    """
 
     @property
     def text(self) -> str: ...
@@ -89,7 +97,11 @@ def write(
         except OSError as e:
             raise _write_error(getattr(destination, "name", "the output"), e) from e
         return
-    path = Path(destination)
+    write_file(Path(destination), text)
+
+
+def write_file(path: Path, text: str) -> None:
+    """Writes a text file as a whole, in UTF-8; see `write` for how, and for the errors."""
     try:
         if path.is_dir():
             raise UserError(
@@ -131,24 +143,41 @@ def _txt(result: Result, subtitles: SubtitleOptions) -> str:
 
 def _srt(result: Result, subtitles: SubtitleOptions) -> str:
     shown = enumerate(cues(result.segments, subtitles), start=1)
-    return "".join(f"{i}\n{_cue(cue, True, ',')}" for i, cue in shown)
+    return "".join(f"{i}\n{_cue(result, cue, True, ',')}" for i, cue in shown)
 
 
 def _vtt(result: Result, subtitles: SubtitleOptions) -> str:
-    return "WEBVTT\n\n" + "".join(_cue(cue, False, ".") for cue in cues(result.segments, subtitles))
+    shown = cues(result.segments, subtitles, _vtt_text)
+    return "WEBVTT\n\n" + "".join(_cue(result, cue, False, ".") for cue in shown)
 
 
-def _cue(cue: Cue, hours: bool, decimal_marker: str) -> str:
-    start, end = (format_timestamp(time, hours=hours, decimal_marker=decimal_marker) for time in cue[:2])
+def _vtt_text(text: str) -> str:
+    """`&` begins a character's name and `<` a tag; `>` is text where nothing has begun."""
+    return text.replace("&", "&amp;").replace("<", "&lt;")
+
+
+def _cue(result: Result, cue: Cue, hours: bool, decimal_marker: str) -> str:
+    times = _within(result, cue[0], cue[1])
+    start, end = (format_timestamp(time, hours=hours, decimal_marker=decimal_marker) for time in times)
     return f"{start} --> {end}\n{cue[2]}\n\n"
 
 
 def _tsv(result: Result, subtitles: SubtitleOptions) -> str:
-    rows = (
-        f"{round(1000 * s.start)}\t{round(1000 * s.end)}\t{s.text.strip().replace(chr(9), ' ')}\n"
-        for s in result.segments
-    )
+    rows = []
+    for segment in result.segments:
+        start, end = _within(result, segment.start, segment.end)
+        text = " ".join(segment.text.strip().splitlines()).replace("\t", " ")
+        rows.append(f"{round(1000 * start)}\t{round(1000 * end)}\t{text}\n")
     return "start\tend\ttext\n" + "".join(rows)
+
+
+def _within(result: Result, start: float, end: float) -> tuple[float, float]:
+    """Seconds from and to, no later than the end of the recording; what begins behind it is shown at its very end."""
+    duration: float = getattr(result, "duration", math.inf)
+    if end <= duration:
+        return start, end
+    last = math.floor(duration * 1000) / 1000  # what is written has milliseconds, and is rounded
+    return min(start, max(last - 0.001, 0.0)), last
 
 
 def _json(result: Result, subtitles: SubtitleOptions) -> str:

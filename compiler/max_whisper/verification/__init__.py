@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from max.driver import Buffer
 from numpy.typing import NDArray
-from rich.table import Table
 
 from max_whisper import safetensors
 from max_whisper.artifact.again import compile_again
@@ -21,12 +20,13 @@ from max_whisper.artifact.options import VerifyOptions
 from max_whisper.artifact.stored import read_spec
 from max_whisper.errors import UserError
 from max_whisper.lowering.storage import Stored, storage
+from max_whisper.messages import printable
 from max_whisper.runtime.audio import load_audio
 from max_whisper.runtime.decoder import Decoder
 from max_whisper.runtime.mel import HOP
 from max_whisper.runtime.model import Model, load
 from max_whisper.spec import Spec
-from max_whisper.terminal import table_console
+from max_whisper.terminal import Table, table_console
 from max_whisper.verification.reference import Layers, Reference
 from max_whisper.weights import to_float32
 from max_whisper.weights.packing import from_matrix, unpack
@@ -85,7 +85,7 @@ class ReportCard:
             table.add_row(row.path, f"{row.size:.3g}", f"{row.error:.2e}", f"{row.bound:.0e}", style=style)
         console = table_console()
         console.print(table)
-        console.print(f"{'passed' if self.passed else 'FAILED'}: {self.verdict}", markup=False)
+        console.print(f"{'passed' if self.passed else 'FAILED'}: {printable(self.verdict)}")
 
 
 def verify(

@@ -1,0 +1,247 @@
+"""The one owner of standard output and standard error: results go to the one, all that is said meanwhile to the other.
+
+Results are UTF-8 whatever the locale says, as they are in files. Nothing is buffered, so that nothing is lost, and
+nothing fails, when the interpreter ends. What cannot be written to standard output is an `OutputError`; what cannot be
+written to standard error is noted and goes nowhere, because the text is worth more than what is said about it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import io
+import logging
+import os
+import re
+import select
+import sys
+import warnings
+from collections.abc import Iterator
+from typing import Any, TextIO, cast
+
+from rich.console import Console
+from rich.progress import Progress, ProgressColumn
+
+from max_whisper.errors import MaxWhisperError, UserError
+from max_whisper.messages import printable
+
+OBEYED = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+"""Control characters but for tab and newline: a terminal does what they say."""
+
+
+class OutputError(MaxWhisperError):
+    """A result cannot be written to standard output."""
+
+
+class ReaderGone(OutputError):
+    """The reader of standard output has seen enough, as in `max-whisper ... | head -1`: nothing to talk about."""
+
+
+class Stream(io.TextIOBase):
+    """One of the two, as it was when the command began; it stands in for `sys.stdout` or `sys.stderr`.
+
+    text: the stream that Python opened, None where it was closed.
+    lenient: whether what cannot be written is dropped.
+    """
+
+    encoding = "utf-8"
+    errors = "backslashreplace"
+
+    def __init__(self, name: str, text: TextIO | None, *, lenient: bool = False) -> None:
+        self.name = name
+        self.lenient = lenient
+        self.failed = False  # something was not written
+        buffer = getattr(text, "buffer", None)
+        self._raw = getattr(buffer, "raw", buffer)
+
+    def writable(self) -> bool:
+        return True
+
+    def isatty(self) -> bool:
+        return self._raw is not None and bool(self._raw.isatty())
+
+    def fileno(self) -> int:
+        if self._raw is None:
+            raise io.UnsupportedOperation("fileno")
+        return int(self._raw.fileno())
+
+    def write(self, text: str) -> int:
+        """Writes all of a text. Raises OutputError where that fails, unless the stream is lenient."""
+        try:
+            self._write(text.encode(self.encoding, self.errors))
+        except (OSError, ValueError) as error:  # ValueError: it was closed meanwhile
+            self.failed = True
+            if not self.lenient:
+                raise self._error(error) from error
+        return len(text)
+
+    def _write(self, content: bytes) -> None:
+        if self._raw is None:
+            raise OSError(errno.EBADF, "it is closed")
+        rest = memoryview(content)
+        while rest:
+            written = self._raw.write(rest)
+            if written is None:  # somebody made it non-blocking, and its reader is slow
+                select.select([], [self._raw], [])
+            else:
+                rest = rest[written:]
+
+    def check(self) -> None:
+        """Raises OutputError where it is known already, before any work, that nothing can be written."""
+        if self._raw is None:
+            raise self._error(OSError(errno.EBADF, "it is closed"))
+        try:
+            descriptor = self._raw.fileno()
+        except OSError:  # a buffer in memory
+            return
+        if not _open_for_writing(descriptor):
+            raise self._error(OSError(errno.EBADF, "it is open for reading alone"))
+        poll = select.poll()
+        poll.register(descriptor, 0)
+        if any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0)):
+            raise self._error(BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE)))
+
+    def _error(self, error: OSError | ValueError) -> OutputError:
+        if isinstance(error, BrokenPipeError):
+            return ReaderGone(f"{self.name} has no reader any more")
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            return OutputError(f"{self.name} cannot be written, there is no space left ({error.strerror}): free some")
+        reason = getattr(error, "strerror", None) or error
+        return OutputError(f"{self.name} cannot be written ({reason}): send it to a file, a pipe or a terminal")
+
+
+class Streams:
+    """Where a command puts its results, and what it says meanwhile; `opened` makes it."""
+
+    def __init__(self, stdout: Stream, stderr: Stream) -> None:
+        self.stdout = stdout
+        self.stderr = stderr
+        # FORCE_COLOR must not draw a progress bar into a file.
+        self._console = Console(
+            file=cast(TextIO, stderr), force_terminal=stderr.isatty(), markup=False, highlight=False, emoji=False
+        )
+        self._bar: Progress | None = None
+
+    def write(self, text: str) -> None:
+        """A result, to standard output, all of it; raises OutputError where that fails.
+
+        What a terminal would obey is escaped there; a file or a pipe gets the text as it is.
+        """
+        if not self.stdout.isatty():
+            self.stdout.write(text)
+            return
+        with self._without_bar():
+            self.stdout.write(harmless(text))
+
+    def say(self, message: object) -> None:
+        """A line on standard error, safe to print whatever is in it."""
+        self._print(printable(message))
+
+    def show(self, text: str) -> None:
+        """A line of transcribed text on standard error, in which only what a terminal would obey is escaped."""
+        self._print(harmless(text))
+
+    def _print(self, line: str) -> None:
+        self._console.print(line, soft_wrap=True)  # a terminal wraps it itself; copied, it is one line
+
+    def warn(self, message: object) -> None:
+        """Says what may be wrong."""
+        self.say(f"warning: {message}")
+
+    @contextlib.contextmanager
+    def progress(self, *columns: ProgressColumn) -> Iterator[Progress]:
+        """A progress bar on standard error, if that is a terminal; what is said meanwhile appears above it."""
+        shown = self.stderr.isatty()
+        # rich would put its own streams into the place of sys.stdout and sys.stderr.
+        bar = Progress(
+            *columns,
+            console=self._console,
+            transient=True,
+            disable=not shown,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
+        with bar:
+            self._bar = bar if shown else None
+            try:
+                yield bar
+            finally:
+                self._bar = None
+
+    @contextlib.contextmanager
+    def _without_bar(self) -> Iterator[None]:
+        """Both streams may be the same terminal."""
+        if self._bar is None:
+            yield
+            return
+        self._bar.stop()
+        try:
+            yield
+        finally:
+            self._bar.start()
+
+
+class _Log(logging.Handler):
+    """Warnings in the log of this package, or of any other."""
+
+    def __init__(self, streams: Streams) -> None:
+        super().__init__(logging.WARNING)
+        self._streams = streams
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._streams.warn(record.getMessage())
+
+
+@contextlib.contextmanager
+def opened() -> Iterator[Streams]:
+    """Takes over both streams, the log and Python's warnings until it is left."""
+    _occupy()
+    before = sys.stdout, sys.stderr, warnings.showwarning
+    stdout = Stream("standard output", sys.stdout)
+    stderr = Stream("standard error", sys.stderr, lenient=True)
+    streams = Streams(stdout, stderr)
+
+    def showwarning(message: Warning | str, *where: Any, **also: Any) -> None:
+        streams.warn(message)
+
+    handler = _Log(streams)
+    logging.getLogger().addHandler(handler)
+    sys.stdout, sys.stderr, warnings.showwarning = stdout, stderr, showwarning
+    try:
+        yield streams
+    finally:
+        sys.stdout, sys.stderr, warnings.showwarning = before
+        logging.getLogger().removeHandler(handler)
+
+
+def check_input() -> None:
+    """Raises UserError where standard input cannot hold a recording."""
+    if sys.stdin is None:
+        raise UserError("standard input is closed, expected a recording: pipe one in, or give a file instead of -")
+    if sys.stdin.isatty():
+        raise UserError("standard input is a terminal, expected a recording: pipe one in, or give a file instead of -")
+
+
+def harmless(text: str) -> str:
+    """Returns text with the control characters escaped that a terminal would obey; tabs and lines stay."""
+    return OBEYED.sub(lambda found: repr(found[0])[1:-1], text)
+
+
+def _occupy() -> None:
+    """Opens /dev/null for each of the three descriptors that is closed.
+
+    The next file that is opened would get its number; if that is a model's, messages would be written into it.
+    """
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+
+
+def _open_for_writing(descriptor: int) -> bool:
+    if sys.platform == "win32":
+        return True
+    import fcntl
+
+    return fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE != os.O_RDONLY
