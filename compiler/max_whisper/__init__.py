@@ -118,9 +118,13 @@ def build(
     )
 
 
-def load_audio(source: str | _PathLike[str] | _BinaryIO) -> _Waveform:
-    """Returns the sound of an audio or video file, float32 [samples], 16 kHz mono; see `runtime.audio.load_audio`."""
+def load_audio(source: str | _PathLike[str] | _BinaryIO, *, track: int | None = None) -> _Waveform:
+    """Returns the sound of an audio or video file, float32 [samples], 16 kHz mono; see `runtime.audio.open_audio`.
+
+    source: a path, "-" for standard input, or an open binary file. track: which of several audio tracks, from 0.
+    Raises AudioError for what cannot be read.
+    """
     # Imported here and not with the package: who has a waveform already runs without FFmpeg.
     from max_whisper.runtime.audio import load_audio
 
-    return load_audio(source)
+    return load_audio(source, track=track)

@@ -9,7 +9,7 @@ from dataclasses import replace
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Literal, NoReturn, TypeAlias
+from typing import Any, BinaryIO, Literal, NoReturn, TypeAlias
 
 import numpy as np
 from max.driver import Buffer
@@ -26,7 +26,7 @@ from max_whisper.runtime.decoder import Decoder, Memory, Sampled
 from max_whisper.runtime.decoding import DecodingResult, compression_ratio, rank
 from max_whisper.runtime.explanation import SAMPLE, SEARCH, TIE, Overruled, overruled
 from max_whisper.runtime.languages import language_code
-from max_whisper.runtime.mel import HOP, LogMel, log_mel
+from max_whisper.runtime.mel import HOP, LogMel, Samples, log_mel
 from max_whisper.runtime.options import LONGEST_RECORDING, TIME_PRECISION, DecodingOptions, TranscribeOptions
 from max_whisper.runtime.rules import TimestampRules, mask_of
 from max_whisper.runtime.timing import Timing, timings
@@ -35,9 +35,6 @@ from max_whisper.runtime.transcription import Encoded, Transcriber, Transcriptio
 from max_whisper.runtime.vad import Clip, voice
 from max_whisper.runtime.waveform import SAMPLE_RATE, check_waveform
 from max_whisper.runtime.words import APPENDED, PREPENDED
-
-if TYPE_CHECKING:
-    from max_whisper.runtime.audio import Recording
 
 Audio: TypeAlias = "str | PathLike[str] | BinaryIO | NDArray[Any]"
 
@@ -306,6 +303,7 @@ class Model:
         hotwords: str | None = None,
         language_detection_segments: int = 1,
         language_detection_threshold: float = 0.5,
+        audio_track: int | None = None,
         clip_timestamps: str | Sequence[float] = "0",
         vad_filter: bool = False,
         vad_threshold: float = 10.0,
@@ -359,6 +357,7 @@ class Model:
         hotwords: str | None = None,
         language_detection_segments: int = 1,
         language_detection_threshold: float = 0.5,
+        audio_track: int | None = None,
         clip_timestamps: str | Sequence[float] = "0",
         vad_filter: bool = False,
         vad_threshold: float = 10.0,
@@ -410,6 +409,7 @@ class Model:
         hotwords: str | None = None,
         language_detection_segments: int = 1,
         language_detection_threshold: float = 0.5,
+        audio_track: int | None = None,
         clip_timestamps: str | Sequence[float] = "0",
         vad_filter: bool = False,
         vad_threshold: float = 10.0,
@@ -442,7 +442,7 @@ class Model:
     def open(self, audio: Audio, whole: TranscribeOptions, decoding: DecodingOptions) -> Transcriber:
         """Returns what `transcriber` does, for options that `check_options` gave."""
         self._artifact.check()
-        samples = check_waveform(audio) if isinstance(audio, np.ndarray) else _decoded(audio)
+        samples = _samples(audio, whole.audio_track)
         mel = LogMel(samples, self.manifest.dims["n_mels"], padding=self.n_frames * HOP)
         content = mel.frames - self.n_frames
         clips = self._clips(mel, content, whole)
@@ -587,8 +587,12 @@ def shares(logits: NDArray[np.float32], tokens: Sequence[int]) -> list[float]:
     return chosen
 
 
-def _decoded(audio: str | PathLike[str] | BinaryIO) -> Recording:
+def _samples(audio: Audio, track: int | None) -> Samples:
     """FFmpeg is imported when there is a file to decode, and not with the package: it takes 45 ms and 19 MB."""
+    if isinstance(audio, np.ndarray):
+        if track is not None:
+            raise UserError("audio_track: is for files, a waveform has no tracks; leave it out")
+        return check_waveform(audio)
     from max_whisper.runtime.audio import open_audio
 
-    return open_audio(audio)
+    return open_audio(audio, track=track)

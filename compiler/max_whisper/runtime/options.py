@@ -294,6 +294,15 @@ class TranscribeOptions(Options):
             unit="PROBABILITY",
         ),
     ] = 0.5
+    audio_track: Annotated[
+        int | None,
+        Integer(
+            "Number of the audio track to transcribe, where a file has several; the first is 0.",
+            low=0,
+            high=1000,
+            unset="the file's default track",
+        ),
+    ] = None
     clip_timestamps: Annotated[
         str | Sequence[float],
         Numbers(
