@@ -435,6 +435,26 @@ def test_headers_that_lie(tmp_path: Path, folder: Path) -> None:
     assert not any(name.endswith((".incomplete", "passwd")) for name in files_in(tmp_path))
 
 
+def test_answers_that_are_no_http(tmp_path: Path, folder: Path) -> None:
+    forged: dict[str, dict[str, str | None]] = {
+        "nul": {"ETag": '"a\0b"'},
+        "newline": {"ETag": "a\nX-Repo-Commit: ../../evil\n"},
+        "loop": {"Location": "/evil/loop/resolve/main/config.json"},
+        "lengths": {"Content-Length": "5, 7"},
+        "negative": {"Content-Length": "-7"},
+        "brackets": {"Location": "http://[::1"},
+        "many": {"Set-Cookie": "x" * 200_000},
+    }
+    with HubServer() as hub:
+        calls = lies(hub, folder, "config.json", forged)
+        hub.statuses["evil/loop", "config.json"] = hub.statuses["evil/brackets", "config.json"] = 302
+        results = dict(zip(forged, run_all(tmp_path, hub.url, calls), strict=True))
+        for case, result in results.items():
+            assert result.get("error") == "HubError", (case, result)
+        assert "redirects" in results["loop"]["message"]
+        assert len(hub.requests) < 400
+
+
 def test_bodies_without_end(tmp_path: Path, folder: Path) -> None:
     with HubServer() as hub:
         hub.push(REPO, folder)

@@ -365,7 +365,9 @@ def _explain(error: BaseException, request: _Request) -> MaxWhisperError:
     if _is_a(error, "TimeoutException"):
         return HubError(f"{request}: the Hub at {constants.ENDPOINT} did not answer in time: try again later")
     if _is_a(error, "RemoteProtocolError") or _is_a(error, "ReadError"):
-        return HubError(f"{request}: the connection was cut during a download ({error}): run the command again")
+        return HubError(
+            f"{request}: the connection was cut during a download, or was no HTTP ({error}): run the command again"
+        )
     if _is_a(error, "TransportError"):
         return HubError(
             f"{request}: the Hub at {constants.ENDPOINT} cannot be reached ({error}): check the connection, "
