@@ -347,13 +347,13 @@ def _explain(error: BaseException, request: _Request) -> MaxWhisperError:
         return UserError(f"{request} is gated: accept its terms at {page}, then log in with `hf auth login`")
     if isinstance(error, errors.RepositoryNotFoundError):
         return UserError(
-            f"there is no Hub repository {quote(request.repo)}, or it is private: check the name at {constants.ENDPOINT}, "
-            "or log in with `hf auth login`"
+            f"there is no Hub repository {quote(request.repo)}, or it is private: check the name at "
+            f"{constants.ENDPOINT}, or log in with `hf auth login`"
         )
     if isinstance(error, errors.RevisionNotFoundError):
         return UserError(
-            f"Hub repository {quote(request.repo)} has no revision {quote(request.revision)}: give a branch, a tag or a commit "
-            f"that {page} lists"
+            f"Hub repository {quote(request.repo)} has no revision {quote(request.revision)}: give a branch, a tag or "
+            f"a commit that {page} lists"
         )
     if isinstance(error, errors.HFValidationError):
         return UserError(f"{quote(request.repo)} is neither a path that exists nor the name of a Hub repository")
