@@ -28,6 +28,7 @@ class HubServer:
         without an end), "longer" (zeros, more than the length that HEAD announces), "gzip" (the content, compressed),
         "bomb" (300 MB of zeros, compressed), "error" (HTTP 400 with an endless page), "429" or "500".
     forged: (repo, file name) -> headers of its answers, in place of the right ones; None leaves one out.
+    statuses: (repo, file name) -> the status of its answers, where it is not the right one.
     sent: bytes of endless bodies that somebody took.
     down: every request is answered with HTTP 500.  delay: seconds before any answer.  gated: nobody may read anything.
     """
@@ -36,6 +37,7 @@ class HubServer:
         self.requests: list[str] = []
         self.faults: dict[str, str] = {}
         self.forged: dict[tuple[str, str], dict[str, str | None]] = {}
+        self.statuses: dict[tuple[str, str], int] = {}
         self.sent = 0
         self.down = False
         self.gated = False
@@ -80,6 +82,7 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
     forged: dict[str, str | None] = {}  # noqa: RUF012 - of this request
+    forged_status: int | None = None
 
     def do_HEAD(self) -> None:
         self.do_GET()
@@ -88,7 +91,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.hub.requests.append(f"{self.command} {self.path}")
         time.sleep(self.hub.delay)
         path = unquote(urlsplit(self.path).path)
-        self.forged = {}
+        self.forged, self.forged_status = {}, None
         if self.hub.down:
             self.reply(500)
         elif self.hub.gated:
@@ -100,6 +103,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.revision(match[1], match[2])
         elif match := re.fullmatch("/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path):
             self.forged = self.hub.forged.get((match[1], match[3]), {})
+            self.forged_status = self.hub.statuses.get((match[1], match[3]))
             self.revision(match[1], match[2], match[3])
         else:
             self.reply(404)
@@ -168,7 +172,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def start(self, status: int, headers: dict[str, str]) -> None:
         """The head of an answer, with the headers that were forged."""
-        self.send_response(status)
+        self.send_response(self.forged_status or status)
         for name, value in {**headers, **self.forged}.items():
             if value is not None:
                 self.send_header(name, value)

@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 from checkpoints import write_checkpoint
 from hub_server import HubServer
-from max_whisper.weights import open_checkpoint
+from huggingface_hub import close_session, get_session, set_client_factory
+from huggingface_hub.utils import _http
+from max_whisper.errors import HubError
+from max_whisper.weights import guard, open_checkpoint
+from max_whisper.weights.guard import Download, guarded
 from max_whisper.weights.hub import _progress_bar
 
 REPO = "somebody/whisper-small-thing"
@@ -435,6 +443,26 @@ def test_headers_that_lie(tmp_path: Path, folder: Path) -> None:
     assert not any(name.endswith((".incomplete", "passwd")) for name in files_in(tmp_path))
 
 
+def test_answers_that_are_no_http(tmp_path: Path, folder: Path) -> None:
+    forged: dict[str, dict[str, str | None]] = {
+        "nul": {"ETag": '"a\0b"'},
+        "newline": {"ETag": "a\nX-Repo-Commit: ../../evil\n"},
+        "loop": {"Location": "/evil/loop/resolve/main/config.json"},
+        "lengths": {"Content-Length": "5, 7"},
+        "negative": {"Content-Length": "-7"},
+        "brackets": {"Location": "http://[::1"},
+        "many": {"Set-Cookie": "x" * 200_000},
+    }
+    with HubServer() as hub:
+        calls = lies(hub, folder, "config.json", forged)
+        hub.statuses["evil/loop", "config.json"] = hub.statuses["evil/brackets", "config.json"] = 302
+        results = dict(zip(forged, run_all(tmp_path, hub.url, calls), strict=True))
+        for case, result in results.items():
+            assert result.get("error") == "HubError", (case, result)
+        assert "redirects" in results["loop"]["message"]
+        assert len(hub.requests) < 400
+
+
 def test_bodies_without_end(tmp_path: Path, folder: Path) -> None:
     with HubServer() as hub:
         hub.push(REPO, folder)
@@ -526,3 +554,77 @@ def test_revisions_that_are_none(tmp_path: Path, folder: Path) -> None:
         assert hub.requests == []
         hub.branches[REPO, "v1.0-größe_2"] = commit
         assert run(tmp_path / "home", hub.url, revision="v1.0-größe_2")["commit"] == commit
+
+
+# --- the hooks in the Hub's client
+
+
+@pytest.fixture
+def client() -> Iterator[list[httpx2.Request]]:
+    """The Hub's client with a factory of the program around us, which answers evil things; the requests it saw."""
+    seen: list[httpx2.Request] = []
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        seen.append(request)
+        headers = {"ETag": "../evil", "Retry-After": "99999", "RateLimit": "x"}
+        return httpx2.Response(200, headers=headers, stream=Drip())
+
+    set_client_factory(lambda: httpx2.Client(transport=httpx2.MockTransport(answer)))
+    yield seen
+    set_client_factory(_http.default_client_factory)
+
+
+class Drip(httpx2.SyncByteStream):
+    """A byte at a time."""
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield from [b"x"] * 100
+
+
+def a_download() -> Download:
+    return Download("the file", limit=1000, room=1000)
+
+
+def test_only_our_own_downloads_are_guarded(client: list[httpx2.Request]) -> None:
+    with guarded(a_download()):
+        with pytest.raises(HubError, match=r"the file: the Hub at .* answered with the etag"):
+            get_session().head("http://hub/x")
+        assert get_session().get("http://hub/x").text == "x" * 100
+        with ThreadPoolExecutor() as others:
+            assert others.submit(lambda: get_session().head("http://hub/x")).result().headers["etag"] == "../evil"
+    answer = get_session().head("http://hub/x")
+    assert answer.headers["etag"] == "../evil" and answer.headers["retry-after"] == "99999"
+    assert [request.headers["accept-encoding"] == "identity" for request in client] == [True, True, False, False]
+
+
+def test_hooks_are_added_once_and_to_every_client(client: list[httpx2.Request]) -> None:
+    for _ in range(3):
+        with guarded(a_download()):
+            close_session()  # as the Hub's client does when a connection fails
+            with pytest.raises(HubError):
+                get_session().head("http://hub/x")
+            assert len(get_session().event_hooks["response"]) == 1
+
+
+def test_a_body_that_drips(client: list[httpx2.Request], monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = itertools.count()
+    monkeypatch.setattr(guard.time, "monotonic", lambda: float(next(clock)))
+    with guarded(a_download()), pytest.raises(HubError, match=r"sent 61 bytes in 61 s, which is too slow"):
+        get_session().get("http://hub/x")
+
+
+def test_too_many_requests(client: list[httpx2.Request]) -> None:
+    with guarded(a_download()):
+        for _ in range(guard.MAX_REQUESTS):
+            get_session().get("http://hub/x")
+        with pytest.raises(HubError, match="needed more than 100 requests"):
+            get_session().get("http://hub/x")
+
+
+def test_a_full_disk_is_known_before(client: list[httpx2.Request]) -> None:
+    download = Download("the file", limit=5 << 20, room=1 << 20)
+    with (
+        guarded(download),
+        pytest.raises(HubError, match=r"up to 5 MB, and the disk of .* 1 MB: free some"),
+    ):
+        get_session().get("http://hub/x")

@@ -172,9 +172,9 @@ class Checkpoint:
         """
         stored = self._find(name)
         if stored is None:
-            raise WeightsError(f"{self.describe()} has no tensor {name!r}")
+            raise WeightsError(f"{self.describe()} has no tensor {quote(name)}")
         tensor = self.tensors[stored]
-        where = f"tensor {stored!r} in {tensor.file}"
+        where = f"tensor {quote(stored)} in {tensor.file}"
         if tensor.info.dtype not in FLOAT_DTYPES:
             raise WeightsError(f"{where} is {tensor.info.dtype}: expected {', '.join(FLOAT_DTYPES)}")
         numbers = to_float32(self._open(tensor.file)[stored], tensor.info.dtype)

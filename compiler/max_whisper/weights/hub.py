@@ -96,7 +96,7 @@ class _Request:
     progress: Progress
 
     def __str__(self) -> str:
-        return f"Hub repository {self.repo!r} at revision {self.revision!r}"
+        return f"Hub repository {quote(self.repo)} at revision {quote(self.revision)}"
 
     def from_hub(self) -> Snapshot:
         """The revision as the Hub has it now; from the cache if it is a commit, or if the Hub cannot be reached."""
@@ -347,16 +347,16 @@ def _explain(error: BaseException, request: _Request) -> MaxWhisperError:
         return UserError(f"{request} is gated: accept its terms at {page}, then log in with `hf auth login`")
     if isinstance(error, errors.RepositoryNotFoundError):
         return UserError(
-            f"there is no Hub repository {request.repo!r}, or it is private: check the name at {constants.ENDPOINT}, "
-            "or log in with `hf auth login`"
+            f"there is no Hub repository {quote(request.repo)}, or it is private: check the name at "
+            f"{constants.ENDPOINT}, or log in with `hf auth login`"
         )
     if isinstance(error, errors.RevisionNotFoundError):
         return UserError(
-            f"Hub repository {request.repo!r} has no revision {request.revision!r}: give a branch, a tag or a commit "
-            f"that {page} lists"
+            f"Hub repository {quote(request.repo)} has no revision {quote(request.revision)}: give a branch, a tag or "
+            f"a commit that {page} lists"
         )
     if isinstance(error, errors.HFValidationError):
-        return UserError(f"{request.repo!r} is neither a path that exists nor the name of a Hub repository")
+        return UserError(f"{quote(request.repo)} is neither a path that exists nor the name of a Hub repository")
     if isinstance(error, errors.HfHubHTTPError):
         status = error.response.status_code
         if status in (401, 403):
@@ -365,7 +365,9 @@ def _explain(error: BaseException, request: _Request) -> MaxWhisperError:
     if _is_a(error, "TimeoutException"):
         return HubError(f"{request}: the Hub at {constants.ENDPOINT} did not answer in time: try again later")
     if _is_a(error, "RemoteProtocolError") or _is_a(error, "ReadError"):
-        return HubError(f"{request}: the connection was cut during a download ({error}): run the command again")
+        return HubError(
+            f"{request}: the connection was cut during a download, or was no HTTP ({error}): run the command again"
+        )
     if _is_a(error, "TransportError"):
         return HubError(
             f"{request}: the Hub at {constants.ENDPOINT} cannot be reached ({error}): check the connection, "

@@ -7,7 +7,6 @@ lists of suppressed tokens.
 
 from __future__ import annotations
 
-import codecs
 import re
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -120,11 +119,11 @@ def read_json(path: Path, kind: type[T]) -> T:
     Raises WeightsError with the file, the field and what was expected of it.
     """
     try:
-        data = read_all(path, MAX_BYTES).removeprefix(codecs.BOM_UTF8)
+        data = read_all(path, MAX_BYTES)
     except OSError as e:
         raise WeightsError(f"{path} cannot be read: {e.strerror}") from e
     try:
-        return msgspec.json.decode(data, type=kind)
+        return msgspec.json.decode(data.decode("utf-8-sig"), type=kind)
     except msgspec.ValidationError as e:
         raise WeightsError(f"{path}: {_in_words(str(e))}") from e
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as e:

@@ -234,7 +234,9 @@ def _languages(generation: GenerationConfiguration, ids: _SpecialIds, filler: bo
                 f"{ids[token[2:-2]]}"
             )
     if not tokens:
-        raise WeightsError("the checkpoint is said to be multilingual, but its vocabulary has no language tokens")
+        raise WeightsError(
+            f"{GENERATION}: the checkpoint is said to be multilingual, but its vocabulary has no language tokens"
+        )
     return {token[2:-2]: i for token, i in sorted(tokens.items(), key=lambda item: item[1])}
 
 

@@ -1,0 +1,138 @@
+"""Headers of safetensors files: wrong values in every place, and damaged bytes.
+
+Right is a WeightsError, or tensors that can be read to their last byte.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import random
+import resource
+from pathlib import Path
+from typing import Any
+
+import pytest
+from harness import Budget, refusal
+from max_whisper.errors import WeightsError
+from max_whisper.safetensors import NUMPY_DTYPES, open_tensors, read_header
+
+DATA = bytes(range(48))
+GOOD = {
+    "a": {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]},
+    "b": {"dtype": "I8", "shape": [8], "data_offsets": [24, 32]},
+    "c": {"dtype": "BF16", "shape": [2, 2, 2], "data_offsets": [32, 48]},
+}
+PLACES: list[tuple[str | int, ...]] = [
+    (),
+    ("a",),
+    ("\x1b[2J\n" + "x" * 1_000_000,),
+    ("a", "dtype"),
+    ("a", "shape"),
+    ("a", "data_offsets"),
+    ("a", "more"),
+    ("a", "shape", 0),
+    ("a", "shape", 1),
+    ("a", "data_offsets", 0),
+    ("c", "data_offsets", 1),
+    ("__metadata__",),
+]
+VALUES = [
+    *("null", "true", "-1", "0", "1", "6", "24", "48", "2.0", "24.0", "1e308", "1e400", "NaN", "Infinity"),
+    *(str(2**power) for power in (31, 32, 47, 48, 49, 62, 63, 64, 128)),
+    *("9" * 4300, "9" * 4400, "-" + "9" * 4300),
+    *('""', '"F32"', '"\\ud800"', '"\\u001b[2J"', '"\x1b"', '"' + "x" * 1_000_000 + '"'),
+    *("[]", "{}", "[0]", "[0, 0]", "[[0]]", "[null]", "[0, 1e308]", "[true, true]", "[6]", "[" + "1," * 40 + "6]"),
+    *("[0, " + "9" * 4300 + "]", "[" + "9" * 4300 + ", 0]", f"[0, {2**62}, {2**62}]", "[2, 3.0]", "[-2, -3]"),
+    *("[" * 100_000, '{"a":' * 100_000, "[" * 900 + "]" * 900, '{"a": 1, "a": 2}', ""),
+    '{"dtype": "F32", "shape": [0, ' + "9" * 4200 + '], "data_offsets": [0, 0]}',
+    '{"dtype": "F32", "shape": [0], "data_offsets": [' + "9" * 4300 + ", " + "9" * 4300 + "]}",
+]
+CASES = list(itertools.product(PLACES, VALUES))
+HOLE = "@@hole@@"
+
+
+def put(value: Any, path: tuple[str | int, ...], new: Any) -> Any:
+    if not path:
+        return new
+    if isinstance(value, list) and isinstance(path[0], int):
+        return [put(item, path[1:], new) if i == path[0] else item for i, item in enumerate(value)]
+    value = value if isinstance(value, dict) else {}
+    return {**value, str(path[0]): put(value.get(path[0]), path[1:], new)}
+
+
+def with_header(header: bytes, data: bytes = DATA) -> bytes:
+    return len(header).to_bytes(8, "little") + header + data
+
+
+def read(path: Path) -> None:
+    """What opening a checkpoint does, and every byte of every tensor."""
+    header = read_header(path)
+    for name, array in open_tensors(path).items():
+        assert array.shape == header[name].shape and array.dtype == NUMPY_DTYPES[header[name].dtype]
+        array.tobytes()
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(with_header(json.dumps(GOOD).encode()))
+    read(path)
+    return path
+
+
+def judge(path: Path, case: object) -> bool:
+    try:
+        sentence = refusal(lambda: read(path), kind=WeightsError)
+    except BaseException as e:
+        raise AssertionError(f"{str(case)[:200]}: {type(e).__name__}: {e}"[:1000]) from e
+    assert sentence is None or str(path) in sentence
+    return sentence is not None
+
+
+def test_every_place_with_every_value(path: Path, budget: Budget) -> None:
+    refused = 0
+    for number, chance in budget.cases(len(CASES), 8):
+        place, value = CASES[number] if number < len(CASES) else (chance.choice(PLACES), chance.choice(VALUES))
+        header = json.dumps(put(GOOD, place, HOLE)).replace(f'"{HOLE}"', value)
+        path.write_bytes(with_header(header.encode("utf-8", "surrogatepass")))
+        refused += judge(path, (place, value))
+    assert refused > number / 2
+
+
+def test_damaged_bytes(path: Path, budget: Budget) -> None:
+    good = path.read_bytes()
+    for number, chance in budget.cases(2000, 4):
+        path.write_bytes(damaged(good, chance))
+        judge(path, number)
+
+
+def damaged(data: bytes, chance: random.Random) -> bytes:
+    """Bytes of the length, the header or the data that are other ones, left out, doubled or added."""
+    result = bytearray(data)
+    for _ in range(chance.randint(1, 3)):
+        at = chance.randrange(len(result))
+        action = chance.randrange(4)
+        if action == 0:
+            result[at] = chance.choice(b'{}[]",:0123456789e-.\\') if chance.random() < 0.7 else chance.randrange(256)
+        elif action == 1:
+            del result[at : at + chance.randint(1, 20)]
+        elif action == 2:
+            result[at:at] = result[at : at + chance.randint(1, 20)]
+        else:
+            result[chance.randrange(8)] = chance.randrange(256)
+        if len(result) < 9:
+            return bytes(result)
+    return bytes(result)
+
+
+def test_many_tensors_take_little_time_and_memory(path: Path) -> None:
+    """A header of 1 MB: 20,000 empty tensors, and then one that does not fit."""
+    header: dict[str, Any] = {f"t{i}": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]} for i in range(20_000)}
+    header["last"] = {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}
+    path.write_bytes(with_header(json.dumps(header).encode(), bytes(8)))
+    before = resource.getrusage(resource.RUSAGE_SELF)
+    assert judge(path, "many")
+    after = resource.getrusage(resource.RUSAGE_SELF)
+    assert after.ru_utime - before.ru_utime < 5
+    assert after.ru_maxrss - before.ru_maxrss < 300_000

@@ -1,0 +1,170 @@
+"""Specs: damaged text, and values of every kind in every place.
+
+Right is a SpecError that begins with file and line, soon, or a spec that `from_canonical` gives back.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import random
+import re
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from harness import Budget, refusal
+from max_whisper.errors import SpecError
+from max_whisper.spec import Spec, load_spec, shipped_specs
+
+TOO_LONG = 5.0  # seconds for one spec; a damaged one takes milliseconds
+TEXT = shipped_specs()["tiny"].read_text()
+PLACE = re.compile(r":\d+: ")
+VALUES: list[Any] = [
+    *(None, True, False, -1, 0, 1, 7, 2**31, 10**14, 10**15, 10**400, 0.5, 1e308, float("nan"), float("inf")),
+    *("", "x", "$d_model", "$nothing", "$i", "{i}", "{j}", "yes", "~", "\x1b[2J", "\u202e", "a\nb", "é" * 100),
+    *("x" * 100_000, "../..", "/etc/passwd", "a/../../b", "-", "#", "model.encoder.conv1", "gelu", "tiny"),
+    *([], {}, [[]], {"gelu": None}, ["gelu"], [None], {"a": {"b": {"c": []}}}, {"extends": "tiny"}, [1, 2]),
+]
+FRAGMENTS = [
+    *(
+        "[",
+        "]",
+        "{",
+        "}",
+        ":",
+        "- ",
+        "  ",
+        "\t",
+        "\n",
+        "#",
+        "'",
+        '"',
+        "&a ",
+        "*a",
+        "!!python/object:os.system ",
+        "|",
+        ">",
+    ),
+    *("<<: ", "%YAML 1.1\n", "---\n", "...\n", "? ", "\x00", "\x07", "\x1b[2J", "\ud7ff", "\ufeff", "\x85", "\u2028"),
+    *(
+        "0x1F",
+        "1e9999",
+        "9" * 20,
+        "1_000",
+        "0o17",
+        ".nan",
+        "- gelu\n",
+        "$d_model",
+        "{i}",
+        "extends: tiny\n",
+        "\r\n",
+        "\\",
+    ),
+    *("- repeat: {times: 100000, layers: [gelu]}\n", "[" * 50, "{a: " * 50, "é", "漢", "'\\U00ffffff'", "\\"),
+]
+
+
+def judge(path: Path, case: object) -> bool:
+    """Whether the spec is refused, as it should be if it is."""
+    began = time.monotonic()
+
+    def load() -> None:
+        spec = load_spec(path)
+        assert Spec.from_canonical(spec.canonical()).hash == spec.hash or spec.folder is not None
+
+    try:
+        sentence = refusal(load, kind=SpecError)
+    except BaseException as e:
+        raise AssertionError(f"{str(case)[:300]}: {type(e).__name__}: {e}"[:1000]) from e
+    assert time.monotonic() - began < TOO_LONG, case
+    assert sentence is None or PLACE.search(sentence), f"{case}: {sentence} names no line"
+    return sentence is not None
+
+
+def test_damaged_text(tmp_path: Path, budget: Budget) -> None:
+    path = tmp_path / "damaged.yaml"
+    refused = 0
+    for number, chance in budget.cases(400, 6):
+        text = damaged(TEXT, chance)
+        path.write_bytes(text.encode("utf-8", "surrogatepass"))
+        refused += judge(path, number)
+    assert refused > number / 4
+
+
+def damaged(text: str, chance: random.Random) -> str:
+    """Pieces replaced, left out, doubled, moved, or fragments of YAML put in."""
+    for _ in range(chance.randint(1, 5)):
+        parts = text.splitlines(keepends=True) if chance.random() < 0.4 else re.findall(r"\w+|\W", text)
+        if len(parts) < 3:
+            return text
+        at = chance.randrange(len(parts))
+        action = chance.randrange(5)
+        if action == 0:
+            parts[at] = chance.choice(FRAGMENTS)
+        elif action == 1:
+            parts.insert(at, chance.choice(FRAGMENTS))
+        elif action == 2:
+            del parts[at : at + chance.randint(1, 5)]
+        elif action == 3:
+            parts[at:at] = parts[at : at + chance.randint(1, 5)]
+        else:
+            other = chance.randrange(len(parts))
+            parts[at], parts[other] = parts[other], parts[at]
+        text = "".join(parts)
+    return text
+
+
+def test_damaged_bytes(tmp_path: Path, budget: Budget) -> None:
+    path = tmp_path / "damaged.yaml"
+    good = TEXT.encode()
+    for number, chance in budget.cases(150, 3):
+        data = bytearray(good)
+        for _ in range(chance.randint(1, 5)):
+            data[chance.randrange(len(data))] = chance.randrange(256)
+        path.write_bytes(bytes(data))
+        judge(path, number)
+
+
+def places(value: Any, path: tuple[str | int, ...] = ()) -> list[tuple[str | int, ...]]:
+    """Every place of a tree."""
+    below: list[tuple[str | int, ...]] = []
+    if isinstance(value, dict | list):
+        items = value.items() if isinstance(value, dict) else enumerate(value)
+        below = [place for key, item in items for place in places(item, (*path, key))]
+    return [path, *below]
+
+
+def put(value: Any, path: tuple[str | int, ...], new: Any) -> Any:
+    if not path:
+        return new
+    if isinstance(value, dict):
+        return {key: put(item, path[1:], new) if key == path[0] else item for key, item in value.items()}
+    return [put(item, path[1:], new) if i == path[0] else item for i, item in enumerate(value)]
+
+
+TREE = yaml.safe_load(TEXT)
+CASES = list(itertools.product(places(TREE), range(len(VALUES))))
+
+
+def test_every_place_with_every_value(tmp_path: Path, budget: Budget) -> None:
+    """There are thousands: each run tries others, chosen by the seed; JSON is YAML."""
+    path = tmp_path / "changed.yaml"
+    refused = 0
+    for number, chance in budget.cases(400, 6):
+        place, value = chance.choice(CASES)
+        tree = put(TREE, place, VALUES[value])
+        text = json.dumps(tree, ensure_ascii=chance.random() < 0.5) if chance.random() < 0.5 else yaml.safe_dump(tree)
+        path.write_bytes(text.encode("utf-8", "surrogatepass"))
+        refused += judge(path, (number, place, VALUES[value]))
+    assert refused > number / 2
+
+
+@pytest.mark.parametrize("key", ["name", "extends", "source", "dims", "encoder", "decoder"])
+def test_every_key_of_the_top_with_every_value(tmp_path: Path, key: str) -> None:
+    path = tmp_path / "child.yaml"
+    for value in VALUES:
+        path.write_bytes(yaml.safe_dump({"extends": "tiny", "name": "child", key: value}).encode())
+        judge(path, (key, value))
