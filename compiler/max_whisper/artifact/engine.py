@@ -33,6 +33,7 @@ class CompiledGraph:
 
     def __init__(self, model: Model) -> None:
         self._model = model
+        inside_max.owns(self)
 
     def execute(self, *inputs: Buffer) -> list[Buffer]:
         """What the graph gives for its inputs."""
