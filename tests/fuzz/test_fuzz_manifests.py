@@ -32,7 +32,7 @@ from max_whisper.errors import ArtifactError, MaxWhisperError
 SECONDS = 5.0
 MEL = np.random.default_rng(0).standard_normal((1, 80, 200)).astype(np.float32)
 SOUND = (0.1 * np.random.default_rng(1).standard_normal(32000)).astype(np.float32)
-RULES = ("tokens", "alignment_heads")  # what these say changes the text; the others must not
+RULES = ("tokens", "alignment_heads", "vocab.tiktoken")  # what these say changes the text; the others must not
 
 WRONG: list[Any] = [
     None, True, -1, 0, 1, 2, 7, 255, 2**15, 2**31 - 1, 2**31, 2**53, 2**63, 2**64, 10**30, 0.5, -1.0, 1e308, -1e308,

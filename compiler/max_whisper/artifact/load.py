@@ -136,6 +136,7 @@ def check_artifact(folder: Path, *, machine: bool = True) -> Manifest:
             raise ArtifactError(f"{folder / name}: {e.strerror}; expected a file that can be read") from e
     _check_tensors(folder / WEIGHTS, manifest.tensors)
     _check_spec(folder / SPEC, manifest.spec)
+    _check_vocabulary(folder / VOCABULARY, manifest.tokens.eot)
     return manifest
 
 
@@ -183,6 +184,13 @@ def _check_spec(path: Path, expected: SpecName) -> None:
         raise ArtifactError(
             f"{path}: expected the spec '{expected.name}' with SHA-256 {expected.hash[:16]}…; build it again"
         )
+
+
+def _check_vocabulary(path: Path, expected: int) -> None:
+    """That there is a line for each text token; what they say is checked when it is first needed (tokenizer.py)."""
+    found = path.read_bytes().count(b"\n")
+    if found != expected:
+        raise ArtifactError(f"{path}: expected {expected} tokens, found {found}; build the artifact again")
 
 
 def hash_file(path: Path) -> str:
