@@ -13,7 +13,6 @@ import os
 import threading
 import time
 import weakref
-from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -32,7 +31,7 @@ class InsideMax:
 
     def __init__(self) -> None:
         self._process: int | None = None  # where MAX's threads are; None before there are any
-        self._inside: Counter[int] = Counter()  # by thread, how often it has entered and not left
+        self._inside: dict[int, int] = {}  # by thread, how often it has entered and not left
         self._ends: int | None = None  # the thread that ends the interpreter
         self._owners: weakref.WeakSet[Any] = weakref.WeakSet()
 
@@ -45,9 +44,9 @@ class InsideMax:
             )
 
     def owns(self, owner: object) -> None:
-        """Says that an object owns a compiled graph, or what one gave: a forked child keeps it for ever.
+        """Says that an object owns a compiled graph or what one gave, whose destructors wait for MAX's threads, too.
 
-        Their destructors wait for threads, too.
+        A forked child keeps it for ever.
         """
         self._owners.add(owner)
 
@@ -58,15 +57,17 @@ class InsideMax:
             os.register_at_fork(after_in_child=self._begin_child(ctypes.CDLL(None)))
             atexit.register(self._finish)
         thread = threading.get_ident()
-        self._inside[thread] += 1  # before it is asked whether the end has come, which asks in the other order
-        if self._ends not in (None, thread) and self._inside[thread] == 1:
+        depth = self._inside.get(thread, 0) + 1
+        self._inside[thread] = depth  # before it is asked whether the end has come, which asks in the other order
+        if self._ends not in (None, thread) and depth == 1:
             del self._inside[thread]
             threading.Event().wait()  # a daemon thread: it ends with the process
 
     def __exit__(self, *error: object) -> None:
         thread = threading.get_ident()
-        self._inside[thread] -= 1
-        if not self._inside[thread]:
+        if self._inside[thread] > 1:
+            self._inside[thread] -= 1
+        else:
             del self._inside[thread]
 
     def _begin_child(self, libc: ctypes.CDLL) -> Callable[[], None]:
