@@ -13,6 +13,7 @@ import msgspec
 import numpy as np
 import pytest
 from artifacts import FILES, copy, flip, refusal, replace, reseal, write_fields
+from blake3 import blake3
 from max import driver, engine
 from max_whisper import safetensors
 from max_whisper.artifact.manifest import FILE, MAX_BYTES, VERSION, Target, read_manifest
@@ -330,3 +331,164 @@ def test_fields_that_are_missing_or_unknown(folder: Path, monkeypatch: pytest.Mo
         assert f"`{name}`" in refusal(folder, monkeypatch, ArtifactError)
     write_fields(folder, fields | {"surprise": 1})
     assert "`surprise`" in refusal(folder, monkeypatch, ArtifactError)
+
+
+# --- parts that contradict each other, with every hash right
+
+
+def edit(folder: Path, change: Any) -> None:
+    fields = json.loads((folder / FILE).read_bytes())
+    change(fields)
+    write_fields(folder, fields)
+
+
+CONTROLS = ["eot", "sot", "translate", "transcribe", "startoflm", "startofprev", "nospeech", "notimestamps"]
+
+
+@pytest.mark.parametrize("field", [*CONTROLS, "timestamp_begin", "n_timestamps"])
+@pytest.mark.parametrize("value", [-1, 0, 2**31 - 1, 2**53, 2**63, 10**30, 1.5, "1", None, [1]], ids=repr)
+def test_every_special_token(folder: Path, field: str, value: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    edit(folder, lambda fields: fields["tokens"].update({field: value}))
+    assert AGAIN in refusal(folder, monkeypatch, ArtifactError)
+
+
+@pytest.mark.parametrize("field", CONTROLS)
+def test_special_tokens_in_another_order(folder: Path, field: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    edit(folder, lambda fields: fields["tokens"].update({field: fields["tokens"]["timestamp_begin"]}))
+    message = refusal(folder, monkeypatch, ArtifactError)
+    assert "Whisper's order" in message or (field == "notimestamps" and "expected timestamps from" in message)
+
+
+@pytest.mark.parametrize("heads", [[], [[9, 0]], [[0, 9]], [[1, 0], [0, 0]], [[0, 0], [0, 0]], [[0, 0]]], ids=str)
+def test_alignment_heads(folder: Path, heads: list[list[int]], monkeypatch: pytest.MonkeyPatch) -> None:
+    edit(folder, lambda fields: fields.update(alignment_heads=heads))
+    message = refusal(folder, monkeypatch, ArtifactError)
+    assert "alignment" in message and AGAIN in message
+
+
+@pytest.mark.parametrize("name", ["n_mels", "n_frames", "n_audio_ctx", "d_model", "n_vocab", "n_text_ctx"])
+@pytest.mark.parametrize("by", [-1, 1, 1000])
+def test_every_dimension(folder: Path, name: str, by: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    edit(folder, lambda fields: fields["dims"].update({name: fields["dims"][name] + by}))
+    message = refusal(folder, monkeypatch, ArtifactError)
+    assert FILE in message and "expected" in message and AGAIN in message
+
+
+def test_batch(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    edit(folder, lambda fields: fields.update(batch=2))
+    message = refusal(folder, monkeypatch, ArtifactError)
+    assert (
+        "graph encoder: input 0: expected 'mel' as float32 [2, 80, 200], found 'mel' as float32 [1, 80, 200]" in message
+    )
+
+
+def test_every_port(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = (folder / FILE).read_bytes()
+    fields = json.loads(whole)
+    for graph, parts in fields["graphs"].items():
+        for side in ("inputs", "outputs"):
+            for number, port in enumerate(parts[side]):
+                for change in ({"name": "x"}, {"dtype": "int32"}, {"shape": [*port["shape"], 1]}):
+                    edit(folder, lambda f: f["graphs"][graph][side][number].update(change))  # noqa: B023
+                    assert AGAIN in refusal(folder, monkeypatch, ArtifactError)
+                    replace(folder / FILE, whole)
+
+
+def test_ports_that_agree_but_are_not_those_of_the_code(folder: Path) -> None:
+    """Known when MAX has loaded it, and before anything runs."""
+    fields = json.loads((folder / FILE).read_bytes())
+    fields["dims"]["n_text_ctx"] = 400
+    for graph in ("decoder", "step"):
+        for port in fields["graphs"][graph]["inputs"]:
+            port["shape"] = [400 if dim == 448 else dim for dim in port["shape"]]
+    write_fields(folder, fields)
+    with pytest.raises(ArtifactError, match=r"decoder\.mef: expected a graph 'decoder' with the inputs and outputs in"):
+        max_whisper.load(folder)
+
+
+def test_code_of_another_graph(folder: Path) -> None:
+    (folder / "encoder.mef").rename(folder / "other")
+    (folder / "decoder.mef").rename(folder / "encoder.mef")
+    (folder / "other").rename(folder / "decoder.mef")
+    reseal(folder)
+    assert max_whisper.load(folder).manifest == read_manifest(folder)  # the same graphs, by their names
+    replace(folder / "encoder.mef", (folder / "decoder.mef").read_bytes())
+    reseal(folder)
+    with pytest.raises(ArtifactError, match=AGAIN):
+        max_whisper.load(folder)
+
+
+@pytest.mark.parametrize("key", ["batch", "tokens", "eot", "dtype"])
+def test_a_key_that_is_there_twice(folder: Path, key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = json.dumps(json.loads((folder / FILE).read_bytes()) | {"hash": "0" * 64})
+    start = text.index(f'"{key}"')
+    value = json.JSONDecoder().raw_decode(text[start + len(key) + 4 :])[0]
+    text = f"{text[:start]}{json.dumps(key)}: {json.dumps(value)}, {text[start:]}"
+    replace(folder / FILE, text.replace("0" * 64, blake3(text.encode()).hexdigest(), 1).encode())
+    assert "expected each key once" in refusal(folder, monkeypatch, ArtifactError)
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (("spec", "name"), "a" * 300),
+        (("spec", "name"), "\x1b[2J"),
+        (("source", "repo"), "a\nb"),
+        (("source", "commit"), "x" * 65),
+        (("builder",), ""),
+        (("max",), "26.7.0\n"),
+        (("target", "arch"), "../x"),
+        (("target", "device"), "tpu"),
+        (("dtype",), "int8"),
+        (("dtype",), "float64"),
+        (("tokens", "logprob_threshold"), -1e300),
+        (("tokens", "logprob_threshold"), 0.5),
+    ],
+)
+def test_words(folder: Path, path: tuple[str, ...], value: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def change(fields: dict[str, Any]) -> None:
+        for key in path[:-1]:
+            fields = fields[key]
+        fields[path[-1]] = value
+
+    edit(folder, change)
+    message = refusal(folder, monkeypatch, ArtifactError)
+    assert AGAIN in message and len(message) < 700
+
+
+def test_older_manifest_version(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    edit(folder, lambda fields: fields.update(manifest_version=VERSION - 1))
+    assert "was written by an older max-whisper" in refusal(folder, monkeypatch, ArtifactError)
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"{}", b'{"name": 1}', b'{"name": "small"}', b"[" * 100_000, b"\xff"])
+def test_another_spec(folder: Path, content: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    replace(folder / "spec.json", content)
+    reseal(folder)
+    message = refusal(folder, monkeypatch, ArtifactError)
+    assert "spec.json" in message and "build" in message
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda lines: lines[:-1],
+        lambda lines: lines[1:],
+        lambda lines: lines[::-1],
+        lambda lines: [*lines[:5], lines[4], *lines[6:]],
+        lambda lines: [b"!!!! 0", *lines[1:]],
+        lambda lines: [b"QUJD 0", *lines[1:]],
+        lambda lines: [lines[0] + b"0" * 5000, *lines[1:]],
+        lambda lines: [b"\xff\xfe", *lines[1:]],
+        lambda lines: [],
+    ],
+)
+def test_another_vocabulary(folder: Path, change: Any) -> None:
+    """Found when it is loaded, or when a text is first encoded or decoded."""
+    lines = (folder / "vocab.tiktoken").read_bytes().splitlines()
+    replace(folder / "vocab.tiktoken", b"".join(line + b"\n" for line in change(lines)))
+    reseal(folder)
+    with pytest.raises(ArtifactError, match=AGAIN):
+        max_whisper.load(folder).tokenizer.encode("a text")
+    with pytest.raises(ArtifactError, match=AGAIN):
+        max_whisper.load(folder).tokenizer.decode([65])

@@ -37,6 +37,7 @@ class CompiledGraph:
         """at_work: entered for each execution."""
         self._model = model
         self._at_work = at_work
+        inside_max.owns(self)
 
     def execute(self, *inputs: Buffer) -> list[Buffer]:
         """What the graph gives for its inputs."""

@@ -32,7 +32,7 @@ from max_whisper.errors import ArtifactError, UserError, WeightsError
 
 __all__ = ["SPEC", "VOCABULARY", "WEIGHTS", "Artifact", "check_artifact", "hash_file", "open_artifact", "start"]
 
-MANY_BYTES = 1 << 20  # from which on several threads hash a file faster than one
+IMPORTED_IN = os.getpid()
 ONCE_A_WINDOW = ("encoder", "cross_kv")  # one of them runs before the others can
 
 
@@ -136,6 +136,7 @@ def check_artifact(folder: Path, *, machine: bool = True) -> Manifest:
             raise ArtifactError(f"{folder / name}: {e.strerror}; expected a file that can be read") from e
     _check_tensors(folder / WEIGHTS, manifest.tensors)
     _check_spec(folder / SPEC, manifest.spec)
+    _check_vocabulary(folder / VOCABULARY, manifest.tokens.eot)
     return manifest
 
 
@@ -185,12 +186,19 @@ def _check_spec(path: Path, expected: SpecName) -> None:
         )
 
 
+def _check_vocabulary(path: Path, expected: int) -> None:
+    """That there is a line for each text token; what they say is checked when it is first needed (tokenizer.py)."""
+    found = path.read_bytes().count(b"\n")
+    if found != expected:
+        raise ArtifactError(f"{path}: expected {expected} tokens, found {found}; build the artifact again")
+
+
 def hash_file(path: Path) -> str:
     """BLAKE3 in hexadecimal, over all cores: 20 ms for 150 MB that are in memory.
 
-    Its threads end with it. Those of `blake3.AUTO` stay, which a forked child would wait for without end.
+    In a forked process by one thread: those that its parent may have hashed with are not there.
     """
-    threads = os.cpu_count() or 1 if path.stat().st_size > MANY_BYTES else 1
+    threads = blake3.AUTO if os.getpid() == IMPORTED_IN else 1
     return blake3(max_threads=threads).update_mmap(path).hexdigest()
 
 

@@ -12,7 +12,9 @@ import ctypes
 import os
 import threading
 import time
-from collections import Counter
+import weakref
+from collections.abc import Callable
+from typing import Any
 
 from max_whisper.errors import ForkError
 
@@ -29,8 +31,9 @@ class InsideMax:
 
     def __init__(self) -> None:
         self._process: int | None = None  # where MAX's threads are; None before there are any
-        self._inside: Counter[int] = Counter()  # by thread, how often it has entered and not left
+        self._inside: dict[int, int] = {}  # by thread, how often it has entered and not left
         self._ends: int | None = None  # the thread that ends the interpreter
+        self._owners: weakref.WeakSet[Any] = weakref.WeakSet()
 
     def check(self) -> None:
         """Raises ForkError in a process that was forked after a model had been loaded."""
@@ -40,23 +43,47 @@ class InsideMax:
                 "it in the child alone, or start the child by multiprocessing.get_context('spawn')"
             )
 
+    def owns(self, owner: object) -> None:
+        """Says that an object owns a compiled graph or what one gave, whose destructors wait for MAX's threads, too.
+
+        A forked child keeps it for ever.
+        """
+        self._owners.add(owner)
+
     def __enter__(self) -> None:
         self.check()
         if self._process is None:
             self._process = os.getpid()
-            _leave_children_without_max()
+            os.register_at_fork(after_in_child=self._begin_child(ctypes.CDLL(None)))
             atexit.register(self._finish)
         thread = threading.get_ident()
-        self._inside[thread] += 1  # before it is asked whether the end has come, which asks in the other order
-        if self._ends not in (None, thread) and self._inside[thread] == 1:
+        depth = self._inside.get(thread, 0) + 1
+        self._inside[thread] = depth  # before it is asked whether the end has come, which asks in the other order
+        if self._ends not in (None, thread) and depth == 1:
             del self._inside[thread]
             threading.Event().wait()  # a daemon thread: it ends with the process
 
     def __exit__(self, *error: object) -> None:
         thread = threading.get_ident()
-        self._inside[thread] -= 1
-        if not self._inside[thread]:
+        if self._inside[thread] > 1:
+            self._inside[thread] -= 1
+        else:
             del self._inside[thread]
+
+    def _begin_child(self, libc: ctypes.CDLL) -> Callable[[], None]:
+        """What lets a forked child live and end without the destructors of MAX.
+
+        Those that C++ calls at the end would join threads that are not there, and abort the process for it. With them
+        go other last steps of C libraries; Python's own (files, `atexit`) are done by then.
+        """
+
+        def begin() -> None:
+            for owner in list(self._owners):
+                ctypes.pythonapi.Py_IncRef(ctypes.py_object(owner))
+            if hasattr(libc, "on_exit"):  # glibc, which MAX needs on Linux: what is given last is called first
+                libc.on_exit(libc._exit, None)  # with the exit code
+
+        return begin
 
     def _finish(self) -> None:
         """Python has ended all but daemon threads by now. Those that compute come to the door and stay there.
@@ -71,17 +98,6 @@ class InsideMax:
             time.sleep(0.002)
         if threading.active_count() > 1:
             time.sleep(TO_THE_DOOR)
-
-
-def _leave_children_without_max() -> None:
-    """Lets processes that are forked from now on end without MAX's destructors.
-
-    These would join threads that are not there, and abort for it. With them go the C library's own last steps; Python's
-    (files, `atexit`) are done by then.
-    """
-    libc = ctypes.CDLL(None)
-    if hasattr(libc, "on_exit"):  # glibc, which MAX needs on Linux: what is given last is called first, with the code
-        os.register_at_fork(after_in_child=lambda: libc.on_exit(libc._exit, None))
 
 
 inside_max = InsideMax()

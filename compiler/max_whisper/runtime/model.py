@@ -16,6 +16,7 @@ from max.driver import Buffer
 from numpy.typing import ArrayLike, NDArray
 
 from max_whisper.artifact.load import VOCABULARY, Artifact, open_artifact
+from max_whisper.artifact.process import inside_max
 from max_whisper.errors import UserError
 from max_whisper.options import checked_integer, options_of
 from max_whisper.runtime.alignment import token_starts
@@ -62,6 +63,7 @@ class Features:
         self.chunks = chunks  # one for each `batch` windows; the last may have some that nobody asked for
         self.last_memory: tuple[int, Memory] | None = None  # of the chunk with that number
         self.shape: tuple[int, ...] = (windows, *chunks[0].shape[1:])
+        inside_max.owns(self)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         array = np.concatenate([chunk.to_numpy() for chunk in self.chunks])[: self.shape[0]]
