@@ -75,7 +75,7 @@ def test_two_with_a_thread_each_work_on_different_cores(tmp_path: Path) -> None:
     program = """
         core, = cores.AT_WORK.choose(1)
         print(core, flush=True)
-        sys.stdin.read()
+        time.sleep(60)
     """
     processes = [start(program, tmp_path / "seats") for _ in range(2)]
     try:
