@@ -1,8 +1,12 @@
-"""The kernels in Mojo against numpy, over shapes that do not fit their blocks."""
+"""The kernels in Mojo against numpy, over shapes that do not fit their blocks.
+
+All that is executed here is executed by one task as well, and must be the same to the last bit.
+"""
 
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +18,7 @@ from max.driver import CPU, Buffer
 from max.dtype import DType
 from max.graph import BufferType, DeviceRef, Graph, Module, TensorType, ops
 from max_whisper.artifact.compile import cache_folder
+from max_whisper.artifact.cores import max_threads, usable_cores
 from max_whisper.artifact.kernels import kernels_package
 from max_whisper.weights import to_bfloat16
 from max_whisper.weights.packing import pack
@@ -46,8 +51,37 @@ HEADS = [(1, 7), (2, 16), (3, 20), (5, 3), (6, 64)]  # and the channels of each
 HEADED = ["batch", "heads", "keys", "width"]
 
 
+class Twice:
+    """A graph that is executed with one task for each core, and with one task."""
+
+    def __init__(self, graph: engine.Model) -> None:
+        self._graph = graph
+
+    def execute(self, *inputs: Any) -> list[Buffer]:
+        outputs = self._graph.execute(*inputs)
+        threads, cores = max_threads(), usable_cores()
+        assert threads
+        bind(threads, {min(cores)})
+        try:
+            again = self._graph.execute(*inputs)
+        finally:
+            bind(threads, cores)
+        for one, other in zip(outputs, again, strict=True):
+            assert bits(one) == bits(other)
+        return outputs
+
+
+def bind(threads: list[int], cores: set[int]) -> None:
+    for thread in threads:
+        os.sched_setaffinity(thread, cores)
+
+
+def bits(buffer: Buffer) -> bytes:
+    return buffer.view(DType.uint8, [buffer.num_elements * buffer.dtype.size_in_bytes]).to_numpy().tobytes()
+
+
 @pytest.fixture(scope="module")
-def kernels() -> Mapping[str, engine.Model]:
+def kernels() -> Mapping[str, Twice]:
     """A graph for each kernel, with each of its forms that the models use."""
     package = kernels_package(cache_folder())
     module = Module()
@@ -126,7 +160,8 @@ def kernels() -> Mapping[str, engine.Model]:
     graph("norm", "layer_norm", [rows, vector, vector, eps], [rows])
     graph("choose", "choose_token", [logits, *rules], chosen)
     graph("probability", "token_probability", [logits, number], [TensorType(F32, ["batch", 1], HOST)])
-    return engine.InferenceSession(devices=[CPU()]).load_all(module, custom_extensions=[package])
+    graphs = engine.InferenceSession(devices=[CPU()]).load_all(module, custom_extensions=[package])
+    return {name: Twice(graph) for name, graph in graphs.items()}
 
 
 @dataclass(frozen=True)
@@ -395,6 +430,22 @@ def test_the_choice_of_a_token(kernels, dtype: str, temperature: float, seed: in
             token, logprob = chosen_by_rules(logits[row, 0], mask, allowed[row], noise[row])
             assert tokens[row] == token
             assert abs(logprobs[row] - logprob) <= 2e-5
+
+
+@pytest.mark.parametrize("n_vocab", [511, 513, 5000])
+def test_the_choice_among_many_tokens(kernels, n_vocab: int):
+    """By several tasks, whose tallies are put together."""
+    n_in, stamps = 33, n_vocab - 40
+    x, table = normal(3, 1, n_in), weights(normal(n_vocab, n_in, seed=1) * 0.2, "float32")
+    norm, mask, noise = [normal(n_in, seed=2), normal(n_in, seed=3)], np.zeros(n_vocab), np.zeros((3, n_vocab))
+    allowed = np.array([(0, stamps, stamps, n_vocab), (stamps - 5, stamps, 0, 0), (0, 0, stamps + 3, n_vocab)])
+    given = [mask.astype(np.float32), allowed, noise.astype(np.float32)]
+    found = kernels["next.float32"].execute(x, table.plain, table.scales, *norm, np.float32(EPS), *given)
+    logits = normed(x, *norm)[:, 0] @ table.exact.T
+    for row, (token, logprob) in enumerate(zip(*(buffer.to_numpy()[:, 0] for buffer in found), strict=True)):
+        expected, score = chosen_by_rules(logits[row], mask, allowed[row], noise[row])
+        assert token == expected
+        assert abs(logprob - score) <= 2e-5
 
 
 def test_the_first_of_equal_tokens_is_chosen(kernels):

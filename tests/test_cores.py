@@ -1,0 +1,149 @@
+"""MAX's threads are where the seats are, and what a model gives does not depend on it. Processes of their own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+from max_whisper.artifact import cores
+from max_whisper.artifact.cores import least_busy, usable_cores
+
+pytestmark = [
+    pytest.mark.skipif(sys.platform != "linux", reason="the locks are Linux's"),
+    pytest.mark.skipif(len(usable_cores()) < 2, reason="a single core is not shared"),
+]
+
+START = """
+    import os, sys, time
+    from pathlib import Path
+    from max_whisper.artifact import cores, seats
+    cores.seats_file = lambda: Path(sys.argv[1])
+    def threads():
+        return {frozenset(os.sched_getaffinity(thread)) for thread in cores.max_threads()}
+"""
+
+
+def start(program: str, *arguments: str | Path) -> subprocess.Popen[str]:
+    program = textwrap.dedent(START) + textwrap.dedent(program)
+    return subprocess.Popen([sys.executable, "-c", program, *arguments], stdout=subprocess.PIPE, text=True)
+
+
+def output(process: subprocess.Popen[str]) -> str:
+    said, _ = process.communicate(timeout=300)
+    assert process.returncode == 0
+    return said
+
+
+def test_a_model_leaves_others_their_cores_and_gives_the_same(artifact: Path, tmp_path: Path) -> None:
+    program = """
+        import numpy as np
+        import max_whisper
+        model = max_whisper.load(sys.argv[2])
+        everything = {frozenset(cores.usable_cores())}
+        mel = np.random.default_rng(0).standard_normal((1, 80, 200)).astype(np.float32)
+        def work():
+            features = model.encode(mel)
+            return np.asarray(features).tobytes(), model.decode(features, language="en", max_new_tokens=30)
+        alone = work()
+        assert threads() == everything, threads()
+        other = seats.Seats(seats.Locks(Path(sys.argv[1])), cores.usable_cores())
+        assert cores.AT_WORK._seats.taken is False
+        with cores.AT_WORK:
+            other.sit()
+            time.sleep(2 * cores.LOOK_EVERY)
+            assert work() == alone
+            (shared,) = threads()
+            assert shared == frozenset(cores.usable_cores() - other.use()), shared
+            other.leave()
+            work()
+            assert threads() == {shared}
+            time.sleep(seats.CALM + 2 * cores.LOOK_EVERY)
+            work()
+            time.sleep(seats.CALM + 2 * cores.LOOK_EVERY)
+            assert work() == alone
+            assert threads() == everything, threads()
+    """
+    if len(usable_cores()) > 2:
+        program = "    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:2])\n" + program
+    assert output(start(program, tmp_path / "seats", artifact)) == ""
+
+
+def test_two_with_a_thread_each_work_on_different_cores(tmp_path: Path) -> None:
+    program = """
+        core, = cores.AT_WORK.choose(1)
+        print(core, flush=True)
+        time.sleep(60)
+    """
+    processes = [start(program, tmp_path / "seats") for _ in range(2)]
+    try:
+        chosen = [process.stdout.readline() for process in processes]  # type: ignore[union-attr]
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+    assert len({*chosen}) == 2
+
+
+def test_the_command_works_where_it_sits(artifact: Path, tmp_path: Path) -> None:
+    program = """
+        from max_whisper import cli
+        seen = []
+        cli.load_model = lambda *_: sys.exit(repr((sorted(os.sched_getaffinity(0)), cores.AT_WORK._seats.taken)))
+        other = seats.Seats(seats.Locks(Path(sys.argv[1])), cores.usable_cores())
+        other.stay(1, [min(cores.usable_cores())])
+        try:
+            cli.main(["transcribe", *sys.argv[2:], "--model", "tiny"])
+        except SystemExit as e:
+            print(e)
+        cores.AT_WORK._seats and print(cores.AT_WORK._seats.taken)
+    """
+    every = sorted(usable_cores())
+    arguments = (tmp_path / "seats", "x.wav")
+    assert output(start(program, *arguments)) == f"({every}, True)\nFalse\n"
+    assert output(start(program, *arguments, "--threads", str(len(every)))) == f"({every}, True)\nFalse\n"
+    (core,), taken = eval(output(start(program, *arguments, "--threads", "1")).splitlines()[0])
+    assert core != every[0] and taken
+
+
+def test_a_command_that_waits_for_stdin_sits_nowhere(tmp_path: Path) -> None:
+    program = """
+        from max_whisper import cli
+        cli.load_model = lambda *_: sys.exit(str(cores.AT_WORK._seats))
+        cli.main(["transcribe", "-", "--model", "tiny"])
+    """
+    process = start(program, tmp_path / "seats")
+    process.communicate()
+    assert not (tmp_path / "seats").exists()
+
+
+def test_a_fork_has_seats_of_its_own(tmp_path: Path) -> None:
+    program = """
+        with cores.AT_WORK:
+            child = os.fork()
+            if child == 0:
+                assert cores.AT_WORK._seats is None
+                with cores.AT_WORK:
+                    others = cores.AT_WORK._locks.taken(0, sorted(cores.usable_cores()))
+                os._exit(len(others))
+            _, status = os.waitpid(child, 0)
+            print(os.waitstatus_to_exitcode(status))
+    """
+    assert output(start(program, tmp_path / "seats")) == "1\n"
+
+
+def test_the_least_busy_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    ticks = iter([{0: (0, 0), 1: (0, 0), 2: (0, 0), 3: (0, 0)}, {0: (1, 5), 1: (5, 5), 2: (4, 5), 3: (5, 5)}])
+    monkeypatch.setattr(cores, "_ticks", lambda: next(ticks))
+    assert least_busy([0, 1, 2, 3, 9]) == [1, 3, 9, 2, 0]
+
+
+def test_where_the_load_is_not_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cores, "_ticks", dict)
+    assert least_busy([3, 1]) == [1, 3]
+
+
+def test_the_load_is_read() -> None:
+    assert {*cores._ticks()} >= usable_cores()
