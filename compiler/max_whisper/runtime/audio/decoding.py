@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -38,8 +39,6 @@ MAX_FRAME_SAMPLES = 64 << 20
 """The most samples, of all channels, that one packet may become."""
 STALLED_SECONDS = 60
 """Decoding that gives no sample for so long is given up."""
-MAX_STREAMS = 100
-"""The most streams of a container, FFmpeg allows 1000 by default."""
 
 CANCELLED = 1e-3
 """Of the power of the loudest channel, what at least is in the mix (-30 dB), unless the channels cancel each other."""
@@ -88,9 +87,10 @@ def decode(file: BinaryIO, request: Request, write: Callable[[bytes], None], *, 
     Raises AudioError for whatever FFmpeg cannot decode, and what `write` raises.
     """
     try:
-        with _open(file, request, common) as container:
+        said: list[str] = []
+        with _open(file, request, common, said) as container:
             stream = _choose(container, request)
-            _check_codec(container, stream, request.name, common)
+            _check_codec(container, stream, request.name, common, said)
             decoding = _Decoding(container, stream, request, write)
             if request.track is None:
                 decoding.outcome.warnings += _which_track(container, stream, request.name)
@@ -141,22 +141,23 @@ class _Input:
         return data
 
 
-def _open(file: BinaryIO, request: Request, common: bool) -> InputContainer:
+def _open(file: BinaryIO, request: Request, common: bool, said: list[str]) -> InputContainer:
+    """said: is given what FFmpeg says in its log, where it names what it does not know."""
     options = {
         # A playlist or a concatenation must not make us read other files, or the network.
         "protocol_whitelist": "",
         "format_whitelist": ",".join(COMMON if common else CONTAINERS),
         "codec_whitelist": ",".join(COMMON_CODECS if common else CODECS),
-        "max_streams": str(MAX_STREAMS),
     }
     try:
-        return av.open(_Input(file, request.suffix), "r", metadata_errors="replace", options=options)
+        with contextlib.nullcontext() if common else _listening(said):
+            return av.open(_Input(file, request.suffix), "r", metadata_errors="replace", options=options)
     except av.ArgumentError as e:  # not on the list, or a header with values that cannot be
         if common:
             raise Uncommon from e
-        kind = _kind(file, request.suffix)
-        if kind is None or kind in CONTAINERS:
+        if not any("not on whitelist" in line for line in said):
             raise _unreadable(request.name, e) from e
+        kind = said[0].split(":")[0]
         raise AudioError(
             f"{request.name} is in the container '{kind}', which is not read here: convert it to {HINT}"
         ) from e
@@ -164,26 +165,25 @@ def _open(file: BinaryIO, request: Request, common: bool) -> InputContainer:
         raise _unreadable(request.name, e) from e
 
 
+@contextlib.contextmanager
+def _listening(said: list[str]) -> Iterator[None]:
+    """Collects what FFmpeg says in its log, as `part: words`. For the child process: PyAV's log is for all threads."""
+    av.logging.set_level(av.logging.WARNING)
+    try:
+        with av.logging.Capture() as lines:
+            try:
+                yield
+            finally:
+                said += [printable(f"{name}: {words}", 300) for _, name, words in lines]
+    finally:
+        av.logging.set_level(None)
+
+
 def _unreadable(name: str, error: Exception) -> AudioError:
     return AudioError(
         f"{name} is not an audio or video file that can be read ({_reason(error)}): it may be damaged, cut off, or "
         f"of another kind than its name says; {_NEXT}"
     )
-
-
-def _kind(file: BinaryIO, suffix: str) -> str | None:
-    """The container that FFmpeg thinks a file is, which it says in its log only; None if it has no idea."""
-    level = av.logging.get_level()
-    av.logging.set_level(av.logging.ERROR)
-    try:
-        file.seek(0)
-        # Nothing is on this list, and nothing is opened.
-        options = {"protocol_whitelist": "", "format_whitelist": "none"}
-        with av.logging.Capture() as lines, contextlib.suppress(av.FFmpegError):
-            av.open(_Input(file, suffix), "r", options=options)
-        return next((name for _, name, text in lines if "not on whitelist" in text), None)
-    finally:
-        av.logging.set_level(level)
 
 
 def _choose(container: InputContainer, request: Request) -> AudioStream:
@@ -235,15 +235,17 @@ def _which_track(container: InputContainer, stream: AudioStream, name: str) -> l
     ]
 
 
-def _check_codec(container: InputContainer, stream: AudioStream, name: str, common: bool) -> None:
+def _check_codec(container: InputContainer, stream: AudioStream, name: str, common: bool, said: list[str]) -> None:
     """Refuses what FFmpeg may not decode, before it does."""
     context = stream.codec_context
     if context is None:
         if common:
             raise Uncommon
+        pattern = re.compile(rf"stream {stream.index} \(Audio: none \((.{{1,40}}?)\)")
+        found = next(filter(None, map(pattern.search, said)), None)
         raise AudioError(
-            f"the sound of {name} cannot be decoded here: its header is damaged, or it is in a rare format that "
-            f"must be converted first, for example to {HINT}"
+            f"the sound of {name} cannot be decoded here: its codec, {found[1] if found else 'without a name'}, is not "
+            f"known, or its header is damaged: convert it to {HINT}"
         )
     if common and context.name not in COMMON.get(container.format.name, ()):
         raise Uncommon

@@ -13,8 +13,8 @@ PCM = frozenset(
     "pcm_bluray pcm_dvd".split()
 )
 CODECS = PCM | frozenset(
-    "aac aac_latm ac3 alac amrnb amrwb dca eac3 flac gsm gsm_ms mlp mp1float mp2float mp3float nellymoser opus speex "
-    "truehd vorbis wavpack wmalossless wmapro wmav1 wmav2 wmavoice "
+    "aac aac_latm ac3 alac amrnb amrwb dca eac3 flac gsm gsm_ms mlp mp1 mp1float mp2 mp2float mp3 mp3float nellymoser "
+    "opus speex truehd vorbis wavpack wmalossless wmapro wmav1 wmav2 wmavoice "
     "adpcm_ima_qt adpcm_ima_wav adpcm_ms adpcm_swf g722 g726".split()
 )
 """Every codec that is decoded."""
