@@ -6,12 +6,13 @@ Everything that FFmpeg does with foreign bytes happens in `decode`, and whatever
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import io
 import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import av
 import numpy as np
@@ -37,6 +38,9 @@ MAX_PACKET_BYTES = 64 << 20
 """The largest piece of encoded sound that a container may hold: ten seconds of 32 channels at 48 kHz are 49 MB."""
 MAX_FRAME_SAMPLES = 64 << 20
 """The most samples, of all channels, that one packet may become."""
+MAX_ALLOCATION = 512 << 20
+"""The most bytes that FFmpeg may take at once: some chunks of a header are believed, and a wav of a kilobyte took 2 GB.
+The index of a film of 24 hours takes 160 MB."""
 STALLED_SECONDS = 60
 """Decoding that gives no sample for so long is given up."""
 
@@ -50,9 +54,11 @@ _STRIDE = 8
 """Every eighth sample is enough to tell how loud a channel is."""
 _FLOATS = ("flt", "fltp", "dbl", "dblp")
 
+# The option -max_alloc of ffmpeg, which PyAV does not have: of the libavutil that PyAV is linked with.
+ctypes.CDLL(av._core.__file__).av_max_alloc(ctypes.c_size_t(MAX_ALLOCATION))
 
-@dataclass(frozen=True)
-class Request:
+
+class Request(NamedTuple):
     """What to decode, of which file."""
 
     name: str

@@ -13,7 +13,6 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import BinaryIO
 
@@ -49,7 +48,7 @@ def decode_in_child(file: BinaryIO, request: Request, write: Callable[[bytes], N
 def _child(file: BinaryIO, request: Request) -> Iterator[subprocess.Popen[bytes]]:
     """The process at work; it has ended when this has."""
     script = Path(__file__).with_name("child.py")
-    words = json.dumps({"path": sys.path, "request": asdict(request)})
+    words = json.dumps({"path": sys.path, "request": request._asdict()})
     try:
         child = subprocess.Popen(
             [sys.executable, "-I", "-S", script, words],
