@@ -90,6 +90,7 @@ def open_audio(
             pcm.clear()
             file.seek(0)
             _decode(file, Request(name, suffix, track, outcome.louder), pcm, isolated)
+        pcm.flush()
     for warning in outcome.warnings:
         _LOG.warning("%s", printable(warning))
     return Recording(pcm.file)
@@ -205,6 +206,7 @@ def _copied(file: BinaryIO, name: str, stack: contextlib.ExitStack) -> BinaryIO:
             copy.file.seek(0, io.SEEK_END)
     if not copy.size:
         raise AudioError(f"{name} is empty (0 bytes), expected sound: {_NEXT}")
+    copy.flush()
     return copy.file  # type: ignore[return-value]
 
 

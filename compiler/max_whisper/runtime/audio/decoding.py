@@ -226,8 +226,8 @@ def _listed(tracks: tuple[AudioStream, ...]) -> str:
 
 def _described(track: AudioStream) -> str:
     codec = track.codec_context.name if track.codec_context is not None else "unknown codec"
-    title = track.metadata.get("title")
-    words = [track.language, f"'{title}'" if title else None, codec, f"{_channels(track)} channels"]
+    title, channels = track.metadata.get("title"), _channels(track)
+    words = [track.language, f"'{title}'" if title else None, codec, f"{channels} channel{'s' * (channels != 1)}"]
     return ", ".join(printable(word, 60) for word in words if word)
 
 
@@ -339,7 +339,7 @@ class _Decoding:
         stalled: float | None = None  # since when
         while True:
             frames: list[Any] = []
-            packet = None
+            packet = error = None
             try:
                 packet = next(packets, None)
                 if packet is None:
@@ -348,9 +348,11 @@ class _Decoding:
                     raise self._too_much(f"a piece of {packet.size} bytes", f"{MAX_PACKET_BYTES}")
                 frames = packet.decode()
             except av.FFmpegError as e:
-                if packet is None or not silent.is_without_sound(packet):
-                    self._parts_lost += 1
-                    self._error = _reason(e)
+                error = e
+            without_sound = packet is not None and not frames and silent.is_without_sound(packet)
+            if error and not without_sound:
+                self._parts_lost += 1
+                self._error = _reason(error)
             for frame in frames:
                 assert isinstance(frame, AudioFrame)
                 if frame.samples * frame.layout.nb_channels > MAX_FRAME_SAMPLES:
@@ -416,27 +418,39 @@ class _Decoding:
 
 
 class _Silent:
-    """Knows the packets that hold no sound, although the decoder calls them errors."""
+    """Knows the packets that hold no sound, although the decoder may call them errors. Is to see each without frames."""
 
     def __init__(self, codec: str) -> None:
         # Frame types of AMR that describe a pause: comfort noise, and nothing to send (3GPP TS 26.101 and 26.201).
         self._pauses = {"amrnb": (8, 15), "amrwb": (9, 15)}.get(codec, ())
         self._mpeg = codec in ("mp1float", "mp2float", "mp3float", "aac")
-        self._tag_end = 0
+        self._tags_end = 0
 
     def is_without_sound(self, packet: Packet[Any]) -> bool:
-        start = bytes(packet)[:14] if packet.size else b""
+        data = bytes(packet) if packet.size else b""
         if self._pauses:
-            return bool(start) and start[0] >> 3 & 15 in self._pauses
+            return bool(data) and data[0] >> 3 & 15 in self._pauses
         if not self._mpeg:
             return False
-        # Tags stand between the files that were joined to one; a picture in one may look like frames.
+        # Tags stand between files that were joined to one. The parser cuts a long one, and finds frames in its picture.
         position = packet.pos or 0
-        if start.startswith(b"ID3") and len(start) == 14:
-            size = sum((byte & 127) << shift for byte, shift in zip(start[6:10], (21, 14, 7, 0), strict=True))
-            self._tag_end = position + 10 + size
-            return True
-        return start.startswith((b"TAG", b"APETAGEX", b"LYRICSBEGIN")) or 0 < position < self._tag_end
+        if position >= self._tags_end:
+            self._tags_end = position + _length_of_tags(data)
+        return position < self._tags_end
+
+
+def _length_of_tags(data: bytes) -> int:
+    """The length of the tags that `data` begins with, which may be longer than it."""
+    end = 0
+    while True:
+        if data.startswith(b"TAG", end):  # ID3v1
+            end += 128
+        elif data.startswith(b"ID3", end) and len(data) >= end + 10:
+            end += 10 + sum((byte & 127) << 7 * (3 - place) for place, byte in enumerate(data[end + 6 : end + 10]))
+        elif data.startswith(b"APETAGEX", end) and len(data) >= end + 16:
+            end += 32 + int.from_bytes(data[end + 12 : end + 16], "little")
+        else:
+            return end
 
 
 class _Phases:

@@ -22,6 +22,7 @@ from max_whisper.runtime.audio.decoding import STALLED_SECONDS, Outcome, Request
 from max_whisper.runtime.audio.formats import HINT
 from max_whisper.runtime.audio.recording import temporary_folder
 
+CHILD = Path(__file__).with_name("child.py")
 GRACE_SECONDS = 15
 """What the child is given beyond STALLED_SECONDS to say itself that it does not get on."""
 _LONGEST_REPORT = 1 << 16
@@ -47,11 +48,10 @@ def decode_in_child(file: BinaryIO, request: Request, write: Callable[[bytes], N
 @contextlib.contextmanager
 def _child(file: BinaryIO, request: Request) -> Iterator[subprocess.Popen[bytes]]:
     """The process at work; it has ended when this has."""
-    script = Path(__file__).with_name("child.py")
     words = json.dumps({"path": sys.path, "request": request._asdict()})
     try:
         child = subprocess.Popen(
-            [sys.executable, "-I", "-S", script, words],
+            [sys.executable, "-I", "-S", CHILD, words],
             stdin=file,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
