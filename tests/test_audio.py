@@ -171,6 +171,19 @@ def test_broken_disk():
     refused(Broken(bytes(1000)), "cannot be read (Input/output error)")
 
 
+@pytest.mark.parametrize("error", [OSError(5, "Input/output error"), RuntimeError("gone")])
+@pytest.mark.parametrize("kind", ["wav", "mp4", "ac3"])
+def test_a_disk_that_breaks_later(tmp_path, capfd, kind, error):
+    class Broken(io.BytesIO):
+        def read(self, size=-1):
+            if self.tell() > 3000:
+                raise error
+            return super().read(min(size, 1000))
+
+    refused(Broken(make(tmp_path, kind).read_bytes()), "the audio stream cannot be read (")
+    assert capfd.readouterr() == ("", "")
+
+
 @pytest.mark.parametrize("suffix", ["wav", "mp3", "flac"])
 def test_no_sound_inside(tmp_path, suffix):
     file = tmp_path / f"a.{suffix}"

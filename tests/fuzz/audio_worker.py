@@ -95,10 +95,9 @@ def wav_header(data: bytes, rng: random.Random) -> bytes:
     extra = rng.choice([b"", b"", bytes(2), (22).to_bytes(2, "little") + rng.randbytes(22)])
     size = len(header + extra) if rng.random() < 0.9 else rng.choice(INTERESTING)
     length = rng.choice([len(data) - 44, 0, 1, (1 << 31) - 1, (1 << 32) - 1])
-    return (
-        rng.choice([b"RIFF", b"RIFF", b"RIFF", b"RIFF", b"RF64", b"RIFX"]) + rng.choice([bytes(4), b"\xff" * 4]) + b"WAVEfmt "
-        + size.to_bytes(4, "little") + header + extra + b"data" + length.to_bytes(4, "little") + data[44:]
-    )  # fmt: skip
+    riff = rng.choice([b"RIFF", b"RIFF", b"RIFF", b"RIFF", b"RF64", b"RIFX"]) + rng.choice([bytes(4), b"\xff" * 4])
+    chunk = b"fmt " + size.to_bytes(4, "little") + header + extra
+    return riff + b"WAVE" + chunk + b"data" + length.to_bytes(4, "little") + data[44:]
 
 
 def case(data: bytes, seed: int, number: int, headers: bool = False) -> bytes:

@@ -92,23 +92,26 @@ def decode(file: BinaryIO, request: Request, write: Callable[[bytes], None], *, 
     common: only what `formats.COMMON` lists, and Uncommon for all else.
     Raises AudioError for whatever FFmpeg cannot decode, and what `write` raises.
     """
+    source = _Input(file, request.suffix)
     try:
         said: list[str] = []
-        with _open(file, request, common, said) as container:
+        with _open(source, request.name, common, said) as container:
             stream = _choose(container, request)
             _check_codec(container, stream, request.name, common, said)
             decoding = _Decoding(container, stream, request, write)
             if request.track is None:
                 decoding.outcome.warnings += _which_track(container, stream, request.name)
-            return decoding.run()
-    except (Uncommon, MaxWhisperError):
-        raise
-    except OSError as e:
-        if isinstance(e, av.FFmpegError):
-            raise _undecodable(request.name, e) from e
-        raise AudioError(cannot_read(request.name, e)) from e
-    except Exception as e:  # of the decoding library: ValueError, AttributeError, MemoryError, UnicodeDecodeError, …
-        raise _undecodable(request.name, e) from e
+            outcome = decoding.run()
+    except Exception as e:
+        if source.error is not None:
+            raise AudioError(cannot_read(request.name, source.error)) from source.error
+        if isinstance(e, Uncommon | MaxWhisperError):
+            raise
+        # Of the decoding library: ValueError, AttributeError, MemoryError, UnicodeDecodeError, …
+        raise AudioError(f"the sound of {request.name} cannot be decoded ({_reason(e)}): it is damaged; {_NEXT}") from e
+    if source.error is not None:
+        raise AudioError(cannot_read(request.name, source.error)) from source.error
+    return outcome
 
 
 def is_media(beginning: bytes) -> bool:
@@ -127,27 +130,41 @@ def cannot_read(name: str, error: Exception) -> str:
     return f"{name} cannot be read ({getattr(error, 'strerror', None) or error}): check the file, and the disk it is on"
 
 
-def _undecodable(name: str, error: Exception) -> AudioError:
-    return AudioError(f"the sound of {name} cannot be decoded ({_reason(error)}): it is damaged; {_NEXT}")
-
-
 class _Input:
-    """The file as FFmpeg sees it: read and seek, and a name that says nothing but its suffix."""
+    """The file as FFmpeg sees it: read and seek, and a name that says nothing but its suffix.
+
+    It ends where it cannot be read; the first error is kept. PyAV would print the second.
+    """
 
     def __init__(self, file: BinaryIO, suffix: str) -> None:
         self._file = file
         self.name = f"audio{suffix}"
-        self.seek = file.seek
-        self.tell = file.tell
+        self.error: Exception | None = None
 
     def read(self, size: int) -> bytes:
-        data = self._file.read(size)
-        if not isinstance(data, bytes) or len(data) > size:  # PyAV would copy it beyond its buffer
-            raise ValueError(f"asked for {size} bytes, it gave something else")
+        try:
+            data = self._file.read(size)
+            if not isinstance(data, bytes) or len(data) > size:  # PyAV would copy it beyond its buffer
+                raise ValueError(f"asked for {size} bytes, it gave something else")
+        except Exception as e:
+            self.error = self.error or e
+            return b""
         return data
 
+    def seek(self, offset: int, whence: int = 0) -> int:
+        try:
+            return self._file.seek(offset, whence)
+        except Exception as e:
+            # FFmpeg tries places that there cannot be, as before the beginning, and does without.
+            if not isinstance(e, OSError | ValueError):
+                self.error = self.error or e
+            return -1
 
-def _open(file: BinaryIO, request: Request, common: bool, said: list[str]) -> InputContainer:
+    def tell(self) -> int:
+        return self._file.tell()
+
+
+def _open(source: _Input, name: str, common: bool, said: list[str]) -> InputContainer:
     """said: is given what FFmpeg says in its log, where it names what it does not know."""
     options = {
         # A playlist or a concatenation must not make us read other files, or the network.
@@ -157,18 +174,16 @@ def _open(file: BinaryIO, request: Request, common: bool, said: list[str]) -> In
     }
     try:
         with contextlib.nullcontext() if common else _listening(said):
-            return av.open(_Input(file, request.suffix), "r", metadata_errors="replace", options=options)
+            return av.open(source, "r", metadata_errors="replace", options=options)
     except av.ArgumentError as e:  # not on the list, or a header with values that cannot be
         if common:
             raise Uncommon from e
         if not any("not on whitelist" in line for line in said):
-            raise _unreadable(request.name, e) from e
+            raise _unreadable(name, e) from e
         kind = said[0].split(":")[0]
-        raise AudioError(
-            f"{request.name} is in the container '{kind}', which is not read here: convert it to {HINT}"
-        ) from e
+        raise AudioError(f"{name} is in the container '{kind}', which is not read here: convert it to {HINT}") from e
     except av.FFmpegError as e:
-        raise _unreadable(request.name, e) from e
+        raise _unreadable(name, e) from e
 
 
 @contextlib.contextmanager
@@ -418,7 +433,10 @@ class _Decoding:
 
 
 class _Silent:
-    """Knows the packets that hold no sound, although the decoder may call them errors. Is to see each without frames."""
+    """Knows the packets that hold no sound, although the decoder may call them errors.
+
+    It is shown each packet that gave no frame.
+    """
 
     def __init__(self, codec: str) -> None:
         # Frame types of AMR that describe a pause: comfort noise, and nothing to send (3GPP TS 26.101 and 26.201).

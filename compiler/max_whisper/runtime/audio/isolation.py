@@ -7,25 +7,25 @@ import io
 import json
 import os
 import select
-import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, BinaryIO
 
 from max_whisper.errors import AudioError, MaxWhisperError
 from max_whisper.messages import printable
-from max_whisper.runtime.audio.decoding import STALLED_SECONDS, Outcome, Request
+from max_whisper.runtime.audio.decoding import STALLED_SECONDS, Outcome, Request, cannot_read
 from max_whisper.runtime.audio.formats import HINT
-from max_whisper.runtime.audio.recording import temporary_folder
+from max_whisper.runtime.audio.recording import Storage, temporary_folder
 
 CHILD = Path(__file__).with_name("child.py")
 GRACE_SECONDS = 15
 """What the child is given beyond STALLED_SECONDS to say itself that it does not get on."""
 _LONGEST_REPORT = 1 << 16
+_CHUNK = 1 << 20
 
 
 def decode_in_child(file: BinaryIO, request: Request, write: Callable[[bytes], None]) -> Outcome:
@@ -33,7 +33,7 @@ def decode_in_child(file: BinaryIO, request: Request, write: Callable[[bytes], N
 
     Raises AudioError when that process dies, or gives nothing for too long, and MaxWhisperError when it cannot start.
     """
-    with _on_disk(file) as on_disk, _child(on_disk, request) as child:
+    with _on_disk(file, request.name) as on_disk, _child(on_disk, request) as child:
         assert child.stdout and child.stderr
         while select.select([child.stdout], [], [], STALLED_SECONDS + GRACE_SECONDS)[0]:
             data = os.read(child.stdout.fileno(), 1 << 16)
@@ -46,9 +46,9 @@ def decode_in_child(file: BinaryIO, request: Request, write: Callable[[bytes], N
 
 
 @contextlib.contextmanager
-def _child(file: BinaryIO, request: Request) -> Iterator[subprocess.Popen[bytes]]:
+def _child(file: BinaryIO | IO[bytes], request: Request) -> Iterator[subprocess.Popen[bytes]]:
     """The process at work; it has ended when this has."""
-    words = json.dumps({"path": sys.path, "request": request._asdict()})
+    words = json.dumps({"path": [str(path) for path in sys.path], "request": request._asdict()})
     try:
         child = subprocess.Popen(
             [sys.executable, "-I", "-S", CHILD, words],
@@ -58,7 +58,7 @@ def _child(file: BinaryIO, request: Request) -> Iterator[subprocess.Popen[bytes]
             bufsize=0,
             env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},  # numpy's threads take memory, and have nothing to do
         )
-    except (OSError, ValueError) as e:
+    except (OSError, TypeError, ValueError) as e:  # there need not be a sys.executable
         raise _not_started(str(e)) from e
     with child:
         try:
@@ -95,14 +95,28 @@ def _not_started(why: str) -> MaxWhisperError:
 
 
 @contextlib.contextmanager
-def _on_disk(file: BinaryIO) -> Iterator[BinaryIO]:
+def _on_disk(file: BinaryIO, name: str) -> Iterator[BinaryIO | IO[bytes]]:
     """The file, or a copy of it that has a file descriptor with the same bytes, at its beginning."""
-    if isinstance(file, io.BufferedReader | io.BufferedRandom) and isinstance(file.raw, io.FileIO):
-        os.lseek(file.fileno(), 0, os.SEEK_SET)
-        yield file
-        return
-    with temporary_folder(), tempfile.TemporaryFile() as copy:
-        shutil.copyfileobj(file, copy)
-        copy.flush()
-        os.lseek(copy.fileno(), 0, os.SEEK_SET)
-        yield copy
+    with contextlib.ExitStack() as stack:
+        on_disk: BinaryIO | IO[bytes] = file
+        if isinstance(file, tempfile.SpooledTemporaryFile):
+            with temporary_folder():
+                file.rollover()
+        elif not (isinstance(file, io.BufferedReader | io.BufferedRandom) and isinstance(file.raw, io.FileIO)):
+            on_disk = _copy(file, name)
+            stack.callback(on_disk.close)
+        os.lseek(on_disk.fileno(), 0, os.SEEK_SET)
+        yield on_disk
+
+
+def _copy(file: BinaryIO, name: str) -> IO[bytes]:
+    copy = Storage(in_memory=1)
+    try:
+        while data := file.read(_CHUNK):
+            copy.write(data)
+    except MaxWhisperError:
+        raise
+    except Exception as e:  # a file object of the caller may raise anything
+        raise AudioError(cannot_read(name, e)) from e
+    copy.flush()
+    return copy.file
