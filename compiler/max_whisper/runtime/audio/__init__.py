@@ -177,7 +177,9 @@ def _open_path(path: str, name: str) -> BinaryIO:
 
     # Opening a named pipe waits for a writer, without end and without a word.
     file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb")
-    if not select.select([file], [], [], PIPE_SECONDS)[0]:
+    written = select.poll()
+    written.register(file)
+    if not written.poll(1000 * PIPE_SECONDS):
         file.close()
         raise AudioError(f"{name} is a named pipe, and in {PIPE_SECONDS} s nobody wrote to it: start what writes first")
     os.set_blocking(file.fileno(), True)

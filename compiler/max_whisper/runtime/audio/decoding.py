@@ -428,7 +428,7 @@ class _Decoding:
         elif cancelled:
             warnings.append(
                 f"the channels of {name} cancel each other (opposite phase) in {cancelled} of {heard} s: what is said "
-                "there may be missing; give one of its channels alone"
+                "there may be missing; give a file with one of its channels alone"
             )
 
 

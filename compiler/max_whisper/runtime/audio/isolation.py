@@ -35,11 +35,14 @@ def decode_in_child(file: BinaryIO, request: Request, write: Callable[[bytes], N
     """
     with _on_disk(file, request.name) as on_disk, _child(on_disk, request) as child:
         assert child.stdout and child.stderr
-        while select.select([child.stdout], [], [], STALLED_SECONDS + GRACE_SECONDS)[0]:
+        something = select.poll()
+        something.register(child.stdout)
+        while something.poll(1000 * (STALLED_SECONDS + GRACE_SECONDS)):
             data = os.read(child.stdout.fileno(), 1 << 16)
-            if not data:
+            if data:
+                write(data)
+            else:  # it has ended
                 return _outcome(child, child.stderr.read(_LONGEST_REPORT), request.name)
-            write(data)
     raise AudioError(
         f"decoding {request.name} did not get on for {STALLED_SECONDS} s: it is damaged; convert it to {HINT}"
     )
@@ -68,24 +71,27 @@ def _child(file: BinaryIO | IO[bytes], request: Request) -> Iterator[subprocess.
 
 
 def _outcome(child: subprocess.Popen[bytes], report: bytes, name: str) -> Outcome:
-    code = child.wait()
-    lines = report.decode(errors="replace").splitlines()
-    if not lines or lines[0] != '{"ready": true}':
-        raise _not_started(lines[-1] if lines else f"exit code {code}")
-    if code or len(lines) != 2:
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        child.wait(GRACE_SECONDS)
+    ready, _, words = report.decode(errors="replace").partition("\n")
+    if ready != '{"ready": true}':
+        raise _not_started(report.decode(errors="replace").strip().rpartition("\n")[2] or _how(child.returncode))
+    try:
+        said = json.loads(words)
+    except ValueError:
+        said = {}
+    if child.returncode != 0 or not said:
         raise AudioError(
-            f"{name} ended the process that decodes it ({_how(code, lines)}): it is damaged; convert it to {HINT}"
+            f"{name} ended the process that decodes it ({_how(child.returncode)}): it is damaged; convert it to {HINT}"
         )
-    said = json.loads(lines[1])
     if "error" in said:
         raise AudioError(said["error"])
     return Outcome(**said)
 
 
-def _how(code: int, lines: list[str]) -> str:
-    if code >= 0:
-        return printable(lines[-1], 200)
-    return signal.Signals(-code).name
+def _how(code: int | None) -> str:
+    names = {-number: number.name for number in signal.Signals}
+    return names.get(code or 0, f"exit code {code}")
 
 
 def _not_started(why: str) -> MaxWhisperError:
