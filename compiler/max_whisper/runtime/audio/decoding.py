@@ -16,16 +16,16 @@ from typing import Any, BinaryIO, NamedTuple
 
 import av
 import numpy as np
-import numpy.typing as npt
 from av.audio.frame import AudioFrame
 from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.packet import Packet
-from av.stream import Disposition
 
 from max_whisper.errors import AudioError, MaxWhisperError
 from max_whisper.messages import printable
+from max_whisper.runtime.audio.channels import Phases, Planes, alone
 from max_whisper.runtime.audio.formats import CODECS, COMMON, COMMON_CODECS, CONTAINERS, HINT
+from max_whisper.runtime.audio.tracks import choose_track, which_track
 from max_whisper.runtime.waveform import SAMPLE_RATE, check_samples
 
 MIN_SAMPLE_RATE = 1000
@@ -44,14 +44,7 @@ The index of a film of 24 hours takes 160 MB."""
 STALLED_SECONDS = 60
 """Decoding that gives no sample for so long is given up."""
 
-CANCELLED = 1e-3
-"""Of the power of the loudest channel, what at least is in the mix (-30 dB), unless the channels cancel each other."""
-AUDIBLE = 1e-6
-"""The mean square of sound: what is softer than -60 dB of full scale is not missed in the mix."""
-
 _NEXT = f"give an audio or video file such as {HINT}"
-_STRIDE = 8
-"""Every eighth sample is enough to tell how loud a channel is."""
 _FLOATS = ("flt", "fltp", "dbl", "dblp")
 
 # The option -max_alloc of ffmpeg, which PyAV does not have: of the libavutil that PyAV is linked with.
@@ -96,11 +89,11 @@ def decode(file: BinaryIO, request: Request, write: Callable[[bytes], None], *, 
     try:
         said: list[str] = []
         with _open(source, request.name, common, said) as container:
-            stream = _choose(container, request)
+            stream = choose_track(container, request.track, request.name)
             _check_codec(container, stream, request.name, common, said)
             decoding = _Decoding(container, stream, request, write)
             if request.track is None:
-                decoding.outcome.warnings += _which_track(container, stream, request.name)
+                decoding.outcome.warnings += which_track(container, stream, request.name)
             outcome = decoding.run()
     except Exception as e:
         if source.error is not None:
@@ -207,55 +200,6 @@ def _unreadable(name: str, error: Exception) -> AudioError:
     )
 
 
-def _choose(container: InputContainer, request: Request) -> AudioStream:
-    """The track that was asked for; or of those that can be decoded the one that ffmpeg takes.
-
-    That is the one marked as default, then the one with the most channels, then the first.
-    """
-    tracks = container.streams.audio
-    if not tracks:
-        kinds = ", ".join(sorted({s.type for s in container.streams})) or "nothing"
-        raise AudioError(f"{request.name} has no sound (it holds {kinds}): {_NEXT} that has an audio track")
-    if request.track is None:
-        known = [track for track in tracks if _channels(track)] or tracks
-        return max(known, key=lambda track: (_is_default(track), _channels(track)))
-    if not 0 <= request.track < len(tracks):
-        raise AudioError(
-            f"{request.name} has no audio track {request.track}, expected one of {_listed(tracks)}: "
-            "tracks are counted from 0"
-        )
-    return tracks[request.track]
-
-
-def _is_default(track: AudioStream) -> bool:
-    return bool(track.disposition & Disposition.default)
-
-
-def _channels(track: AudioStream) -> int:
-    return track.codec_context.layout.nb_channels if track.codec_context is not None else 0
-
-
-def _listed(tracks: tuple[AudioStream, ...]) -> str:
-    return ", ".join(f"{number} ({_described(track)})" for number, track in enumerate(tracks[:20]))
-
-
-def _described(track: AudioStream) -> str:
-    codec = track.codec_context.name if track.codec_context is not None else "unknown codec"
-    title, channels = track.metadata.get("title"), _channels(track)
-    words = [track.language, f"'{title}'" if title else None, codec, f"{channels} channel{'s' * (channels != 1)}"]
-    return ", ".join(printable(word, 60) for word in words if word)
-
-
-def _which_track(container: InputContainer, stream: AudioStream, name: str) -> list[str]:
-    tracks = container.streams.audio
-    if len(tracks) == 1:
-        return []
-    return [
-        f"{name} has {len(tracks)} audio tracks: {_listed(tracks)}; track {tracks.index(stream)} was taken, "
-        "name another with --audio-track (in Python: track=)"
-    ]
-
-
 def _check_codec(container: InputContainer, stream: AudioStream, name: str, common: bool, said: list[str]) -> None:
     """Refuses what FFmpeg may not decode, before it does."""
     context = stream.codec_context
@@ -306,8 +250,8 @@ class _Decoding:
         self._written = 0
         self._parts_lost = 0
         self._error = ""
-        self._planes = _Planes()
-        self._phases = _Phases()
+        self._planes = Planes()
+        self._phases = Phases()
 
     def run(self) -> Outcome:
         lossless = self._stream.codec_context.codec.lossless
@@ -332,7 +276,7 @@ class _Decoding:
                     mixed = np.array([channel.name != "LFE" for channel in frame.layout.channels])
                 if channels > 1:
                     if self._channel is not None:
-                        frame = _alone(frame, self._planes.of(frame), self._channel)
+                        frame = alone(frame, self._planes.of(frame), self._channel)
                     elif self._phases.wants_more:
                         self._phases.hear(self._planes.of(frame), frame.sample_rate, mixed)
                 assert resampler
@@ -469,118 +413,6 @@ def _length_of_tags(data: bytes) -> int:
             end += 32 + int.from_bytes(data[end + 12 : end + 16], "little")
         else:
             return end
-
-
-class _Phases:
-    """Compares the mix with its loudest channel, second by second."""
-
-    def __init__(self) -> None:
-        self.heard = self.cancelled = 0  # seconds
-        self._cancelled_power: npt.NDArray[np.float64] | None = None
-        self._before: tuple[npt.NDArray[np.float64], float] | None = None
-        self._start()
-
-    def _start(self) -> None:
-        self._energy: npt.NDArray[np.float64] | None = None
-        self._seconds = 0.0  # that were heard: every third frame or so will do, and of it every eighth sample
-        self._mix = self._mix_seconds = 0.0
-
-    @property
-    def wants_more(self) -> bool:
-        """Whether the next frame should be heard."""
-        return self._seconds <= self._mix_seconds / 3
-
-    def hear(self, planes: npt.NDArray[Any], rate: int, mixed: npt.NDArray[np.bool_]) -> None:
-        """A frame, [channels, samples], of which the channels `mixed` go into the mix."""
-        energy = mixed * np.square(_full_scale(planes[:, ::_STRIDE])).sum(axis=1, dtype=np.float64) * (_STRIDE / rate)
-        if self._energy is None or len(self._energy) != len(energy):
-            self._start()
-            self._energy = energy
-        else:
-            self._energy += energy
-        self._seconds += planes.shape[1] / rate
-
-    def mixed(self, samples: npt.NDArray[Any]) -> None:
-        """What the mix became: int16."""
-        if self._energy is not None:
-            some = samples[::_STRIDE].astype(np.float32)
-            self._mix += float(np.vdot(some, some)) * (_STRIDE / SAMPLE_RATE / 32768**2)
-            self._mix_seconds += len(samples) / SAMPLE_RATE
-            if self._mix_seconds >= 1:
-                self._next_second()
-
-    def _next_second(self) -> None:
-        """Judges the second before, of whose mix the last part came in this one."""
-        mix = self._mix / max(self._mix_seconds, 0.01)
-        if self._before is not None:
-            power, mix_before = self._before
-            loudest = float(power.max())
-            if loudest > AUDIBLE:
-                self.heard += 1
-                if mix_before + mix < CANCELLED * loudest:
-                    self.cancelled += 1
-                    known = self._cancelled_power
-                    self._cancelled_power = power if known is None or len(known) != len(power) else known + power
-        self._before = None if self._energy is None else (self._energy / self._seconds, mix)
-        self._start()
-
-    def end(self) -> None:
-        """All has been heard."""
-        self._next_second()
-        self._next_second()
-
-    @property
-    def loudest(self) -> int:
-        """Which channel was the loudest where the mix lost the sound."""
-        return 0 if self._cancelled_power is None else int(self._cancelled_power.argmax())
-
-
-class _Planes:
-    """The channels of frames, which FFmpeg packs where PyAV would read beyond the end of its table of planes."""
-
-    _TABLE = 8
-
-    def __init__(self) -> None:
-        self._packer: av.AudioResampler | None = None
-        self._packs = ""
-
-    def of(self, frame: AudioFrame) -> npt.NDArray[Any]:
-        """[channels, samples] of any frame."""
-        channels = frame.layout.nb_channels
-        samples: npt.NDArray[Any]
-        if not frame.format.is_planar:
-            samples = frame.to_ndarray().reshape(-1, channels).T
-            return samples
-        if channels < self._TABLE:
-            samples = frame.to_ndarray()
-            return samples
-        kind = f"{frame.format.name}, {frame.layout.name}, {frame.sample_rate}"
-        if self._packer is None or kind != self._packs:
-            self._packer = av.AudioResampler(frame.format.packed.name, frame.layout, frame.sample_rate)
-            self._packs = kind
-        packed = [each for each in self._packer.resample(frame) if each is not None]
-        samples = np.concatenate([self.of(each) for each in packed], axis=1)
-        return samples
-
-
-def _full_scale(samples: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Samples as FFmpeg stores them, as floats within full scale 1.0."""
-    if samples.dtype == np.uint8:
-        return (samples.astype(np.float32) - 128) / 128
-    if samples.dtype.kind == "i":
-        return samples.astype(np.float32) / -float(np.iinfo(samples.dtype).min)
-    within: npt.NDArray[Any] = np.fmin(np.fmax(samples, -1), 1)  # NaN as well
-    return within
-
-
-def _alone(frame: AudioFrame, planes: npt.NDArray[Any], channel: int) -> AudioFrame:
-    """One channel of a frame; the last if it has fewer."""
-    plane = np.ascontiguousarray(planes[min(channel, len(planes) - 1)][np.newaxis])
-    one = AudioFrame.from_ndarray(plane, format=frame.format.packed.name, layout="mono")
-    one.sample_rate = frame.sample_rate
-    one.pts = frame.pts
-    one.time_base = frame.time_base
-    return one
 
 
 def _reason(error: Exception) -> str:
