@@ -1,10 +1,10 @@
-"""Damages one file again and again, and decodes it in this process, which may end it: test_fuzz_audio.py starts this.
+"""Damages files again and again, and decodes them in this process, which may end it: test_fuzz_audio.py starts this.
 
-    python tests/fuzz/audio_worker.py FILE --seed 0 --first 0 --count 10000
+    python tests/fuzz/audio_worker.py FILE... --seed 0 --first 0 --count 10000
 
-Prints the number of each case before it is tried, and at the end a line of JSON: how many were decoded, refused, or
-left to the child process, and the most CPU time and memory that one took. `--everything` decodes all kinds here, and
-not only the common ones.
+Prints each case before it is tried, and for each file a line of JSON: how many cases were decoded, refused, or left to
+the child process, and the most CPU time and memory that one took. `--everything` decodes all kinds here, and not only
+the common ones. A file of the name header.wav is given headers with any numbers in their fields.
 """
 
 from __future__ import annotations
@@ -83,51 +83,67 @@ def mend_ogg(data: bytes) -> bytes:
     return b"OggS".join(pages)
 
 
-def case(data: bytes, seed: int, number: int) -> bytes:
+def wav_header(data: bytes, rng: random.Random) -> bytes:
+    """A WAV whose fields are any numbers, before samples that are those of `data`."""
+    fields = {"tag": 1, "channels": 1, "rate": 16000, "bytes": 32000, "align": 2, "bits": 16}
+    for field in rng.sample(sorted(fields), rng.choice([1, 1, 1, 2, 3, 6])):
+        fields[field] = rng.choice([*INTERESTING, 0x11, 0x31, 0x55, 0x160, 0x161, 0xFFFE, rng.getrandbits(32)])
+    sizes = {"rate": 4, "bytes": 4}
+    header = b"".join(
+        (n % (1 << 8 * sizes.get(key, 2))).to_bytes(sizes.get(key, 2), "little") for key, n in fields.items()
+    )
+    extra = rng.choice([b"", b"", bytes(2), (22).to_bytes(2, "little") + rng.randbytes(22)])
+    size = len(header + extra) if rng.random() < 0.9 else rng.choice(INTERESTING)
+    length = rng.choice([len(data) - 44, 0, 1, (1 << 31) - 1, (1 << 32) - 1])
+    riff = rng.choice([b"RIFF", b"RIFF", b"RIFF", b"RIFF", b"RF64", b"RIFX"]) + rng.choice([bytes(4), b"\xff" * 4])
+    chunk = b"fmt " + size.to_bytes(4, "little") + header + extra
+    return riff + b"WAVE" + chunk + b"data" + length.to_bytes(4, "little") + data[44:]
+
+
+def case(data: bytes, seed: int, number: int, headers: bool = False) -> bytes:
     """The damaged file of a case."""
     rng = random.Random(f"{seed}/{number}")
+    if headers:
+        return wav_header(data, rng)
     damaged = damage(data, rng)
     return mend_ogg(damaged) if data.startswith(b"OggS") and rng.random() < 0.8 else damaged
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("file", type=Path)
+    parser.add_argument("files", type=Path, nargs="+")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--count", type=int, default=1)
-    parser.add_argument("--seconds", type=float, default=1e9)
     parser.add_argument("--everything", action="store_true")
     options = parser.parse_args()
-    data = options.file.read_bytes()
-    request = Request(options.file.name, options.file.suffix)
-    end = time.monotonic() + options.seconds
-    results: Counter[str] = Counter()
-    slowest = 0.0
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    for number in range(options.first, options.first + options.count):
-        if time.monotonic() > end:
-            break
-        print(number, flush=True)
-        began = time.process_time()
-        written: list[int] = []
-        try:
-            decode(
-                io.BytesIO(case(data, options.seed, number)),
-                request,
-                lambda pcm, written=written: written.append(len(pcm)),
-                common=not options.everything,
-            )
-            assert sum(written), "decoded to nothing"
-            results["decoded"] += 1
-        except Uncommon:
-            results["uncommon"] += 1
-        except AudioError as error:
-            assert str(error).isprintable() and 10 <= len(str(error)) <= 1000, str(error)
-            results["refused"] += 1
-        slowest = max(slowest, time.process_time() - began)
-    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-    print(json.dumps({**results, "slowest": round(slowest, 2), "grown_mb": grown >> 10}))
+    for file in options.files:
+        data = file.read_bytes()
+        results: Counter[str] = Counter()
+        slowest = 0.0
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        for number in range(options.first, options.first + options.count):
+            print(file.name, number, flush=True)
+            damaged = case(data, options.seed, number, file.name == "header.wav")
+            began = time.process_time()
+            results[attempt(damaged, file, not options.everything)] += 1
+            slowest = max(slowest, time.process_time() - began)
+        grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+        print(json.dumps({"file": file.name, **results, "slowest": round(slowest, 2), "grown_mb": grown >> 10}))
+
+
+def attempt(data: bytes, file: Path, common: bool) -> str:
+    """What became of one case."""
+    written: list[int] = []
+    try:
+        decode(io.BytesIO(data), Request(file.name, file.suffix), lambda pcm: written.append(len(pcm)), common=common)
+    except Uncommon:
+        return "uncommon"
+    except AudioError as error:
+        assert str(error).isprintable() and 10 <= len(str(error)) <= 1000, str(error)
+        return "refused"
+    assert sum(written), "decoded to nothing"
+    return "decoded"
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import operator
 import os
 import sys
 import time
@@ -77,10 +78,11 @@ def open_audio(
     and for a source that is none of the above. MaxWhisperError when the temporary folder has no room. What a header
     claims about the length is never trusted: memory is taken for what was decoded.
     """
-    if track is not None and (isinstance(track, bool) or not isinstance(track, int)):
+    if track is not None and (isinstance(track, bool) or not hasattr(track, "__index__")):
         raise AudioError(
             f"track is of type {type(track).__name__}, expected the number of an audio track, from 0, or None"
         )
+    track = None if track is None else operator.index(track)
     with contextlib.ExitStack() as stack:
         file, name, suffix = _open(source, stack)
         request = Request(name, suffix, track)
@@ -90,6 +92,7 @@ def open_audio(
             pcm.clear()
             file.seek(0)
             _decode(file, Request(name, suffix, track, outcome.louder), pcm, isolated)
+        pcm.flush()
     for warning in outcome.warnings:
         _LOG.warning("%s", printable(warning))
     return Recording(pcm.file)
@@ -148,7 +151,7 @@ def _open(source: object, stack: contextlib.ExitStack) -> tuple[BinaryIO, str, s
         if not isinstance(file.read(0), bytes):
             raise AudioError(f"{name} is open as text, expected bytes: open it in mode 'rb'")
         # Devices and the files of /proc have no size, and are copied as pipes are.
-        if not _seekable(file) or not file.seek(0, io.SEEK_END):
+        if not _size(file):
             file = _copied(file, name, stack)
         file.seek(0)
     except MaxWhisperError:
@@ -174,16 +177,24 @@ def _open_path(path: str, name: str) -> BinaryIO:
 
     # Opening a named pipe waits for a writer, without end and without a word.
     file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb")
-    if not select.select([file], [], [], PIPE_SECONDS)[0]:
+    written = select.poll()
+    written.register(file)
+    if not written.poll(1000 * PIPE_SECONDS):
         file.close()
         raise AudioError(f"{name} is a named pipe, and in {PIPE_SECONDS} s nobody wrote to it: start what writes first")
     os.set_blocking(file.fileno(), True)
     return file
 
 
-def _seekable(file: BinaryIO) -> bool:
-    asked = getattr(file, "seekable", None)
-    return asked() if asked else hasattr(file, "seek")
+def _size(file: BinaryIO) -> int:
+    """The bytes of a file that can seek, 0 of one that cannot."""
+    seekable = getattr(file, "seekable", None)
+    if not (seekable() if seekable else hasattr(file, "seek")):
+        return 0
+    try:
+        return file.seek(0, io.SEEK_END)
+    except OSError:
+        return 0
 
 
 def _copied(file: BinaryIO, name: str, stack: contextlib.ExitStack) -> BinaryIO:
@@ -205,6 +216,7 @@ def _copied(file: BinaryIO, name: str, stack: contextlib.ExitStack) -> BinaryIO:
             copy.file.seek(0, io.SEEK_END)
     if not copy.size:
         raise AudioError(f"{name} is empty (0 bytes), expected sound: {_NEXT}")
+    copy.flush()
     return copy.file  # type: ignore[return-value]
 
 

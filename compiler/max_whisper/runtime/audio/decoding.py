@@ -6,24 +6,26 @@ Everything that FFmpeg does with foreign bytes happens in `decode`, and whatever
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import io
+import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import av
 import numpy as np
-import numpy.typing as npt
 from av.audio.frame import AudioFrame
 from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.packet import Packet
-from av.stream import Disposition
 
 from max_whisper.errors import AudioError, MaxWhisperError
 from max_whisper.messages import printable
+from max_whisper.runtime.audio.channels import Phases, Planes, alone
 from max_whisper.runtime.audio.formats import CODECS, COMMON, COMMON_CODECS, CONTAINERS, HINT
+from max_whisper.runtime.audio.tracks import choose_track, which_track
 from max_whisper.runtime.waveform import SAMPLE_RATE, check_samples
 
 MIN_SAMPLE_RATE = 1000
@@ -36,24 +38,20 @@ MAX_PACKET_BYTES = 64 << 20
 """The largest piece of encoded sound that a container may hold: ten seconds of 32 channels at 48 kHz are 49 MB."""
 MAX_FRAME_SAMPLES = 64 << 20
 """The most samples, of all channels, that one packet may become."""
+MAX_ALLOCATION = 512 << 20
+"""The most bytes that FFmpeg may take at once: some chunks of a header are believed, and a wav of a kilobyte took 2 GB.
+The index of a film of 24 hours takes 160 MB."""
 STALLED_SECONDS = 60
 """Decoding that gives no sample for so long is given up."""
-MAX_STREAMS = 100
-"""The most streams of a container, FFmpeg allows 1000 by default."""
-
-CANCELLED = 1e-3
-"""Of the power of the loudest channel, what at least is in the mix (-30 dB), unless the channels cancel each other."""
-AUDIBLE = 1e-6
-"""The mean square of sound: what is softer than -60 dB of full scale is not missed in the mix."""
 
 _NEXT = f"give an audio or video file such as {HINT}"
-_STRIDE = 8
-"""Every eighth sample is enough to tell how loud a channel is."""
 _FLOATS = ("flt", "fltp", "dbl", "dblp")
 
+# The option -max_alloc of ffmpeg, which PyAV does not have: of the libavutil that PyAV is linked with.
+ctypes.CDLL(av._core.__file__).av_max_alloc(ctypes.c_size_t(MAX_ALLOCATION))
 
-@dataclass(frozen=True)
-class Request:
+
+class Request(NamedTuple):
     """What to decode, of which file."""
 
     name: str
@@ -87,22 +85,26 @@ def decode(file: BinaryIO, request: Request, write: Callable[[bytes], None], *, 
     common: only what `formats.COMMON` lists, and Uncommon for all else.
     Raises AudioError for whatever FFmpeg cannot decode, and what `write` raises.
     """
+    source = _Input(file, request.suffix)
     try:
-        with _open(file, request, common) as container:
-            stream = _choose(container, request)
-            _check_codec(container, stream, request.name, common)
+        said: list[str] = []
+        with _open(source, request.name, common, said) as container:
+            stream = choose_track(container, request.track, request.name)
+            _check_codec(container, stream, request.name, common, said)
             decoding = _Decoding(container, stream, request, write)
             if request.track is None:
-                decoding.outcome.warnings += _which_track(container, stream, request.name)
-            return decoding.run()
-    except (Uncommon, MaxWhisperError):
-        raise
-    except OSError as e:
-        if isinstance(e, av.FFmpegError):
-            raise _undecodable(request.name, e) from e
-        raise AudioError(cannot_read(request.name, e)) from e
-    except Exception as e:  # of the decoding library: ValueError, AttributeError, MemoryError, UnicodeDecodeError, …
-        raise _undecodable(request.name, e) from e
+                decoding.outcome.warnings += which_track(container, stream, request.name)
+            outcome = decoding.run()
+    except Exception as e:
+        if source.error is not None:
+            raise AudioError(cannot_read(request.name, source.error)) from source.error
+        if isinstance(e, Uncommon | MaxWhisperError):
+            raise
+        # Of the decoding library: ValueError, AttributeError, MemoryError, UnicodeDecodeError, …
+        raise AudioError(f"the sound of {request.name} cannot be decoded ({_reason(e)}): it is damaged; {_NEXT}") from e
+    if source.error is not None:
+        raise AudioError(cannot_read(request.name, source.error)) from source.error
+    return outcome
 
 
 def is_media(beginning: bytes) -> bool:
@@ -121,47 +123,74 @@ def cannot_read(name: str, error: Exception) -> str:
     return f"{name} cannot be read ({getattr(error, 'strerror', None) or error}): check the file, and the disk it is on"
 
 
-def _undecodable(name: str, error: Exception) -> AudioError:
-    return AudioError(f"the sound of {name} cannot be decoded ({_reason(error)}): it is damaged; {_NEXT}")
-
-
 class _Input:
-    """The file as FFmpeg sees it: read and seek, and a name that says nothing but its suffix."""
+    """The file as FFmpeg sees it: read and seek, and a name that says nothing but its suffix.
+
+    It ends where it cannot be read; the first error is kept. PyAV would print the second.
+    """
 
     def __init__(self, file: BinaryIO, suffix: str) -> None:
         self._file = file
         self.name = f"audio{suffix}"
-        self.seek = file.seek
-        self.tell = file.tell
+        self.error: Exception | None = None
 
     def read(self, size: int) -> bytes:
-        data = self._file.read(size)
-        if not isinstance(data, bytes) or len(data) > size:  # PyAV would copy it beyond its buffer
-            raise ValueError(f"asked for {size} bytes, it gave something else")
+        try:
+            data = self._file.read(size)
+            if not isinstance(data, bytes) or len(data) > size:  # PyAV would copy it beyond its buffer
+                raise ValueError(f"asked for {size} bytes, it gave something else")
+        except Exception as e:
+            self.error = self.error or e
+            return b""
         return data
 
+    def seek(self, offset: int, whence: int = 0) -> int:
+        try:
+            return self._file.seek(offset, whence)
+        except Exception as e:
+            # FFmpeg tries places that there cannot be, as before the beginning, and does without.
+            if not isinstance(e, OSError | ValueError):
+                self.error = self.error or e
+            return -1
 
-def _open(file: BinaryIO, request: Request, common: bool) -> InputContainer:
+    def tell(self) -> int:
+        return self._file.tell()
+
+
+def _open(source: _Input, name: str, common: bool, said: list[str]) -> InputContainer:
+    """said: is given what FFmpeg says in its log, where it names what it does not know."""
     options = {
         # A playlist or a concatenation must not make us read other files, or the network.
         "protocol_whitelist": "",
         "format_whitelist": ",".join(COMMON if common else CONTAINERS),
         "codec_whitelist": ",".join(COMMON_CODECS if common else CODECS),
-        "max_streams": str(MAX_STREAMS),
     }
     try:
-        return av.open(_Input(file, request.suffix), "r", metadata_errors="replace", options=options)
+        with contextlib.nullcontext() if common else _listening(said):
+            return av.open(source, "r", metadata_errors="replace", options=options)
     except av.ArgumentError as e:  # not on the list, or a header with values that cannot be
         if common:
             raise Uncommon from e
-        kind = _kind(file, request.suffix)
-        if kind is None or kind in CONTAINERS:
-            raise _unreadable(request.name, e) from e
-        raise AudioError(
-            f"{request.name} is in the container '{kind}', which is not read here: convert it to {HINT}"
-        ) from e
+        if not any("not on whitelist" in line for line in said):
+            raise _unreadable(name, e) from e
+        kind = said[0].split(":")[0]
+        raise AudioError(f"{name} is in the container '{kind}', which is not read here: convert it to {HINT}") from e
     except av.FFmpegError as e:
-        raise _unreadable(request.name, e) from e
+        raise _unreadable(name, e) from e
+
+
+@contextlib.contextmanager
+def _listening(said: list[str]) -> Iterator[None]:
+    """Collects what FFmpeg says in its log, as `part: words`. For the child process: PyAV's log is for all threads."""
+    av.logging.set_level(av.logging.WARNING)
+    try:
+        with av.logging.Capture() as lines:
+            try:
+                yield
+            finally:
+                said += [printable(f"{name}: {words}", 300) for _, name, words in lines]
+    finally:
+        av.logging.set_level(None)
 
 
 def _unreadable(name: str, error: Exception) -> AudioError:
@@ -171,79 +200,17 @@ def _unreadable(name: str, error: Exception) -> AudioError:
     )
 
 
-def _kind(file: BinaryIO, suffix: str) -> str | None:
-    """The container that FFmpeg thinks a file is, which it says in its log only; None if it has no idea."""
-    level = av.logging.get_level()
-    av.logging.set_level(av.logging.ERROR)
-    try:
-        file.seek(0)
-        # Nothing is on this list, and nothing is opened.
-        options = {"protocol_whitelist": "", "format_whitelist": "none"}
-        with av.logging.Capture() as lines, contextlib.suppress(av.FFmpegError):
-            av.open(_Input(file, suffix), "r", options=options)
-        return next((name for _, name, text in lines if "not on whitelist" in text), None)
-    finally:
-        av.logging.set_level(level)
-
-
-def _choose(container: InputContainer, request: Request) -> AudioStream:
-    """The track that was asked for; or of those that can be decoded the one that ffmpeg takes.
-
-    That is the one marked as default, then the one with the most channels, then the first.
-    """
-    tracks = container.streams.audio
-    if not tracks:
-        kinds = ", ".join(sorted({s.type for s in container.streams})) or "nothing"
-        raise AudioError(f"{request.name} has no sound (it holds {kinds}): {_NEXT} that has an audio track")
-    if request.track is None:
-        known = [track for track in tracks if _channels(track)] or tracks
-        return max(known, key=lambda track: (_is_default(track), _channels(track)))
-    if not 0 <= request.track < len(tracks):
-        raise AudioError(
-            f"{request.name} has no audio track {request.track}, expected one of {_listed(tracks)}: "
-            "tracks are counted from 0"
-        )
-    return tracks[request.track]
-
-
-def _is_default(track: AudioStream) -> bool:
-    return bool(track.disposition & Disposition.default)
-
-
-def _channels(track: AudioStream) -> int:
-    return track.codec_context.layout.nb_channels if track.codec_context is not None else 0
-
-
-def _listed(tracks: tuple[AudioStream, ...]) -> str:
-    return ", ".join(f"{number} ({_described(track)})" for number, track in enumerate(tracks[:20]))
-
-
-def _described(track: AudioStream) -> str:
-    codec = track.codec_context.name if track.codec_context is not None else "unknown codec"
-    title = track.metadata.get("title")
-    words = [track.language, f"'{title}'" if title else None, codec, f"{_channels(track)} channels"]
-    return ", ".join(printable(word, 60) for word in words if word)
-
-
-def _which_track(container: InputContainer, stream: AudioStream, name: str) -> list[str]:
-    tracks = container.streams.audio
-    if len(tracks) == 1:
-        return []
-    return [
-        f"{name} has {len(tracks)} audio tracks: {_listed(tracks)}; track {tracks.index(stream)} was taken, "
-        "name another with --audio-track (in Python: track=)"
-    ]
-
-
-def _check_codec(container: InputContainer, stream: AudioStream, name: str, common: bool) -> None:
+def _check_codec(container: InputContainer, stream: AudioStream, name: str, common: bool, said: list[str]) -> None:
     """Refuses what FFmpeg may not decode, before it does."""
     context = stream.codec_context
     if context is None:
         if common:
             raise Uncommon
+        pattern = re.compile(rf"stream {stream.index} \(Audio: none \((.{{1,40}}?)\)")
+        found = next(filter(None, map(pattern.search, said)), None)
         raise AudioError(
-            f"the sound of {name} cannot be decoded here: its header is damaged, or it is in a rare format that "
-            f"must be converted first, for example to {HINT}"
+            f"the sound of {name} cannot be decoded here: its codec, {found[1] if found else 'without a name'}, is not "
+            f"known, or its header is damaged: convert it to {HINT}"
         )
     if common and context.name not in COMMON.get(container.format.name, ()):
         raise Uncommon
@@ -283,8 +250,8 @@ class _Decoding:
         self._written = 0
         self._parts_lost = 0
         self._error = ""
-        self._planes = _Planes()
-        self._phases = _Phases()
+        self._planes = Planes()
+        self._phases = Phases()
 
     def run(self) -> Outcome:
         lossless = self._stream.codec_context.codec.lossless
@@ -309,7 +276,7 @@ class _Decoding:
                     mixed = np.array([channel.name != "LFE" for channel in frame.layout.channels])
                 if channels > 1:
                     if self._channel is not None:
-                        frame = _alone(frame, self._planes.of(frame), self._channel)
+                        frame = alone(frame, self._planes.of(frame), self._channel)
                     elif self._phases.wants_more:
                         self._phases.hear(self._planes.of(frame), frame.sample_rate, mixed)
                 assert resampler
@@ -331,7 +298,7 @@ class _Decoding:
         stalled: float | None = None  # since when
         while True:
             frames: list[Any] = []
-            packet = None
+            packet = error = None
             try:
                 packet = next(packets, None)
                 if packet is None:
@@ -340,9 +307,11 @@ class _Decoding:
                     raise self._too_much(f"a piece of {packet.size} bytes", f"{MAX_PACKET_BYTES}")
                 frames = packet.decode()
             except av.FFmpegError as e:
-                if packet is None or not silent.is_without_sound(packet):
-                    self._parts_lost += 1
-                    self._error = _reason(e)
+                error = e
+            without_sound = packet is not None and not frames and silent.is_without_sound(packet)
+            if error and not without_sound:
+                self._parts_lost += 1
+                self._error = _reason(error)
             for frame in frames:
                 assert isinstance(frame, AudioFrame)
                 if frame.samples * frame.layout.nb_channels > MAX_FRAME_SAMPLES:
@@ -403,144 +372,47 @@ class _Decoding:
         elif cancelled:
             warnings.append(
                 f"the channels of {name} cancel each other (opposite phase) in {cancelled} of {heard} s: what is said "
-                "there may be missing; give one of its channels alone"
+                "there may be missing; give a file with one of its channels alone"
             )
 
 
 class _Silent:
-    """Knows the packets that hold no sound, although the decoder calls them errors."""
+    """Knows the packets that hold no sound, although the decoder may call them errors.
+
+    It is shown each packet that gave no frame.
+    """
 
     def __init__(self, codec: str) -> None:
         # Frame types of AMR that describe a pause: comfort noise, and nothing to send (3GPP TS 26.101 and 26.201).
         self._pauses = {"amrnb": (8, 15), "amrwb": (9, 15)}.get(codec, ())
         self._mpeg = codec in ("mp1float", "mp2float", "mp3float", "aac")
-        self._tag_end = 0
+        self._tags_end = 0
 
     def is_without_sound(self, packet: Packet[Any]) -> bool:
-        start = bytes(packet)[:14] if packet.size else b""
+        data = bytes(packet) if packet.size else b""
         if self._pauses:
-            return bool(start) and start[0] >> 3 & 15 in self._pauses
+            return bool(data) and data[0] >> 3 & 15 in self._pauses
         if not self._mpeg:
             return False
-        # Tags stand between the files that were joined to one; a picture in one may look like frames.
+        # Tags stand between files that were joined to one. The parser cuts a long one, and finds frames in its picture.
         position = packet.pos or 0
-        if start.startswith(b"ID3") and len(start) == 14:
-            size = sum((byte & 127) << shift for byte, shift in zip(start[6:10], (21, 14, 7, 0), strict=True))
-            self._tag_end = position + 10 + size
-            return True
-        return start.startswith((b"TAG", b"APETAGEX", b"LYRICSBEGIN")) or 0 < position < self._tag_end
+        if position >= self._tags_end:
+            self._tags_end = position + _length_of_tags(data)
+        return position < self._tags_end
 
 
-class _Phases:
-    """Compares the mix with its loudest channel, second by second."""
-
-    def __init__(self) -> None:
-        self.heard = self.cancelled = 0  # seconds
-        self._cancelled_power: npt.NDArray[np.float64] | None = None
-        self._before: tuple[npt.NDArray[np.float64], float] | None = None
-        self._start()
-
-    def _start(self) -> None:
-        self._energy: npt.NDArray[np.float64] | None = None
-        self._seconds = 0.0  # that were heard: every third frame or so will do, and of it every eighth sample
-        self._mix = self._mix_seconds = 0.0
-
-    @property
-    def wants_more(self) -> bool:
-        """Whether the next frame should be heard."""
-        return self._seconds <= self._mix_seconds / 3
-
-    def hear(self, planes: npt.NDArray[Any], rate: int, mixed: npt.NDArray[np.bool_]) -> None:
-        """A frame, [channels, samples], of which the channels `mixed` go into the mix."""
-        energy = mixed * np.square(_full_scale(planes[:, ::_STRIDE])).sum(axis=1, dtype=np.float64) * (_STRIDE / rate)
-        if self._energy is None or len(self._energy) != len(energy):
-            self._start()
-            self._energy = energy
+def _length_of_tags(data: bytes) -> int:
+    """The length of the tags that `data` begins with, which may be longer than it."""
+    end = 0
+    while True:
+        if data.startswith(b"TAG", end):  # ID3v1
+            end += 128
+        elif data.startswith(b"ID3", end) and len(data) >= end + 10:
+            end += 10 + sum((byte & 127) << 7 * (3 - place) for place, byte in enumerate(data[end + 6 : end + 10]))
+        elif data.startswith(b"APETAGEX", end) and len(data) >= end + 16:
+            end += 32 + int.from_bytes(data[end + 12 : end + 16], "little")
         else:
-            self._energy += energy
-        self._seconds += planes.shape[1] / rate
-
-    def mixed(self, samples: npt.NDArray[Any]) -> None:
-        """What the mix became: int16."""
-        if self._energy is not None:
-            some = samples[::_STRIDE].astype(np.float32)
-            self._mix += float(np.vdot(some, some)) * (_STRIDE / SAMPLE_RATE / 32768**2)
-            self._mix_seconds += len(samples) / SAMPLE_RATE
-            if self._mix_seconds >= 1:
-                self._next_second()
-
-    def _next_second(self) -> None:
-        """Judges the second before, of whose mix the last part came in this one."""
-        mix = self._mix / max(self._mix_seconds, 0.01)
-        if self._before is not None:
-            power, mix_before = self._before
-            loudest = float(power.max())
-            if loudest > AUDIBLE:
-                self.heard += 1
-                if mix_before + mix < CANCELLED * loudest:
-                    self.cancelled += 1
-                    known = self._cancelled_power
-                    self._cancelled_power = power if known is None or len(known) != len(power) else known + power
-        self._before = None if self._energy is None else (self._energy / self._seconds, mix)
-        self._start()
-
-    def end(self) -> None:
-        """All has been heard."""
-        self._next_second()
-        self._next_second()
-
-    @property
-    def loudest(self) -> int:
-        """Which channel was the loudest where the mix lost the sound."""
-        return 0 if self._cancelled_power is None else int(self._cancelled_power.argmax())
-
-
-class _Planes:
-    """The channels of frames, which FFmpeg packs where PyAV would read beyond the end of its table of planes."""
-
-    _TABLE = 8
-
-    def __init__(self) -> None:
-        self._packer: av.AudioResampler | None = None
-        self._packs = ""
-
-    def of(self, frame: AudioFrame) -> npt.NDArray[Any]:
-        """[channels, samples] of any frame."""
-        channels = frame.layout.nb_channels
-        samples: npt.NDArray[Any]
-        if not frame.format.is_planar:
-            samples = frame.to_ndarray().reshape(-1, channels).T
-            return samples
-        if channels < self._TABLE:
-            samples = frame.to_ndarray()
-            return samples
-        kind = f"{frame.format.name}, {frame.layout.name}, {frame.sample_rate}"
-        if self._packer is None or kind != self._packs:
-            self._packer = av.AudioResampler(frame.format.packed.name, frame.layout, frame.sample_rate)
-            self._packs = kind
-        packed = [each for each in self._packer.resample(frame) if each is not None]
-        samples = np.concatenate([self.of(each) for each in packed], axis=1)
-        return samples
-
-
-def _full_scale(samples: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Samples as FFmpeg stores them, as floats within full scale 1.0."""
-    if samples.dtype == np.uint8:
-        return (samples.astype(np.float32) - 128) / 128
-    if samples.dtype.kind == "i":
-        return samples.astype(np.float32) / -float(np.iinfo(samples.dtype).min)
-    within: npt.NDArray[Any] = np.fmin(np.fmax(samples, -1), 1)  # NaN as well
-    return within
-
-
-def _alone(frame: AudioFrame, planes: npt.NDArray[Any], channel: int) -> AudioFrame:
-    """One channel of a frame; the last if it has fewer."""
-    plane = np.ascontiguousarray(planes[min(channel, len(planes) - 1)][np.newaxis])
-    one = AudioFrame.from_ndarray(plane, format=frame.format.packed.name, layout="mono")
-    one.sample_rate = frame.sample_rate
-    one.pts = frame.pts
-    one.time_base = frame.time_base
-    return one
+            return end
 
 
 def _reason(error: Exception) -> str:

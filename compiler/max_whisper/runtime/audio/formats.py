@@ -13,8 +13,8 @@ PCM = frozenset(
     "pcm_bluray pcm_dvd".split()
 )
 CODECS = PCM | frozenset(
-    "aac aac_latm ac3 alac amrnb amrwb dca eac3 flac gsm gsm_ms mlp mp1float mp2float mp3float nellymoser opus speex "
-    "truehd vorbis wavpack wmalossless wmapro wmav1 wmav2 wmavoice "
+    "aac aac_latm ac3 alac amrnb amrwb dca eac3 flac gsm gsm_ms mlp mp1 mp1float mp2 mp2float mp3 mp3float nellymoser "
+    "opus speex truehd vorbis wavpack wmalossless wmapro wmav1 wmav2 wmavoice "
     "adpcm_ima_qt adpcm_ima_wav adpcm_ms adpcm_swf g722 g726".split()
 )
 """Every codec that is decoded."""
@@ -28,14 +28,14 @@ COMMON = {
     "wav": frozenset("pcm_u8 pcm_s16le pcm_s24le pcm_s32le pcm_f32le pcm_f64le pcm_alaw pcm_mulaw".split()),
     "flac": frozenset({"flac"}),
     "mp3": frozenset({"mp3float"}),
-    "ogg": frozenset({"opus", "vorbis"}),
+    "ogg": frozenset({"flac", "opus", "vorbis"}),
     "aac": frozenset({"aac"}),
-    "mov,mp4,m4a,3gp,3g2,mj2": frozenset({"aac"}),
-    "matroska,webm": frozenset({"opus", "vorbis"}),
+    "mov,mp4,m4a,3gp,3g2,mj2": frozenset({"aac", "alac"}),
+    "matroska,webm": frozenset({"aac", "flac", "mp3float", "opus", "vorbis"}),
 }
-"""The codecs of each container that are decoded in this process: 10,000 damaged files or more of each pair were, and
-none ended it, took more than a few seconds or much memory (`tests/fuzz/test_fuzz_audio.py`, which tries them again).
-All else is decoded in a child process."""
+"""The codecs of each container that are decoded in this process: 10,000 damaged files of each pair were, and none ended
+it, or took a second or much memory (`tests/fuzz/test_fuzz_audio.py` tries them again). All else is decoded in a child
+process."""
 COMMON_CODECS = frozenset[str]().union(*COMMON.values())
 
 HINT = "wav, flac, mp3, m4a, ogg, mp4 or mkv"

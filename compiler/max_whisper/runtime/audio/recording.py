@@ -33,13 +33,28 @@ class Storage:
 
     def write(self, data: bytes) -> None:
         """Appends `data`; raises MaxWhisperError when the temporary folder has no room for it."""
-        with temporary_folder():
+        with self._closed_when_full():
             if self.size + len(data) > self._in_memory and self.size + len(data) > self._checked:
                 # The first time, what was in memory goes there as well.
                 check_room(len(data) + _CHUNK + (0 if self._checked else self.size))
                 self._checked = self.size + len(data) + _CHUNK
             self.file.write(data)
         self.size += len(data)
+
+    def flush(self) -> None:
+        """Raises MaxWhisperError when the temporary folder has no room for the last bytes."""
+        with self._closed_when_full():
+            self.file.flush()
+
+    @contextlib.contextmanager
+    def _closed_when_full(self) -> Iterator[None]:
+        with temporary_folder():
+            try:
+                yield
+            except OSError:
+                with contextlib.suppress(OSError):  # it tries to write what is left
+                    self.file.close()
+                raise
 
     def clear(self) -> None:
         """Forgets all bytes."""
