@@ -24,12 +24,12 @@ from max_whisper import Model
 from max_whisper.cli.streams import Stream, harmless
 from max_whisper.errors import MaxWhisperError
 from max_whisper.runtime.writers import FORMATS, render
-from small import write_spec
 from sounds import sweep, write_wav
 from terminals import WRITABLE, Seen, look
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs /dev/full and memfd_create")
 
+ROOT = Path(__file__).resolve().parents[1]
 MOST = ("--max-new-tokens", "12", "--temperature-increment-on-fallback", "none")
 LOCALES = {
     "ascii": {"PYTHONIOENCODING": "ascii"},
@@ -38,7 +38,6 @@ LOCALES = {
 }
 PRINTING = {  # commands that need no work, and what they print
     "help": (("--help",), b"transcribe  "),
-    "help of a command": (("transcribe", "--help"), b"--model DIR_OR_SPEC"),
     "version": (("--version",), b"0."),
     "nothing": ((), b"Every command has its own --help"),
     "schema": (("schema",), b'"$schema"'),
@@ -103,14 +102,15 @@ def test_results_are_utf_8_in_every_locale(artifact: Path, talk: Path, text: byt
     options = ("--model", artifact, *MOST, "--verbose")
     seen = look("transcribe", name, "missing é.wav", *options, environment=LOCALES[locale])
     assert (seen.code, seen.stdout) == (2, text)
-    assert len(seen.said) == 5 and "[00:00.000 --> " in seen.said[0]
-    assert "missing" in seen.said[3] and "1 of 2 recordings" in seen.said[4]
+    *segments, missing, failed = seen.said
+    assert all(" --> " in segment for segment in segments) and len(segments) == len(text.splitlines())
+    assert "there is no file missing" in missing and "1 of 2 recordings" in failed
     table = look("inspect", "tiny", environment=LOCALES[locale])
     assert table.code == 0 and "┃ layer" in table.stdout.decode()
 
 
 def test_the_result_of_a_build_and_its_messages(spec: Path, checkpoint: Path) -> None:
-    options = ("--weights", checkpoint, "--out", "naïve")
+    options = ("--weights", checkpoint, "--out", "out")
     seen = look("build", "--spec", spec, *options, stdout="file", stderr="terminal", environment=LOCALES["C"])
     assert seen.code == 0 and "is ready (" in seen.stdout.decode()
     assert any("compiled the encoder" in line for line in seen.said)
@@ -130,13 +130,12 @@ def test_stdout_that_takes_nothing(command: str) -> None:
 
 
 @pytest.mark.parametrize("command", PRINTING)
-@pytest.mark.parametrize("stderr", ["closed", "full", "gone", "read-only"])
-def test_stderr_that_takes_nothing(command: str, stderr: str) -> None:
+@pytest.mark.parametrize("kind", ["closed", "full"])
+def test_stderr_that_takes_nothing(command: str, kind: str) -> None:
     arguments, shown = PRINTING[command]
-    seen = look(*arguments, stderr=stderr)
+    seen = look(*arguments, stderr=kind)
     assert seen.code == 0 and shown in seen.stdout
-    assert look(*arguments, stderr=stderr, stdout="full").code == 1
-    assert look(*arguments, stderr=stderr, stdout="closed").code == 1
+    assert look(*arguments, stderr=kind, stdout=kind).code == 1
 
 
 @pytest.mark.parametrize("kind", ["closed", "full", "gone", "read-only"])
@@ -168,9 +167,10 @@ def test_that_nobody_hears_is_known_before_the_work(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_several_recordings_end_with_a_full_disk(artifact: Path, talk: Path) -> None:
+def test_several_recordings_end_with_a_full_disk(artifact: Path, talk: Path, text: bytes) -> None:
     seen = look("transcribe", talk, talk, talk, "--model", artifact, "--verbose", *MOST, stdout="full")
-    assert seen.code == 1 and len(seen.said) == 3 + 1  # the segments of the first, and why there are no others
+    assert seen.code == 1
+    assert len(seen.said) == len(text.splitlines()) + 1  # the segments of the first, and why there are no others
 
 
 @pytest.mark.parametrize(
@@ -227,19 +227,14 @@ def test_text_is_harmless_on_a_terminal_and_whole_elsewhere() -> None:
 
 @pytest.mark.parametrize("name", ["[red]", "[/]", "\x1b[2J", ":smile:", "a\nb", "\udcff", "x" * 300])
 def test_foreign_names_in_tables(name: str, tmp_path: Path) -> None:
-    path = write_spec(tmp_path)
-    fields = json.dumps(f"{name}encoder.conv1")
-    path.write_text(path.read_text().replace("{weights: model.encoder.conv1}", f"{{weights: {fields}}}"))
-    changed = path.read_text().replace("weights: model.encoder.conv1", f"weights: {fields}")
-    path.write_text(changed)
-    assert json.dumps(name)[1:-1] in changed
+    path = tmp_path / "hostile.yaml"
+    tiny = (ROOT / "specs" / "tiny.yaml").read_text()
+    path.write_text(tiny.replace("weights: model.encoder.conv1}", f"weights: {json.dumps(name)}}}"))
+    assert path.read_text() != tiny
     outcome = run("inspect", path)
-    if outcome.code == 2:  # YAML takes no surrogates, whoever writes them
-        assert outcome.stderr.startswith("error: ") and len(outcome.stderr.splitlines()) == 1
-        return
     assert outcome.code == 0
     assert all(line.isprintable() for line in outcome.stdout.splitlines())
-    assert repr(name)[1:-1][:20] in outcome.stdout.replace("\n", "")
+    assert repr(name)[1:-1][:20] in outcome.stdout
 
 
 def test_foreign_names_of_files(artifact: Path, talk: Path, text: bytes) -> None:
