@@ -2,14 +2,17 @@ import errno
 import io
 import json
 import os
+import re
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from max_whisper.errors import MaxWhisperError, UserError
 from max_whisper.runtime import writers
 from max_whisper.runtime.subtitles import SubtitleOptions
+from max_whisper.runtime.words import Word
 from max_whisper.runtime.writers import FORMATS, format_timestamp, render, write
 from subtitle_cases import GOLDEN, OPTIONS, Result, Segment, spoken
 from subtitle_cases import RESULT as SPOKEN
@@ -211,3 +214,91 @@ def test_json_has_the_words():
 def test_subtitle_options_that_make_no_sense(options: dict, sentence: str):
     with pytest.raises(UserError, match=sentence):  # alone, or together
         SubtitleOptions(**options).check(word_timestamps="highlight_words" not in options)
+
+
+# --- the end of the recording
+
+
+@dataclass(frozen=True)
+class Timed(Result):
+    duration: float = 100.8003
+
+
+LATE = Timed(" a b c", "en", [Segment(90.0, 100.5, " a"), Segment(100.5, 123.48, " b"), Segment(123.48, 130.0, " c")])
+
+
+def test_nothing_is_shown_after_the_end_of_the_recording():
+    assert render(LATE, "tsv").splitlines()[1:] == ["90000\t100500\ta", "100500\t100800\tb", "100799\t100800\tc"]
+    assert "00:01:40,500 --> 00:01:40,800\nb\n\n3\n00:01:40,799 --> 00:01:40,800\nc\n" in render(LATE, "srt")
+    assert "01:40.500 --> 01:40.800\nb\n\n01:40.799 --> 01:40.800\nc\n" in render(LATE, "vtt")
+    assert [segment["end"] for segment in json.loads(render(LATE, "json"))["segments"]] == [100.5, 123.48, 130.0]
+    assert render(LATE, "txt") == "a\nb\nc\n"
+
+
+@pytest.mark.parametrize("duration", [0.0, 0.0004, 0.001, 3.0, 4.9995, 12.34567, 1e6])
+@pytest.mark.parametrize("options", [{}, *OPTIONS.values()])
+def test_words_end_with_the_recording(duration, options):
+    result = Timed(SPOKEN.text, "en", SPOKEN.segments, duration)
+    for format in ("srt", "vtt"):
+        written = render(result, format, SubtitleOptions(**options))
+        for line in written.splitlines():
+            if "-->" in line:
+                start, end = (_milliseconds(time) for time in line.split(" --> "))
+                assert start <= end <= duration * 1000
+                assert start < end or end == 0
+        assert re.sub(r"\d.*-->.*\n", "", written) == re.sub(
+            r"\d.*-->.*\n", "", render(SPOKEN, format, SubtitleOptions(**options))
+        )
+
+
+def _milliseconds(time: str) -> int:
+    *hours, minutes, seconds = time.replace(",", ".").split(":")
+    return 3_600_000 * int((hours or ["0"])[0]) + 60_000 * int(minutes) + round(1000 * float(seconds))
+
+
+# --- text that is no text of the format
+
+TRAPS = [
+    "a --> b", "a ---> b", "-->", "a - -> b", "--", ">", "->", "-", "<b>x</b>", "AT&T &amp; <", "WEBVTT", "NOTE x",
+    "STYLE", "1", "00:01.000 --> 00:02.000", "a\n\nb", "\n", "a\r\rb", "a\u2028\u2029b", "a\x85\x0b\x0cb", "a\x00b",
+    "\x00", "\ufeff", "{\\an8}", "a\tb", "\u3000", "<u>",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("options", [None, *OPTIONS.values()])
+def test_a_cue_is_a_cue_whatever_its_text(options):
+    """Read as the standard says: blocks that are parted by blank lines, each with one arrow, in its first lines."""
+    for first in TRAPS:
+        for second in TRAPS:
+            segments = []
+            for i, texts in enumerate([(first, second), ("plain", first)]):
+                words = [Word(text, 3.0 * i + k, 3.0 * i + k + 0.5, 0.5) for k, text in enumerate(texts)]
+                segments.append(Segment(3.0 * i, 3.0 * i + 2, "".join(texts), words=None if options is None else words))
+            result = Result("", "en", [*segments, Segment(9.0, 10.0, "end", words=[Word("end", 9.0, 10.0, 0.5)])])
+            for format in ("srt", "vtt"):
+                written = render(result, format, SubtitleOptions(**(options or {})))
+                body = written.removeprefix("WEBVTT\n\n")
+                assert written.endswith("\n\n") and "\0" not in written and body.count("-->") == len(_times(body))
+                assert all(len(re.split("[\r\n]", line)) == 1 for line in written.splitlines())
+                assert [line for line in written.splitlines(keepends=True) if not line.endswith("\n")] == []
+                if format == "vtt":
+                    plain = re.sub("</?u>", "", body) if options and options.get("highlight_words") else body
+                    assert "<" not in plain
+                    assert re.search("&(?!amp;|lt;)", plain) is None
+                blocks = [block for block in re.split(r"\n\n+", body) if block.strip("\n")]
+                assert all("-->" in block.split("\n")[format == "srt"] for block in blocks), (first, second, written)
+            rows = render(result, "tsv").split("\n")
+            assert len(rows) == 5 and all(row.count("\t") == 2 for row in rows[:-1])
+
+
+def _times(body: str) -> list[str]:
+    return re.findall(r"^[\d:,.]+ --> [\d:,.]+$", body, flags=re.M)
+
+
+def test_vtt_is_escaped_and_srt_is_not():
+    words = [Word(" AT&T", 0.0, 0.5, 1.0), Word(" <b>", 0.5, 1.0, 1.0)]
+    result = Result("", "en", [Segment(0.0, 1.0, " AT&T <b>", words=words)])
+    highlighted = SubtitleOptions(highlight_words=True)
+    assert "\n<u>AT&amp;T</u> &lt;b>\n" in render(result, "vtt", highlighted)
+    assert "\n<u>AT&T</u> <b>\n" in render(result, "srt", highlighted)
+    assert render(result, "txt") == "AT&T <b>\n"
