@@ -52,7 +52,10 @@ def encode(
     codec, video: names of FFmpeg encoders that come with PyAV.
     """
     with av.open(path, "w") as container:
-        audio_stream = container.add_stream(codec, rate=rate, layout=layout) if samples is not None else None
+        options = {"strict": "experimental"}  # for what FFmpeg has no other encoder
+        audio_stream = (
+            container.add_stream(codec, rate=rate, layout=layout, options=options) if samples is not None else None
+        )
         video_stream = container.add_stream(video, rate=10) if video else None
         if video_stream is not None:
             video_stream.width = video_stream.height = 64
@@ -64,9 +67,29 @@ def encode(
             container.mux(video_stream.encode(None))
         if audio_stream is not None and samples is not None:
             channels = len(audio_stream.layout.channels)
-            frame = av.AudioFrame.from_ndarray(np.tile(samples, (channels, 1)), format="fltp", layout=layout)
+            packed = np.repeat(samples, channels)[np.newaxis]
+            frame = av.AudioFrame.from_ndarray(packed, format="flt", layout=layout)
             frame.sample_rate = rate
             if samples.size:
                 container.mux(audio_stream.encode(frame))
             container.mux(audio_stream.encode(None))
+    return path
+
+
+def write_tracks(path: Path, tracks: list[tuple[str | float, ...]], default: int | None = 0) -> Path:
+    """A file with several audio tracks (AAC, 44.1 kHz, 1 s), each (language, title, amplitude[, layout])."""
+    with av.open(path, "w") as container:
+        streams = []
+        for number, (language, title, _, *layout) in enumerate(tracks):
+            stream = container.add_stream("aac", rate=44100, layout=layout[0] if layout else "mono")
+            stream.metadata.update(language=language, title=title)
+            stream.disposition = av.stream.Disposition.default if number == default else av.stream.Disposition(0)
+            streams.append(stream)
+        for stream, (_, _, amplitude, *_) in zip(streams, tracks, strict=True):
+            samples = (amplitude * np.sin(np.arange(44100) / 10)).astype(np.float32)
+            planes = np.tile(samples, (len(stream.layout.channels), 1))
+            frame = av.AudioFrame.from_ndarray(planes, format="fltp", layout=stream.layout)
+            frame.sample_rate = 44100
+            container.mux(stream.encode(frame))
+            container.mux(stream.encode(None))
     return path

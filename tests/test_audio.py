@@ -3,15 +3,16 @@ import os
 import struct
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
 import pytest
-from max_whisper.errors import AudioError
+from max_whisper.errors import AudioError, MaxWhisperError
 from max_whisper.runtime import audio
-from max_whisper.runtime.audio import load_audio
+from max_whisper.runtime.audio import decoding, isolation, load_audio, open_audio
 from max_whisper.runtime.waveform import check_waveform
-from sounds import encode, int16, noise, silence, sweep, write_wav
+from sounds import encode, int16, noise, silence, sweep, write_tracks, write_wav
 
 KINDS = {
     "mp3": {"codec": "libmp3lame"},
@@ -125,8 +126,7 @@ def test_file_objects(tmp_path):
         assert not opened.closed
     refused(io.BytesIO(), "the audio stream is empty (0 bytes)")
     refused(io.StringIO("text"), "open as text", "mode 'rb'")
-    with pytest.raises(TypeError, match="not ndarray"):
-        load_audio(noise(1))
+    refused(noise(1), "the audio source is of type ndarray", "binary file object")
 
 
 def test_no_file_stays_open(tmp_path):
@@ -169,6 +169,19 @@ def test_broken_disk():
             return b""
 
     refused(Broken(bytes(1000)), "cannot be read (Input/output error)")
+
+
+@pytest.mark.parametrize("error", [OSError(5, "Input/output error"), RuntimeError("gone")])
+@pytest.mark.parametrize("kind", ["wav", "mp4", "ac3"])
+def test_a_disk_that_breaks_later(tmp_path, capfd, kind, error):
+    class Broken(io.BytesIO):
+        def read(self, size=-1):
+            if self.tell() > 3000:
+                raise error
+            return super().read(min(size, 1000))
+
+    refused(Broken(make(tmp_path, kind).read_bytes()), "the audio stream cannot be read (")
+    assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize("suffix", ["wav", "mp3", "flac"])
@@ -294,3 +307,399 @@ def test_waveform_types():
 def test_wrong_waveforms(array, fragment):
     with pytest.raises(AudioError, match=fragment):
         check_waveform(array)
+
+
+# What a file can reach: containers and codecs, absurd headers, bounds.
+
+
+def test_what_killed_ffmpeg_is_not_opened(tmp_path):
+    file = encode(tmp_path / "a.adx", sweep(1, 44100), codec="adpcm_adx")
+    damaged = bytearray(file.read_bytes())
+    damaged[6] = 0  # a division by zero in FFmpeg, whatever the file is called
+    (tmp_path / "damaged.wav").write_bytes(damaged)
+    refused(file, "a.adx is in the container 'adx'", "convert it to wav")
+    refused(tmp_path / "damaged.wav", "damaged.wav is in the container 'adx'")
+
+
+def test_other_codecs_are_named(tmp_path):
+    refused(
+        encode(tmp_path / "a.wav", sweep(1, 16000), 16000, "adpcm_yamaha"), "in the codec 'adpcm_yamaha'", "convert"
+    )
+
+
+ABSURD = {
+    "tag": (0, 2, 3, 0x11, 0x31, 0x45, 0x55, 0x92, 0x674F, 0xFFFE, 0xFFFF),
+    "bits": (0, 128, 255, 65535),
+    "channels": (0, 9, 33, 64, 255, 65535),
+    "rate": (0, 1, 999, 768_001, 2**31 - 1, 2**31, 2**32 - 1),
+}
+
+
+@pytest.mark.parametrize(("field", "value"), [(field, value) for field, values in ABSURD.items() for value in values])
+def test_absurd_fields_of_a_header(field, value):
+    fields = {"tag": 1, "channels": 1, "rate": 16000, "bits": 16, field: value}
+    tag, channels, rate, bits = fields.values()
+    size = channels * bits // 8
+    header = struct.pack("<HHIIHH", tag, channels, rate, rate * size % 2**32, size % 2**16, bits)
+    data = int16(noise(1)).tobytes()
+    file = b"RIFF\xff\xff\xff\xffWAVEfmt \x10\0\0\0" + header + b"data" + struct.pack("<I", len(data)) + data
+    refused(io.BytesIO(file), "the audio stream")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ValueError("a"),
+        AttributeError("a"),
+        MemoryError(),
+        OverflowError("\x1b[2J"),
+        UnicodeDecodeError("utf-8", b"\xff", 0, 1, "a"),
+    ],
+)
+@pytest.mark.parametrize("where", ["open", "AudioResampler"])
+def test_whatever_the_library_raises_is_one_sentence(tmp_path, monkeypatch, error, where):
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr(decoding.av, where, fail)
+    refused(write_wav(tmp_path / "a.wav", noise(1)), "the sound of", "a.wav cannot be decoded")
+
+
+@pytest.mark.parametrize(
+    "kind", [("a.m4a", "aac", "7.1"), ("a.wv", "wavpack", "7.1"), ("b.wv", "wavpack", "hexadecagonal")]
+)
+def test_many_channels(tmp_path, kind):
+    name, codec, layout = kind
+    heard = load_audio(encode(tmp_path / name, sweep(1, 48000), 48000, codec, layout))
+    assert likeness(heard, sweep(1)) > 0.9  # PyAV reads beyond its table of planes here
+
+
+def test_a_header_that_claims_gigabytes(tmp_path):
+    header = wav_header(16000)[:36] + b"LIST" + struct.pack("<I", 0x7F000000) + b"INFOISFT" + bytes(2000)
+    file = tmp_path / "a.wav"
+    file.write_bytes(header + b"\x7f" * 4 + bytes(2000))
+    code = (
+        "import resource, sys\nfrom max_whisper.errors import AudioError\n"
+        "from max_whisper.runtime.audio import open_audio\n"
+        "def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10\n"
+        "before = peak()\n"
+        "try: open_audio(sys.argv[1])\nexcept AudioError: pass\n"
+        "print(peak() - before)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, file], capture_output=True, check=True)
+    assert int(done.stdout) < 100
+
+
+def test_wrong_types_of_source_and_track(tmp_path):
+    for source in (None, 5, 1.5, b"a.wav", [], noise(1), object()):
+        refused(source, "the audio source is of type", "expected a path")
+    file = write_wav(tmp_path / "a.wav", noise(1))
+    for track in (True, 1.0, "1", [0]):
+        with pytest.raises(AudioError, match="track is of type"):
+            load_audio(file, track=track)
+    for path in ("", "\0", "\ud800.wav", "x" * 5000, "a\nb\x1b[2J.wav", "~nobody-there/a.wav"):
+        refused(path)
+
+
+def test_names_are_safe_to_print(tmp_path, caplog):
+    whole = make(tmp_path, "flac").read_bytes()
+    file = tmp_path / "a\x1b[2J\nb.flac"
+    file.write_bytes(whole[: len(whole) // 2])
+    load_audio(file)
+    (warning,) = caplog.messages
+    assert warning.isprintable() and "a\\x1b[2J\\nb.flac is damaged" in warning
+
+
+def test_home_is_expanded(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    write_wav(tmp_path / "a.wav", noise(1))
+    assert len(load_audio("~/a.wav")) == 16000
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "~").mkdir()
+    write_wav(tmp_path / "~" / "a.wav", noise(2))
+    assert len(load_audio("~/a.wav")) == 32000
+
+
+# Pipes, devices and the temporary folder.
+
+
+class Endless(io.RawIOBase):
+    """What a program gives that never stops."""
+
+    def __init__(self, begin=b""):
+        self.begin, self.given = begin, 0
+
+    def readable(self):
+        return True
+
+    def read(self, size=-1):
+        data = self.begin[self.given : self.given + size] or bytes(max(size, 0))
+        self.given += len(data)
+        return data
+
+
+def test_a_pipe_without_end(monkeypatch):
+    noisy = Endless()
+    refused(noisy, "does not begin as an audio or video file")
+    assert noisy.given < 10 << 20
+    monkeypatch.setattr(audio, "MAX_PIPE_BYTES", 8 << 20)
+    music = Endless(wav_header(16000) + int16(noise(100)).tobytes())
+    refused(music, "gave more than 8 MB and did not end")
+    assert music.given < 20 << 20
+
+
+def test_devices_without_end():
+    refused("/dev/zero", "/dev/zero does not begin as an audio")
+    refused("/proc/self/maps", "/proc/self/maps")
+
+
+def test_closed_standard_input(monkeypatch):
+    monkeypatch.setattr(sys, "stdin", None)
+    refused("-", "there is no standard input")
+
+
+def test_a_named_pipe(tmp_path, monkeypatch):
+    monkeypatch.setattr(audio, "PIPE_SECONDS", 0.2)
+    pipe = tmp_path / "pipe.wav"
+    os.mkfifo(pipe)
+    refused(pipe, "is a named pipe", "nobody wrote")
+    file = write_wav(tmp_path / "a.wav", noise(1))
+    monkeypatch.setattr(audio, "PIPE_SECONDS", 60)
+    with subprocess.Popen(["sh", "-c", 'sleep 0.2; cat "$0" > "$1"', file, pipe]):
+        assert (load_audio(pipe) == load_audio(file)).all()
+
+
+def test_a_pipe_that_is_not_blocking(tmp_path):
+    file = write_wav(tmp_path / "a.wav", noise(10))
+    code = (
+        "import os; os.set_blocking(0, False)\nfrom max_whisper.runtime.audio import open_audio\n"
+        "print(len(open_audio('-')))"
+    )
+    slow = ["sh", "-c", 'head -c 100000 "$0"; sleep 1; tail -c +100001 "$0"', file]
+    with subprocess.Popen(slow, stdout=subprocess.PIPE) as cat:
+        done = subprocess.run([sys.executable, "-c", code], stdin=cat.stdout, capture_output=True, check=True)
+    assert int(done.stdout) == 160000
+
+
+def test_a_full_temporary_folder_is_not_the_fault_of_the_audio(tmp_path, monkeypatch):
+    file = write_wav(tmp_path / "a.wav", noise(3))
+    monkeypatch.setattr(audio, "IN_MEMORY", 1000)
+    assert len(load_audio(file)) == 48000
+
+    def full(_):
+        return os.statvfs_result((4096, 4096, 1000, 10, 10, 0, 0, 0, 0, 255))
+
+    def blamed(source):
+        with pytest.raises(MaxWhisperError, match=r"the temporary folder .* cannot take the sound .* TMPDIR") as caught:
+            load_audio(source)
+        assert caught.value.exit_code == 1
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "statvfs", full)
+        blamed(file)
+        blamed(Endless())
+
+    class Full:
+        def __init__(self, *_):
+            pass
+
+        def write(self, _):
+            raise OSError(28, "No space left on device")
+
+        def close(self):
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(tempfile, "SpooledTemporaryFile", Full)
+    blamed(file)
+
+
+def test_nothing_fills_a_small_disk(tmp_path):
+    """RLIMIT_FSIZE stands for the disk that is full."""
+    file = tmp_path / "a.wav"
+    file.write_bytes(wav_header(8000) + bytes(2 * 8000 * 600))
+    code = (
+        "import resource, signal, sys\nfrom max_whisper.errors import MaxWhisperError\n"
+        "from max_whisper.runtime import audio\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\nresource.setrlimit(resource.RLIMIT_FSIZE, (5 << 20, 5 << 20))\n"
+        "audio.IN_MEMORY = 1 << 20\n"
+        "try: audio.open_audio(sys.argv[1])\nexcept MaxWhisperError as e: print(e.exit_code, e)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, file], capture_output=True, check=True)
+    assert done.stdout.startswith(b"1 the temporary folder")
+    assert done.stderr == b""
+
+
+# The child process.
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_child_process_gives_the_same_samples(tmp_path, kind):
+    file = make(tmp_path, kind)
+    expected = load_audio(file)
+    assert (open_audio(file, isolated=True)[:] == expected).all()
+    assert (open_audio(io.BytesIO(file.read_bytes()), isolated=True)[:] == expected).all()
+
+
+def test_the_child_says_what_this_process_would(tmp_path, caplog):
+    file = make(tmp_path, "flac")
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    load_audio(file)
+    open_audio(file, isolated=True)
+    assert caplog.messages[0] == caplog.messages[1]
+    samples = sweep(1)
+    samples[8000] = np.nan
+    with pytest.raises(AudioError, match="NaN or infinity"):
+        open_audio(encode(tmp_path / "a.wav", samples, 16000, "pcm_f32le"), isolated=True)
+
+
+@pytest.fixture
+def child_that(tmp_path, monkeypatch):
+    """Replaces the program of the child process."""
+
+    def replace(code):
+        script = tmp_path / "child.py"
+        script.write_text("import os, signal, sys, time\n" + code)
+        monkeypatch.setattr(isolation, "CHILD", script)
+
+    return replace
+
+
+@pytest.mark.parametrize("signal_name", ["SIGSEGV", "SIGFPE", "SIGABRT", "SIGKILL", "SIGXCPU"])
+def test_a_child_may_die(tmp_path, child_that, signal_name):
+    child_that(
+        f"""os.write(2, b'{{"ready": true}}\\n'); os.write(1, bytes(99)); os.kill(os.getpid(), signal.{signal_name})"""
+    )
+    file = make(tmp_path, "ac3")
+    refused(file, "sound.ac3 ended the process that decodes it", signal_name)
+    assert len(load_audio(make(tmp_path, "wav"))) == 32000
+
+
+def test_a_child_may_hang(tmp_path, child_that, monkeypatch):
+    child_that("""os.write(2, b'{"ready": true}\\n'); time.sleep(100)""")
+    monkeypatch.setattr(isolation, "STALLED_SECONDS", 0.2)
+    monkeypatch.setattr(isolation, "GRACE_SECONDS", 0)
+    refused(make(tmp_path, "ac3"), "did not get on")
+
+
+def test_a_child_may_give_no_end(tmp_path, child_that, monkeypatch):
+    child_that("""os.write(2, b'{"ready": true}\\n')\nwhile True: os.write(1, bytes(65536))""")
+    monkeypatch.setattr(audio, "MAX_HOURS", 0.01)
+    refused(make(tmp_path, "ac3"), "is longer than 0.01 hours")
+
+
+@pytest.mark.parametrize("code", ["sys.exit(3)", "import nothing_of_that_name", "os.kill(os.getpid(), 9)"])
+def test_a_child_that_does_not_start_is_no_fault_of_the_audio(tmp_path, child_that, code):
+    child_that(code)
+    with pytest.raises(MaxWhisperError, match="could not be started") as caught:
+        load_audio(make(tmp_path, "ac3"))
+    assert caught.value.exit_code == 1
+
+
+def test_the_child_is_bounded(tmp_path, child_that):
+    child_that(
+        f"sys.path[:] = {sys.path!r}; import json, resource\n"
+        "from max_whisper.runtime.audio import child\nos.write(2, b'{\"ready\": true}\\n'); child._set_bounds()\n"
+        "def tried(what):\n"
+        "    try: what()\n"
+        "    except (OSError, MemoryError) as e: return type(e).__name__\n"
+        "said = [tried(lambda: bytes(2 << 30)), tried(lambda: open('/etc/hostname'))]\n"
+        "said = f'{said}, {resource.getrlimit(resource.RLIMIT_CPU)[0]} s'\n"
+        "os.write(2, json.dumps({'error': said}).encode()); os._exit(0)"
+    )
+    refused(make(tmp_path, "ac3"), "['MemoryError', 'OSError'", "3600 s")
+
+
+# Channels and tracks.
+
+
+@pytest.mark.parametrize("isolated", [False, True])
+def test_channels_that_cancel_each_other(tmp_path, caplog, isolated):
+    sound = sweep(3)
+    file = write_wav(tmp_path / "a.wav", np.stack([0.97 * sound, -sound], axis=1))
+    heard = open_audio(file, isolated=isolated)[:]
+    assert likeness(heard, -sound) > 0.999
+    assert np.abs(heard).max() == pytest.approx(0.5, abs=0.01)
+    assert "channel 1, counted from 0, was taken alone" in caplog.text
+
+
+def test_channels_that_nearly_cancel_each_other(tmp_path, caplog):
+    sound = sweep(3)
+    heard = load_audio(write_wav(tmp_path / "a.wav", np.stack([sound, -0.98 * sound], axis=1)))
+    assert (heard == int16(sound) / np.float32(32768)).all()
+    assert "the channels of" in caplog.text and "channel 0, counted from 0, was taken alone" in caplog.text
+
+
+def test_channels_that_cancel_each_other_for_a_while(tmp_path, caplog):
+    one, other = noise(3), noise(7, seed=1)
+    both = np.concatenate([np.stack([one, -one], axis=1), np.stack([other, other], axis=1)])
+    heard = load_audio(write_wav(tmp_path / "a.wav", both))
+    assert np.abs(heard[:48000]).max() < 1e-3  # as ffmpeg gives it
+    assert "cancel each other (opposite phase) in" in caplog.text
+
+
+@pytest.mark.parametrize("right", [0.0, 0.1, 1.0])
+def test_other_stereo_is_mixed_without_a_word(tmp_path, caplog, right):
+    load_audio(write_wav(tmp_path / "a.wav", np.stack([sweep(3), right * noise(3)], axis=1)))
+    load_audio(encode(tmp_path / "a.ac3", sweep(3, 48000), 48000, "ac3", "5.1"))
+    load_audio(write_wav(tmp_path / "b.wav", np.stack([silence(3), silence(3)], axis=1)))
+    assert caplog.messages == []
+
+
+def amplitude(heard):
+    """Of a sine."""
+    return float(np.sqrt(2 * np.mean(heard[2000:-2000] ** 2)))
+
+
+def test_tracks(tmp_path, caplog):
+    file = write_tracks(
+        tmp_path / "a.mkv", [("eng", "Main", 0.1), ("deu", "\x1b[2J" + "x" * 9999, 0.2), ("fra", "", 0.3)]
+    )
+    assert [amplitude(load_audio(file, track=track)) for track in range(3)] == pytest.approx([0.1, 0.2, 0.3], rel=0.1)
+    assert caplog.messages == []
+    assert (load_audio(file) == load_audio(file, track=0)).all()
+    (warning,) = caplog.messages
+    assert "3 audio tracks: 0 (eng, 'Main', aac, 1 channel), 1 (deu, '\\x1b[2Jxx" in warning
+    assert "track 0 was taken" in warning and "--audio-track" in warning
+    assert warning.isprintable() and len(warning) < 600
+    for track in (3, -1, 10**30):
+        with pytest.raises(
+            AudioError, match=r"has no audio track .* expected one of 0 \(eng, 'Main', aac, 1 channel\), 1"
+        ):
+            load_audio(file, track=track)
+    assert (open_audio(file, track=2, isolated=True)[:] == load_audio(file, track=2)).all()
+
+
+def test_the_track_that_ffmpeg_takes(tmp_path):
+    tracks = [("eng", "", 0.1), ("eng", "", 0.2, "stereo"), ("eng", "", 0.3, "stereo"), ("eng", "", 0.4)]
+    for file, default, expected in [("a.ts", None, 0.2), ("a.mkv", 0, 0.1), ("b.mkv", 2, 0.3), ("c.mp4", 3, 0.4)]:
+        assert amplitude(load_audio(write_tracks(tmp_path / file, tracks, default))) == pytest.approx(expected, rel=0.1)
+
+
+# Damage, and what only looks like it.
+
+
+def test_pauses_are_not_damage(tmp_path, caplog):
+    file = encode(tmp_path / "a.amr", sweep(2, 8000), 8000, "libopencore_amrnb")
+    header, speech = file.read_bytes()[:6], file.read_bytes()[6:]
+    nothing, comfort_noise = b"\x7c", b"\x44\x7f\x13\xfb\xb2\xe0"
+    file.write_bytes(header + speech + comfort_noise + 20 * nothing + speech)
+    assert len(load_audio(file)) == pytest.approx(64000, abs=1000)
+    assert caplog.messages == []
+    file.write_bytes(header + speech + b"\x4c" + bytes(6) + speech)  # a frame type that there is not
+    load_audio(file)
+    assert "is damaged or cut off" in caplog.text
+
+
+def test_joined_files_are_not_damage(tmp_path, caplog):
+    one = make(tmp_path, "mp3").read_bytes()
+    picture = np.random.default_rng(0).bytes(300_000)
+    size = bytes(len(picture) >> shift & 127 for shift in (21, 14, 7, 0))
+    tags = [b"ID3\x04\0\0" + size + picture, b"TAG" + bytes(125), b"APETAGEX\xd0\x07\0\0" + bytes(1000)]
+    alone = len(load_audio(io.BytesIO(one)))
+    heard = load_audio(io.BytesIO(one + tags[1] + tags[0] + one + tags[2] + one))
+    assert len(heard) == pytest.approx(3 * alone, abs=4000)
+    assert caplog.messages == []
+    damaged = bytearray(one)
+    damaged[4000:6000] = bytes(2000)
+    load_audio(io.BytesIO(damaged))
+    assert "is damaged or cut off" in caplog.text
