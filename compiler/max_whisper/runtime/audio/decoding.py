@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import io
 import re
 import time
@@ -111,8 +112,8 @@ def is_media(beginning: bytes) -> bool:
     """Whether FFmpeg takes the beginning of a file for any container that it knows. It opens none to answer that."""
     try:
         av.open(_Input(io.BytesIO(beginning), ""), "r", options={"protocol_whitelist": "", "format_whitelist": "none"})
-    except av.ArgumentError:  # not on the list
-        return True
+    except av.FFmpegError as e:
+        return e.errno == errno.EINVAL  # not on the list
     except Exception:
         return False
     return True
@@ -168,15 +169,13 @@ def _open(source: _Input, name: str, common: bool, said: list[str]) -> InputCont
     try:
         with contextlib.nullcontext() if common else _listening(said):
             return av.open(source, "r", metadata_errors="replace", options=options)
-    except av.ArgumentError as e:  # not on the list, or a header with values that cannot be
-        if common:
-            raise Uncommon from e
-        if not any("not on whitelist" in line for line in said):
-            raise _unreadable(name, e) from e
-        kind = said[0].split(":")[0]
-        raise AudioError(f"{name} is in the container '{kind}', which is not read here: convert it to {HINT}") from e
     except av.FFmpegError as e:
-        raise _unreadable(name, e) from e
+        if common and e.errno == errno.EINVAL:  # not on the list, or a header with values that cannot be
+            raise Uncommon from e
+        kind = next((line.split(":")[0] for line in said if "Format not on whitelist" in line), None)
+        if kind is None:
+            raise _unreadable(name, e) from e
+        raise AudioError(f"{name} is in the container '{kind}', which is not read here: convert it to {HINT}") from e
 
 
 @contextlib.contextmanager

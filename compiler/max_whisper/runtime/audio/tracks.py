@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from av.audio.stream import AudioStream
 from av.container import InputContainer
-from av.stream import Disposition
 
 from max_whisper.errors import AudioError
 from max_whisper.messages import printable
@@ -30,7 +29,8 @@ def choose_track(container: InputContainer, number: int | None, name: str) -> Au
 
 
 def _is_default(track: AudioStream) -> bool:
-    return bool(track.disposition & Disposition.default)
+    disposition = getattr(track, "disposition", 0)  # PyAV 14.0 does not say
+    return bool(getattr(disposition, "value", disposition) & 1)  # AV_DISPOSITION_DEFAULT
 
 
 def _channels(track: AudioStream) -> int:
