@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 from max_whisper.artifact import folder as module
-from max_whisper.artifact.folder import expanded, new_folder
+from max_whisper.artifact.folder import new_folder
 from max_whisper.artifact.manifest import FILE
 from max_whisper.errors import MaxWhisperError, UserError
+from max_whisper.files import expanded
 
 WRITE = """
 import sys, time

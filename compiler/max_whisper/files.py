@@ -8,6 +8,8 @@ import stat
 from pathlib import Path
 from typing import BinaryIO
 
+from max_whisper.errors import UserError
+
 KINDS = {
     stat.S_IFDIR: "a folder",
     stat.S_IFIFO: "a pipe",
@@ -15,6 +17,16 @@ KINDS = {
     stat.S_IFCHR: "a device",
     stat.S_IFBLK: "a device",
 }
+
+
+def expanded(path: str | os.PathLike[str]) -> Path:
+    """Returns a path as a user names it, with their home for `~`; a user that there is not stays, as in a shell.
+
+    Raises UserError for what is no path.
+    """
+    if not isinstance(path, str | os.PathLike):
+        raise UserError(f"expected a path as text or os.PathLike, got {type(path).__name__}")
+    return Path(os.path.expanduser(path))  # noqa: PTH111 - Path.expanduser raises for users that do not exist
 
 
 def is_there(path: Path) -> bool:

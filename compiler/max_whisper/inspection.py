@@ -6,11 +6,11 @@ from collections.abc import Callable
 from operator import attrgetter
 from pathlib import Path
 
-from max_whisper.artifact.folder import expanded
 from max_whisper.artifact.load import check_artifact
 from max_whisper.artifact.manifest import FILE, Manifest, Port
 from max_whisper.artifact.stored import read_spec
 from max_whisper.errors import UserError
+from max_whisper.files import expanded
 from max_whisper.safetensors import byte_count
 from max_whisper.spec import Spec, TensorSpec, load_spec
 from max_whisper.spec.layer import Layer

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from max_whisper import safetensors
 from max_whisper.artifact.compile import Report, compile_modules
-from max_whisper.artifact.folder import expanded, new_folder
+from max_whisper.artifact.folder import new_folder
 from max_whisper.artifact.load import SPEC, VOCABULARY, WEIGHTS, check_artifact, hash_file
 from max_whisper.artifact.manifest import (
     FILE,
@@ -34,6 +34,7 @@ from max_whisper.artifact.options import BuildOptions
 from max_whisper.artifact.stored import read_spec
 from max_whisper.artifact.target import parse_target
 from max_whisper.errors import MaxWhisperError, UserError
+from max_whisper.files import expanded
 from max_whisper.lowering.storage import Stored, storage, token_matrices
 from max_whisper.spec import Spec, load_spec
 from max_whisper.weights import (

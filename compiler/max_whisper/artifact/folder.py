@@ -21,16 +21,6 @@ from max_whisper.errors import MaxWhisperError, UserError
 AT_FDCWD, RENAME_EXCHANGE = -100, 2  # linux/fcntl.h, linux/fs.h
 
 
-def expanded(folder: str | os.PathLike[str]) -> Path:
-    """A folder as a user names it: `~` is their home. Raises UserError for what is no path."""
-    if not isinstance(folder, str | os.PathLike):
-        raise UserError(f"expected the path of a folder, got {type(folder).__name__}: give a string or a Path")
-    path = Path(folder)
-    with contextlib.suppress(RuntimeError):  # there is no such user: a shell leaves the name as it is, too
-        return path.expanduser()
-    return path
-
-
 @contextmanager
 def new_folder(folder: Path, *, replace: bool) -> Iterator[Path]:
     """Gives an empty folder beside `folder`, which takes its place when the block ends well and vanishes otherwise.

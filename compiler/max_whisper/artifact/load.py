@@ -22,13 +22,13 @@ from max.dtype import DType
 from max_whisper import safetensors
 from max_whisper.artifact.consistency import SPEC, VOCABULARY, WEIGHTS, shape_of
 from max_whisper.artifact.engine import MAX_VERSION, Executable, load_graphs
-from max_whisper.artifact.folder import expanded
 from max_whisper.artifact.manifest import FILE, File, Manifest, SpecName, Tensor, read_manifest
 from max_whisper.artifact.process import inside_max
 from max_whisper.artifact.scheduling import RunsFirst
 from max_whisper.artifact.target import check_machine
 from max_whisper.artifact.unchanged import Unchanged
 from max_whisper.errors import ArtifactError, UserError, WeightsError
+from max_whisper.files import expanded
 
 __all__ = ["SPEC", "VOCABULARY", "WEIGHTS", "Artifact", "check_artifact", "hash_file", "open_artifact", "start"]
 

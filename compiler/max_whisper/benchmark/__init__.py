@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from max_whisper.artifact.folder import expanded
 from max_whisper.artifact.load import check_artifact
 from max_whisper.artifact.options import BenchOptions
 from max_whisper.artifact.stored import read_spec
@@ -16,6 +15,7 @@ from max_whisper.benchmark.floor import floors
 from max_whisper.benchmark.phases import Window, load, loading, peak_memory, phases
 from max_whisper.benchmark.roofline import Roofline, roofline
 from max_whisper.errors import UserError
+from max_whisper.files import expanded
 from max_whisper.spec import Spec
 
 

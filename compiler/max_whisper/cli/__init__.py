@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.progress import TextColumn, TimeElapsedColumn
 
-from max_whisper.artifact.folder import expanded
 from max_whisper.artifact.options import BenchOptions, BuildOptions, VerifyOptions
 from max_whisper.cli.commands import Commands, current
 from max_whisper.cli.options import FallbackOptions, ThreadOptions, options_from
@@ -21,6 +20,7 @@ from max_whisper.cli.outputs import check_files, make_folder, output_files, spar
 from max_whisper.cli.streams import check_input
 from max_whisper.cli.transcribing import Show, transcribe_files
 from max_whisper.errors import MaxWhisperError, UserError
+from max_whisper.files import expanded, is_folder
 from max_whisper.messages import printable
 from max_whisper.options import options_of
 from max_whisper.runtime.options import DecodingOptions, TranscribeOptions
@@ -199,7 +199,7 @@ def bench(artifact: Path, tokens: int, rounds: int, file: Path | None, threads: 
     use_threads(threads)
     if file is not None:
         file = expanded(file)
-        if not (file.parent.is_dir() and os.access(file.parent, os.W_OK)):
+        if not (is_folder(file.parent) and os.access(file.parent, os.W_OK)):
             raise UserError(f"--json {file}: {file.parent} is no folder that can be written to")
         spare([file], [artifact])
         check_files([file])
@@ -254,13 +254,13 @@ def load_model(name: str, offline: bool) -> Model:
     from max_whisper.runtime.model import load
 
     folder = expanded(name)
-    if not folder.is_dir():
+    if not is_folder(folder):
         from max_whisper.artifact.build import build as build_artifact
         from max_whisper.artifact.build import default_folder
         from max_whisper.spec import load_spec
 
         if folder.suffix not in (".yaml", ".yml") and len(folder.parts) > 1:
-            raise UserError(f"there is no folder {name}: make it with max-whisper build --spec SPEC --out {name}")
+            raise UserError(f"there is no folder {folder}: make it with max-whisper build --spec SPEC --out {folder}")
         load_spec(name)
         folder = default_folder(name)
         if not (folder / FILE).exists():

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from max_whisper.errors import SpecError
-from max_whisper.files import is_regular, is_there
+from max_whisper.files import expanded, is_regular, is_there
 from max_whisper.messages import nearest, quote
 from max_whisper.shipped import shipped_folder
 
@@ -22,7 +21,7 @@ def locate(name: str | Path) -> tuple[Path, str]:
     Raises SpecError with the nearest shipped name if it is neither.
     """
     text = str(name)
-    path = Path(os.path.expanduser(text))  # noqa: PTH111 - Path.expanduser raises for users that do not exist
+    path = expanded(text)
     shipped = shipped_specs()
     key = text.removesuffix(".yaml")
     if is_regular(path) or (key not in shipped and is_there(path)):  # a folder called `tiny` does not hide the spec

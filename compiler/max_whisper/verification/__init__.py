@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 
 from max_whisper import safetensors
 from max_whisper.artifact.again import compile_again
-from max_whisper.artifact.folder import expanded
 from max_whisper.artifact.load import WEIGHTS, Artifact
 from max_whisper.artifact.manifest import Manifest
 from max_whisper.artifact.options import VerifyOptions
 from max_whisper.artifact.stored import read_spec
 from max_whisper.errors import UserError
+from max_whisper.files import expanded
 from max_whisper.lowering.storage import Stored, storage
 from max_whisper.messages import printable
 from max_whisper.runtime.audio import load_audio

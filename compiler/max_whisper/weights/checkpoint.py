@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import itertools
-import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from max_whisper.errors import MaxWhisperError, UserError, WeightsError
-from max_whisper.files import is_folder, is_there
+from max_whisper.files import expanded, is_folder, is_there
 from max_whisper.messages import nearest, printable, quote
 from max_whisper.safetensors import TensorInfo, open_tensors, read_header
 from max_whisper.weights.casting import FLOAT_DTYPES, exact_half, to_bfloat16, to_float32
@@ -60,7 +59,7 @@ def open_checkpoint(
     if source is not None:
         if source == "":
             raise UserError("no weights: expected a Hub repository, a folder or a safetensors file, got an empty name")
-        path = Path(os.path.expanduser(source))  # noqa: PTH111 - Path.expanduser raises for users that do not exist
+        path = expanded(source)
         if is_folder(path):
             return Checkpoint(f"folder {path}", _folder_tensors(path), _files_of(path), path)
         if is_there(path):

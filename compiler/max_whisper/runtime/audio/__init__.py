@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from max_whisper.errors import AudioError, MaxWhisperError
+from max_whisper.files import expanded
 from max_whisper.messages import printable
 from max_whisper.runtime.audio.decoding import Outcome, Request, Uncommon, cannot_read, decode, is_media
 from max_whisper.runtime.audio.formats import HINT
@@ -170,7 +171,7 @@ def _wrong_type(source: object) -> AudioError:
 
 def _open_path(path: str, name: str) -> BinaryIO:
     if path.startswith("~") and not os.path.lexists(path):
-        path = os.path.expanduser(path)  # noqa: PTH111 (Path raises where it cannot)
+        path = str(expanded(path))
     if not Path(path).is_fifo():
         return Path(path).open("rb")
     import select
