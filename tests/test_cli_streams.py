@@ -7,29 +7,29 @@ import fcntl
 import json
 import logging
 import os
+import re
 import shutil
 import signal
-import struct
 import subprocess
 import sys
-import termios
 import time
 import warnings
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from artifacts import copy
 from command import error, run
 from max_whisper import Model
 from max_whisper.cli.streams import Stream, harmless
 from max_whisper.errors import MaxWhisperError
 from max_whisper.runtime.writers import FORMATS, render
+from max_whisper.terminal import Table, table_console
 from sounds import sweep, write_wav
 from terminals import WRITABLE, Seen, look
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs /dev/full and memfd_create")
 
-ROOT = Path(__file__).resolve().parents[1]
 MOST = ("--max-new-tokens", "12", "--temperature-increment-on-fallback", "none")
 LOCALES = {
     "ascii": {"PYTHONIOENCODING": "ascii"},
@@ -225,20 +225,24 @@ def test_text_is_harmless_on_a_terminal_and_whole_elsewhere() -> None:
         assert b"\\x1b[2J\\x07\\r\\x9b31m\\x7f\\x00 [red]b[/] :smile:" in seen.stderr
 
 
-@pytest.mark.parametrize("name", ["[red]", "[/]", "\x1b[2J", ":smile:", "a\nb", "\udcff", "x" * 300])
-def test_foreign_names_in_tables(name: str, tmp_path: Path) -> None:
-    path = tmp_path / "hostile.yaml"
-    tiny = (ROOT / "specs" / "tiny.yaml").read_text()
-    path.write_text(tiny.replace("weights: model.encoder.conv1}", f"weights: {json.dumps(name)}}}"))
-    assert path.read_text() != tiny
-    outcome = run("inspect", path)
+@pytest.mark.parametrize("name", ["[red]", "[/]", "\x1b[2J", ":smile:", "a\nb", os.fsdecode(b"\xff"), "x" * 200])
+def test_foreign_names_in_tables(name: str, artifact: Path) -> None:
+    copy(artifact, Path(name))
+    outcome = run("inspect", name)
     assert outcome.code == 0
-    assert all(line.isprintable() for line in outcome.stdout.splitlines())
-    assert repr(name)[1:-1][:20] in outcome.stdout
+    table = Table("a", title=name)
+    table.add_row(name)
+    table.add_row([name, name])
+    console = table_console()
+    with console.capture() as captured:
+        console.print(table)
+    for printed, times in ((outcome.stdout, 1), (captured.get(), 4)):
+        assert all(line.isprintable() for line in printed.splitlines())
+        assert printed.count(repr(name)[1:-1][:100]) == times
 
 
 def test_foreign_names_of_files(artifact: Path, talk: Path, text: bytes) -> None:
-    names = ["\x1b[31m[red]", "[/]\n", os.fsdecode(b"\xff")]
+    names = ["\x1b[31m[red]", "[-]\n", os.fsdecode(b"\xff")]
     for name in names:
         shutil.copy(talk, f"{name}.wav")
     options = ("--model", artifact, *MOST, "--output-dir", "out", "--explain", "--verbose")
@@ -247,7 +251,7 @@ def test_foreign_names_of_files(artifact: Path, talk: Path, text: bytes) -> None
     assert all(line.isprintable() for line in seen.said)
     assert [line for line in seen.said if line.startswith("out/")] == [
         "out/\\x1b[31m[red].txt",
-        "out/[/]\\n.txt",
+        "out/[-]\\n.txt",
         "out/\\udcff.txt",
     ]
     assert all(Path(f"out/{name}.txt").read_bytes() == text for name in names)
@@ -270,7 +274,7 @@ def test_warnings_are_lines_of_stderr(monkeypatch: pytest.MonkeyPatch) -> None:
     assert outcome.stderr == "warning: a\\x1b[2J\\n is damaged\nwarning: lost\nwarning: old\n"
 
 
-@pytest.mark.parametrize("failure", [ZeroDivisionError("x\x1b"), KeyError("a\nb"), RecursionError(), EOFError()])
+@pytest.mark.parametrize("failure", [ZeroDivisionError("x\x1b"), KeyError("a\nb"), RecursionError()])
 def test_a_bug_is_one_sentence(failure: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
     def inspect(what: str, *, every: bool) -> None:
         raise failure
@@ -311,8 +315,8 @@ def test_a_home_folder(
     assert (outcome.code, outcome.stderr) == (0, f"{tmp_path}/home/out/talk.txt\n")
     assert (tmp_path / "home" / "out" / "talk.txt").read_bytes() == text
     assert error(run("bench", artifact, "--json", "~/none/x.json")).startswith(f"--json {tmp_path}/home/none/x.json: ")
-    run("transcribe", talk, "--model", artifact, *MOST, "--output-dir=~nobody/out")
-    assert (tmp_path / "~nobody" / "out" / "talk.txt").read_bytes() == text
+    run("transcribe", talk, "--model", artifact, *MOST, "--output-dir=~no-such-user/out")
+    assert (tmp_path / "~no-such-user" / "out" / "talk.txt").read_bytes() == text
 
 
 @pytest.mark.parametrize("place", [".", "link", "../{folder}"])
@@ -369,7 +373,7 @@ def test_text_that_its_file_does_not_take_is_not_lost(
     assert lines[0] == "out/talk.txt"
     assert lines[1] == "error: no space for srt; its text went to standard output"
     assert lines[-1].startswith("error: 2 of 2 recordings")
-    assert outcome.stdout.count("00:00:00,000 --> ") == 2
+    assert len(re.findall("^1\n00:", outcome.stdout, flags=re.M)) == 2
 
 
 def test_a_full_disk_is_known_before_the_work(artifact: Path, talk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -428,39 +432,45 @@ def test_what_was_recognized_is_written(artifact: Path, talk: Path, long: Path, 
 
 
 def test_ignored_signals_stay_ignored(artifact: Path, talk: Path, text: bytes) -> None:
+    """As nohup has it."""
+
+    def ignore() -> None:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
     command = [sys.executable, "-m", "max_whisper", "transcribe", talk, "--model", artifact, *MOST, "--verbose"]
-    process = subprocess.Popen(["nohup", *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=ignore)
     assert process.stderr is not None
-    assert b"[00:00.000" in process.stderr.readline()
+    assert b" --> " in process.stderr.readline()
     process.send_signal(signal.SIGHUP)
     assert (process.communicate(timeout=60)[0], process.returncode) == (text, 0)
 
 
-def _stuck(artifact: Path, talk: Path) -> tuple[subprocess.Popen[str], int]:
-    """A command that writes to a small pipe which nobody reads, and our end of that."""
+def _stuck(artifact: Path, talk: Path, text: bytes) -> tuple[subprocess.Popen[str], int]:
+    """A command that cannot write its text, as the pipe is full, and our end of that."""
     ours, theirs = os.pipe()
-    size = fcntl.fcntl(theirs, fcntl.F_SETPIPE_SZ, 4096)
-    options = ("--model", artifact, "--output-format", "json", "--temperature-increment-on-fallback", "none")
+    os.write(theirs, b" " * fcntl.fcntl(theirs, fcntl.F_SETPIPE_SZ, 4096))
+    options = ("--model", artifact, "--output-format", "json", *MOST, "--verbose")
     process = started("transcribe", talk, *options, stdout=theirs)
     os.close(theirs)
-    waiting = bytearray(4)
-    while struct.unpack("i", waiting)[0] < size:
-        time.sleep(0.05)
-        fcntl.ioctl(ours, termios.FIONREAD, waiting)
+    assert process.stderr is not None
+    for _ in text.splitlines():
+        assert " --> " in process.stderr.readline()
+    time.sleep(1)
     return process, ours
 
 
-def test_a_text_is_not_cut_by_an_interrupt(artifact: Path, model: Model, talk: Path) -> None:
-    process, ours = _stuck(artifact, talk)
+def test_a_text_is_not_cut_by_an_interrupt(artifact: Path, model: Model, talk: Path, text: bytes) -> None:
+    process, ours = _stuck(artifact, talk, text)
     process.send_signal(signal.SIGINT)
     with os.fdopen(ours, encoding="utf-8") as pipe:
         written = pipe.read()
-    assert json.loads(written) == json.loads(render(model.transcribe(talk, temperature=0), "json"))
+    result = model.transcribe(talk, temperature=0, max_new_tokens=12)
+    assert json.loads(written) == json.loads(render(result, "json"))
     assert process.communicate(timeout=60)[1] == "error: ended by SIGINT\n" and process.returncode == 130
 
 
-def test_a_second_interrupt_ends_at_once(artifact: Path, talk: Path) -> None:
-    process, ours = _stuck(artifact, talk)
+def test_a_second_interrupt_ends_at_once(artifact: Path, talk: Path, text: bytes) -> None:
+    process, ours = _stuck(artifact, talk, text)
     process.send_signal(signal.SIGINT)
     time.sleep(0.5)
     assert process.poll() is None
