@@ -139,6 +139,16 @@ def test_who_stays_leaves_the_other_cores_to_others(process) -> None:
     assert not staying.taken
 
 
+def test_who_stays_behind_another_stays_when_it_moves_up(process) -> None:
+    first, behind, one = (process(range(3)) for _ in range(3))
+    first.stay(1, [0])
+    behind.stay(1, [0])
+    first.leave()
+    assert behind.use() == {0}
+    one.sit()
+    assert one.use() == {1, 2}
+
+
 def test_two_that_choose_the_same_get_different_cores(process) -> None:
     one, other, third = (process(range(4)) for _ in range(3))
     assert one.stay(2, [3, 1, 0, 2]) == [1, 3]

@@ -26,7 +26,7 @@ CALM = 0.3
 _WIDTH = 4096  # bytes of a row of seats, one for each core
 _ROWS = 64  # in front, and behind others
 _STAYING = _ROWS  # the row of bytes that say of who sits in front that it wants no other core
-_FLOCK = "hhqqi4x"  # struct flock with an off_t of 64 bits: type, whence, start, length, process
+_FLOCK = struct.Struct("hhqqi4x")  # with an off_t of 64 bits: type, whence, start, length, process
 
 
 class Locks:
@@ -38,11 +38,11 @@ class Locks:
 
     def take(self, row: int, core: int) -> bool:
         """Whether this one is ours now; it is not if another has it."""
-        return self._fd is None or self._set("F_WRLCK", row, core)
+        return self._fd is None or self._set(fcntl.F_WRLCK, row, core)
 
     def give_back(self, row: int, core: int) -> None:
         if self._fd is not None:
-            self._set("F_UNLCK", row, core)
+            self._set(fcntl.F_UNLCK, row, core)
 
     def taken(self, row: int, cores: Sequence[int]) -> set[int]:
         """Of some cores, in order, those of which others have the byte in a row."""
@@ -62,9 +62,9 @@ class Locks:
             os.close(self._fd)
             self._fd = None
 
-    def _set(self, kind: str, row: int, core: int) -> bool:
+    def _set(self, kind: int, row: int, core: int) -> bool:
         try:
-            self._ask("F_OFD_SETLK", kind, row * _WIDTH + core, 1)
+            self._ask(fcntl.F_OFD_SETLK, kind, row * _WIDTH + core, 1)
         except OSError:
             return False
         return True
@@ -73,15 +73,14 @@ class Locks:
         """From and to which core a lock of another is, if there is one from `first` to `last`."""
         begin = row * _WIDTH
         try:
-            kind, _, start, length, _ = self._ask("F_OFD_GETLK", "F_WRLCK", begin + first, last - first + 1)
+            kind, _, start, length, _ = self._ask(fcntl.F_OFD_GETLK, fcntl.F_WRLCK, begin + first, last - first + 1)
         except OSError:
             return None
         return None if kind == fcntl.F_UNLCK else (start - begin, start - begin + length - 1)
 
-    def _ask(self, command: str, kind: str, start: int, length: int) -> tuple[int, ...]:
+    def _ask(self, command: int, kind: int, start: int, length: int) -> tuple[int, ...]:
         assert self._fd is not None
-        lock = struct.pack(_FLOCK, getattr(fcntl, kind), os.SEEK_SET, start, length, 0)
-        return struct.unpack(_FLOCK, fcntl.fcntl(self._fd, getattr(fcntl, command), lock))
+        return _FLOCK.unpack(fcntl.fcntl(self._fd, command, _FLOCK.pack(kind, os.SEEK_SET, start, length, 0)))
 
 
 def _opened(file: Path) -> int | None:
@@ -108,6 +107,7 @@ class Seats:
         self._clock = clock
         self._rows: dict[int, int] = {}  # by core
         self._before: list[int] = []  # where it sat the last time
+        self._stays = False
         self._used: set[int] = set()
         self._room_since: float | None = None
 
@@ -121,7 +121,7 @@ class Seats:
         Returns these cores; from now on it uses no others.
         """
         self._take(count, order)
-        self.cores = sorted(self._rows)
+        self.cores, self._stays = sorted(self._rows), True
         for core in self.cores:
             self._locks.take(_STAYING, core)
         return self.cores
@@ -130,8 +130,9 @@ class Seats:
         """Gives the seats back."""
         for core, row in self._rows.items():
             self._locks.give_back(row, core)
-            self._locks.give_back(_STAYING, core)
-        self._before, self._rows = [*self._rows], {}
+            if self._stays:
+                self._locks.give_back(_STAYING, core)
+        self._before, self._rows, self._stays = [*self._rows], {}, False
 
     @property
     def taken(self) -> bool:
@@ -175,6 +176,8 @@ class Seats:
                     del self._rows[core]
                     self._locks.give_back(row, core)
                     self._rows[at] = better
+                    if self._stays and better == 0:
+                        self._locks.take(_STAYING, at)
                     break
 
 
