@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 from artifacts import copy, flip
 from command import error, run, spawn
-from max_whisper import Model
+from max_whisper import Model, UserError
 from max_whisper.runtime.writers import FORMATS, render
-from sounds import encode, silence, sweep, write_wav
+from sounds import encode, silence, sweep, write_tracks, write_wav
 
 MOST = ("--max-new-tokens", "12", "--temperature-increment-on-fallback", "none")
 
@@ -148,6 +148,24 @@ def test_one_bad_recording_among_others(artifact: Path, talk: Path, tmp_path: Pa
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["good.txt", "talk.txt"]
     outcome = run("transcribe", "one.wav", "two.wav", *options)
     assert outcome.code == 2 and outcome.stdout == "" and len(outcome.stderr.splitlines()) == 3
+
+
+def test_audio_tracks(artifact: Path, model: Model, tmp_path: Path) -> None:
+    """The default one with a warning, any by its number, and which there are if it is another."""
+    film = write_tracks(tmp_path / "film.mkv", [("eng", "Main", 0.5), ("deu", "Other", 0.001)])
+    options = ("--model", artifact, *MOST, "--language", "en", "--output-format", "json")
+    taken = run("transcribe", film, *options)
+    assert "2 audio tracks" in taken.stderr and "--audio-track" in taken.stderr
+    first, second = (run("transcribe", film, *options, "--audio-track", str(track)) for track in (0, 1))
+    assert (first.stdout, first.stderr) == (taken.stdout, "")
+    assert second.stdout not in ("", first.stdout)
+    text = model.transcribe(film, language="en", max_new_tokens=12, temperature=0, audio_track=1).text
+    assert json.loads(second.stdout)["text"] == text
+    assert "has no audio track 2, expected one of 0 (eng" in error(
+        run("transcribe", film, *options, "--audio-track", "2")
+    )
+    with pytest.raises(UserError, match="audio_track: is for files"):
+        model.transcribe(sweep(1.0), audio_track=0)
 
 
 def test_two_recordings_for_one_file(artifact: Path, talk: Path, tmp_path: Path) -> None:
