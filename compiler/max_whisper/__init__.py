@@ -10,11 +10,9 @@ from __future__ import annotations
 import os as _os
 from collections.abc import Callable as _Callable
 from os import PathLike as _PathLike
-
-_os.environ.setdefault("MODULAR_TELEMETRY_ENABLED", "false")  # MAX reads it when it is imported
-
 from pathlib import Path as _Path
-from typing import TYPE_CHECKING as _TYPE_CHECKING
+from typing import TYPE_CHECKING
+from typing import Any as _Any
 from typing import BinaryIO as _BinaryIO
 
 from max_whisper.errors import (
@@ -28,15 +26,17 @@ from max_whisper.errors import (
     UserError,
     WeightsError,
 )
-from max_whisper.runtime.decoding import DecodingResult
-from max_whisper.runtime.model import Model, load
-from max_whisper.runtime.options import DecodingOptions, TranscribeOptions
-from max_whisper.runtime.subtitles import SubtitleOptions
-from max_whisper.runtime.transcription import Segment, TranscriptionResult
-from max_whisper.runtime.words import Word
 
-if _TYPE_CHECKING:
+if TYPE_CHECKING:
+    from max_whisper.runtime.decoding import DecodingResult
+    from max_whisper.runtime.model import Model
+    from max_whisper.runtime.options import DecodingOptions, TranscribeOptions
+    from max_whisper.runtime.subtitles import SubtitleOptions
+    from max_whisper.runtime.transcription import Segment, TranscriptionResult
     from max_whisper.runtime.waveform import Waveform as _Waveform
+    from max_whisper.runtime.words import Word
+
+_os.environ.setdefault("MODULAR_TELEMETRY_ENABLED", "false")  # MAX reads it when it is imported
 
 __version__: str
 
@@ -65,13 +65,50 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> str:
-    """Gives `__version__`, which is looked up when somebody asks for it: reading it takes 10 ms."""
-    if name != "__version__":
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+_HOMES = {
+    "DecodingOptions": "max_whisper.runtime.options",
+    "DecodingResult": "max_whisper.runtime.decoding",
+    "Model": "max_whisper.runtime.model",
+    "Segment": "max_whisper.runtime.transcription",
+    "SubtitleOptions": "max_whisper.runtime.subtitles",
+    "TranscribeOptions": "max_whisper.runtime.options",
+    "TranscriptionResult": "max_whisper.runtime.transcription",
+    "Word": "max_whisper.runtime.words",
+}
+
+
+def __getattr__(name: str) -> _Any:
+    """Gives a class from its module, or `__version__`, when somebody asks for it first.
+
+    So importing the package does not import MAX, which takes a quarter of a second: `max-whisper --help` does without,
+    and Ctrl-C is handled before it begins.
+    """
+    from importlib import import_module
     from importlib.metadata import version
 
-    return version("max-whisper")
+    if name == "__version__":
+        value: _Any = version("max-whisper")
+    elif name in _HOMES:
+        value = getattr(import_module(_HOMES[name]), name)
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+def load(folder: str | _PathLike[str]) -> Model:
+    """Returns the model in an artifact folder, checked as a whole; it may be used from several threads.
+
+    Raises UserError where there is no artifact; ArtifactError where it is damaged, or not for this machine or MAX;
+    ForkError in a process that was forked from one that had loaded a model.
+    """
+    from max_whisper.runtime.model import load
+
+    return load(folder)
 
 
 def build(

@@ -40,7 +40,7 @@ from max_whisper.runtime.words import APPENDED, PREPENDED
 Audio: TypeAlias = "str | PathLike[str] | BinaryIO | NDArray[Any]"
 
 
-def load(folder: str | Path) -> Model:
+def load(folder: str | PathLike[str]) -> Model:
     """The model in an artifact folder, checked as a whole; it may be used from several threads.
 
     A process that is forked later can neither use it nor load one itself: load in the child alone, or start the child
