@@ -217,13 +217,13 @@ def nothing_in(folder: Path) -> bool:
 @pytest.mark.parametrize(
     ("options", "error", "said"),
     [
-        ({"dtype": "float16"}, UserError, "unknown dtype 'float16': expected one of float32, bfloat16"),
+        ({"dtype": "float16"}, UserError, "dtype: expected float32, bfloat16 or int8, got 'float16'"),
         ({"target": "tpu"}, UserError, "unknown target 'tpu'"),
         ({"target": "cpu:z80"}, UserError, "unknown target 'cpu:z80'"),
         ({"target": "cuda"}, UserError, "expected cpu, cpu:x86-64-v3, cuda:sm_80"),
         ({"target": "cuda:90"}, UserError, "unknown target"),
-        ({"batch": 0}, UserError, "batch 0: expected 1 to 256"),
-        ({"batch": 257}, UserError, "batch 257: expected 1 to 256"),
+        ({"batch": 0}, UserError, "batch: expected 1 to 256, got 0"),
+        ({"batch": 257}, UserError, "batch: expected 1 to 256, got 257"),
         ({"spec": "tinny.yaml"}, SpecError, "did you mean 'tiny.yaml'"),
         ({"weights": "./nowhere"}, UserError, "there is no file or folder nowhere"),
     ],

@@ -139,5 +139,5 @@ def test_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert expanded("a/~/x") == Path("a/~/x")
     assert expanded("~no-such-user/x") == Path("~no-such-user/x")
     for wrong in (None, 3, b"x", ["x"]):
-        with pytest.raises(UserError, match="expected the path of a folder"):
+        with pytest.raises(UserError, match="expected a path as text"):
             expanded(wrong)  # type: ignore[arg-type]

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from artifacts import copy, flip
 from command import error, run, spawn
-from max_whisper import Model, UserError
+from max_whisper import ArtifactError, Model, UserError
 from max_whisper.runtime.writers import FORMATS, render
 from sounds import encode, silence, sweep, write_tracks, write_wav
 
@@ -148,6 +148,29 @@ def test_one_bad_recording_among_others(artifact: Path, talk: Path, tmp_path: Pa
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["good.txt", "talk.txt"]
     outcome = run("transcribe", "one.wav", "two.wav", *options)
     assert outcome.code == 2 and outcome.stdout == "" and len(outcome.stderr.splitlines()) == 3
+
+
+@pytest.mark.parametrize("broken", [ArtifactError("weights.safetensors was changed"), ValueError("a bug")])
+@pytest.mark.parametrize("others", [0, 1])
+def test_a_failure_in_the_middle_keeps_what_was_recognized(
+    artifact: Path, talk: Path, broken: Exception, others: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = ("--model", artifact, *MOST, "--language", "en", "--no-condition-on-previous-text")
+    whole = run("transcribe", talk, *options).stdout.splitlines()
+    decode, calls = Model.decode_with, []
+
+    def decode_with(self: Model, *given: object) -> object:
+        calls.append(given)
+        if len(calls) == 3:
+            raise broken
+        return decode(self, *given)
+
+    monkeypatch.setattr(Model, "decode_with", decode_with)
+    outcome = run("transcribe", talk, *[talk] * others, *options)
+    kept = outcome.stdout.splitlines()
+    assert outcome.code == 1 and str(broken) in outcome.stderr
+    assert kept[:2] == whole[:2] and len(whole) == 3
+    assert len(kept) == (2 if isinstance(broken, ValueError) or not others else 5)
 
 
 def test_audio_tracks(artifact: Path, model: Model, tmp_path: Path) -> None:

@@ -83,12 +83,13 @@ def __getattr__(name: str) -> _Any:
     So importing the package does not import MAX, which takes a quarter of a second: `max-whisper --help` does without,
     and Ctrl-C is handled before it begins.
     """
-    from importlib import import_module
-    from importlib.metadata import version
-
     if name == "__version__":
+        from importlib.metadata import version
+
         value: _Any = version("max-whisper")
     elif name in _HOMES:
+        from importlib import import_module
+
         value = getattr(import_module(_HOMES[name]), name)
     else:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Collection
@@ -138,8 +137,11 @@ def max_threads() -> list[int]:
 
 def seats_file() -> Path:
     """For all processes of this user, wherever they were started."""
-    memory = Path("/dev/shm")
-    folder = memory if os.access(memory, os.W_OK) else Path(tempfile.gettempdir())
+    folder = Path("/dev/shm")
+    if not os.access(folder, os.W_OK):
+        import tempfile  # takes 3 ms, and Linux has the other
+
+        folder = Path(tempfile.gettempdir())
     return folder / f"max-whisper-{os.getuid()}.seats"
 
 

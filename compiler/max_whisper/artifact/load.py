@@ -6,11 +6,9 @@ bounds. So everything in the manifest is checked here before MAX sees a file.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from hashlib import sha256
 from os import PathLike
 from pathlib import Path
 
@@ -22,7 +20,7 @@ from max.dtype import DType
 from max_whisper import safetensors
 from max_whisper.artifact.consistency import SPEC, VOCABULARY, WEIGHTS, shape_of
 from max_whisper.artifact.engine import MAX_VERSION, Executable, load_graphs
-from max_whisper.artifact.manifest import FILE, File, Manifest, SpecName, Tensor, read_manifest
+from max_whisper.artifact.manifest import FILE, File, Manifest, Tensor, read_manifest
 from max_whisper.artifact.process import inside_max
 from max_whisper.artifact.scheduling import RunsFirst
 from max_whisper.artifact.target import check_machine
@@ -135,7 +133,6 @@ def check_artifact(folder: Path, *, machine: bool = True) -> Manifest:
         except OSError as e:
             raise ArtifactError(f"{folder / name}: {e.strerror}; expected a file that can be read") from e
     _check_tensors(folder / WEIGHTS, manifest.tensors)
-    _check_spec(folder / SPEC, manifest.spec)
     _check_vocabulary(folder / VOCABULARY, manifest.tokens.eot)
     return manifest
 
@@ -171,19 +168,6 @@ def _check_tensors(path: Path, expected: list[Tensor]) -> None:
             )
     if found:
         raise ArtifactError(f"{path}: unexpected tensor '{next(iter(found))}'; build the artifact again")
-
-
-def _check_spec(path: Path, expected: SpecName) -> None:
-    """That spec.json is the spec that the manifest names; `inspect` and others believe it."""
-    try:
-        found = json.loads(path.read_bytes())
-        name, text = found["name"], json.dumps(found, sort_keys=True, separators=(",", ":"))
-    except (ValueError, TypeError, KeyError, RecursionError) as e:
-        raise ArtifactError(f"{path}: expected a spec as JSON ({e}); build the artifact again") from e
-    if (name, sha256(text.encode()).hexdigest()) != (expected.name, expected.hash):
-        raise ArtifactError(
-            f"{path}: expected the spec '{expected.name}' with SHA-256 {expected.hash[:16]}…; build it again"
-        )
 
 
 def _check_vocabulary(path: Path, expected: int) -> None:

@@ -18,13 +18,19 @@ from max_whisper.spec import Spec
 def read_spec(folder: Path, manifest: Manifest) -> Spec:
     """The spec of an artifact that was checked (`check_artifact`).
 
-    Raises ArtifactError where it is no spec, or where dimensions or tensors of the manifest are not those that it says.
+    Raises ArtifactError where it is no spec, or another one than the manifest names, or where dimensions or tensors of
+    the manifest are not those that it says.
     """
     path = folder / SPEC
     try:
         spec = Spec.from_canonical(json.loads(path.read_bytes()))
-    except SpecError as e:
-        raise ArtifactError(f"{path}: {e}; build the artifact again") from e
+    except (SpecError, ValueError, RecursionError) as e:
+        raise ArtifactError(f"{path}: expected a spec as JSON ({e}); build the artifact again") from e
+    if (spec.name, spec.hash) != (manifest.spec.name, manifest.spec.hash):
+        raise ArtifactError(
+            f"{path}: expected the spec '{manifest.spec.name}' with SHA-256 {manifest.spec.hash[:16]}…, found "
+            f"'{spec.name}' with {spec.hash[:16]}…; build the artifact again"
+        )
     if manifest.dims != {**spec.dims, "n_frames": spec.n_frames}:
         raise ArtifactError(f"{path}: expected the dimensions {manifest.dims}, found {spec.dims}; build it again")
     on_cpu = manifest.target.device == "cpu"

@@ -6,12 +6,11 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.progress import TextColumn, TimeElapsedColumn
 
 from max_whisper.artifact.options import BenchOptions, BuildOptions, VerifyOptions
 from max_whisper.cli.commands import Commands, current
@@ -28,6 +27,8 @@ from max_whisper.runtime.subtitles import SubtitleOptions
 from max_whisper.runtime.writers import FORMATS, write_file
 
 if TYPE_CHECKING:
+    from rich.progress import ProgressColumn
+
     from max_whisper.runtime.model import Model
     from max_whisper.runtime.transcription import TranscriptionResult
 
@@ -274,9 +275,15 @@ def reporting(title: str) -> Iterator[Callable[[str], None]]:
     """Shows that work goes on, and each sentence that is reported, on stderr."""
     started = time.monotonic()
     streams = current().streams
-    with streams.progress(TextColumn("{task.description} ...", markup=False), TimeElapsedColumn()) as bar:
+    with streams.progress(_columns) as bar:
         bar.add_task(printable(title))
         yield lambda message: streams.say(f"[{time.monotonic() - started:6.1f} s] {message}")
+
+
+def _columns() -> Sequence[ProgressColumn]:
+    from rich.progress import TextColumn, TimeElapsedColumn
+
+    return TextColumn("{task.description} ...", markup=False), TimeElapsedColumn()
 
 
 def _folder_size(folder: Path) -> str:

@@ -16,14 +16,14 @@ import re
 import select
 import sys
 import warnings
-from collections.abc import Iterator
-from typing import Any, TextIO, cast
-
-from rich.console import Console
-from rich.progress import Progress, ProgressColumn
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, TextIO, cast
 
 from max_whisper.errors import MaxWhisperError, UserError
 from max_whisper.messages import printable
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, ProgressColumn
 
 OBEYED = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 """Control characters but for tab and newline: a terminal does what they say."""
@@ -110,17 +110,34 @@ class Stream(io.TextIOBase):
         return OutputError(f"{self.name} cannot be written ({reason}): send it to a file, a pipe or a terminal")
 
 
+class Bar(Protocol):
+    """What commands use of rich's Progress."""
+
+    def add_task(self, description: str, *, total: float | None = None, **fields: Any) -> Any: ...
+    def update(self, task_id: Any, **changes: Any) -> None: ...
+    def remove_task(self, task_id: Any) -> None: ...
+
+
+class NoBar:
+    """A progress bar that nobody would see."""
+
+    def add_task(self, description: str, *, total: float | None = None, **fields: Any) -> Any:
+        """Does nothing."""
+
+    def update(self, task_id: Any, **changes: Any) -> None:
+        """Does nothing."""
+
+    def remove_task(self, task_id: Any) -> None:
+        """Does nothing."""
+
+
 class Streams:
     """Where a command puts its results, and what it says meanwhile; `opened` makes it."""
 
     def __init__(self, stdout: Stream, stderr: Stream) -> None:
         self.stdout = stdout
         self.stderr = stderr
-        # FORCE_COLOR must not draw a progress bar into a file.
-        self._console = Console(
-            file=cast(TextIO, stderr), force_terminal=stderr.isatty(), markup=False, highlight=False, emoji=False
-        )
-        self._bar: Progress | None = None
+        self._bar: Progress | None = None  # while there is one
 
     def write(self, text: str) -> None:
         """A result, to standard output, all of it; raises OutputError where that fails.
@@ -142,27 +159,32 @@ class Streams:
         self._print(harmless(text))
 
     def _print(self, line: str) -> None:
-        self._console.print(line, soft_wrap=True)  # a terminal wraps it itself; copied, it is one line
+        if self._bar is None:
+            self.stderr.write(f"{line}\n")
+        else:
+            self._bar.console.print(line, soft_wrap=True)  # a terminal wraps it itself; copied, it is one line
 
     def warn(self, message: object) -> None:
         """Says what may be wrong."""
         self.say(f"warning: {message}")
 
     @contextlib.contextmanager
-    def progress(self, *columns: ProgressColumn) -> Iterator[Progress]:
-        """A progress bar on standard error, if that is a terminal; what is said meanwhile appears above it."""
-        shown = self.stderr.isatty()
+    def progress(self, columns: Callable[[], Sequence[ProgressColumn]]) -> Iterator[Bar]:
+        """A progress bar on standard error, if that is a terminal; what is said meanwhile appears above it.
+
+        columns: gives what is shown of a task; called where something is shown, because rich takes 30 ms to import.
+        """
+        if not self.stderr.isatty():
+            yield NoBar()
+            return
+        from rich.console import Console
+        from rich.progress import Progress
+
+        console = Console(file=cast(TextIO, self.stderr), markup=False, highlight=False, emoji=False)
         # rich would put its own streams into the place of sys.stdout and sys.stderr.
-        bar = Progress(
-            *columns,
-            console=self._console,
-            transient=True,
-            disable=not shown,
-            redirect_stdout=False,
-            redirect_stderr=False,
-        )
+        bar = Progress(*columns(), console=console, transient=True, redirect_stdout=False, redirect_stderr=False)
         with bar:
-            self._bar = bar if shown else None
+            self._bar = bar
             try:
                 yield bar
             finally:

@@ -10,10 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
 from max_whisper.cli.interrupts import Interrupted
-from max_whisper.cli.streams import OutputError, Streams
+from max_whisper.cli.streams import Bar, OutputError, Streams
 from max_whisper.errors import MaxWhisperError
 from max_whisper.messages import printable
 from max_whisper.runtime.writers import format_timestamp
@@ -22,6 +20,8 @@ LONGEST_NAME = 40
 """Characters of a recording's name beside its progress bar."""
 
 if TYPE_CHECKING:
+    from rich.progress import ProgressColumn
+
     from max_whisper.runtime.batching import Steps
     from max_whisper.runtime.model import Model
     from max_whisper.runtime.options import DecodingOptions, TranscribeOptions
@@ -38,14 +38,8 @@ class Show:
     verbose: bool
     explain: bool
 
-    def progress(self) -> AbstractContextManager[Progress]:
-        columns = (
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            TextColumn("{task.completed:.0f} of {task.total:.0f} s of audio, {task.fields[speed]:.1f} x real time"),
-            TimeElapsedColumn(),
-        )
-        return self.streams.progress(*columns)
+    def progress(self) -> AbstractContextManager[Bar]:
+        return self.streams.progress(_columns)
 
     def window(self, name: str, window: Window) -> None:
         """name: of the recording, where there are several; else empty."""
@@ -59,6 +53,17 @@ class Show:
                 self.streams.show(f"{front}[{times}] {segment.text}")
 
 
+def _columns() -> Sequence[ProgressColumn]:
+    from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
+
+    return (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TextColumn("{task.completed:.0f} of {task.total:.0f} s of audio, {task.fields[speed]:.1f} x real time"),
+        TimeElapsedColumn(),
+    )
+
+
 def transcribe_files(
     model: Model,
     names: Sequence[str],
@@ -68,8 +73,9 @@ def transcribe_files(
 ) -> list[MaxWhisperError]:
     """Transcribes recordings, as many at once as the artifact has rows; returns why some were not, which is said, too.
 
-    finish: called with the number and the result of each, in order. After an interrupt it is called with what there is
-    of those that were begun. Where it raises OutputError, the others are not begun: nobody would get their text.
+    finish: called with the number and the result of each, in order. After an interrupt, or a failure in the middle of a
+    recording, it is called with what was recognized until then. Where it raises OutputError, the others are not begun:
+    nobody would get their text.
     """
     begun: dict[int, Transcriber] = {}
     failures: dict[int, MaxWhisperError] = {}
@@ -78,13 +84,14 @@ def transcribe_files(
 
     def finish_next() -> None:
         number = unfinished.popleft()
-        if (transcriber := begun.pop(number, None)) is not None and number not in failures:
+        transcriber = begun.pop(number, None)
+        if transcriber is not None and (transcriber.windows or number not in failures):
             try:
                 finish(number, transcriber.result())
             except OutputError:
                 raise
             except MaxWhisperError as error:
-                failures[number] = error
+                failures.setdefault(number, error)
         if number in failures and len(names) > 1:
             show.streams.say(f"error: {failures[number]}")
 
@@ -111,7 +118,9 @@ def transcribe_files(
                     show.window(names[number] if len(names) > 1 else "", window)
                 while unfinished and unfinished[0] in ended:
                     finish_next()
-        except Interrupted:
+        except OutputError:
+            raise
+        except (Interrupted, Exception):
             for number in [number for number, transcriber in begun.items() if not transcriber.windows]:
                 del begun[number]  # nothing was recognized, and a file of an earlier run may be there
             while unfinished:
@@ -135,7 +144,10 @@ def _windows(
     if count > 1:
         yield from together(model, [steps(number) for number in range(count)])
     else:
-        yield from ((0, window) for window in begin(0))
+        try:
+            yield from ((0, window) for window in begin(0))
+        except MaxWhisperError as error:
+            failures[0] = error
         yield 0, None
 
 

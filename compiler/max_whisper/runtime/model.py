@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from os import PathLike
-from pathlib import Path
 from typing import Any, BinaryIO, Literal, NoReturn, TypeAlias
 
 import numpy as np
@@ -238,7 +237,8 @@ class Model:
                 masks=(first, others),
                 rules=self._rules(options),
                 temperature=options.temperature,
-                rng=np.random.default_rng([options.seed, sample]),
+                # Without samples there are no random numbers, whose import takes 6 ms.
+                rng=np.random.default_rng([options.seed, sample]) if options.temperature > 0 else None,
             )
 
     def _search(self, memory: Memory, prompt: list[int], sot: int, options: DecodingOptions) -> list[Sampled]:
