@@ -20,7 +20,7 @@ from max.dtype import DType
 from max_whisper import safetensors
 from max_whisper.artifact.consistency import SPEC, VOCABULARY, WEIGHTS, shape_of
 from max_whisper.artifact.engine import MAX_VERSION, Executable, load_graphs
-from max_whisper.artifact.manifest import FILE, File, Manifest, Tensor, read_manifest
+from max_whisper.artifact.manifest import FILE, File, Manifest, Tensor, holds, read_manifest
 from max_whisper.artifact.process import inside_max
 from max_whisper.artifact.scheduling import RunsFirst
 from max_whisper.artifact.target import check_machine
@@ -69,7 +69,7 @@ def open_artifact(folder: str | PathLike[str]) -> Artifact:
         manifest = check_artifact(folder)
         device: Device = CPU() if manifest.target.device == "cpu" else Accelerator()
         artifact = start(folder, folder, manifest, device)
-        if read_manifest(folder) != manifest:
+        if not holds(folder, manifest):
             raise ArtifactError(f"{folder} was replaced while it was being loaded; load it again")
         return artifact
 

@@ -183,3 +183,11 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(fields) < len(pairs):
         raise ValueError(f"expected each key once, found {[key for key, _ in pairs][:100]}")
     return fields
+
+
+def holds(folder: Path, manifest: Manifest) -> bool:
+    """Returns whether an artifact folder still has this manifest, which is known by its hash."""
+    try:
+        return manifest.hash.encode() in (folder / FILE).read_bytes()
+    except OSError:
+        return False
