@@ -183,7 +183,10 @@ def attend[
     def share(i: Int) raises {imm}:
         task(i * pairs // tasks, (i + 1) * pairs // tasks)
 
-    sync_parallelize(share, tasks)
+    if tasks == 1:
+        share(0)
+    else:
+        sync_parallelize(share, tasks)
 
 
 @extensibility.register("attention_over_memory")

@@ -39,4 +39,7 @@ struct LayerNorm:
                 var place = y_at.unsafe_offset(row * width)
                 normalise(x_at.unsafe_offset(row * width), weight_at, bias_at, eps, place, width)
 
-        sync_parallelize(share, tasks)
+        if tasks == 1:
+            share(0)
+        else:
+            sync_parallelize(share, tasks)

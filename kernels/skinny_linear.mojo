@@ -215,7 +215,10 @@ struct SkinnyLinear:
                     scales_at, bias_at, residual_at, y_at, n_rows, n_out, first, last
                 )
 
-        sync_parallelize(task, tasks)
+        if tasks == 1:
+            task(0)
+        else:
+            sync_parallelize(task, tasks)
 
 
 @extensibility.register("skinny_projections")
@@ -288,4 +291,7 @@ struct SkinnyProjections:
             else:
                 project(x_at, first, last)
 
-        sync_parallelize(task, tasks)
+        if tasks == 1:
+            task(0)
+        else:
+            sync_parallelize(task, tasks)

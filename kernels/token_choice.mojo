@@ -207,11 +207,10 @@ struct ChooseNextToken:
             )
 
         @always_inline
-        def compute(i: Int) {imm}:
-            """Does one of the ranges."""
+        def tally(i: Int) {imm}:
+            """Takes one of the ranges, whose products are there."""
             var first = i * RANGE
             var last = min(n_vocab, first + RANGE)
-            multiply_range[dtype](normed, table_at, logits, batch, n_in, n_vocab, first, last)
             for b in range(batch):
                 var row = logits.unsafe_offset(b * n_vocab)
                 comptime if dtype == DType.int8:
@@ -229,8 +228,14 @@ struct ChooseNextToken:
                 tallies[unsafe_offset=2 * (i * batch + b) + 1] = stamps
 
         def task(i: Int) raises {imm}:
-            for each in range(i * ranges // tasks, (i + 1) * ranges // tasks):
-                compute(each)
+            var first = i * ranges // tasks
+            var last = (i + 1) * ranges // tasks
+            # All of a task's products at once: the table is read in one stream.
+            multiply_range[dtype](
+                normed, table_at, logits, batch, n_in, n_vocab, first * RANGE, min(n_vocab, last * RANGE)
+            )
+            for each in range(first, last):
+                tally(each)
 
         sync_parallelize(task, tasks)
         for b in range(batch):

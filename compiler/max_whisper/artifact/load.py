@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -19,6 +20,7 @@ from max.dtype import DType
 
 from max_whisper import safetensors
 from max_whisper.artifact.consistency import SPEC, VOCABULARY, WEIGHTS, shape_of
+from max_whisper.artifact.cores import AT_WORK
 from max_whisper.artifact.engine import MAX_VERSION, Executable, load_graphs
 from max_whisper.artifact.manifest import FILE, File, Manifest, Tensor, holds, read_manifest
 from max_whisper.artifact.process import inside_max
@@ -44,6 +46,11 @@ class Artifact:
     device: Device
     weights: Mapping[str, Buffer]  # MAX reads these in place: they must live as long as the graphs
     files: Unchanged  # those that are mapped
+
+    @property
+    def at_work(self) -> AbstractContextManager[None]:
+        """Every execution enters this by itself; to be entered around many of them, which costs 40 us for each."""
+        return AT_WORK if self.device.is_host else nullcontext()
 
     def check(self) -> None:
         """To be called before work begins, which costs a microsecond.

@@ -181,12 +181,13 @@ class Model:
         features = self._features(features)
         for some in options:
             some.check(self.manifest, self.tokenizer)
-        languages = self._languages(features, options)
-        batch = self.manifest.batch
-        results: list[DecodingResult] = []
-        for i in range(len(features.chunks)):
-            part = slice(i * batch, (i + 1) * batch)
-            results += self._decode_chunk(self._memory(features, i), languages[part], options[part])
+        with self._artifact.at_work:  # from the first token to the last, not anew for each
+            languages = self._languages(features, options)
+            batch = self.manifest.batch
+            results: list[DecodingResult] = []
+            for i in range(len(features.chunks)):
+                part = slice(i * batch, (i + 1) * batch)
+                results += self._decode_chunk(self._memory(features, i), languages[part], options[part])
         return results
 
     def _decode_chunk(
