@@ -156,7 +156,7 @@ def test_a_failure_in_the_middle_keeps_what_was_recognized(
     artifact: Path, talk: Path, broken: Exception, others: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options = ("--model", artifact, *MOST, "--language", "en", "--no-condition-on-previous-text")
-    whole = run("transcribe", talk, *options).stdout.splitlines()
+    whole = run("transcribe", talk, *options).stdout
     decode, calls = Model.decode_with, []
 
     def decode_with(self: Model, *given: object) -> object:
@@ -167,10 +167,8 @@ def test_a_failure_in_the_middle_keeps_what_was_recognized(
 
     monkeypatch.setattr(Model, "decode_with", decode_with)
     outcome = run("transcribe", talk, *[talk] * others, *options)
-    kept = outcome.stdout.splitlines()
     assert outcome.code == 1 and str(broken) in outcome.stderr
-    assert kept[:2] == whole[:2] and len(whole) == 3
-    assert len(kept) == (2 if isinstance(broken, ValueError) or not others else 5)
+    assert 0 < len(outcome.stdout) < len(whole) and whole.startswith(outcome.stdout)
 
 
 def test_audio_tracks(artifact: Path, model: Model, tmp_path: Path) -> None:

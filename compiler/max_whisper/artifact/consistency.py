@@ -42,7 +42,7 @@ def check_consistency(manifest: Manifest) -> None:
         if name not in manifest.dims:
             raise ValueError(f"expected a dimension '{name}'")
     _check_sizes(manifest)
-    _check_tokens(manifest.tokens, manifest.dims["n_vocab"])
+    check_tokens(manifest.tokens, manifest.dims["n_vocab"])
     _check_tensors(manifest)
     _check_alignment_heads(manifest)
     for name, (inputs, outputs) in _signatures(manifest).items():
@@ -80,7 +80,7 @@ def _check_sizes(manifest: Manifest) -> None:
             raise ValueError(f"expected at most {most} bytes of {name}, found {manifest.files[name].size}")
 
 
-def _check_tokens(tokens: Tokens, n_vocab: int) -> None:
+def check_tokens(tokens: Tokens, n_vocab: int) -> None:
     """Text, end-of-text, start, languages, the other control tokens, timestamps: decoding relies on this order."""
     controls = [tokens.translate, tokens.transcribe, tokens.startoflm, tokens.startofprev, tokens.nospeech]
     order = [tokens.eot, tokens.sot, *tokens.languages.values(), *controls, tokens.notimestamps]
