@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import re
-import time
 from pathlib import Path
 
 import pytest
@@ -346,9 +345,8 @@ def test_long_chains(tmp_path):
 
 def test_chains_of_large_files(tmp_path):
     path = chain(tmp_path, 10, "#" * 400_000)
-    began = time.monotonic()
+    (tmp_path / "5.yaml").unlink()  # it is not reached
     assert "expected at most 1000000 bytes in specs that extend each other" in refusal(path)
-    assert time.monotonic() - began < 5
 
 
 @pytest.mark.parametrize(
