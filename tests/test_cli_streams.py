@@ -426,7 +426,7 @@ def test_what_was_recognized_is_written(artifact: Path, talk: Path, long: Path, 
     process.send_signal(number)  # as `timeout` does, and whoever closes a terminal
     stderr = process.communicate(timeout=60)[1]
     assert process.returncode == 128 + number
-    assert stderr.splitlines()[-2:] == ["out/long.txt", f"error: ended by {name}"]
+    assert stderr.splitlines()[-2:] == ["out/long.txt", f"error: stopped by {'Ctrl-C' if name == 'SIGINT' else name}"]
     assert (tmp_path / "out" / "talk.txt").read_text() and (tmp_path / "out" / "long.txt").read_text()
     assert (tmp_path / "out" / "never.txt").read_text() == "of an earlier run"
 
@@ -466,7 +466,7 @@ def test_a_text_is_not_cut_by_an_interrupt(artifact: Path, model: Model, talk: P
         written = pipe.read()
     result = model.transcribe(talk, temperature=0, max_new_tokens=12)
     assert json.loads(written) == json.loads(render(result, "json"))
-    assert process.communicate(timeout=60)[1] == "error: ended by SIGINT\n" and process.returncode == 130
+    assert process.communicate(timeout=60)[1] == "error: stopped by Ctrl-C\n" and process.returncode == 130
 
 
 def test_a_second_interrupt_ends_at_once(artifact: Path, talk: Path, text: bytes) -> None:
@@ -486,5 +486,5 @@ def test_an_interrupted_build_leaves_nothing(spec: Path, checkpoint: Path, tmp_p
     assert "checked" in process.stderr.readline()
     process.send_signal(signal.SIGTERM)
     stderr = process.communicate(timeout=60)[1]
-    assert process.returncode == 143 and stderr.splitlines()[-1] == "error: ended by SIGTERM"
+    assert process.returncode == 143 and stderr.splitlines()[-1] == "error: stopped by SIGTERM"
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []

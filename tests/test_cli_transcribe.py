@@ -110,7 +110,7 @@ def test_interrupted(artifact: Path, tmp_path: Path) -> None:
     stdout, stderr = process.communicate(timeout=60)
     assert process.returncode == 130
     assert stdout.strip()
-    assert stderr.splitlines()[-1] == "error: ended by SIGINT" and "Traceback" not in stderr
+    assert stderr.splitlines()[-1] == "error: stopped by Ctrl-C" and "Traceback" not in stderr
 
 
 def test_standard_input(artifact: Path, talk: Path, tmp_path: Path) -> None:

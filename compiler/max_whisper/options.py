@@ -11,6 +11,7 @@ not checked cannot exist.
 
 from __future__ import annotations
 
+import itertools
 import operator
 from collections.abc import Callable, Iterable, Mapping
 from numbers import Real
@@ -37,7 +38,7 @@ class Options:
     def __init_subclass__(cls) -> None:
         own = {name: Option.of(name, annotation) for name, annotation in cls.__annotations__.items()}
         cls.declared = {**cls.declared, **own}
-        described = "\n".join(f"    {name}: {option.kind.help}" for name, option in cls.declared.items())
+        described = "\n".join(f"    {name}: {option.kind.described}" for name, option in cls.declared.items())
         cls.__doc__ = f"{(cls.__doc__ or '').rstrip()}\n\n{described}\n"
 
     def __post_init__(self) -> None:
@@ -111,6 +112,11 @@ class Kind(msgspec.Struct, frozen=True):
     unit: str = ""
     unset: str = ""
 
+    @property
+    def described(self) -> str:
+        """The help, and what values there are, for the documentation of an option class."""
+        return self.help
+
     def checked(self, value: Any) -> Any:
         """Returns the value in plain Python types; raises Refused for a wrong one."""
         raise NotImplementedError
@@ -135,6 +141,10 @@ class Bounded(Kind, frozen=True, kw_only=True):
 
     low: float
     high: float
+
+    @property
+    def described(self) -> str:
+        return f"{self.help} [{self}]"
 
     def __str__(self) -> str:
         unit = f" {self.unit.lower()}" if self.unit in ("SECONDS", "DECIBELS") else ""
@@ -260,7 +270,7 @@ def _plain(value: Any) -> Any:
         return value
     try:
         return operator.index(value)
-    except TypeError:
+    except Exception:  # most values are no integers, and somebody else's class may raise anything
         return value
 
 
@@ -298,11 +308,12 @@ def _ids(value: Any, expected: str, least: int) -> tuple[int, ...]:
 def _items(value: Any, expected: str, most: int) -> list[Any]:
     if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable) or getattr(value, "ndim", 1) == 0:
         raise Refused(expected, value)
-    items = []
-    for item in value:
-        items.append(item)
-        if len(items) > most:
-            raise Refused(f"at most {most} items", "more of them")
+    try:
+        items = list(itertools.islice(value, most + 1))
+    except Exception as e:  # what somebody else's class raises
+        raise Refused(expected, value) from e
+    if len(items) > most:
+        raise Refused(f"at most {most} items", "more of them")
     return items
 
 

@@ -15,10 +15,10 @@ import click
 from max_whisper.artifact.options import BenchOptions, BuildOptions, VerifyOptions
 from max_whisper.cli.commands import Commands, current
 from max_whisper.cli.options import FallbackOptions, ThreadOptions, options_from
-from max_whisper.cli.outputs import check_files, make_folder, output_files, spare, write_result
+from max_whisper.cli.outputs import Texts, check_files, make_folder, output_files, spare
 from max_whisper.cli.streams import check_input
 from max_whisper.cli.transcribing import Show, transcribe_files
-from max_whisper.errors import MaxWhisperError, UserError
+from max_whisper.errors import MaxWhisperError, SpecError, UserError
 from max_whisper.files import expanded, is_folder
 from max_whisper.messages import printable
 from max_whisper.options import options_of
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from rich.progress import ProgressColumn
 
     from max_whisper.runtime.model import Model
-    from max_whisper.runtime.transcription import TranscriptionResult
 
 
 @click.group(cls=Commands, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
@@ -72,7 +71,8 @@ def build(spec: str, out: Path | None, **options: Any) -> None:
     model's repository to a folder and name that with --weights. Compiling takes minutes the first time and seconds
     when the same graph was compiled before.
     """
-    from max_whisper.artifact.build import build as build_artifact
+    with current().interrupts.held():
+        from max_whisper.artifact.build import build as build_artifact
 
     streams = current().streams
     streams.stdout.check()
@@ -139,11 +139,8 @@ def transcribe(
         check_files(file for output in outputs for file in output.values())
     show = Show(run.streams, loaded.tokenizer, verbose=verbose, explain=explain)
 
-    def finish(number: int, result: TranscriptionResult) -> None:
-        with run.interrupts.held():
-            write_result(result, outputs[number], subtitles, run.streams)
-
-    failures = transcribe_files(loaded, audio, checked, show, finish)
+    texts = Texts(outputs, subtitles, run.streams)
+    failures = transcribe_files(loaded, audio, checked, show, texts, run.interrupts)
     if failures and len(audio) == 1:
         raise failures[0]
     if failures:
@@ -158,7 +155,8 @@ def transcribe(
 @click.option("--all", "every", is_flag=True, help="Show every copy of repeated layers, not the first alone.")
 def inspect(what: str, every: bool) -> None:
     """Show layers, shapes, parameters, FLOPs, bytes and weight names of a spec or an artifact."""
-    from max_whisper.inspection import inspect as show
+    with current().interrupts.held():
+        from max_whisper.inspection import inspect as show
 
     current().streams.stdout.check()
     show(what, every=every)
@@ -175,7 +173,8 @@ def verify(artifact: Path, audio: str | None, tokens: int) -> None:
     their outputs, which takes as long as a build. Exits with 1 where an error is larger than the bound.
     """
     current().streams.stdout.check()
-    from max_whisper.verification import verify as run
+    with current().interrupts.held():
+        from max_whisper.verification import verify as run
 
     with reporting(f"verifying {artifact}") as report:
         report_card = run(artifact, audio=audio, n_tokens=tokens, report=report)
@@ -204,8 +203,9 @@ def bench(artifact: Path, tokens: int, rounds: int, file: Path | None, threads: 
             raise UserError(f"--json {file}: {file.parent} is no folder that can be written to")
         spare([file], [artifact])
         check_files([file])
-    from max_whisper.benchmark import bench as run
-    from max_whisper.benchmark.tables import as_json, show
+    with current().interrupts.held():
+        from max_whisper.benchmark import bench as run
+        from max_whisper.benchmark.tables import as_json, show
 
     with reporting(f"measuring {artifact}") as report:
         figures = run(artifact, n_tokens=tokens, rounds=rounds, report=report)
@@ -251,18 +251,25 @@ def use_threads(count: int | None, *, waits: bool = False) -> None:
 
 def load_model(name: str, offline: bool) -> Model:
     """An artifact's folder, or a spec, built to its default folder if it is not there."""
-    from max_whisper.artifact.manifest import FILE
-    from max_whisper.runtime.model import load
+    with current().interrupts.held():  # a signal while MAX is being imported would end the process by another
+        from max_whisper.artifact.manifest import FILE
+        from max_whisper.runtime.model import load
 
     folder = expanded(name)
     if not is_folder(folder):
-        from max_whisper.artifact.build import build as build_artifact
-        from max_whisper.artifact.build import default_folder
-        from max_whisper.spec import load_spec
+        with current().interrupts.held():
+            from max_whisper.artifact.build import build as build_artifact
+            from max_whisper.artifact.build import default_folder
+            from max_whisper.spec import load_spec
 
         if folder.suffix not in (".yaml", ".yml") and len(folder.parts) > 1:
             raise UserError(f"there is no folder {folder}: make it with max-whisper build --spec SPEC --out {folder}")
-        load_spec(name)
+        try:
+            load_spec(name)
+        except SpecError as error:
+            if folder.suffix in (".yaml", ".yml"):
+                raise
+            raise UserError(f"--model {name}: there is no such folder with an artifact, nor a spec; {error}") from error
         folder = default_folder(name)
         if not (folder / FILE).exists():
             with reporting(f"building {folder}, for the first time") as report:

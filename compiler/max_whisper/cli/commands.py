@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import traceback
 from dataclasses import dataclass
@@ -66,7 +67,7 @@ class Commands(click.Group):
 
 def _sentence(error: MaxWhisperError | click.ClickException | Interrupted) -> str:
     if isinstance(error, Interrupted):
-        return f"ended by {error.signal.name}"
+        return "stopped by Ctrl-C" if error.signal == signal.SIGINT else f"stopped by {error.signal.name}"
     if isinstance(error, click.ClickException):
         said = " ".join(error.format_message().split()).rstrip(".")
         context = error.ctx if isinstance(error, click.UsageError) else None

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from max_whisper.cli.interrupts import Interrupted
+from max_whisper.cli.interrupts import Interrupted, Interrupts
+from max_whisper.cli.outputs import Texts
 from max_whisper.cli.streams import Bar, OutputError, Streams
 from max_whisper.errors import MaxWhisperError
 from max_whisper.messages import printable
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from max_whisper.runtime.model import Model
     from max_whisper.runtime.options import DecodingOptions, TranscribeOptions
     from max_whisper.runtime.tokenizer import Tokenizer
-    from max_whisper.runtime.transcription import Transcriber, TranscriptionResult, Window
+    from max_whisper.runtime.transcription import Segment, Transcriber, Window
 
 
 @dataclass(frozen=True)
@@ -69,13 +70,13 @@ def transcribe_files(
     names: Sequence[str],
     options: tuple[TranscribeOptions, DecodingOptions],
     show: Show,
-    finish: Callable[[int, TranscriptionResult], None],
+    texts: Texts,
+    interrupts: Interrupts,
 ) -> list[MaxWhisperError]:
     """Transcribes recordings, as many at once as the artifact has rows; returns why some were not, which is said, too.
 
-    finish: called with the number and the result of each, in order. After an interrupt, or a failure in the middle of a
-    recording, it is called with what was recognized until then. Where it raises OutputError, the others are not begun:
-    nobody would get their text.
+    Texts are written in order; after an interrupt, or a failure in the middle of a recording, what was recognized until
+    then. Where standard output cannot be written, the others are not begun: nobody would get their text.
     """
     begun: dict[int, Transcriber] = {}
     failures: dict[int, MaxWhisperError] = {}
@@ -86,8 +87,15 @@ def transcribe_files(
         number = unfinished.popleft()
         transcriber = begun.pop(number, None)
         if transcriber is not None and (transcriber.windows or number not in failures):
+            complete = number in ended and number not in failures
+            if not complete:
+                heard = transcriber.windows[-1].end if transcriber.windows else 0
+                show.streams.warn(
+                    f"the text of {names[number]} is incomplete: {heard:.0f} of {transcriber.seconds:.0f} s were heard"
+                )
             try:
-                finish(number, transcriber.result())
+                with interrupts.held():
+                    texts.finish(number, transcriber.result(), complete)
             except OutputError:
                 raise
             except MaxWhisperError as error:
@@ -118,15 +126,29 @@ def transcribe_files(
                     show.window(names[number] if len(names) > 1 else "", window)
                 while unfinished and unfinished[0] in ended:
                     finish_next()
+                if unfinished and (first := begun.get(unfinished[0])) is not None:
+                    with interrupts.held():
+                        texts.follow(unfinished[0], segments_of(first))
         except OutputError:
             raise
-        except (Interrupted, Exception):
+        except (Interrupted, Exception) as reason:
             for number in [number for number, transcriber in begun.items() if not transcriber.windows]:
                 del begun[number]  # nothing was recognized, and a file of an earlier run may be there
-            while unfinished:
-                finish_next()
+            remaining = {**begun}
+            try:
+                while unfinished:
+                    finish_next()
+            except OutputError:  # Ctrl-C ends the reader of a pipe, too
+                for number, transcriber in remaining.items():
+                    texts.show(number, segments_of(transcriber))
+                raise reason from None
             raise
     return [failures[number] for number in sorted(failures)]
+
+
+def segments_of(transcriber: Transcriber) -> list[Segment]:
+    """Returns the segments of a recording that were recognized so far."""
+    return [segment for window in transcriber.windows for segment in window.segments]
 
 
 def _windows(

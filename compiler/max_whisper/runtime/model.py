@@ -390,6 +390,8 @@ class Model:
         progress: is called with the number of the recording, too.
         """
         options = self._options(locals())
+        if isinstance(audios, str | bytes | PathLike) or not isinstance(audios, Sequence):
+            raise UserError(f"audios: expected a list of recordings, got a {type(audios).__name__}")
         transcribers = [self.open(audio, *options) for audio in audios]
         for number, window in together(self, [transcriber.steps() for transcriber in transcribers]):
             if window is not None:
@@ -500,6 +502,8 @@ class Model:
 
     def _options(self, arguments: dict[str, Any]) -> tuple[TranscribeOptions, DecodingOptions]:
         """The options among the arguments of a call, checked."""
+        if not callable(arguments.get("progress", print)):
+            raise UserError(f"progress: expected a function, got a {type(arguments['progress']).__name__}")
         if "prompt" in arguments["unknown"]:
             raise UserError("prompt: belongs to one window; give the text before the recording as initial_prompt")
         whole, decoding = options_of({**arguments}, TranscribeOptions, DecodingOptions)

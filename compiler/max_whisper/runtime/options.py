@@ -326,7 +326,9 @@ class TranscribeOptions(Options):
         float,
         Number("Time that is added at both ends of a part.", low=0, high=LONGEST_RECORDING, unit="SECONDS"),
     ] = 0.4
-    word_timestamps: Annotated[bool, Flag("Find the time of every word; subtitles then show words.")] = False
+    word_timestamps: Annotated[
+        bool, Flag("Find the time of every word; json then has words, and subtitles can be cut by them.")
+    ] = False
     prepend_punctuations: Annotated[str, Text("Punctuation that belongs to the word after it.", unit="MARKS")] = (
         PREPENDED
     )

@@ -13,7 +13,7 @@ import json
 import math
 import os
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Protocol, TextIO
@@ -137,8 +137,13 @@ def _write_error(name: object, error: OSError) -> MaxWhisperError:
     return UserError(f"{name} cannot be written ({error.strerror or error}): choose another place, or its permissions")
 
 
+def text_of(segments: Iterable[ShownSegment]) -> str:
+    """Returns the text of segments as a txt file has it, a line for each."""
+    return "".join(f"{segment.text.strip()}\n" for segment in segments)
+
+
 def _txt(result: Result, subtitles: SubtitleOptions) -> str:
-    return "".join(f"{s.text.strip()}\n" for s in result.segments)
+    return text_of(result.segments)
 
 
 def _srt(result: Result, subtitles: SubtitleOptions) -> str:

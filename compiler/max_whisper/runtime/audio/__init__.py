@@ -15,17 +15,18 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
-import operator
 import os
 import sys
 import time
 from pathlib import Path
 from typing import BinaryIO
 
-from max_whisper.errors import AudioError, MaxWhisperError
+from max_whisper.errors import AudioError, MaxWhisperError, UserError
 from max_whisper.files import expanded
 from max_whisper.messages import printable
+from max_whisper.options import checked_integer
 from max_whisper.runtime.audio.decoding import Outcome, Request, Uncommon, cannot_read, decode, is_media
+from max_whisper.runtime.audio.edits import has_many_edits
 from max_whisper.runtime.audio.formats import HINT
 from max_whisper.runtime.audio.recording import Recording, Storage
 from max_whisper.runtime.waveform import SAMPLE_RATE, Waveform
@@ -79,14 +80,15 @@ def open_audio(
     and for a source that is none of the above. MaxWhisperError when the temporary folder has no room. What a header
     claims about the length is never trusted: memory is taken for what was decoded.
     """
-    if track is not None and (isinstance(track, bool) or not hasattr(track, "__index__")):
-        raise AudioError(
-            f"track is of type {type(track).__name__}, expected the number of an audio track, from 0, or None"
-        )
-    track = None if track is None else operator.index(track)
+    if track is not None:
+        try:
+            track = checked_integer("track", track, low=-(2**31), high=2**31)
+        except UserError as e:
+            raise AudioError(f"{e}: the number of an audio track, from 0, or None") from None
     with contextlib.ExitStack() as stack:
         file, name, suffix = _open(source, stack)
         request = Request(name, suffix, track)
+        isolated = isolated or has_many_edits(file)
         pcm = _Sound(name)
         outcome = _decode(file, request, pcm, isolated)
         if outcome.louder is not None:
