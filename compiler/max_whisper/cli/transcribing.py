@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from max_whisper.cli.interrupts import Interrupted, Interrupts
 from max_whisper.cli.outputs import Texts
-from max_whisper.cli.streams import Bar, OutputError, Streams
+from max_whisper.cli.streams import Bar, OutputError, ReaderGone, Streams
 from max_whisper.errors import MaxWhisperError
 from max_whisper.messages import printable
 from max_whisper.runtime.writers import format_timestamp
@@ -129,7 +129,11 @@ def transcribe_files(
                 if unfinished and (first := begun.get(unfinished[0])) is not None:
                     with interrupts.held():
                         texts.follow(unfinished[0], segments_of(first))
+        except ReaderGone:  # it has seen enough
+            raise
         except OutputError:
+            for number, transcriber in begun.items():
+                texts.show(number, segments_of(transcriber))
             raise
         except (Interrupted, Exception) as reason:
             for number in [number for number, transcriber in begun.items() if not transcriber.windows]:

@@ -15,16 +15,16 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import operator
 import os
 import sys
 import time
 from pathlib import Path
 from typing import BinaryIO
 
-from max_whisper.errors import AudioError, MaxWhisperError, UserError
+from max_whisper.errors import AudioError, MaxWhisperError
 from max_whisper.files import expanded
 from max_whisper.messages import printable
-from max_whisper.options import checked_integer
 from max_whisper.runtime.audio.decoding import Outcome, Request, Uncommon, cannot_read, decode, is_media
 from max_whisper.runtime.audio.edits import has_many_edits
 from max_whisper.runtime.audio.formats import HINT
@@ -80,25 +80,33 @@ def open_audio(
     and for a source that is none of the above. MaxWhisperError when the temporary folder has no room. What a header
     claims about the length is never trusted: memory is taken for what was decoded.
     """
-    if track is not None:
-        try:
-            track = checked_integer("track", track, low=-(2**31), high=2**31)
-        except UserError as e:
-            raise AudioError(f"{e}: the number of an audio track, from 0, or None") from None
+    number = None if track is None else _index(track)
+    if track is not None and number is None:
+        raise AudioError(
+            f"track is of type {type(track).__name__}, expected the number of an audio track, from 0, or None"
+        )
     with contextlib.ExitStack() as stack:
         file, name, suffix = _open(source, stack)
-        request = Request(name, suffix, track)
+        request = Request(name, suffix, number)
         isolated = isolated or has_many_edits(file)
         pcm = _Sound(name)
         outcome = _decode(file, request, pcm, isolated)
         if outcome.louder is not None:
             pcm.clear()
             file.seek(0)
-            _decode(file, Request(name, suffix, track, outcome.louder), pcm, isolated)
+            _decode(file, Request(name, suffix, number, outcome.louder), pcm, isolated)
         pcm.flush()
     for warning in outcome.warnings:
         _LOG.warning("%s", printable(warning))
     return Recording(pcm.file)
+
+
+def _index(value: object) -> int | None:
+    """An integer of any type, None for what is none."""
+    try:
+        return None if isinstance(value, bool) else operator.index(value)  # type: ignore[arg-type]
+    except Exception:  # whatever somebody else's class raises
+        return None
 
 
 def _decode(file: BinaryIO, request: Request, pcm: _Sound, isolated: bool) -> Outcome:

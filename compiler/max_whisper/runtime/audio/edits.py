@@ -19,13 +19,17 @@ _FIRST_BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"skip", b"free", b"pnot", b
 def has_many_edits(file: BinaryIO) -> bool:
     """Returns whether a seekable file is an mp4, or of its family, with a long edit list; leaves it at its beginning.
 
+    What cannot be read has none: decoding finds the same, and says so.
+
     The format is ISO/IEC 14496-12: boxes of a size, four letters and a content. `moov` is the index, and `elst` in it a
     list of edits, whose number stands eight bytes behind its name.
     """
     try:
-        return any(_longest_list(index) > FEW for index in _indexes(file))
-    finally:
+        found = any(_longest_list(index) > FEW for index in _indexes(file))
         file.seek(0)
+    except Exception:  # a file object of the caller may raise anything
+        return False
+    return found
 
 
 def _indexes(file: BinaryIO) -> list[bytes]:
