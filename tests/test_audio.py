@@ -11,6 +11,7 @@ import pytest
 from max_whisper.errors import AudioError, MaxWhisperError
 from max_whisper.runtime import audio
 from max_whisper.runtime.audio import decoding, isolation, load_audio, open_audio
+from max_whisper.runtime.audio.edits import has_many_edits
 from max_whisper.runtime.waveform import check_waveform
 from sounds import encode, int16, noise, silence, sweep, write_tracks, write_wav
 
@@ -648,6 +649,24 @@ def test_other_stereo_is_mixed_without_a_word(tmp_path, caplog, right):
 def amplitude(heard):
     """Of a sine."""
     return float(np.sqrt(2 * np.mean(heard[2000:-2000] ** 2)))
+
+
+def boxes(entries: int) -> bytes:
+    """The boxes of an mp4 with an edit list in its index."""
+    elst = (24).to_bytes(4, "big") + b"elst" + bytes(4) + entries.to_bytes(4, "big") + bytes(8)
+    moov = (8 + len(elst)).to_bytes(4, "big") + b"moov" + elst
+    return (8).to_bytes(4, "big") + b"ftyp" + moov + (0).to_bytes(4, "big") + b"mdat" + bytes(100)
+
+
+@pytest.mark.parametrize(
+    ("content", "many"),
+    [(boxes(2), False), (boxes(50), False), (boxes(51), True), (boxes(2**31), True), (b"", False), (b"RIFF", False)],
+    ids=["2", "50", "51", "2**31", "empty", "wav"],
+)
+def test_long_edit_lists_are_for_a_child(content: bytes, many: bool):
+    file = io.BytesIO(content)
+    assert has_many_edits(file) == many
+    assert file.tell() == 0
 
 
 def test_tracks(tmp_path, caplog):

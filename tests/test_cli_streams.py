@@ -382,6 +382,57 @@ def test_text_that_its_file_does_not_take_is_not_lost(
     assert len(re.findall('{"text": "', outcome.stdout)) == 2  # json has what the others have
 
 
+def test_plain_text_comes_window_by_window(artifact: Path, long: Path) -> None:
+    """So that whoever is ended with the reader of its pipe, as `tee` is by Ctrl-C, has lost nothing."""
+    process = started("transcribe", long, "--model", artifact, "--language", "en", *MOST)
+    assert process.stdout is not None
+    first = process.stdout.readline()
+    assert first.strip() and process.poll() is None
+    process.send_signal(signal.SIGINT)
+    rest, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130
+    warning, last = stderr.splitlines()
+    assert "is incomplete" in warning and "of 600 s were heard" in warning and last == "error: stopped by Ctrl-C"
+    assert rest == "" or rest.endswith("\n")
+
+
+def test_an_interrupt_that_ends_the_reader_too(artifact: Path, long: Path) -> None:
+    process = started("transcribe", long, "--model", artifact, "--language", "en", *MOST)
+    assert process.stdout is not None
+    assert process.stdout.readline()
+    process.stdout.close()
+    process.send_signal(signal.SIGINT)
+    assert process.stderr is not None
+    stderr = process.stderr.read()
+    assert process.wait(timeout=60) in (1, 130)  # 1: it wanted to write just before
+    assert process.returncode == 1 or stderr.splitlines()[-1] == "error: stopped by Ctrl-C"
+
+
+def test_an_incomplete_text_does_not_replace_an_older_one(artifact: Path, long: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "long.txt").write_text("the whole text")
+    options = ("--model", artifact, "--language", "en", *MOST, "--verbose", "--output-dir", "out")
+    process = started("transcribe", long, *options)
+    assert process.stderr is not None and process.stderr.readline()
+    process.send_signal(signal.SIGTERM)
+    stderr = process.communicate(timeout=60)[1]
+    assert process.returncode == 143 and "out/long.partial.txt" in stderr.splitlines()
+    assert (tmp_path / "out" / "long.txt").read_text() == "the whole text"
+    assert (tmp_path / "out" / "long.partial.txt").read_text()
+
+
+def test_a_pipe_as_output_name(artifact: Path, talk: Path, tmp_path: Path) -> None:
+    """Writing to it would wait for a reader."""
+    (tmp_path / "out").mkdir()
+    os.mkfifo(tmp_path / "out" / "talk.txt")
+    assert "is a pipe" in error(run("transcribe", talk, "--model", artifact, "--output-dir", "out"))
+    (tmp_path / "out" / "talk.txt").unlink()
+    (tmp_path / "out" / "talk.txt").symlink_to("nowhere")
+    assert "is a link that leads to nothing" in error(
+        run("transcribe", talk, "--model", artifact, "--output-dir", "out")
+    )
+
+
 def test_a_full_disk_is_known_before_the_work(artifact: Path, talk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Full:
         def __enter__(self) -> Full:

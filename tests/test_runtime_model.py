@@ -402,6 +402,21 @@ def test_wrong_alignments(model: Model, features: Features, arguments: dict[str,
     assert said in str(raised.value)
 
 
+@pytest.mark.parametrize("audios", [None, 3, "talk.wav", b"x", Path("talk.wav"), np.float32(0)])
+def test_what_is_no_list_of_recordings(model: Model, audios: Any) -> None:
+    with pytest.raises(UserError, match="audios: expected a list of recordings"):
+        model.transcribe_batch(audios)
+
+
+def test_progress_is_checked_before_the_work(model: Model) -> None:
+    for call in (
+        lambda: model.transcribe("no-such.wav", progress=None),
+        lambda: model.transcribe_batch([], progress=3),
+    ):
+        with pytest.raises(UserError, match="progress: expected a function"):
+            call()
+
+
 @pytest.mark.parametrize("padding", [-1, 10**12, 1.5, float("nan"), None, "many"])
 def test_wrong_padding(model: Model, padding: Any) -> None:
     with pytest.raises(UserError, match="padding: expected"):
