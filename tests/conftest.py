@@ -20,6 +20,7 @@ os.environ["MODULAR_TELEMETRY_ENABLED"] = "false"
 
 import max_whisper  # noqa: E402
 import pytest  # noqa: E402
+from harness import Budget  # noqa: E402
 from small import end_soon, write_spec, write_weights  # noqa: E402
 
 
@@ -27,6 +28,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """The options of tests/fuzz, which must be known before that folder is read."""
     parser.addoption("--long", type=float, default=0.0, metavar="HOURS", help="fuzz for so long in each test")
     parser.addoption("--seed", type=int, default=0, help="of the fuzz tests: another seed tries other cases")
+
+
+@pytest.fixture
+def budget(request: pytest.FixtureRequest) -> Budget:
+    """The cases of a fuzz test."""
+    return Budget(request.node.name, request.config.getoption("--seed"), request.config.getoption("--long"))
 
 
 @pytest.fixture(scope="session")
