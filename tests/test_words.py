@@ -158,5 +158,5 @@ def test_alignment_heads(tmp_path: Path):
 
 @pytest.mark.parametrize("listed", [7, [[1]], [[1, "2"]], [1, 2], [[1, 2, 3]]])
 def test_wrong_alignment_heads(tmp_path: Path, listed: object):
-    with pytest.raises(WeightsError, match=r"alignment_heads must be a list of \[layer, head\]"):
+    with pytest.raises(WeightsError, match=r"generation_config\.json: alignment_heads"):
         heads(tmp_path, {"alignment_heads": listed}, [2, 2])

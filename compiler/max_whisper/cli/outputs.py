@@ -111,7 +111,9 @@ class Texts:
                 self._printed[number] = len(segments)
 
     def show(self, number: int, segments: Sequence[ShownSegment]) -> None:
-        """Shows those segments on standard error that nobody reads on standard output any more."""
+        """Shows a person at a terminal those segments that standard output did not take."""
+        if not self._streams.stderr.isatty():
+            return
         for line in text_of(segments[self._printed[number] :]).splitlines():
             self._streams.show(line)
 
