@@ -51,7 +51,8 @@ for options in calls:
                       hash=hashlib.sha256(embedding.tobytes()).hexdigest(), text_tokens=len(vocabulary.ranks))
     except MaxWhisperError as e:
         result = dict(error=type(e).__name__, message=str(e))
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # kB; ru_maxrss would be that of the process of the tests, which this one was forked from.
+    memory = int(open("/proc/self/status").read().partition("VmHWM:")[2].split()[0])
     results.append(result | dict(progress=lines, seconds=time.monotonic() - began, memory=memory))
 print(json.dumps(results))
 """
