@@ -31,17 +31,7 @@ from max_whisper.options import (
 from max_whisper.runtime.model import Model
 from max_whisper.runtime.options import DecodingOptions, TranscribeOptions
 from max_whisper.runtime.subtitles import SubtitleOptions
-
-CLASSES = (
-    BenchOptions,
-    BuildOptions,
-    DecodingOptions,
-    FallbackOptions,
-    SubtitleOptions,
-    ThreadOptions,
-    TranscribeOptions,
-    VerifyOptions,
-)
+from option_classes import CLASSES
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from max_whisper.runtime.model import Model
     from max_whisper.runtime.options import DecodingOptions, TranscribeOptions
     from max_whisper.runtime.tokenizer import Tokenizer
-    from max_whisper.runtime.transcription import Segment, Transcriber, Window
+    from max_whisper.runtime.transcription import Transcriber, Window
 
 
 @dataclass(frozen=True)
@@ -128,12 +128,12 @@ def transcribe_files(
                     finish_next()
                 if unfinished and (first := begun.get(unfinished[0])) is not None:
                     with interrupts.held():
-                        texts.follow(unfinished[0], segments_of(first))
+                        texts.follow(unfinished[0], first.segments)
         except ReaderGone:  # it has seen enough
             raise
         except OutputError:
             for number, transcriber in begun.items():
-                texts.show(number, segments_of(transcriber))
+                texts.show(number, transcriber.segments)
             raise
         except (Interrupted, Exception) as reason:
             for number in [number for number, transcriber in begun.items() if not transcriber.windows]:
@@ -144,15 +144,10 @@ def transcribe_files(
                     finish_next()
             except OutputError:  # Ctrl-C ends the reader of a pipe, too
                 for number, transcriber in remaining.items():
-                    texts.show(number, segments_of(transcriber))
+                    texts.show(number, transcriber.segments)
                 raise reason from None
             raise
     return [failures[number] for number in sorted(failures)]
-
-
-def segments_of(transcriber: Transcriber) -> list[Segment]:
-    """Returns the segments of a recording that were recognized so far."""
-    return [segment for window in transcriber.windows for segment in window.segments]
 
 
 def _windows(

@@ -153,11 +153,15 @@ class Transcriber:
         """Frames of the recording."""
         return self.mel.frames - self.model.n_frames
 
+    @property
+    def segments(self) -> list[Segment]:
+        """The segments of all windows so far."""
+        return [segment for window in self.windows for segment in window.segments]
+
     def result(self) -> TranscriptionResult:
         """Of all windows so far."""
         text = self.model.tokenizer.decode(self._tokens[len(self._prompt) :])
-        segments = [segment for window in self.windows for segment in window.segments]
-        return TranscriptionResult(text, segments, self.language, self.windows, self.mel.seconds)
+        return TranscriptionResult(text, self.segments, self.language, self.windows, self.mel.seconds)
 
     def __iter__(self) -> Iterator[Window]:
         parts = self._parts() if self.model.manifest.batch > 1 else [self]

@@ -1,0 +1,20 @@
+"""Every class of options, for the tests that go through all of them."""
+
+from __future__ import annotations
+
+from max_whisper.artifact.options import BenchOptions, BuildOptions, VerifyOptions
+from max_whisper.cli.options import FallbackOptions, ThreadOptions
+from max_whisper.options import Options
+from max_whisper.runtime.options import DecodingOptions, TranscribeOptions
+from max_whisper.runtime.subtitles import SubtitleOptions
+
+CLASSES: tuple[type[Options], ...] = (
+    BenchOptions,
+    BuildOptions,
+    DecodingOptions,
+    FallbackOptions,
+    SubtitleOptions,
+    ThreadOptions,
+    TranscribeOptions,
+    VerifyOptions,
+)
