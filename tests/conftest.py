@@ -12,6 +12,7 @@ later runs take them from there.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -21,6 +22,7 @@ os.environ["MODULAR_TELEMETRY_ENABLED"] = "false"
 import max_whisper  # noqa: E402
 import pytest  # noqa: E402
 from harness import Budget  # noqa: E402
+from max_whisper.artifact.cores import usable_cores  # noqa: E402
 from small import end_soon, write_spec, write_weights  # noqa: E402
 
 
@@ -34,6 +36,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def budget(request: pytest.FixtureRequest) -> Budget:
     """The cases of a fuzz test."""
     return Budget(request.node.name, request.config.getoption("--seed"), request.config.getoption("--long"))
+
+
+@pytest.fixture(autouse=True)
+def _cores_are_given_back() -> Iterator[None]:
+    """A test that left the process on one core would slow down, or fail, those that follow."""
+    before = usable_cores()
+    yield
+    assert usable_cores() == before
 
 
 @pytest.fixture(scope="session")

@@ -236,6 +236,7 @@ def use_threads(count: int | None, *, waits: bool = False) -> None:
     """
     from max_whisper.artifact.cores import AT_WORK, usable_cores
 
+    context = click.get_current_context()
     if count is not None:
         if not hasattr(os, "sched_setaffinity"):
             raise UserError("--threads needs Linux, where a process can be bound to cores; leave the option out")
@@ -243,10 +244,17 @@ def use_threads(count: int | None, *, waits: bool = False) -> None:
         if count > cores:
             raise UserError(f"--threads {count}: this process may use {cores} cores; give at most that")
         if count < cores:
+            everything = usable_cores()
+
+            @context.call_on_close
+            def give_back() -> None:  # to a program that calls `main`
+                AT_WORK.start_anew()
+                os.sched_setaffinity(0, everything)
+
             os.sched_setaffinity(0, AT_WORK.choose(count))
             waits = False
     if not waits:
-        click.get_current_context().with_resource(AT_WORK)
+        context.with_resource(AT_WORK)
 
 
 def load_model(name: str, offline: bool) -> Model:
