@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from ggml import FILE_TYPES, write_ggml
 from greedy import MEL_FILTERS
-from max_whisper import safetensors
 from max_whisper.runtime.mel import mel_filters
-from max_whisper.verification.openai_whisper import renamed
+from max_whisper.tensors import safetensors_file
+from max_whisper.tools.verify.openai_whisper import renamed
 from max_whisper.weights import open_checkpoint, read_vocabulary
 from numpy.typing import NDArray
 
@@ -32,10 +32,10 @@ def write_openai(checkpoint: Path, models: Path) -> None:
     """Dimensions and tensors, float32."""
     (models / "dims.json").write_text(json.dumps(dimensions(checkpoint)))
     entries = [
-        safetensors.Entry(name, "F32", array.shape, lambda array=array: array)
+        safetensors_file.Entry(name, "F32", array.shape, lambda array=array: array)
         for name, array in tensors(checkpoint).items()
     ]
-    safetensors.write(models / "model.safetensors", entries)
+    safetensors_file.write(models / "model.safetensors", entries)
 
 
 OURS: dict[str, Callable[[Path, Path], None]] = {"whispercpp": write_whispercpp, "openai_whisper": write_openai}

@@ -20,7 +20,7 @@ from typing import Any
 import click
 import numpy as np
 from common import since, use_cpus
-from max_whisper.weights.packing import packed_shape
+from max_whisper.tensors.pack import packed_shape
 from rich.console import Console
 from rich.table import Table
 
@@ -145,7 +145,7 @@ def skinny_projections() -> Iterator[Case]:
 
 
 def dense_attention() -> Iterator[Case]:
-    from max_whisper.benchmark.costs import attention_products
+    from max_whisper.tools.bench.costs import attention_products
 
     for dtype, heads in product(DTYPES, (6, 12)):
         rows = f32("1 rows channels", 1, ROWS, heads * 64)
@@ -234,8 +234,8 @@ KERNELS = {maker.__name__: maker for maker in MAKERS}
 @click.option("--seconds", default=0.3, show_default=True, type=click.FloatRange(0.01), help="For each case.")
 def main(only: tuple[str, ...], threads: int, seconds: float) -> None:
     use_cpus(threads)
-    from max_whisper.benchmark.ceilings import Probes, higher
-    from max_whisper.benchmark.costs import arithmetic_ms
+    from max_whisper.tools.bench.ceilings import Probes, higher
+    from max_whisper.tools.bench.costs import arithmetic_ms
 
     probes = Probes()
     before = probes.measure()
@@ -270,8 +270,8 @@ def compiled(cases: list[Case]) -> dict[tuple[Any, ...], Any]:
     from max.driver import CPU
     from max.dtype import DType
     from max.graph import BufferType, DeviceRef, Graph, Module, TensorType, ops
-    from max_whisper.artifact.compile import cache_folder
-    from max_whisper.artifact.kernels import kernels_package
+    from max_whisper.compile.modules import cache_folder
+    from max_whisper.compile.mojo_packages import kernels_package
 
     host, module, package = DeviceRef.CPU(), Module(), kernels_package(cache_folder())
 

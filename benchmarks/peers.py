@@ -93,9 +93,9 @@ def main(
     out: Path | None,
 ) -> None:
     use_cpus(threads)
-    from max_whisper.benchmark.ceilings import Probes, higher
-    from max_whisper.benchmark.floor import floors
     from max_whisper.spec import load_spec
+    from max_whisper.tools.bench.ceilings import Probes, higher
+    from max_whisper.tools.bench.floor import floors
 
     checkpoint, work, failures = checkpoint.resolve(), work.expanduser().resolve(), Failures()
     name, logs = spec_of(checkpoint), work / "logs"

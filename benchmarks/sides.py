@@ -59,7 +59,7 @@ def built(
 ) -> list[tuple[str, Path]]:
     """An artifact of each dtype for each number of windows, built anew: seconds, once MAX has compiled it."""
     import max_whisper
-    from max_whisper.artifact.build import DTYPES
+    from max_whisper.compile.build import DTYPES
     from max_whisper.errors import MaxWhisperError
 
     artifacts = []

@@ -7,7 +7,7 @@
 Both run in this process on the same weights in float32; CHECKPOINT is the folder that ARTIFACT was built from. Compared
 are the language; of each window tokens, average log-probability, no-speech and whether it is skipped; of each segment
 seek, tokens and times; and words with their times and probabilities. The option sets are those of
-max_whisper.verification.transcribe_options.
+max_whisper.tools.verify.transcribe_options.
 
 Where a token differs, the margin is shown by which the reference chose it: if that is less than the error of float32,
 either is right. Any other difference is a mistake, and makes the exit status 1.
@@ -28,8 +28,8 @@ from typing import TYPE_CHECKING, Any
 import click
 import numpy as np
 from common import SAMPLE_RATE, WINDOW, use_cpus
-from max_whisper.verification.openai_whisper import MIN_MARGIN, openai_model, watch_margins
-from max_whisper.verification.transcribe_options import ONLY_MULTILINGUAL, OPTIONS
+from max_whisper.tools.verify.openai_whisper import MIN_MARGIN, openai_model, watch_margins
+from max_whisper.tools.verify.transcribe_options import ONLY_MULTILINGUAL, OPTIONS
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table

@@ -17,10 +17,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from max_whisper import safetensors
 from max_whisper.runtime.mel import log_mel
 from max_whisper.spec import load_spec
-from max_whisper.verification.reference import Reference
+from max_whisper.tensors import safetensors_file
+from max_whisper.tools.verify.reference import Reference
 from small import WINDOW, write_spec, write_weights
 from sounds import noise, silence, sweep
 
@@ -75,7 +75,7 @@ def make(folder: Path, family: str, seed: int) -> dict[str, npt.NDArray[Any]]:
     """The content of one golden file; `folder` is for the checkpoint."""
     spec = load_spec(write_spec(folder))
     checkpoint = write_weights(folder, family=family, seed=seed)
-    reference = Reference(spec, safetensors.open_tensors(checkpoint / "model.safetensors"))
+    reference = Reference(spec, safetensors_file.open_tensors(checkpoint / "model.safetensors"))
     rules = json.loads((checkpoint / "generation_config.json").read_text())
     arrays: dict[str, npt.NDArray[Any]] = {"weights": np.array(weights_hash(checkpoint))}
     for name in SOUNDS:

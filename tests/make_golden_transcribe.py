@@ -21,7 +21,7 @@ import whisper.decoding
 import whisper.tokenizer
 from checkpoints import make_tokens
 from max_whisper.runtime.tokenizer import _PATTERN
-from max_whisper.verification.openai_whisper import MIN_MARGIN, openai_model, watch_margins
+from max_whisper.tools.verify.openai_whisper import MIN_MARGIN, openai_model, watch_margins
 from max_whisper.weights.vocabulary import byte_of_character
 from transcribe_cases import FAMILIES, GOLDEN, WINDOW, cases, checkpoint, options_of, sounds
 from whisper.model import Whisper

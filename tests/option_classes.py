@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from max_whisper.artifact.options import BenchOptions, BuildOptions, VerifyOptions
 from max_whisper.cli.options import FallbackOptions, ThreadOptions
+from max_whisper.compile.options import BuildOptions
 from max_whisper.options import Options
 from max_whisper.runtime.options import DecodingOptions, TranscribeOptions
 from max_whisper.runtime.subtitles import SubtitleOptions
+from max_whisper.tools.options import BenchOptions, VerifyOptions
 
 CLASSES: tuple[type[Options], ...] = (
     BenchOptions,

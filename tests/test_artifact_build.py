@@ -15,13 +15,13 @@ import numpy as np
 import pytest
 from artifacts import FILES, copy
 from checkpoints import LANGUAGES
-from max_whisper import safetensors
-from max_whisper.artifact.build import build, default_folder
 from max_whisper.artifact.load import hash_file
 from max_whisper.artifact.manifest import read_manifest
+from max_whisper.compile.build import build, default_folder
 from max_whisper.errors import CompileError, MaxWhisperError, SpecError, UserError, WeightsError
 from max_whisper.lowering.storage import token_matrices
 from max_whisper.spec import load_spec
+from max_whisper.tensors import safetensors_file
 from max_whisper.weights import Checkpoint
 from small import EMBEDDING, SMALL, TOKENS, Weights, write_spec, write_weights
 
@@ -58,8 +58,8 @@ def test_nothing_of_the_machine_is_in_the_manifest(artifact: Path, home: Path) -
 
 def test_weights_are_those_of_the_checkpoint(artifact: Path, checkpoint: Path) -> None:
     """Those that the kernels for many rows read are in another order (weights/packing.py)."""
-    stored = safetensors.open_tensors(artifact / "weights.safetensors")
-    given = safetensors.open_tensors(checkpoint / "model.safetensors")
+    stored = safetensors_file.open_tensors(artifact / "weights.safetensors")
+    given = safetensors_file.open_tensors(checkpoint / "model.safetensors")
     assert stored.keys() == given.keys()
     packed = {name for name, array in stored.items() if array.shape != given[name].shape}
     assert packed == {
@@ -270,7 +270,7 @@ def test_disk_that_is_full_in_the_middle(
         raise OSError(28, "No space left on device")
 
     before = content(old)
-    monkeypatch.setattr(safetensors, "write", full)
+    monkeypatch.setattr(safetensors_file, "write", full)
     with pytest.raises(MaxWhisperError, match="No space left on device") as raised:
         build(spec, weights=other, out=old, force=True)
     assert raised.value.exit_code == 1
@@ -297,7 +297,7 @@ def fake_compiler(folder: Path, code: str, monkeypatch: pytest.MonkeyPatch) -> N
     """
     folder.mkdir()
     (folder / "sitecustomize.py").write_text(
-        f"import sys\nif 'max_whisper.artifact.worker' in sys.orig_argv:\n    {code}\n"
+        f"import sys\nif 'max_whisper.compile.worker' in sys.orig_argv:\n    {code}\n"
     )
     monkeypatch.setattr(sys, "path", [str(folder), *sys.path])
 

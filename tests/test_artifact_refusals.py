@@ -15,11 +15,12 @@ import pytest
 from artifacts import FILES, copy, flip, refusal, replace, reseal, write_fields
 from blake3 import blake3
 from max import driver, engine
-from max_whisper import safetensors
 from max_whisper.artifact.load import check_artifact
-from max_whisper.artifact.manifest import FILE, MAX_BYTES, VERSION, Target, read_manifest
-from max_whisper.artifact.stored import read_spec
+from max_whisper.artifact.manifest import FILE, MAX_BYTES, VERSION, read_manifest
+from max_whisper.compile.stored import read_spec
 from max_whisper.errors import ArtifactError, UserError
+from max_whisper.plan import Target
+from max_whisper.tensors import safetensors_file
 
 AGAIN = "build the artifact again"
 
@@ -236,12 +237,12 @@ def test_token_that_the_model_does_not_have(folder: Path, field: str, monkeypatc
 def rewrite(folder: Path, change: dict[str, tuple[str, np.ndarray] | None]) -> None:
     """Writes the weights again, tensors in `change` as (dtype, array) or not at all."""
     path = folder / "weights.safetensors"
-    tensors = {name: ("F32", np.array(array)) for name, array in safetensors.open_tensors(path).items()} | change
+    tensors = {name: ("F32", np.array(array)) for name, array in safetensors_file.open_tensors(path).items()} | change
     path.unlink()
-    safetensors.write(
+    safetensors_file.write(
         path,
         [
-            safetensors.Entry(name, tensor[0], tensor[1].shape, lambda array=tensor[1]: array)
+            safetensors_file.Entry(name, tensor[0], tensor[1].shape, lambda array=tensor[1]: array)
             for name, tensor in tensors.items()
             if tensor is not None
         ],

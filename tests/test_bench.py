@@ -11,17 +11,17 @@ import pytest
 from artifacts import copy
 from command import error, run
 from max.driver import Buffer
-from max_whisper.artifact.compile import cache_folder
-from max_whisper.artifact.kernels import kernels_package
 from max_whisper.artifact.load import SPEC, open_artifact
-from max_whisper.benchmark import ceilings
-from max_whisper.benchmark.clocks import GRAPHS, Clocked, Times, WithClocks, compile_clocked
-from max_whisper.benchmark.phases import Window
-from max_whisper.benchmark.roofline import Roofline, roofline
-from max_whisper.inspection import weights_read
+from max_whisper.compile.modules import cache_folder
+from max_whisper.compile.mojo_packages import kernels_package
 from max_whisper.lowering.clocked import ClockedLowering
 from max_whisper.runtime.decoder import Decoder
 from max_whisper.spec import Spec, load_spec
+from max_whisper.tools.bench import ceilings
+from max_whisper.tools.bench.clocks import GRAPHS, Clocked, Times, WithClocks, compile_clocked
+from max_whisper.tools.bench.phases import Window
+from max_whisper.tools.bench.roofline import Roofline, roofline
+from max_whisper.tools.inspect import weights_read
 from spec_helpers import MINI
 
 CEILINGS = {"float32": 200.0, "bfloat16": 400.0, "int8": 800.0, "memory": 40.0}

@@ -12,9 +12,9 @@ from typing import Any
 import click
 import numpy as np
 import pytest
-from max_whisper.benchmark.floor import floors
 from max_whisper.runtime.mel import log_mel, mel_filters
 from max_whisper.spec import load_spec
+from max_whisper.tools.bench.floor import floors
 from rich.console import Console
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))

@@ -22,9 +22,9 @@ from artifacts import copy
 from command import error, run
 from max_whisper import Model
 from max_whisper.cli.streams import Stream, harmless
+from max_whisper.console import Table, table_console
 from max_whisper.errors import MaxWhisperError
 from max_whisper.runtime.writers import FORMATS, render
-from max_whisper.terminal import Table, table_console
 from sounds import sweep, write_wav
 from terminals import WRITABLE, Seen, look
 
@@ -277,7 +277,7 @@ def test_warnings_are_lines_of_stderr(monkeypatch: pytest.MonkeyPatch) -> None:
         warnings.warn("old", UserWarning, stacklevel=1)
         sys.stdout.write("result\n")
 
-    monkeypatch.setattr("max_whisper.inspection.inspect", inspect)
+    monkeypatch.setattr("max_whisper.tools.inspect.inspect", inspect)
     outcome = run("inspect", "tiny")
     assert (outcome.code, outcome.stdout) == (0, "result\n")
     assert outcome.stderr == "warning: a\\x1b[2J\\n is damaged\nwarning: lost\nwarning: old\n"
@@ -288,7 +288,7 @@ def test_a_bug_is_one_sentence(failure: Exception, monkeypatch: pytest.MonkeyPat
     def inspect(what: str, *, every: bool) -> None:
         raise failure
 
-    monkeypatch.setattr("max_whisper.inspection.inspect", inspect)
+    monkeypatch.setattr("max_whisper.tools.inspect.inspect", inspect)
     monkeypatch.delenv("MAX_WHISPER_TRACEBACK", raising=False)
     said = error(run("inspect", "tiny"), 1)
     assert said.isprintable() and "this is a bug of max-whisper; please report it" in said
@@ -302,7 +302,7 @@ def test_what_the_system_refuses_is_no_bug(failure: Exception, monkeypatch: pyte
     def inspect(what: str, *, every: bool) -> None:
         raise failure
 
-    monkeypatch.setattr("max_whisper.inspection.inspect", inspect)
+    monkeypatch.setattr("max_whisper.tools.inspect.inspect", inspect)
     said = error(run("inspect", "tiny"), 1)
     assert type(failure).__name__ in said and "bug" not in said
 

@@ -9,11 +9,11 @@ import max_whisper
 import numpy as np
 import pytest
 from max_whisper import Model
-from max_whisper.artifact.manifest import Tokens
 from max_whisper.runtime import explanation, rules
 from max_whisper.runtime.explanation import SEARCH, TIE, Overruled, overruled, summary
 from max_whisper.runtime.options import DecodingOptions
 from max_whisper.runtime.rules import TimestampRules
+from max_whisper.tokens import Tokens
 from sounds import noise, silence, sweep
 from transcribe_cases import checkpoint, sounds
 

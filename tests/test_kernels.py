@@ -17,12 +17,12 @@ from max import engine
 from max.driver import CPU, Buffer
 from max.dtype import DType
 from max.graph import BufferType, DeviceRef, Graph, Module, TensorType, ops
-from max_whisper.artifact.compile import cache_folder
 from max_whisper.artifact.cores import max_threads, usable_cores
-from max_whisper.artifact.kernels import kernels_package
+from max_whisper.compile.modules import cache_folder
+from max_whisper.compile.mojo_packages import kernels_package
+from max_whisper.tensors.pack import pack
+from max_whisper.tensors.quantize import dequantise, quantise
 from max_whisper.weights import to_bfloat16
-from max_whisper.weights.packing import pack
-from max_whisper.weights.quantisation import dequantise, quantise
 
 HOST = DeviceRef.CPU()
 F32, I64 = DType.float32, DType.int64

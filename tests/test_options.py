@@ -10,10 +10,10 @@ import max_whisper
 import numpy as np
 import pytest
 from command import error, run
-from max_whisper.artifact.build import build
-from max_whisper.artifact.options import BenchOptions, BuildOptions, VerifyOptions
 from max_whisper.cli import main
 from max_whisper.cli.options import FallbackOptions, OptionType, ThreadOptions
+from max_whisper.compile.build import build
+from max_whisper.compile.options import BuildOptions
 from max_whisper.errors import UserError
 from max_whisper.options import (
     Bounded,
@@ -31,6 +31,7 @@ from max_whisper.options import (
 from max_whisper.runtime.model import Model
 from max_whisper.runtime.options import DecodingOptions, TranscribeOptions
 from max_whisper.runtime.subtitles import SubtitleOptions
+from max_whisper.tools.options import BenchOptions, VerifyOptions
 from option_classes import CLASSES
 
 

@@ -15,7 +15,7 @@ import pytest
 from make_golden import LAYER_SAMPLE, MODELS, OUTPUT_SAMPLE, SOUNDS, golden_file, sample, weights_hash
 from max_whisper.artifact.load import SPEC
 from max_whisper.spec import Spec
-from max_whisper.verification import compare, probe
+from max_whisper.tools.verify import compare, probe
 from small import write_weights
 
 Arrays = Mapping[str, npt.NDArray[Any]]

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from max_whisper.errors import WeightsError
-from max_whisper.safetensors import NUMPY_DTYPES, Entry, TensorInfo, open_tensors, read_header, write
+from max_whisper.tensors.safetensors_file import NUMPY_DTYPES, Entry, TensorInfo, open_tensors, read_header, write
 
 
 def entry(name: str, array: np.ndarray, dtype: str) -> Entry:

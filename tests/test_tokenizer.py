@@ -5,10 +5,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from max_whisper.artifact.manifest import Tokens
 from max_whisper.errors import ArtifactError, UserError
 from max_whisper.runtime.languages import LANGUAGES, language_code
 from max_whisper.runtime.tokenizer import Tokenizer
+from max_whisper.tokens import Tokens
 
 HUB = Path(__file__).parents[2] / "shared" / "hub"
 

@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 from checkpoints import make_tokens, make_weights, write_checkpoint, write_json, write_safetensors
 from max_whisper.errors import UserError, WeightsError
-from max_whisper.safetensors import Entry, open_tensors, write
 from max_whisper.spec import Spec, load_spec, shipped_specs
+from max_whisper.tensors.cast import CHUNK, exact_half
+from max_whisper.tensors.safetensors_file import Entry, open_tensors, write
 from max_whisper.weights import (
     Checkpoint,
     check_architecture,
@@ -25,7 +26,6 @@ from max_whisper.weights import (
     to_bfloat16,
     to_float32,
 )
-from max_whisper.weights.casting import CHUNK, exact_half
 from special_files import SPECIAL, as_nobody
 
 SMALL = {"d_model": 32, "encoder_layers": 1, "decoder_layers": 1, "n_audio_ctx": 50, "n_text_ctx": 64, "d_ffn": 32}

@@ -1,7 +1,7 @@
 """The recordings and models on which max-whisper's `transcribe` is compared with openai/whisper's.
 
 The models are the small ones of small.py, with timestamps that are likely enough to be chosen; the options are those of
-`max_whisper.verification.transcribe_options`.
+`max_whisper.tools.verify.transcribe_options`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 from checkpoints import make_tokens
-from max_whisper.verification.transcribe_options import ONLY_MULTILINGUAL, OPTIONS
+from max_whisper.tools.verify.transcribe_options import ONLY_MULTILINGUAL, OPTIONS
 from small import SMALL, Weights, write_weights
 from sounds import noise, silence, sweep
 

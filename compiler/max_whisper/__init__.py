@@ -142,7 +142,7 @@ def build(
     CompileError and MaxWhisperError for failures. Whenever it ends, the folder is the old one or the whole new one.
     """
     # Imported here and not with the package: a loaded artifact runs without the compiler.
-    from max_whisper.artifact.build import build
+    from max_whisper.compile.build import build
 
     return build(
         spec,

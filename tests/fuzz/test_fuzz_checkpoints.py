@@ -17,15 +17,9 @@ import pytest
 from checkpoints import make_tokens, write_checkpoint
 from harness import Budget, refusal
 from max_whisper.artifact.consistency import check_tokens
-from max_whisper.artifact.manifest import (
-    UNSEALED,
-    VERSION,
-    Manifest,
-    Source,
-    SpecName,
-    Target,
-)
+from max_whisper.artifact.manifest import UNSEALED, VERSION, Manifest, Source
 from max_whisper.errors import WeightsError
+from max_whisper.plan import SpecName, Target
 from max_whisper.spec import Spec, load_spec
 from max_whisper.weights import check_architecture, open_checkpoint, read_alignment_heads, read_vocabulary
 from max_whisper.weights.json_files import Configuration, FeatureExtractor, GenerationConfiguration

@@ -26,7 +26,7 @@ from blake3 import blake3
 from harness import Budget, refusal
 from max_whisper.artifact.load import check_artifact
 from max_whisper.artifact.manifest import FILE
-from max_whisper.artifact.stored import read_spec
+from max_whisper.compile.stored import read_spec
 from max_whisper.errors import ArtifactError, MaxWhisperError
 
 SECONDS = 5.0

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from harness import Budget, refusal
 from max_whisper.errors import WeightsError
-from max_whisper.safetensors import NUMPY_DTYPES, open_tensors, read_header
+from max_whisper.tensors.safetensors_file import NUMPY_DTYPES, open_tensors, read_header
 
 DATA = bytes(range(48))
 GOOD = {

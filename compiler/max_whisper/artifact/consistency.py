@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
-    from max_whisper.artifact.manifest import Manifest, Port, Tokens
+    from max_whisper.artifact.manifest import Manifest, Port
+    from max_whisper.tokens import Tokens
 
 WEIGHTS = "weights.safetensors"
 VOCABULARY = "vocab.tiktoken"

@@ -18,7 +18,6 @@ from blake3 import blake3
 from max.driver import CPU, Accelerator, Buffer, Device
 from max.dtype import DType
 
-from max_whisper import safetensors
 from max_whisper.artifact.consistency import SPEC, VOCABULARY, WEIGHTS, shape_of
 from max_whisper.artifact.cores import AT_WORK
 from max_whisper.artifact.engine import MAX_VERSION, Executable, load_graphs
@@ -29,6 +28,7 @@ from max_whisper.artifact.target import check_machine
 from max_whisper.artifact.unchanged import Unchanged
 from max_whisper.errors import ArtifactError, UserError, WeightsError
 from max_whisper.files import expanded
+from max_whisper.tensors import safetensors_file
 
 __all__ = ["SPEC", "VOCABULARY", "WEIGHTS", "Artifact", "check_artifact", "hash_file", "open_artifact", "start"]
 
@@ -90,7 +90,7 @@ def start(folder: Path, compiled: Path, manifest: Manifest, device: Device) -> A
     try:
         compiled_files = [compiled / name for name in sorted({graph.file for graph in manifest.graphs.values()})]
         files = Unchanged([folder / WEIGHTS, *compiled_files])
-        arrays = safetensors.open_tensors(folder / WEIGHTS)
+        arrays = safetensors_file.open_tensors(folder / WEIGHTS)
         weights = {name: _placed(array, device) for name, array in arrays.items()}
         loaded = load_graphs(compiled_files, device, weights)
     except OSError as e:
@@ -161,7 +161,7 @@ def _check_file(folder: Path, name: str, file: File) -> None:
 
 def _check_tensors(path: Path, expected: list[Tensor]) -> None:
     try:
-        found = safetensors.read_header(path)
+        found = safetensors_file.read_header(path)
     except WeightsError as e:
         raise ArtifactError(f"{e}; build the artifact again") from e
     for tensor in expected:

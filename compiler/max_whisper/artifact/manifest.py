@@ -11,39 +11,15 @@ from blake3 import blake3
 
 from max_whisper.artifact.consistency import check_consistency
 from max_whisper.errors import ArtifactError
+from max_whisper.plan import MAX_BATCH, SpecName, Target
+from max_whisper.records import Dim, Hash, Id, Name, Natural, Record, Word
+from max_whisper.tokens import Tokens
 
 FILE = "manifest.json"
 VERSION = 4
 MAX_BYTES = 16 << 20  # a manifest of large-v3 has 0.2 MB
-MAX_BATCH = 256
 
-Natural = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
-Id = Annotated[int, msgspec.Meta(ge=0, lt=2**31)]
-Dim = Annotated[int, msgspec.Meta(ge=1, le=2**24)]
-Name = Annotated[str, msgspec.Meta(pattern=r"^[!-~]{1,256}\Z")]  # of something in a spec or a checkpoint
-Word = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9._+!-]{1,64}\Z")]  # a version, a commit, a feature of a CPU
-Hash = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
 UNSEALED = "0" * 64
-
-
-class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Immutable; reading refuses what it does not know."""
-
-
-class Target(Record, frozen=True):
-    """The machine that the code was compiled for."""
-
-    device: Annotated[str, msgspec.Meta(pattern=r"^(cpu|cuda|hip)\Z")]
-    arch: Word  # "x86_64", "aarch64"; of a GPU as its maker calls it: "sm_90a", "gfx942"
-    features: Annotated[list[Word], msgspec.Meta(max_length=1000)]  # of the CPU that it may use, as Linux calls them
-
-    def __str__(self) -> str:
-        return self.arch if self.device == "cpu" else f"{self.device}:{self.arch}"
-
-
-class SpecName(Record, frozen=True):
-    name: Name
-    hash: Hash  # sha256 of its canonical form
 
 
 class Source(Record, frozen=True):
@@ -78,26 +54,6 @@ class Graph(Record, frozen=True):
     file: Name
     inputs: list[Port]
     outputs: list[Port]
-
-
-class Tokens(Record, frozen=True):
-    """Ids of the special tokens and the decoding rules of one vocabulary, all from the checkpoint's files."""
-
-    eot: Id
-    sot: Id
-    translate: Id
-    transcribe: Id
-    startoflm: Id
-    startofprev: Id
-    nospeech: Id
-    notimestamps: Id
-    timestamp_begin: Id
-    n_timestamps: Dim  # from 0.00 s on, one every 20 ms
-    max_initial_timestamp: Natural  # the latest that may come first, counted from 0.00 s on
-    languages: dict[Name, Id]  # code -> id in id order; empty for an English-only model
-    suppress: list[Id]  # never chosen
-    begin_suppress: list[Id]  # not chosen as the first token
-    logprob_threshold: Annotated[float, msgspec.Meta(ge=-1e6, le=0)]  # a text of a lower average is unlikely
 
 
 HALVES = {"F16": "float16", "BF16": "bfloat16"}

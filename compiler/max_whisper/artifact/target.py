@@ -6,8 +6,8 @@ import platform
 import re
 from pathlib import Path
 
-from max_whisper.artifact.manifest import Target
 from max_whisper.errors import ArtifactError, UserError
+from max_whisper.plan import Target
 
 # The instruction sets that a compiler may use for the machine's own CPU, by their names in /proc/cpuinfo.
 CPU_FEATURES = frozenset(
@@ -37,7 +37,7 @@ def parse_target(text: str) -> Target:
     if device == "cpu" and arch in PORTABLE_CPUS and platform.machine() == "x86_64":
         return Target("cpu", arch, PORTABLE_CPUS[arch].split())
     if device in GPU_ARCHS and GPU_ARCHS[device].fullmatch(arch):
-        return Target(device, arch, sorted(machine_features()))  # the host's half runs on a CPU like this one
+        return Target(device, arch, sorted(machine_features()))  # type: ignore[arg-type]  # the host's half runs on a CPU like this one
     raise UserError(f"unknown target '{text}': expected {EXAMPLES}")
 
 

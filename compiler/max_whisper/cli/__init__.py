@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from max_whisper.artifact.options import BenchOptions, BuildOptions, VerifyOptions
 from max_whisper.cli.commands import Commands, current
 from max_whisper.cli.options import FallbackOptions, ThreadOptions, options_from
 from max_whisper.cli.outputs import Texts, check_files, make_folder, output_files, spare
 from max_whisper.cli.streams import check_input
 from max_whisper.cli.transcribing import Show, transcribe_files
+from max_whisper.compile.options import BuildOptions
 from max_whisper.errors import MaxWhisperError, SpecError, UserError
 from max_whisper.files import expanded, is_folder
 from max_whisper.messages import printable
@@ -25,6 +25,7 @@ from max_whisper.options import options_of
 from max_whisper.runtime.options import DecodingOptions, TranscribeOptions
 from max_whisper.runtime.subtitles import SubtitleOptions
 from max_whisper.runtime.writers import FORMATS, write_file
+from max_whisper.tools.options import BenchOptions, VerifyOptions
 
 if TYPE_CHECKING:
     from rich.progress import ProgressColumn
@@ -72,7 +73,7 @@ def build(spec: str, out: Path | None, **options: Any) -> None:
     when the same graph was compiled before.
     """
     with current().interrupts.held():
-        from max_whisper.artifact.build import build as build_artifact
+        from max_whisper.compile.build import build as build_artifact
 
     streams = current().streams
     streams.stdout.check()
@@ -156,7 +157,7 @@ def transcribe(
 def inspect(what: str, every: bool) -> None:
     """Show layers, shapes, parameters, FLOPs, bytes and weight names of a spec or an artifact."""
     with current().interrupts.held():
-        from max_whisper.inspection import inspect as show
+        from max_whisper.tools.inspect import inspect as show
 
     current().streams.stdout.check()
     show(what, every=every)
@@ -174,7 +175,7 @@ def verify(artifact: Path, audio: str | None, tokens: int) -> None:
     """
     current().streams.stdout.check()
     with current().interrupts.held():
-        from max_whisper.verification import verify as run
+        from max_whisper.tools.verify import verify as run
 
     with reporting(f"verifying {artifact}") as report:
         report_card = run(artifact, audio=audio, n_tokens=tokens, report=report)
@@ -204,8 +205,8 @@ def bench(artifact: Path, tokens: int, rounds: int, file: Path | None, threads: 
         spare([file], [artifact])
         check_files([file])
     with current().interrupts.held():
-        from max_whisper.benchmark import bench as run
-        from max_whisper.benchmark.tables import as_json, show
+        from max_whisper.tools.bench import bench as run
+        from max_whisper.tools.bench.tables import as_json, show
 
     with reporting(f"measuring {artifact}") as report:
         figures = run(artifact, n_tokens=tokens, rounds=rounds, report=report)
@@ -266,8 +267,8 @@ def load_model(name: str, offline: bool) -> Model:
     folder = expanded(name)
     if not is_folder(folder):
         with current().interrupts.held():
-            from max_whisper.artifact.build import build as build_artifact
-            from max_whisper.artifact.build import default_folder
+            from max_whisper.compile.build import build as build_artifact
+            from max_whisper.compile.build import default_folder
             from max_whisper.spec import load_spec
 
         if folder.suffix not in (".yaml", ".yml") and len(folder.parts) > 1:

@@ -1,5 +1,1 @@
-"""Tree of layers -> MAX Graph; knows no files and no Hub."""
-
-from max_whisper.lowering.graphs import Lowered, Lowering, Signature
-
-__all__ = ["Lowered", "Lowering", "Signature"]
+"""Tree of layers -> list of ops -> passes -> a target's graph; knows no files and no Hub."""

@@ -18,7 +18,7 @@ from typing import Any
 from max.dtype import DType
 from max.graph import BufferType, BufferValue, Graph, Module, TensorType, TensorValue
 
-from max_whisper.calls import Call, Operand
+from max_whisper.lowering.calls import Call, Operand
 from max_whisper.lowering.cpu import HOST, Embedded, KernelOps, Normed, Product, TokenOps, WindowOps, outputs_of, scalar
 from max_whisper.lowering.graphs import Lowered, Lowering, Type
 from max_whisper.lowering.ops import Value

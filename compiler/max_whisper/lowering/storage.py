@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from math import prod
 
 from max_whisper.spec import Spec, TensorSpec
-from max_whisper.weights.packing import packed_shape
+from max_whisper.tensors.pack import packed_shape
 
 FORMATS = {"float32": "F32", "float16": "F16", "bfloat16": "BF16", "int8": "I8"}  # as safetensors calls them
 

@@ -10,7 +10,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from max_whisper.artifact.manifest import Tokens
+from max_whisper.tokens import Tokens
 
 Allowed: TypeAlias = tuple[int, int, int, int]
 """First text, end of text, first timestamp, end of timestamps, as the compiled selection takes them; half open."""

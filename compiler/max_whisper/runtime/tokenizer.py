@@ -9,9 +9,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from max_whisper.artifact.manifest import Tokens
 from max_whisper.errors import ArtifactError, UserError
 from max_whisper.runtime.languages import language_code
+from max_whisper.tokens import Tokens
 
 if TYPE_CHECKING:
     import tiktoken

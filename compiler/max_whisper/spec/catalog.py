@@ -7,7 +7,7 @@ from pathlib import Path
 from max_whisper.errors import SpecError
 from max_whisper.files import expanded, is_regular, is_there
 from max_whisper.messages import nearest, quote
-from max_whisper.shipped import shipped_folder
+from max_whisper.resources import shipped_folder
 
 
 def shipped_specs() -> dict[str, Path]:

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from max_whisper.errors import MaxWhisperError, UserError, WeightsError
 from max_whisper.files import expanded, is_folder, is_there
 from max_whisper.messages import nearest, printable, quote
-from max_whisper.safetensors import TensorInfo, open_tensors, read_header
-from max_whisper.weights.casting import FLOAT_DTYPES, exact_half, to_bfloat16, to_float32
+from max_whisper.tensors.cast import FLOAT_DTYPES, exact_half, to_bfloat16, to_float32
+from max_whisper.tensors.safetensors_file import TensorInfo, open_tensors, read_header
 from max_whisper.weights.hub import Progress, fetch
 from max_whisper.weights.layout import INDEX, PICKLE_ADVICE, VOCABULARIES, WEIGHTS, read_index, weights_missing
 

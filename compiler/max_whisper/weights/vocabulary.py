@@ -12,10 +12,10 @@ from typing import Any, TypeVar
 
 from msgspec import UNSET
 
-from max_whisper.artifact.manifest import Tokens
 from max_whisper.errors import WeightsError
 from max_whisper.files import read_all
 from max_whisper.messages import quote
+from max_whisper.tokens import Tokens
 from max_whisper.weights.json_files import (
     MAX_BYTES,
     Configuration,

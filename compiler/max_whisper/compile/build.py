@@ -13,30 +13,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from max_whisper import safetensors
-from max_whisper.artifact.compile import Report, compile_modules
 from max_whisper.artifact.folder import new_folder
 from max_whisper.artifact.load import SPEC, VOCABULARY, WEIGHTS, check_artifact, hash_file
-from max_whisper.artifact.manifest import (
-    FILE,
-    UNSEALED,
-    VERSION,
-    File,
-    Graph,
-    Manifest,
-    Source,
-    SpecName,
-    Target,
-    Tensor,
-    Tokens,
-)
-from max_whisper.artifact.options import BuildOptions
-from max_whisper.artifact.stored import read_spec
+from max_whisper.artifact.manifest import FILE, UNSEALED, VERSION, File, Graph, Manifest, Source, Tensor
 from max_whisper.artifact.target import parse_target
+from max_whisper.compile.modules import Report, compile_modules
+from max_whisper.compile.options import BuildOptions
+from max_whisper.compile.stored import read_spec
 from max_whisper.errors import MaxWhisperError, UserError
 from max_whisper.files import expanded
 from max_whisper.lowering.storage import Stored, storage, token_matrices
+from max_whisper.plan import SpecName, Target
 from max_whisper.spec import Spec, load_spec
+from max_whisper.tensors import safetensors_file
+from max_whisper.tensors.pack import as_matrix, pack
+from max_whisper.tensors.quantize import quantise
+from max_whisper.tokens import Tokens
 from max_whisper.weights import (
     Checkpoint,
     Dtype,
@@ -46,8 +38,6 @@ from max_whisper.weights import (
     read_vocabulary,
     write_tiktoken,
 )
-from max_whisper.weights.packing import as_matrix, pack
-from max_whisper.weights.quantisation import quantise
 
 COMPILED_SIZE = 64 << 20  # bytes, more than the MEF files of any model take
 
@@ -169,11 +159,11 @@ def default_folder(spec: str | Path, *, dtype: str = "float32", target: str = "c
 def write_weights(path: Path, tensors: Iterable[Stored], checkpoint: Checkpoint) -> list[Tensor]:
     """The tensors as the graphs read them, under the checkpoint's names, in the order of the spec."""
     entries = [entry for stored in tensors for entry in _entries(stored, checkpoint)]
-    safetensors.write(path, entries)
+    safetensors_file.write(path, entries)
     return [Tensor(entry.name, entry.dtype, list(entry.shape)) for entry in entries]
 
 
-def _entries(stored: Stored, checkpoint: Checkpoint) -> Iterator[safetensors.Entry]:
+def _entries(stored: Stored, checkpoint: Checkpoint) -> Iterator[safetensors_file.Entry]:
     """A tensor and, of int8, its scales."""
     name = stored.tensor.name
 
@@ -191,9 +181,9 @@ def _entries(stored: Stored, checkpoint: Checkpoint) -> Iterator[safetensors.Ent
             array = given("float32").astype(stored.dtype, copy=False)
         return pack(as_matrix(array), stored.dtype) if stored.packed else array.reshape(stored.shape)
 
-    yield safetensors.Entry(name, stored.format, stored.shape, values)
+    yield safetensors_file.Entry(name, stored.format, stored.shape, values)
     if stored.scales is not None:
-        yield safetensors.Entry(
+        yield safetensors_file.Entry(
             stored.scales, "F32", stored.scales_shape, lambda: quantise(as_matrix(given("float32")))[1]
         )
 
@@ -206,7 +196,7 @@ def sinusoids(length: int, channels: int) -> NDArray[np.float32]:
 
 
 def _check_space(folder: Path, new: Path, spec: Spec, tensors: Iterable[Stored]) -> None:
-    sizes = [safetensors.byte_count(stored.format, stored.shape) for stored in tensors]
+    sizes = [safetensors_file.byte_count(stored.format, stored.shape) for stored in tensors]
     needed = sum(sizes) + COMPILED_SIZE
     free = shutil.disk_usage(new).free
     if free < needed:

@@ -7,16 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from max_whisper.artifact.load import check_artifact
-from max_whisper.artifact.options import BenchOptions
-from max_whisper.artifact.stored import read_spec
-from max_whisper.benchmark.ceilings import Ceilings, Probes, higher
-from max_whisper.benchmark.clocks import GRAPHS, compile_clocked, times
-from max_whisper.benchmark.floor import floors
-from max_whisper.benchmark.phases import Window, load, loading, peak_memory, phases
-from max_whisper.benchmark.roofline import Roofline, roofline
+from max_whisper.compile.stored import read_spec
 from max_whisper.errors import UserError
 from max_whisper.files import expanded
 from max_whisper.spec import Spec
+from max_whisper.tools.bench.ceilings import Ceilings, Probes, higher
+from max_whisper.tools.bench.clocks import GRAPHS, compile_clocked, times
+from max_whisper.tools.bench.floor import floors
+from max_whisper.tools.bench.phases import Window, load, loading, peak_memory, phases
+from max_whisper.tools.bench.roofline import Roofline, roofline
+from max_whisper.tools.options import BenchOptions
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from max_whisper.benchmark.ceilings import Ceilings
-from max_whisper.inspection import weights_read
 from max_whisper.spec import Spec
 from max_whisper.spec.tree import Node
+from max_whisper.tools.bench.ceilings import Ceilings
+from max_whisper.tools.inspect import weights_read
 
 BYTES = {"float32": 4, "bfloat16": 2, "int8": 1}  # of a weight, and of a number in a cache
 PROMPT = 4  # tokens

@@ -8,14 +8,14 @@ from pathlib import Path
 
 from max_whisper.artifact.load import check_artifact
 from max_whisper.artifact.manifest import FILE, Manifest, Port
-from max_whisper.artifact.stored import read_spec
+from max_whisper.compile.stored import read_spec
+from max_whisper.console import Table, table_console
 from max_whisper.errors import UserError
 from max_whisper.files import expanded
-from max_whisper.safetensors import byte_count
 from max_whisper.spec import Spec, TensorSpec, load_spec
 from max_whisper.spec.layer import Layer
 from max_whisper.spec.tree import Node, Sequence
-from max_whisper.terminal import Table, table_console
+from max_whisper.tensors.safetensors_file import byte_count
 
 
 def inspect(what: str, *, every: bool = False) -> None:

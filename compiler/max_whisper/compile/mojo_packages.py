@@ -10,7 +10,7 @@ from blake3 import blake3
 from mojo.run import subprocess_run_mojo
 
 from max_whisper.errors import CompileError
-from max_whisper.shipped import shipped_folder
+from max_whisper.resources import shipped_folder
 
 
 def kernels_package(cache: Path, name: str = "kernels") -> Path:

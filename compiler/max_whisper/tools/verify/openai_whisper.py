@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from max_whisper import safetensors
+from max_whisper.tensors import safetensors_file
 
 MIN_MARGIN = 5e-5  # by which a token must beat the others, or another machine may rightly choose another
 
@@ -59,7 +59,7 @@ def openai_model(folder: Path, kind: Any = None) -> Any:
         n_text_layer=config["decoder_layers"],
     )
     model = (kind or Whisper)(dims)
-    arrays = safetensors.open_tensors(folder / "model.safetensors")
+    arrays = safetensors_file.open_tensors(folder / "model.safetensors")
     arrays.pop("proj_out.weight", None)  # tied to the embedding, which is there
     model.load_state_dict({renamed(name): torch.from_numpy(np.array(array)).float() for name, array in arrays.items()})
     if listed := generation.get("alignment_heads"):

@@ -18,8 +18,9 @@ from typing import Any
 
 import msgspec
 
-from max_whisper.artifact.manifest import Graph, Port, Target
-from max_whisper.calls import Call
+from max_whisper.artifact.manifest import Graph, Port
+from max_whisper.lowering.calls import Call
+from max_whisper.plan import Target
 
 ADDR_NO_RANDOMIZE = 0x0040000  # linux/personality.h
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
@@ -64,7 +65,7 @@ def _make_reproducible() -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     current = libc.personality(0xFFFFFFFF)
     if current >= 0 and not current & ADDR_NO_RANDOMIZE and libc.personality(current | ADDR_NO_RANDOMIZE) >= 0:
-        os.execv(sys.executable, [sys.executable, "-m", "max_whisper.artifact.worker"])
+        os.execv(sys.executable, [sys.executable, "-m", "max_whisper.compile.worker"])
 
 
 def _end_with(parent: int) -> None:
@@ -81,8 +82,8 @@ def compile_module(job: Job) -> Result:
     from max import driver, engine
     from max.graph import DeviceRef
 
-    from max_whisper.lowering import Lowering
     from max_whisper.lowering.clocked import ClockedLowering
+    from max_whisper.lowering.graphs import Lowering
     from max_whisper.spec import Spec
 
     target = job.target

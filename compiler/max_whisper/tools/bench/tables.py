@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from max_whisper.benchmark import Figures
-from max_whisper.benchmark.roofline import Kernel, Roofline, Row
-from max_whisper.terminal import Table, table_console
+from max_whisper.console import Table, table_console
+from max_whisper.tools.bench import Figures
+from max_whisper.tools.bench.roofline import Kernel, Roofline, Row
 
 PHASES = {
     "load": "load",

@@ -1,14 +1,12 @@
-"""What building, measuring and comparing an artifact can be asked for; each field says what it takes."""
+"""What building an artifact can be asked for; each field says what it takes."""
 
 from dataclasses import dataclass
 from typing import Annotated
 
-from max_whisper.artifact.manifest import MAX_BATCH
 from max_whisper.options import Choice, Flag, Integer, Options, Text
+from max_whisper.plan import MAX_BATCH
 
 DTYPES = ("float32", "bfloat16", "int8")
-MOST_TOKENS = 100_000
-"""Of one window; a model says itself how many its text context takes."""
 
 
 @dataclass(frozen=True)
@@ -38,18 +36,3 @@ class BuildOptions(Options):
     batch: Annotated[int, Integer("Number of 30 second windows that are computed at once.", low=1, high=MAX_BATCH)] = 1
     force: Annotated[bool, Flag("Replace an artifact that is already there.")] = False
     offline: Annotated[bool, Flag("Do not connect to the Hub; use what is in its cache.")] = False
-
-
-@dataclass(frozen=True)
-class BenchOptions(Options):
-    """How an artifact is measured."""
-
-    tokens: Annotated[int, Integer("Number of tokens that are decoded in each window.", low=2, high=MOST_TOKENS)] = 100
-    rounds: Annotated[int, Integer("Number of measurements, of which the median is shown.", low=1, high=1000)] = 7
-
-
-@dataclass(frozen=True)
-class VerifyOptions(Options):
-    """How an artifact is compared with transformers."""
-
-    tokens: Annotated[int, Integer("Number of greedy tokens that are compared.", low=1, high=MOST_TOKENS)] = 32

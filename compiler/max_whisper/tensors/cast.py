@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from max_whisper.safetensors import NUMPY_DTYPES
+from max_whisper.tensors.safetensors_file import NUMPY_DTYPES
 
 FLOAT_DTYPES = ("F32", "F16", "BF16")
 CHUNK = 1 << 20  # numbers looked at together

@@ -16,10 +16,10 @@ from max.driver import CPU, Buffer
 from max.dtype import DType
 from max.graph import DeviceRef, Graph, Module, TensorType, ops
 
-from max_whisper.artifact.compile import cache_folder
-from max_whisper.artifact.kernels import kernels_package
 from max_whisper.artifact.scheduling import RunsFirst
 from max_whisper.artifact.target import machine_features
+from max_whisper.compile.modules import cache_folder
+from max_whisper.compile.mojo_packages import kernels_package
 
 Ceilings = Mapping[str, float]  # GFLOP/s by dtype (int8: GOP/s), where the CPU has such products, and GB/s as "memory"
 

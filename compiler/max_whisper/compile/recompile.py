@@ -8,10 +8,10 @@ from pathlib import Path
 import msgspec
 from max.driver import CPU
 
-from max_whisper.artifact.compile import Report, compile_modules
 from max_whisper.artifact.load import Artifact, start
 from max_whisper.artifact.manifest import Manifest
-from max_whisper.calls import Call
+from max_whisper.compile.modules import Report, compile_modules
+from max_whisper.lowering.calls import Call
 from max_whisper.spec import Spec
 
 

@@ -11,13 +11,13 @@ import numpy as np
 from max.driver import Buffer
 from numpy.typing import NDArray
 
-from max_whisper.artifact.again import compile_again
 from max_whisper.artifact.engine import Executable
 from max_whisper.artifact.load import Artifact
-from max_whisper.benchmark.phases import Window
-from max_whisper.calls import Call
+from max_whisper.compile.recompile import compile_again
+from max_whisper.lowering.calls import Call
 from max_whisper.runtime.decoder import Decoder
 from max_whisper.spec import Spec
+from max_whisper.tools.bench.phases import Window
 
 GRAPHS = ("encoder", "cross_kv", "step")
 

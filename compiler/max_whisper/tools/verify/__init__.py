@@ -11,12 +11,11 @@ import numpy as np
 from max.driver import Buffer
 from numpy.typing import NDArray
 
-from max_whisper import safetensors
-from max_whisper.artifact.again import compile_again
 from max_whisper.artifact.load import WEIGHTS, Artifact
 from max_whisper.artifact.manifest import Manifest
-from max_whisper.artifact.options import VerifyOptions
-from max_whisper.artifact.stored import read_spec
+from max_whisper.compile.recompile import compile_again
+from max_whisper.compile.stored import read_spec
+from max_whisper.console import Table, table_console
 from max_whisper.errors import UserError
 from max_whisper.files import expanded
 from max_whisper.lowering.storage import Stored, storage
@@ -26,11 +25,12 @@ from max_whisper.runtime.decoder import Decoder
 from max_whisper.runtime.mel import HOP
 from max_whisper.runtime.model import Model, load
 from max_whisper.spec import Spec
-from max_whisper.terminal import Table, table_console
-from max_whisper.verification.reference import Layers, Reference
+from max_whisper.tensors import safetensors_file
+from max_whisper.tensors.pack import from_matrix, unpack
+from max_whisper.tensors.quantize import dequantise
+from max_whisper.tools.options import VerifyOptions
+from max_whisper.tools.verify.reference import Layers, Reference
 from max_whisper.weights import to_float32
-from max_whisper.weights.packing import from_matrix, unpack
-from max_whisper.weights.quantisation import dequantise
 
 # Largest absolute errors of features (of order 1) and of logits (of order 10), for weights of each dtype.
 BOUNDS = {"float32": (2e-4, 1e-3), "bfloat16": (0.25, 0.5), "int8": (1.0, 1.0)}
@@ -182,7 +182,7 @@ def _window(model: Model, audio: str | None) -> NDArray[np.float32]:
 
 def _float32_weights(folder: Path, spec: Spec, manifest: Manifest) -> Layers:
     """The weights of the checkpoint, as exactly as the artifact has them."""
-    arrays = safetensors.open_tensors(folder / WEIGHTS)
+    arrays = safetensors_file.open_tensors(folder / WEIGHTS)
     on_cpu = manifest.target.device == "cpu"
     tensors = storage(spec, dtype=manifest.dtype, on_cpu=on_cpu, exact_halves=manifest.exact_halves)
     return {name: _float32(stored, arrays) for name, stored in tensors.items()}

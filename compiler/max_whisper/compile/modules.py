@@ -16,11 +16,12 @@ from pathlib import Path
 import msgspec
 from blake3 import blake3
 
-from max_whisper.artifact.kernels import kernels_package
-from max_whisper.artifact.manifest import Graph, Target
-from max_whisper.artifact.worker import Job, Result
-from max_whisper.calls import Call
+from max_whisper.artifact.manifest import Graph
+from max_whisper.compile.mojo_packages import kernels_package
+from max_whisper.compile.worker import Job, Result
 from max_whisper.errors import CompileError
+from max_whisper.lowering.calls import Call
+from max_whisper.plan import Target
 from max_whisper.spec import Spec
 
 MODULES = ("encoder", "decoder")
@@ -96,7 +97,7 @@ class _Worker:
             "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
         }
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "max_whisper.artifact.worker"],
+            [sys.executable, "-m", "max_whisper.compile.worker"],
             stdin=subprocess.PIPE,
             stdout=self._output,
             stderr=self._errors,

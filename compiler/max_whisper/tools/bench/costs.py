@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from math import prod
 from typing import TypeAlias
 
-from max_whisper.benchmark.ceilings import Ceilings
-from max_whisper.calls import Call, Operand
+from max_whisper.lowering.calls import Call, Operand
 from max_whisper.spec import Spec
+from max_whisper.tools.bench.ceilings import Ceilings
 
 Work: TypeAlias = tuple[dict[str, int], int]  # operations by dtype, and bytes of the operands that are not touched
 

@@ -11,12 +11,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from max_whisper.benchmark.ceilings import Ceilings
-from max_whisper.benchmark.clocks import Times
-from max_whisper.benchmark.costs import arithmetic_ms, cost
-from max_whisper.calls import Call
+from max_whisper.lowering.calls import Call
 from max_whisper.spec import Spec
 from max_whisper.spec.tree import Node
+from max_whisper.tools.bench.ceilings import Ceilings
+from max_whisper.tools.bench.clocks import Times
+from max_whisper.tools.bench.costs import arithmetic_ms, cost
 
 COPY = re.compile(r"\.layers\[\d+\]")  # of a repeat, in a path
 

@@ -1,0 +1,1 @@
+"""Spec and weights -> artifact folder, by MAX's compiler in processes of its own."""

@@ -1,0 +1,53 @@
+"""What is decided before anything is compiled: for which machine, by which kernels, and how each tensor is stored.
+
+A plan is made once, by `build`. The processes that compile get it whole, the manifest keeps it, and `bench` and
+`verify` read it back from there. It stands on the ground floor, because lowering and the artifact both read it.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+
+from max_whisper.records import Hash, Id, Name, Record, Word
+from max_whisper.tensors.stored import StoredTensor
+
+MAX_BATCH = 256
+
+Kernels = Literal["ours", "max"]
+
+
+class Target(Record, frozen=True):
+    """The machine that the code was compiled for."""
+
+    device: Literal["cpu", "cuda", "hip"]
+    arch: Word  # "x86_64", "aarch64"; of a GPU as its maker calls it: "sm_90a", "gfx942"
+    features: Annotated[list[Word], msgspec.Meta(max_length=1000)]  # of the CPU that it may use, as Linux calls them
+
+    def __str__(self) -> str:
+        return self.arch if self.device == "cpu" else f"{self.device}:{self.arch}"
+
+
+class SpecName(Record, frozen=True):
+    """Which spec a plan is for."""
+
+    name: Name
+    hash: Hash  # sha256 of its canonical form
+
+
+class BuildPlan(Record, frozen=True):
+    """How a spec is compiled."""
+
+    spec: SpecName
+    target: Target
+    dtype: Literal["float32", "bfloat16", "int8"]  # of the weights of matrix products
+    kernels: Kernels  # our own, which are for CPUs, or MAX's ops alone
+    batch: Annotated[int, msgspec.Meta(ge=1, le=MAX_BATCH)]  # windows computed at once
+    alignment_heads: list[tuple[Id, Id]]  # (layer, head) of the cross-attention that give words their times
+    tensors: list[StoredTensor]  # all of weights.safetensors, in the order of the spec
+
+    @property
+    def on_host(self) -> bool:
+        """Whether the graphs run on a CPU, so that everything is in the host's memory."""
+        return self.target.device == "cpu"

@@ -1,0 +1,45 @@
+"""What the plan of an artifact says about one of its tensors."""
+
+from __future__ import annotations
+
+from math import prod
+from typing import Literal
+
+from max_whisper.records import Dim, Name, Record
+from max_whisper.tensors.dtypes import DTYPES
+from max_whisper.tensors.pack import packed_shape
+
+
+class StoredTensor(Record, frozen=True):
+    """A tensor of the spec as it is in an artifact."""
+
+    name: Name
+    shape: list[Dim]  # in the spec
+    dtype: Literal["float32", "float16", "bfloat16", "int8"]
+    matrix: bool  # the weights of a matrix product, [out, in, ...]
+    packed: bool  # in panels, see tensors/pack.py
+
+    @property
+    def format(self) -> str:
+        """The dtype's name in a safetensors file."""
+        return DTYPES[self.dtype].format
+
+    @property
+    def matrix_shape(self) -> tuple[int, int]:
+        """Outputs and inputs of the product; the inputs of a convolution are kernel * channels."""
+        return self.shape[0], prod(self.shape[1:])
+
+    @property
+    def stored_shape(self) -> tuple[int, ...]:
+        """The shape in the file."""
+        return packed_shape(*self.matrix_shape, self.dtype) if self.packed else tuple(self.shape)
+
+    @property
+    def scales(self) -> str | None:
+        """The name of the tensor float32 [2, out] that belongs to an int8 matrix."""
+        return f"{self.name}.scales" if self.dtype == "int8" else None
+
+    @property
+    def scales_shape(self) -> tuple[int, int]:
+        """The shape of the scales."""
+        return 2, self.shape[0]
