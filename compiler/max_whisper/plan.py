@@ -51,3 +51,13 @@ class BuildPlan(Record, frozen=True):
     def on_host(self) -> bool:
         """Whether the graphs run on a CPU, so that everything is in the host's memory."""
         return self.target.device == "cpu"
+
+    @property
+    def by_name(self) -> dict[str, StoredTensor]:
+        """The tensors by their names."""
+        return {tensor.name: tensor for tensor in self.tensors}
+
+    @property
+    def cross_dtype(self) -> str:
+        """The dtype of the cross-attention's KV cache; a CPU reads it anew for each token, so that its size counts."""
+        return "bfloat16" if self.kernels == "ours" and self.dtype != "float32" else "float32"

@@ -10,7 +10,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from max_whisper.artifact.folder import new_folder
@@ -169,7 +168,7 @@ def _entries(stored: Stored, checkpoint: Checkpoint) -> Iterator[safetensors_fil
 
     def given(dtype: Dtype) -> NDArray[Any]:
         if stored.tensor.computed is not None:
-            return sinusoids(*stored.tensor.shape)
+            return stored.tensor.computed(*stored.tensor.shape)
         return checkpoint.read(name, dtype)
 
     def values() -> NDArray[Any]:
@@ -186,13 +185,6 @@ def _entries(stored: Stored, checkpoint: Checkpoint) -> Iterator[safetensors_fil
         yield safetensors_file.Entry(
             stored.scales, "F32", stored.scales_shape, lambda: quantise(as_matrix(given("float32")))[1]
         )
-
-
-def sinusoids(length: int, channels: int) -> NDArray[np.float32]:
-    """Sines and cosines of timescales from 1 to 10000, float32 [length, channels] (openai/whisper, model.py)."""
-    rates = np.exp(-np.log(10000) / (channels // 2 - 1) * np.arange(channels // 2))
-    angles = np.arange(length)[:, None] * rates[None, :]
-    return np.concatenate([np.sin(angles), np.cos(angles)], axis=1).astype(np.float32)
 
 
 def _check_space(folder: Path, new: Path, spec: Spec, tensors: Iterable[Stored]) -> None:

@@ -20,7 +20,7 @@ from max_whisper.artifact.manifest import Graph
 from max_whisper.compile.mojo_packages import kernels_package
 from max_whisper.compile.worker import Job, Result
 from max_whisper.errors import CompileError
-from max_whisper.lowering.calls import Call
+from max_whisper.lowering.kernel_calls import KernelCall as Call
 from max_whisper.plan import Target
 from max_whisper.spec import Spec
 

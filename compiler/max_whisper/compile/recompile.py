@@ -11,7 +11,7 @@ from max.driver import CPU
 from max_whisper.artifact.load import Artifact, start
 from max_whisper.artifact.manifest import Manifest
 from max_whisper.compile.modules import Report, compile_modules
-from max_whisper.lowering.calls import Call
+from max_whisper.lowering.kernel_calls import KernelCall as Call
 from max_whisper.spec import Spec
 
 

@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 
 from max_whisper.artifact.manifest import Graph, Port
-from max_whisper.lowering.calls import Call
+from max_whisper.lowering.kernel_calls import KernelCall as Call
 from max_whisper.plan import Target
 
 ADDR_NO_RANDOMIZE = 0x0040000  # linux/personality.h

@@ -18,6 +18,8 @@ A new kind is one file in `layers/` with one class:
         def lower(self, ops: Ops, x: Value) -> Value:
             return ops.linear(x, ops.weight(f"{self.weights}.weight"), None)
 
+What `lower` may ask for is in `ops.py`: the operations of Transformers, and primitives for all else. A kind that some
+target has faster code for calls `ops.call`, and that code is one emitter in that target's table.
 The binder, the shape inference, the JSON Schema and `inspect` know it from then on.
 """
 
@@ -27,11 +29,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, ClassVar, Literal, NamedTuple, TypeVar, get_args, get_type_hints
 
+import numpy as np
+from numpy.typing import NDArray
+
 from max_whisper.errors import SpecError
 from max_whisper.spec.document import Place
 from max_whisper.spec.ops import Ops, Value
 
-Side = Literal["encoder", "decoder"]
 Role = Literal["value", "weights", "index"]
 
 MAX_DIM = 2**24
@@ -64,7 +68,7 @@ class TensorSpec:
     name: str
     shape: tuple[int, ...]
     layer_path: str
-    computed: Literal["sinusoids"] | None = None
+    computed: Callable[..., NDArray[np.float32]] | None = None  # takes the shape's sizes
     matrix: bool = False  # the weights of a matrix product, [out, in, ...], and no vector or table of positions
 
     @property
@@ -80,9 +84,9 @@ class TensorSpec:
 class Context:
     """What a shape rule may look at besides its input."""
 
-    side: Side
+    part: str  # "encoder" or "decoder" of Whisper
     memory: Shape | None  # the encoder's features, in the decoder
-    layers: list[Layer] = field(default_factory=list)  # every layer of this side so far, in order
+    layers: list[Layer] = field(default_factory=list)  # every layer of this part so far, in order
 
 
 def option(
@@ -159,6 +163,13 @@ class Layer:
     def memory_tensors(self, shape: Shape) -> list[TensorSpec]:
         """Those of `tensors` that are used once per window, on the encoder's features."""
         return []
+
+    def states(self, shape: Shape) -> dict[str, tuple[int, ...]]:
+        """The float32 buffers that the layer keeps from one call of the graph to the next, for an input of `shape`.
+
+        By name, as `ops.state` takes it; shapes are without the batch dimension.
+        """
+        return {}
 
     def lower(self, ops: Ops, x: Value) -> Value:
         """Builds the layer on `x` [batch, length, channels] and returns its output."""

@@ -11,18 +11,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from max_whisper.messages import nearest, quote, suggestion
+from max_whisper.messages import nearest, one_of, quote, suggestion
 from max_whisper.spec.binder import NAME, Binder, check_keys, expect_table, expect_text
 from max_whisper.spec.catalog import locate
 from max_whisper.spec.document import Place, Scalar, Table, document_of
 from max_whisper.spec.extends import read_merged
-from max_whisper.spec.layer import MAX_DIM, Context, Shape, TensorSpec
+from max_whisper.spec.family import DEFAULT, Family, families
+from max_whisper.spec.layer import MAX_DIM, TensorSpec
 from max_whisper.spec.layers.cross_attention import CrossAttention
-from max_whisper.spec.tree import Sequence, expand
+from max_whisper.spec.tree import Sequence
 
-REQUIRED_DIMS = ("n_mels", "n_audio_ctx", "d_model", "n_vocab", "n_text_ctx")
-KNOWN_DIMS = (*REQUIRED_DIMS, "n_frames", "n_heads", "d_ffn", "encoder_layers", "decoder_layers")
-KEYS = ("name", "extends", "source", "dims", "encoder", "decoder")
+KEYS = ("name", "extends", "family", "source", "dims")  # and the parts of the family
 SOURCE_KEYS = ("repo", "revision", "folder")
 
 NAME_OF_SPEC = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
@@ -41,8 +40,18 @@ class Spec:
     revision: str
     folder: Path | None  # or the local folder they are in; both None: to be given at build time
     dims: Mapping[str, int]
-    encoder: Sequence = field(repr=False)
-    decoder: Sequence = field(repr=False)
+    parts: Mapping[str, Sequence] = field(repr=False)  # "encoder" and "decoder" of Whisper, in order of execution
+    family: str = DEFAULT
+
+    @property
+    def encoder(self) -> Sequence:
+        """Whisper's layers from log-mel to features."""
+        return self.parts["encoder"]
+
+    @property
+    def decoder(self) -> Sequence:
+        """Whisper's layers from tokens to logits."""
+        return self.parts["decoder"]
 
     @property
     def n_mels(self) -> int:
@@ -75,8 +84,8 @@ class Spec:
         return self.dims["n_text_ctx"]
 
     def tensors(self) -> list[TensorSpec]:
-        """All tensors, those of the encoder first, each once: tied ones belong to the embedding."""
-        return [tensor for side in (self.encoder, self.decoder) for node in side.walk() for tensor in node.tensors]
+        """All tensors in order of execution, each once: tied ones belong to the embedding."""
+        return [tensor for part in self.parts.values() for node in part.walk() for tensor in node.tensors]
 
     def cross_attentions(self) -> list[CrossAttention]:
         """The cross-attention layers in order of execution."""
@@ -89,7 +98,7 @@ class Spec:
         attention (scores and weighted sum, over the keys that are seen), and nothing for element-wise work, softmax,
         normalisation and table look-ups.
         """
-        return sum(node.flops_per_window for side in (self.encoder, self.decoder) for node in side.nodes)
+        return sum(node.flops_per_window for part in self.parts.values() for node in part.nodes)
 
     def flops_per_token(self, position: int) -> int:
         """Operations of one decoder step for one token when `position` tokens are in the cache."""
@@ -98,8 +107,9 @@ class Spec:
     def canonical(self) -> dict[str, Any]:
         """The spec as JSON values: extends and variables resolved, defaults written out, no file paths."""
         source = {"source": {"repo": self.repo, "revision": self.revision}} if self.repo else {}
-        sides = {side: [layer.canonical() for layer in getattr(self, side).layers] for side in ("encoder", "decoder")}
-        return {"name": self.name, **source, "dims": dict(sorted(self.dims.items())), **sides}
+        family = {"family": self.family} if self.family != DEFAULT else {}
+        parts = {name: [layer.canonical() for layer in part.layers] for name, part in self.parts.items()}
+        return {"name": self.name, **family, **source, "dims": dict(sorted(self.dims.items())), **parts}
 
     @cached_property
     def hash(self) -> str:
@@ -132,36 +142,31 @@ def load_spec(name: str | Path) -> Spec:
 
 def _bind(document: Table, path: Path | None) -> tuple[Spec, set[str]]:
     """The spec that `document`, merged, describes, and the dimensions that its layers use."""
-    check_keys(document, "", KEYS)
-    for key in ("name", "dims", "encoder", "decoder"):
+    family = _family(document)
+    check_keys(document, "", (*KEYS, *family.parts))
+    for key in ("name", "dims", *family.parts):
         if key not in document.entries:
             raise document.place.error(f"expected the key {quote(key)}, or 'extends: tiny.yaml' to take it from there")
     name = _text(document, "name", "", NAME_OF_SPEC, "a name of letters, digits and . _ -") or ""
     repo, revision, folder = _source(document, path)
-    dims = _dims(document)
+    dims = _dims(document, family)
     binder = Binder(dims)
-    encoder_layers = binder.layers(document.entries["encoder"], "encoder")
-    decoder_layers = binder.layers(document.entries["decoder"], "decoder")
-
-    frames = dims.get("n_frames", 2 * dims["n_audio_ctx"])
-    features = Shape(dims["n_audio_ctx"], dims["d_model"])
-    encoder = expand(encoder_layers, Shape(frames, dims["n_mels"]), Context("encoder", None))
-    _expect_output(encoder, features, "(n_audio_ctx, d_model)", "features")
-    decoder = expand(decoder_layers, Shape(dims["n_text_ctx"], 0), Context("decoder", features))
-    if not decoder.layers[-1].gives_logits:
-        raise decoder.layers[-1].error("expected logits as the last layer of the decoder")
-    _expect_output(decoder, Shape(dims["n_text_ctx"], dims["n_vocab"]), "(n_text_ctx, n_vocab)", "logits")
-    spec = Spec(name, path, repo, revision, folder, dims, encoder, decoder)
-    if not spec.cross_attentions():
-        place = document.keys["decoder"].at("decoder")
-        raise place.error("expected a cross_attention layer, without one the decoder knows nothing of the audio")
-    return spec, binder.used
+    layers = {part: binder.layers(document.entries[part], part) for part in family.parts}
+    places = {part: document.keys[part].at(part) for part in family.parts}
+    parts = family.expand(layers, dims, places)
+    return Spec(name, path, repo, revision, folder, dims, parts, family.name), binder.used
 
 
-def _expect_output(side: Sequence, expected: Shape, names: str, what: str) -> None:
-    if side.output_shape != expected:
-        last = side.layers[-1]
-        raise last.error(f"expected {what} of shape {names} = {expected}, this last layer gives {side.output_shape}")
+def _family(document: Table) -> Family:
+    known = families()
+    node = document.entries.get("family")
+    if node is None:
+        return known[DEFAULT]
+    place = node.place.at("family")
+    name = expect_text(node, place, "the name of a family of models")
+    if name not in known:
+        raise place.error(f"unknown family {quote(name)}; expected {one_of(known)}{suggestion(name, known)}")
+    return known[name]
 
 
 def _text(table: Table, key: str, parent: str, pattern: re.Pattern[str], what: str) -> str | None:
@@ -211,7 +216,7 @@ def _inside(folder: str, place: Place) -> Path:
     return target
 
 
-def _dims(document: Table) -> dict[str, int]:
+def _dims(document: Table, family: Family) -> dict[str, int]:
     place = document.keys["dims"].at("dims")
     table = expect_table(document.entries["dims"], place, "a mapping of dimensions, name: number")
     dims: dict[str, int] = {}
@@ -223,9 +228,9 @@ def _dims(document: Table) -> dict[str, int]:
         if type(value) is not int or not 1 <= value <= MAX_DIM:
             raise node.place.at(key).error(f"expected an integer from 1 to {MAX_DIM}, got {node}")
         dims[name] = value
-    for name in REQUIRED_DIMS:
+    for name in family.required_dims:
         if name not in dims:
-            meant = nearest(name, [other for other in dims if other not in KNOWN_DIMS])
+            meant = nearest(name, [other for other in dims if other not in family.known_dims])
             where = table.keys[meant].at(f"dims.{meant}") if meant else place
             raise where.error(f"expected the dimension {name}" + (f"; did you mean {quote(name)}?" if meant else ""))
     return dims
@@ -234,7 +239,8 @@ def _dims(document: Table) -> dict[str, int]:
 def _check_dims_used(document: Table, used: set[str]) -> None:
     """Raises SpecError at a dimension that nothing uses and that is none of the well-known ones."""
     table = expect_table(document.entries["dims"], document.place, "a mapping")
+    known = _family(document).known_dims
     for name, place in table.keys.items():
-        if name not in used and name not in KNOWN_DIMS:
-            hint = suggestion(name, KNOWN_DIMS)
+        if name not in used and name not in known:
+            hint = suggestion(name, known)
             raise place.at(f"dims.{name}").error(f"expected a dimension that a layer uses, as ${name}, none does{hint}")

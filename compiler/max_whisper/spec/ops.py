@@ -1,59 +1,137 @@
 """The operations that layers are lowered to.
 
-A layer's `lower` is written against this protocol, so that `spec/` never imports MAX;
-`lowering/ops.py` implements it with MAX Graph. Activations carry a leading batch dimension:
-`[batch, length, channels]`. Weights are named and shaped as in Hugging Face checkpoints.
+A layer's `lower` is written against this protocol, so that `spec/` never imports MAX; `lowering/builder.py` records
+what is asked for as a list of ops. Activations are float32 [batch, length, channels], and every value tells its shape:
+`x.shape` has integers, and the names of dimensions that vary. Weights are named and shaped as in the checkpoint.
+
+There are the operations of Transformers, for which every target has fast code, and primitives, from which a layer kind
+that nobody foresaw is built. `call` is for a kind that some targets have code of its own for.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-Value = Any  # a tensor of the graph being built; opaque to the spec
+Value = Any  # a value of the program being built; `.shape` and `.dtype` are all that a layer may ask of it
 
 
 class Ops(Protocol):
+    # --- operations of Transformers
+
     def weight(self, name: str) -> Value:
-        """The tensor `name` of the checkpoint, or a computed one, in the shape that the layer declared for it."""
+        """Returns the tensor `name` of the checkpoint, or a computed one, in the shape that the layer declared."""
 
     def conv1d(self, x: Value, weight: Value, bias: Value | None, *, stride: int, padding: int) -> Value:
-        """Convolution over the length; `weight` is [out, in, kernel]."""
+        """Returns a convolution over the length; `weight` is [out, in, kernel]."""
 
     def linear(self, x: Value, weight: Value, bias: Value | None) -> Value:
-        """`x @ weight.T + bias`; `weight` is [out, in]."""
+        """Returns `x @ weight.T + bias`; `weight` is [out, in]."""
 
     def layernorm(self, x: Value, weight: Value, bias: Value, *, eps: float) -> Value:
-        """Normalisation of each row over its channels."""
+        """Returns `x`, each row normalized over its channels, scaled and shifted."""
 
     def activation(self, x: Value, function: str) -> Value:
-        """Element-wise `gelu` (exact erf), `gelu_tanh`, `relu` or `silu`."""
+        """Returns `gelu` (exact erf), `gelu_tanh`, `relu` or `silu` of each element."""
 
     def embedding(self, tokens: Value, table: Value) -> Value:
-        """Rows of `table` [vocabulary, channels] for int64 `tokens` [batch, length]."""
+        """Returns the rows of `table` [vocabulary, channels] for int64 `tokens` [batch, length]."""
 
     def positions(self, x: Value, table: Value) -> Value:
-        """`x` plus the rows of `table` [context, channels] for the places where `x` stands."""
+        """Returns `x` plus the rows of `table` [context, channels] for the positions of its rows."""
 
     def self_attention(self, q: Value, k: Value, v: Value, *, heads: int, causal: bool) -> Value:
-        """Softmax(q k^T / sqrt(width of a head)) v, per head; causal attention also sees the cached past."""
+        """Returns softmax(q k^T / sqrt(channels of a head)) v, per head; causal attention also sees the KV cache."""
 
     def cross_attention(self, q: Value, *, heads: int) -> Value:
-        """Attention of `q` over the encoder's features; the target holds their keys and values, one pair per layer.
+        """Returns the attention of `q` over the encoder's features, whose keys and values are computed beforehand.
 
-        The pairs come from each layer's `lower_memory`, once per window and in order of execution.
+        They come from each layer's `lower_memory`, once per window and in order of execution.
         """
 
     def add(self, x: Value, y: Value) -> Value:
-        """Element-wise sum of two activations of one shape."""
+        """Returns the sum of two values whose shapes broadcast."""
 
     def logits(self, x: Value, table: Value) -> Value:
-        """`x @ table.T` in float32, [batch, length, vocabulary]."""
+        """Returns `x @ table.T` in float32, [batch, length, vocabulary]."""
+
+    # --- primitives: of each element
+
+    def sub(self, x: Value, y: Value) -> Value:
+        """Returns x - y; shapes broadcast, here and below."""
+
+    def mul(self, x: Value, y: Value) -> Value:
+        """Returns x * y."""
+
+    def div(self, x: Value, y: Value) -> Value:
+        """Returns x / y."""
+
+    def exp(self, x: Value) -> Value:
+        """Returns e to the power of x."""
+
+    def tanh(self, x: Value) -> Value:
+        """Returns the hyperbolic tangent of x."""
+
+    def sigmoid(self, x: Value) -> Value:
+        """Returns 1 / (1 + e^-x)."""
+
+    def rsqrt(self, x: Value) -> Value:
+        """Returns 1 / sqrt(x)."""
+
+    # --- primitives: over an axis, and of shapes
+
+    def constant(self, value: float) -> Value:
+        """Returns a float32 scalar."""
+
+    def mean(self, x: Value) -> Value:
+        """Returns the mean over the last axis, which stays with length 1."""
+
+    def softmax(self, x: Value) -> Value:
+        """Returns the softmax over the last axis."""
+
+    def matmul(self, x: Value, y: Value) -> Value:
+        """Returns the matrix product of the last two axes; those before broadcast. For weights, take `linear`."""
+
+    def reshape(self, x: Value, shape: Sequence[int | str]) -> Value:
+        """Returns the same elements in another shape; take dimensions that vary from `x.shape`."""
+
+    def transpose(self, x: Value, axes: Sequence[int]) -> Value:
+        """Returns `x` with its axes in this order."""
+
+    def slice(self, x: Value, start: int, stop: int) -> Value:
+        """Returns the elements from `start` to `stop` of the last axis."""
+
+    def concat(self, values: Sequence[Value]) -> Value:
+        """Returns the values joined along the last axis."""
+
+    # --- where a row stands, and what is kept from call to call
+
+    def rows(self, table: Value, x: Value) -> Value:
+        """Returns the rows [length, channels] of `table` [context, channels] for the positions of the rows of `x`."""
+
+    def state(self, name: str) -> Value:
+        """Returns the buffer that the layer declared under this name (`Layer.states`), for `read` and `write`."""
+
+    def read(self, state: Value) -> Value:
+        """Returns what is in a buffer now."""
+
+    def write(self, state: Value, x: Value) -> None:
+        """Puts `x`, of the buffer's shape, into a buffer, for later reads and the next call of the graph."""
+
+    # --- layers
+
+    def call(self, kind: str, otherwise: Callable[..., Value], /, *values: Value, **attributes: Any) -> Value:
+        """Returns the value of an op that a target may have code of its own for, under the name `kind`.
+
+        On all other targets it is `otherwise(ops, *values, **attributes)`, which is written with primitives, and which
+        says in any case what shape the value has.
+        """
 
     def begin(self, path: str) -> None:
         """Called before each layer that has none inside is built; `path` is that of the node (see `tree.Node`)."""
 
     def tap(self, path: str, x: Value) -> None:
-        """Called with what each layer gives, as soon as it is built: every layer but `repeat`, in order of execution.
+        """Called with the output of each layer as soon as it is built: of all but `repeat`, in order of execution.
 
         `path` is that of the node (see `tree.Node`). It is how a verification sees all layers of a model.
         """

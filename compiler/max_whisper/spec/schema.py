@@ -9,8 +9,9 @@ from __future__ import annotations
 from typing import Any, Literal, get_args, get_origin
 
 from max_whisper.spec.binder import NAME
+from max_whisper.spec.family import DEFAULT, families
 from max_whisper.spec.layer import MAX_DIM, Layer, Option, kinds
-from max_whisper.spec.model import KNOWN_DIMS, NAME_OF_SPEC, REPO, REVISION
+from max_whisper.spec.model import NAME_OF_SPEC, REPO, REVISION
 
 _VARIABLE = rf"^\${NAME.pattern}$"
 
@@ -36,10 +37,17 @@ def json_schema() -> dict[str, Any]:
             },
             "source": _source(),
             "dims": _dims(),
-            "encoder": {"description": "layers from log-mel to features", "$ref": "#/$defs/layers"},
-            "decoder": {"description": "layers from token ids to logits", "$ref": "#/$defs/layers"},
+            "family": {"description": f"family of models; {DEFAULT} if there is none", "enum": [*families()]},
+            **{
+                part: {"description": doc, "$ref": "#/$defs/layers"}
+                for family in families().values()
+                for part, doc in family.parts.items()
+            },
         },
-        "anyOf": [{"required": ["extends"]}, {"required": ["name", "dims", "encoder", "decoder"]}],
+        "anyOf": [
+            {"required": ["extends"]},
+            *({"required": ["name", "dims", *family.parts]} for family in families().values()),
+        ],
         "$defs": {"layers": {"type": "array", "minItems": 1, "items": {"$ref": "#/$defs/layer"}}, "layer": layer},
     }
 
@@ -63,7 +71,7 @@ def _dims() -> dict[str, Any]:
     return {
         "description": "dimensions; layers use them as $name",
         "type": "object",
-        "properties": {name: number for name in KNOWN_DIMS},
+        "properties": {name: number for family in families().values() for name in family.known_dims},
         "propertyNames": {"pattern": f"^{NAME.pattern}$"},
         "additionalProperties": number,
     }

@@ -103,7 +103,7 @@ def _chain(nodes: tuple[Node, ...], ops: Ops, x: Value) -> Value:
 
 def expand(layers: tuple[Layer, ...], shape: Shape, context: Context) -> Sequence:
     """The tree of `layers` on an input of `shape`. Raises SpecError where a layer does not fit."""
-    return Sequence(layers, _Expander(context).nodes(layers, shape, context.side, {}))
+    return Sequence(layers, _Expander(context).nodes(layers, shape, context.part, {}))
 
 
 class _Expander:
@@ -135,7 +135,7 @@ class _Expander:
         if isinstance(layer, Container):
             children = self.nodes(layer.layers, shape, path, indices)
             if context.layers[-1].gives_logits:
-                raise layer.error(f"expected the logits after this layer, as the last of the {context.side}")
+                raise layer.error(f"expected the logits after this layer, as the last of the {context.part}")
             output = layer.around_shape(shape, children[-1].output_shape)
         else:
             children = ()

@@ -20,9 +20,9 @@ class Attention(Layer):
 
     def output_shape(self, shape: Shape, context: Context) -> Shape:
         check_heads(self, self.heads, shape.channels)
-        if self.causal and context.side == "encoder":
+        if self.causal and context.part == "encoder":
             raise self.error("expected false in the encoder, which sees the whole window at once", "causal")
-        if not self.causal and context.side == "decoder":
+        if not self.causal and context.part == "decoder":
             raise self.error("expected 'causal: true' in the decoder, which works token by token", "causal")
         return shape
 

@@ -20,7 +20,7 @@ class Conv1d(Layer):
     weights: str = weight_name("prefix of the tensors `weight` [out, in, kernel] and `bias` [out]")
 
     def output_shape(self, shape: Shape, context: Context) -> Shape:
-        if context.side == "decoder":
+        if context.part == "decoder":
             raise self.error("conv1d is for the encoder only: the decoder works token by token")
         length = self._length(shape.length)
         if length < 1:

@@ -4,8 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from max_whisper.spec.layer import Context, Layer, Shape, TensorSpec, option, register, weight_name
 from max_whisper.spec.ops import Ops, Value
+
+
+def sinusoids(length: int, channels: int) -> NDArray[np.float32]:
+    """Returns sines and cosines of timescales 1 to 10000, float32 [length, channels] (openai/whisper, model.py)."""
+    rates = np.exp(-np.log(10000) / (channels // 2 - 1) * np.arange(channels // 2))
+    angles = np.arange(length)[:, None] * rates[None, :]
+    return np.concatenate([np.sin(angles), np.cos(angles)], axis=1).astype(np.float32)
 
 
 @register("positions")
@@ -32,7 +42,7 @@ class Positions(Layer):
         return f"{self.path}.sinusoids" if self.sinusoidal else f"{self.weights}.weight"
 
     def tensors(self, shape: Shape) -> list[TensorSpec]:
-        return [TensorSpec(self.table, tuple(shape), self.path, "sinusoids" if self.sinusoidal else None)]
+        return [TensorSpec(self.table, tuple(shape), self.path, sinusoids if self.sinusoidal else None)]
 
     def lower(self, ops: Ops, x: Value) -> Value:
         return ops.positions(x, ops.weight(self.table))

@@ -1,0 +1,123 @@
+"""Programs -> MAX graphs, by a target's table."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from max.graph import BufferType, BufferValue, Graph, Module, TensorType, TensorValue, ops
+from max.graph import Value as PortValue
+
+from max_whisper.lowering.kernel_calls import KernelCall, Operand
+from max_whisper.lowering.ops import Input, Op, Program, Value
+from max_whisper.lowering.passes.instrument import TIMES
+from max_whisper.lowering.targets.cpu.operands import scalar
+from max_whisper.lowering.targets.emission import HOST, Context, Emitted, Invocation, Matrix, Target, type_of
+
+Type: TypeAlias = "TensorType | BufferType"
+
+
+@dataclass(frozen=True)
+class Signature:
+    """What a graph takes and gives, in order."""
+
+    inputs: Mapping[str, Type]
+    outputs: Mapping[str, Type]
+
+
+def emit(
+    program: Program, target: Target, context: Context, module: Module, extensions: Sequence[Path]
+) -> tuple[Signature, list[KernelCall]]:
+    """Adds a program to a module as a graph, and returns the graph's signature and its calls of our kernels.
+
+    extensions: the compiled packages of the kernels.
+    """
+    inputs = {name: _input_type(value, context) for name, value in program.inputs.items()}
+    with Graph(program.name, input_types=inputs.values(), module=module, custom_extensions=list(extensions)) as graph:
+        emitter = _Emitter(target, context)
+        for name, port in zip(program.inputs, graph.inputs, strict=True):
+            emitter.give(name, program.inputs[name], port)
+        for op in program.ops:
+            emitter.take(op)
+        outputs = {name: emitter.values[value] for name, value in program.outputs.items()}
+        graph.output(*outputs.values())
+    return Signature(inputs, {name: output.type for name, output in outputs.items()}), emitter.calls
+
+
+class _Emitter:
+    def __init__(self, target: Target, context: Context) -> None:
+        self.values: dict[Value, Any] = {}  # what MAX has for each value: a tensor, a buffer, or a Matrix
+        self.calls: list[KernelCall] = []
+        self._target, self._context = target, context
+        self._weights: dict[int, tuple[str, tuple[int, int] | None]] = {}  # by identity: name and matrix shape
+
+    def give(self, name: str, value: Input, port: PortValue) -> None:
+        """Makes an input of the graph known."""
+        self.values[value] = port.buffer if value.state else port.tensor
+        if name == TIMES:
+            self._times = port.buffer
+
+    def take(self, op: Op) -> None:
+        """Adds an op to the graph that is being built."""
+        emit_op = self._target.emitters[op.kind]
+        inputs = {name: self.values[value] for name, value in op.inputs.items()}
+        emitted = emit_op(self._context, **inputs, **op.attributes)
+        if isinstance(emitted, Invocation):
+            self.calls.append(self._described(emitted, op))
+            emitted = self._run(emitted, op.slot)
+        if op.kind == "weight":
+            self._name(emitted, op)
+        results: Sequence[Any] = () if emitted is None else emitted if isinstance(emitted, list) else [emitted]
+        self.values |= zip(op.outputs, results, strict=True)
+
+    def _run(self, call: Invocation, slot: int | None) -> list[TensorValue]:
+        results = call.run() if slot is None else _timed(call, slot, self._times)
+        return results if call.squeeze is None else [ops.squeeze(result, call.squeeze) for result in results]
+
+    def _name(self, emitted: Emitted, op: Op) -> None:
+        stored = op.attributes["tensor"]
+        if isinstance(emitted, Matrix):
+            self._weights[id(emitted.elements)] = stored.name, stored.matrix_shape
+            if emitted.scales is not None:
+                self._weights[id(emitted.scales)] = stored.scales, None
+        else:
+            self._weights[id(emitted)] = stored.name, None
+
+    def _described(self, call: Invocation, op: Op) -> KernelCall:
+        dtype = call.parameters.get("dtype")
+        operands = [_operand(value.type, *self._weights.get(id(value), (None, None))) for value in call.operands]
+        outputs = [_operand(type_) for type_ in call.results]
+        return KernelCall(call.kernel, [*op.layers], operands, outputs, dtype.name if dtype else None)
+
+
+def _timed(call: Invocation, slot: int, times: BufferValue) -> list[TensorValue]:
+    """Makes a call between two of the clock, and returns what the kernel gives.
+
+    The kernel must wait for the clock: it takes an operand from it, the one that is soonest copied.
+    """
+    chosen = min(range(len(call.operands)), key=lambda i: _elements(call.operands[i]))
+    operands = [*call.operands]
+    before = [operands[chosen], times, scalar(2 * slot)]
+    (operands[chosen],) = Invocation("clock_before", before, [operands[chosen].type]).run()
+    results = replace(call, operands=operands).run()
+    Invocation("clock_after", [results[0], times, scalar(2 * slot + 1)], []).run()
+    return results
+
+
+def _elements(value: TensorValue | BufferValue) -> float:
+    """Returns how many elements the clock would copy; infinity for what it cannot."""
+    dims = [str(dim) for dim in value.shape]
+    known = isinstance(value, TensorValue) and all(dim.isdigit() for dim in dims)
+    return math.prod(map(int, dims)) if known else math.inf
+
+
+def _input_type(value: Input, context: Context) -> Type:
+    return type_of(value.dtype, value.shape, HOST if value.host else context.device, state=value.state)
+
+
+def _operand(type_: Type, weight: str | None = None, matrix: tuple[int, int] | None = None) -> Operand:
+    shape = [int(dim) if str(dim).isdigit() else str(dim) for dim in type_.shape]
+    return Operand(type_.dtype.name, shape, weight, matrix)

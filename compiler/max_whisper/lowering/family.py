@@ -1,0 +1,47 @@
+"""What a family of models has of graphs: which there are, what they take and give, and which are compiled together.
+
+Whisper has five (whisper.py). Another family brings a module like that one, and its name to `register`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+
+from max_whisper.errors import UserError
+from max_whisper.lowering.ops import Program
+from max_whisper.messages import one_of, quote, suggestion
+from max_whisper.plan import BuildPlan
+from max_whisper.spec import Spec
+
+
+@dataclass(frozen=True)
+class GraphRecipe:
+    """How one graph is recorded."""
+
+    record: Callable[[Spec, BuildPlan, Collection[str]], Program]  # with the kinds that the target has emitters for
+    exposed: bool = False  # whether a verification looks at the layers of this graph
+    timed: bool = False  # whether a benchmark times the kernels of this graph
+
+
+Graphs = Mapping[str, Mapping[str, GraphRecipe]]
+"""By module, which is a file of the artifact and is compiled by a process of its own, and by the graph's name."""
+
+_families: dict[str, Graphs] = {}
+
+
+def register(family: str, graphs: Graphs) -> None:
+    """Says which graphs a family of specs has. Raises ValueError where it has some already."""
+    if family in _families:
+        raise ValueError(f"two lists of graphs for the family {quote(family)}")
+    _families[family] = graphs
+
+
+def graphs_of(family: str) -> Graphs:
+    """Returns the graphs of a family. Raises UserError where nobody registered them."""
+    import max_whisper.lowering.whisper  # noqa: F401 - importing it registers its graphs
+
+    if family not in _families:
+        known = f"expected {one_of(_families)}"
+        raise UserError(f"no graphs for the family {quote(family)}: {known}{suggestion(family, _families)}")
+    return _families[family]

@@ -1,0 +1,62 @@
+"""Spec and plan -> the MAX graphs of one module: record, expose, fuse, instrument, emit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from max.graph import DeviceRef, Module
+
+from max_whisper.lowering.emit import Signature, emit
+from max_whisper.lowering.family import graphs_of
+from max_whisper.lowering.kernel_calls import KernelCall
+from max_whisper.lowering.ops import Program
+from max_whisper.lowering.passes.expose import expose as expose_layers
+from max_whisper.lowering.passes.instrument import instrument
+from max_whisper.lowering.targets.cpu.kernels import CPU_KERNELS
+from max_whisper.lowering.targets.emission import Context, Target
+from max_whisper.lowering.targets.max_ops import MAX_OPS
+from max_whisper.plan import BuildPlan
+from max_whisper.spec import Spec
+
+TARGETS: Mapping[str, Target] = {"ours": CPU_KERNELS, "max": MAX_OPS}
+
+
+@dataclass(frozen=True)
+class Lowered:
+    """Graphs that are compiled together."""
+
+    module: Module
+    extensions: Sequence[Path]  # the compiled packages of the kernels that they use
+    graphs: dict[str, Signature] = field(default_factory=dict)
+    calls: dict[str, list[KernelCall]] = field(default_factory=dict)  # of our kernels, in order, by graph
+
+
+def lower(
+    spec: Spec, plan: BuildPlan, module: str, *, kernels: Path, probes: Path | None = None, expose: bool = False
+) -> Lowered:
+    """Returns the graphs of one module of a spec's family ("encoder" or "decoder" of Whisper).
+
+    kernels: the compiled package of our kernels. probes: the one with the clock; where it is given, only the graphs
+    that a benchmark times are there, with timestamps around every kernel call. expose: let those that a verification
+    looks at give the output of every layer too, under the layer's path.
+    """
+    target = TARGETS[plan.kernels]
+    context = Context(DeviceRef.CPU() if plan.on_host else DeviceRef.GPU(), plan.dtype)
+    lowered = Lowered(Module(), [path for path in (kernels, probes) if path is not None])
+    for name, recipe in graphs_of(spec.family)[module].items():
+        if probes is not None and not recipe.timed:
+            continue
+        program = recipe.record(spec, plan, target.emitters.keys())
+        program = _passed(program, target, timed=probes is not None, exposed=expose and recipe.exposed)
+        lowered.graphs[name], lowered.calls[name] = emit(program, target, context, lowered.module, lowered.extensions)
+    return lowered
+
+
+def _passed(program: Program, target: Target, *, timed: bool, exposed: bool) -> Program:
+    if exposed:
+        program = expose_layers(program)
+    for one in target.passes:
+        program = one(program)
+    return instrument(program, target.kernels) if timed else program

@@ -1,0 +1,183 @@
+"""Joins ops that one of our kernels does at once.
+
+    layernorm -> linear -> activation -> add     one `fused_linear`, of which only the linear layer must be there
+    conv1d    -> activation -> add               the same, over rows that overlap
+    linear    -> split_heads                     a `fused_linear` that writes the layout of attention
+    q, k, v of one attention                     one `projections`
+    embedding -> positions                       one `token_embedding`
+    logits    -> choose_token                    one `choose_next_token`, so that logits are not even written
+
+An op is absorbed by the one after it only where nothing else reads its output; a layer normalization or an embedding
+is cheap enough to be done twice. A fused op stands where the last of its parts stood, and has the layers of all.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from max_whisper.lowering.ops import Op, Program, Value
+
+PLAIN: Mapping[str, Any] = {
+    "activation": "none",
+    "eps": None,  # of the layer normalization before it; None where there is none
+    "stride": None,  # of a convolution, in rows; None where rows do not overlap
+    "padding": 0,  # rows of zeros before the first
+    "heads": None,  # that the output is split into; None where it is not
+    "dtype": "float32",  # of the output
+}
+"""The attributes of a linear layer that nothing was joined to."""
+
+
+def fuse(program: Program) -> Program:
+    """Returns the program with fused ops in place of those that they are made of."""
+    fuser = _Fuser(program.uses())
+    for op in program.ops:
+        fuser.take(op)
+    return replace(program, ops=fuser.ops).pruned()
+
+
+class _Fuser:
+    def __init__(self, uses: Counter[Value]) -> None:
+        self.ops: list[Op] = []
+        self._uses = uses
+        self._producers: dict[Value, Op] = {}
+
+    def take(self, op: Op) -> None:
+        """Adds an op, or what it and those before it become together. Those are pruned where nothing reads them."""
+        rule = _RULES.get(op.kind)
+        for fused in rule(self, op) if rule else (op,):
+            self.ops.append(fused)
+            self._producers |= dict.fromkeys(fused.outputs, fused)
+
+    def _producer(self, value: Value, kind: str) -> Op | None:
+        """Returns the op of that kind that gives a value, if it is one."""
+        op = self._producers.get(value)
+        return op if op is not None and op.kind == kind else None
+
+    def _linear_before(self, value: Value) -> Op | None:
+        """Returns the fused_linear whose only reader takes `value`, if more can be joined to it; a sum comes last."""
+        op = self._producer(value, "fused_linear")
+        if op is None or self._uses[value] > 1 or "residual" in op.inputs or op.attributes["heads"] is not None:
+            return None
+        return op
+
+    # --- one rule for each kind of op that others are joined to; each returns what is to be put in its place
+
+    def _linear(self, op: Op) -> Iterable[Op]:
+        norm = self._producer(op.inputs["x"], "layernorm")
+        return (_after_norm(op, norm),) if norm else (replace(op, kind="fused_linear", attributes=PLAIN),)
+
+    def _logits(self, op: Op) -> Iterable[Op]:
+        x, weight = op.inputs["x"], op.inputs["table"]
+        linear = replace(op, kind="linear", inputs={"x": x, "weight": weight})
+        rows = self._producer(x, "rows_from")
+        norm = self._producer(rows.inputs["x"], "layernorm") if rows else None
+        if rows is None or norm is None:
+            return self._linear(linear)
+        unnormed = replace(rows, inputs={**rows.inputs, "x": norm.inputs["x"]}, outputs=(Value(x.shape),))
+        return unnormed, _after_norm(linear, replace(norm, inputs={**norm.inputs, "x": unnormed.outputs[0]}))
+
+    def _conv1d(self, op: Op) -> Iterable[Op]:
+        return (replace(op, kind="fused_linear", attributes={**PLAIN, **op.attributes}),)
+
+    def _activation(self, op: Op) -> Iterable[Op]:
+        linear = self._linear_before(op.inputs["x"])
+        if linear is None or linear.attributes["activation"] != "none":
+            return (op,)
+        return (_extended(linear, op, attributes={"activation": op.attributes["function"]}),)
+
+    def _add(self, op: Op) -> Iterable[Op]:
+        linear = self._linear_before(op.inputs["y"])
+        return (_extended(linear, op, inputs={"residual": op.inputs["x"]}),) if linear else (op,)
+
+    def _positions(self, op: Op) -> Iterable[Op]:
+        x, table = op.inputs["x"], op.inputs["table"]
+        if "position" not in op.inputs:
+            linear = self._linear_before(x)
+            return (_extended(linear, op, inputs={"residual": table}),) if linear else (op,)
+        embedding = self._producer(x, "embedding")
+        if embedding is None:
+            return (op,)
+        inputs = {**embedding.inputs, "positions": table, "position": op.inputs["position"]}
+        return (Op("token_embedding", inputs, op.outputs, {}, _layers(embedding, op)),)
+
+    def _split_heads(self, op: Op) -> Iterable[Op]:
+        linear = self._linear_before(op.inputs["x"])
+        return (_extended(linear, op, attributes=op.attributes),) if linear else (op,)
+
+    def _attention(self, op: Op) -> Iterable[Op]:
+        """Queries, keys and values by one op, if they are linear layers of the same rows; only q and v have biases."""
+        parts = [self._linear_before(op.inputs[name]) for name in "qkv"]
+        if not _are_projections(parts):
+            return (op,)
+        q, k, v = (part for part in parts if part)
+        inputs = {name: value for name, value in q.inputs.items() if name not in ("weight", "bias")}
+        inputs |= {f"{name}_weight": part.inputs["weight"] for name, part in zip("qkv", (q, k, v), strict=True)}
+        inputs |= {"q_bias": q.inputs["bias"], "v_bias": v.inputs["bias"]}
+        outputs = tuple(Value(part.outputs[0].shape) for part in (q, k, v))
+        joint = Op("projections", inputs, outputs, {"eps": q.attributes["eps"]}, _layers(q, k, v))
+        return joint, replace(op, inputs={**op.inputs, **dict(zip("qkv", outputs, strict=True))})
+
+    def _choose_token(self, op: Op) -> Iterable[Op]:
+        logits = self._linear_before(op.inputs["logits"])
+        if logits is None or logits.attributes["eps"] is None:
+            return (op,)
+        inputs = {**logits.inputs, **{name: value for name, value in op.inputs.items() if name != "logits"}}
+        attributes = {"eps": logits.attributes["eps"]}
+        return (Op("choose_next_token", inputs, op.outputs, attributes, _layers(logits, op)),)
+
+
+_RULES: Mapping[str, Callable[[_Fuser, Op], Iterable[Op]]] = {
+    "linear": _Fuser._linear,
+    "logits": _Fuser._logits,
+    "conv1d": _Fuser._conv1d,
+    "activation": _Fuser._activation,
+    "add": _Fuser._add,
+    "positions": _Fuser._positions,
+    "split_heads": _Fuser._split_heads,
+    "attention": _Fuser._attention,
+    "cached_attention": _Fuser._attention,
+    "choose_token": _Fuser._choose_token,
+}
+
+
+def _after_norm(linear: Op, norm: Op) -> Op:
+    inputs = {
+        **linear.inputs,
+        "x": norm.inputs["x"],
+        "norm_weight": norm.inputs["weight"],
+        "norm_bias": norm.inputs["bias"],
+    }
+    attributes = {**PLAIN, "eps": norm.attributes["eps"]}
+    return Op("fused_linear", inputs, linear.outputs, attributes, _layers(norm, linear))
+
+
+def _extended(
+    linear: Op, op: Op, *, inputs: Mapping[str, Value] | None = None, attributes: Mapping[str, Any] | None = None
+) -> Op:
+    """Returns the linear layer that gives what `op` gave."""
+    return replace(
+        linear,
+        inputs={**linear.inputs, **(inputs or {})},
+        outputs=op.outputs,
+        attributes={**linear.attributes, **(attributes or {})},
+        layers=_layers(linear, op),
+    )
+
+
+def _are_projections(parts: Iterable[Op | None]) -> bool:
+    found = [part for part in parts if part]
+    if len(found) < 3:
+        return False
+    q, k, v = found
+    same = all(part.inputs.get(name) is q.inputs.get(name) for part in found for name in ("x", "norm_weight"))
+    plain = all(part.attributes == {**PLAIN, "eps": q.attributes["eps"]} for part in found)
+    alike = len({(part.inputs["weight"].shape, part.inputs["weight"].dtype) for part in found}) == 1
+    return same and plain and alike and "bias" in q.inputs and "bias" not in k.inputs and "bias" in v.inputs
+
+
+def _layers(*ops: Op) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(path for op in ops for path in op.layers))

@@ -1,0 +1,1 @@
+"""What ops become: for each target a table, kind of op -> emitter of MAX's graph builder."""

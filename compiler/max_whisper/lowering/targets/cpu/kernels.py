@@ -1,0 +1,21 @@
+"""The target "ours": our kernels where there is one, MAX's ops for the rest."""
+
+from __future__ import annotations
+
+from max_whisper.lowering.kernel_calls import Cost, KernelCall
+from max_whisper.lowering.passes.fuse import fuse
+from max_whisper.lowering.targets.cpu import attention, linear, tokens
+from max_whisper.lowering.targets.cpu.costs import CostRule
+from max_whisper.lowering.targets.emission import Emitter, Target
+from max_whisper.lowering.targets.max_ops import EMITTERS
+
+OWN: dict[str, Emitter] = {**linear.EMITTERS, **attention.EMITTERS, **tokens.EMITTERS}
+COSTS: dict[str, CostRule] = {**linear.COSTS, **attention.COSTS, **tokens.COSTS}
+
+CPU_KERNELS = Target({**EMITTERS, **OWN}, frozenset(OWN), [fuse])
+
+
+def cost(call: KernelCall, position: int) -> Cost:
+    """Returns what a call computes and moves. position: tokens in the KV cache before it."""
+    products, untouched = COSTS[call.kernel](call, position)
+    return Cost(products, sum(operand.bytes for operand in (*call.operands, *call.outputs)) - untouched)

@@ -1,0 +1,123 @@
+"""Linear layers: products with packed matrices for a whole window, with plain ones for the few rows of a token."""
+
+from __future__ import annotations
+
+from max.dtype import DType
+from max.graph import TensorValue, ops
+
+from max_whisper.lowering.kernel_calls import KernelCall
+from max_whisper.lowering.targets.cpu.costs import CostRule, Work, of_elements, of_product
+from max_whisper.lowering.targets.cpu.operands import float_scalar, norm_operands, or_dummy, result, scalar
+from max_whisper.lowering.targets.emission import Context, Emitter, Invocation, Matrix
+
+
+def fused_linear(
+    context: Context,
+    x: TensorValue,
+    weight: Matrix,
+    bias: TensorValue | None = None,
+    norm_weight: TensorValue | None = None,
+    norm_bias: TensorValue | None = None,
+    residual: TensorValue | None = None,
+    *,
+    activation: str,
+    eps: float | None,
+    stride: int | None,
+    padding: int,
+    heads: int | None,
+    dtype: str,
+) -> Invocation:
+    """Returns activation(norm(x) @ weight.T + bias) + residual, of which everything but the product may be absent.
+
+    x: float32 [batch, rows, channels]; of a convolution, each output sees rows that overlap. The result is [batch,
+    rows, out], or [batch, heads, rows, out / heads] where it is split into heads.
+    """
+    if residual is not None and residual.rank == 2:  # a table of positions, the same for each window
+        residual = ops.unsqueeze(residual, 0)
+    norm, eps_operand = norm_operands(norm_weight, norm_bias, eps)
+    joined = [or_dummy(weight.scales, 2), or_dummy(bias, 1), *norm, or_dummy(residual, 3), eps_operand]
+    operands = [x, weight.elements, *joined]
+    parameters = {
+        "has_norm": norm_weight is not None,
+        "has_bias": bias is not None,
+        "has_residual": residual is not None,
+        "activation": activation,
+    }
+    n_out, n_in = weight.stored.matrix_shape
+    batch, rows = x.shape[0], x.shape[1]
+    if not weight.stored.packed:
+        return Invocation("skinny_linear", operands, [result([batch, rows, n_out])], parameters)
+    row_stride, left_padding = n_in, 0
+    if stride is not None:
+        channels, kernel = weight.stored.shape[1:]
+        rows = (int(rows) + 2 * padding - kernel) // stride + 1
+        row_stride, left_padding = stride * channels, padding * channels
+    shape = [batch, heads or 1, rows, n_out // (heads or 1)]
+    operands += map(scalar, (n_in, row_stride, left_padding))
+    squeezed = 1 if heads is None else None
+    return Invocation("dense_linear", operands, [result(shape, DType[dtype])], parameters, squeezed)
+
+
+def dense_linear_cost(call: KernelCall, position: int) -> Work:
+    """Packed weights have zeros where the inputs do not fill a group; they are not counted."""
+    batch, heads, rows, channels = call.outputs[0].dims
+    _, n_in = call.operands[1].matrix or (0, 0)
+    return of_product(call.operands[1].dtype, batch * rows, heads * channels, n_in)
+
+
+def skinny_linear_cost(call: KernelCall, position: int) -> Work:
+    """Products are float32 whatever the weights are."""
+    n_out, n_in = call.operands[1].dims
+    batch, rows, _ = call.outputs[0].dims
+    return of_product("float32", batch * rows, n_out, n_in)
+
+
+def projections(
+    context: Context,
+    x: TensorValue,
+    q_weight: Matrix,
+    k_weight: Matrix,
+    v_weight: Matrix,
+    q_bias: TensorValue,
+    v_bias: TensorValue,
+    norm_weight: TensorValue | None = None,
+    norm_bias: TensorValue | None = None,
+    *,
+    eps: float | None,
+) -> Invocation:
+    """Returns queries, keys and values [batch, rows, channels] of the same rows."""
+    weights = [q_weight, k_weight, v_weight]
+    elements = [weight.elements for weight in weights]
+    scales = [or_dummy(weight.scales, 2) for weight in weights]
+    norm, eps_operand = norm_operands(norm_weight, norm_bias, eps)
+    kernel = "dense_projections" if q_weight.stored.packed else "skinny_projections"
+    shape = [x.shape[0], x.shape[1], q_weight.stored.shape[0]]
+    operands = [x, *elements, *scales, q_bias, v_bias, *norm, eps_operand]
+    return Invocation(kernel, operands, [result(shape)] * 3, {"has_norm": norm_weight is not None})
+
+
+def dense_projections_cost(call: KernelCall, position: int) -> Work:
+    """Three products."""
+    batch, rows, n_in = call.operands[0].dims
+    return of_product(call.operands[1].dtype, batch * rows, 3 * call.outputs[0].dims[2], n_in)
+
+
+def skinny_projections_cost(call: KernelCall, position: int) -> Work:
+    """Three products in float32."""
+    batch, rows, n_in = call.operands[0].dims
+    return of_product("float32", batch * rows, 3 * call.outputs[0].dims[2], n_in)
+
+
+def layernorm(context: Context, x: TensorValue, weight: TensorValue, bias: TensorValue, *, eps: float) -> Invocation:
+    """Returns `x`, each row normalized, scaled and shifted, where no linear layer comes after it."""
+    return Invocation("layer_norm", [x, weight, bias, float_scalar(eps)], [result(x.shape)])
+
+
+EMITTERS: dict[str, Emitter] = {"fused_linear": fused_linear, "projections": projections, "layernorm": layernorm}
+COSTS: dict[str, CostRule] = {
+    "dense_linear": dense_linear_cost,
+    "skinny_linear": skinny_linear_cost,
+    "dense_projections": dense_projections_cost,
+    "skinny_projections": skinny_projections_cost,
+    "layer_norm": of_elements,
+}

@@ -1,0 +1,81 @@
+"""Tokens: their embedding with positions, and the choice of the next one."""
+
+from __future__ import annotations
+
+from max.dtype import DType
+from max.graph import TensorType, TensorValue
+
+from max_whisper.lowering.kernel_calls import KernelCall
+from max_whisper.lowering.targets.cpu.costs import CostRule, Work, of_elements, of_product
+from max_whisper.lowering.targets.cpu.operands import float_scalar, or_dummy, result
+from max_whisper.lowering.targets.emission import Context, Emitter, Invocation, Matrix
+
+
+def token_embedding(
+    context: Context, tokens: TensorValue, table: Matrix, positions: TensorValue, position: TensorValue
+) -> Invocation:
+    """Returns the rows of the table for tokens [batch, length], plus the rows of their positions."""
+    operands = [tokens, table.elements, or_dummy(table.scales, 2), positions, position]
+    return Invocation("token_embedding", operands, [result([*tokens.shape, positions.shape[1]])])
+
+
+def token_embedding_cost(call: KernelCall, position: int) -> Work:
+    """A row of either table is read for a token, and a scale."""
+    batch, length, _ = call.outputs[0].dims
+    _, table, scales, positions, _ = call.operands
+    untouched = sum(x.bytes - batch * length * x.bytes // x.dims[0] for x in (table, positions))
+    return {}, untouched + scales.bytes
+
+
+def choose_token(
+    context: Context, logits: TensorValue, mask: TensorValue, allowed: TensorValue, noise: TensorValue
+) -> Invocation:
+    """Returns the next token, int64 [batch, 1], and its log-probability [batch, 1], by the last row of logits."""
+    return Invocation("choose_token", [logits, mask, allowed, noise], _chosen(noise))
+
+
+def choose_next_token(
+    context: Context,
+    x: TensorValue,
+    weight: Matrix,
+    norm_weight: TensorValue,
+    norm_bias: TensorValue,
+    mask: TensorValue,
+    allowed: TensorValue,
+    noise: TensorValue,
+    *,
+    eps: float,
+) -> Invocation:
+    """As `choose_token`, by the logits norm(x) @ weight.T, which are not written."""
+    scales = or_dummy(weight.scales, 2)
+    operands = [x, weight.elements, scales, norm_weight, norm_bias, float_scalar(eps), mask, allowed, noise]
+    return Invocation("choose_next_token", operands, _chosen(noise))
+
+
+def choose_next_token_cost(call: KernelCall, position: int) -> Work:
+    """The product with the vocabulary."""
+    n_vocab, n_in = call.operands[1].dims
+    return of_product("float32", call.operands[0].dims[0], n_vocab, n_in)
+
+
+def token_probability(context: Context, logits: TensorValue, token: TensorValue) -> Invocation:
+    """Returns the probability [batch, 1] of one token, an int64 scalar, by the first row of logits."""
+    return Invocation("token_probability", [logits, token], [result([logits.shape[0], 1])])
+
+
+def _chosen(noise: TensorValue) -> list[TensorType]:
+    return [result([noise.shape[0], 1], dtype) for dtype in (DType.int64, DType.float32)]
+
+
+EMITTERS: dict[str, Emitter] = {
+    "token_embedding": token_embedding,
+    "choose_token": choose_token,
+    "choose_next_token": choose_next_token,
+    "token_probability": token_probability,
+}
+COSTS: dict[str, CostRule] = {
+    "token_embedding": token_embedding_cost,
+    "choose_token": of_elements,
+    "choose_next_token": choose_next_token_cost,
+    "token_probability": of_elements,
+}

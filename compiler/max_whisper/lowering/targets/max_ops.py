@@ -1,0 +1,183 @@
+"""The operations of Transformers by MAX's own ops: what a GPU runs, and `build --kernels max`.
+
+The idioms are those that MAX turns into its fast kernels: matrix products on transposed external weights, and
+`softmax((q @ k^T) * scale) @ v` in that order, which becomes one flash attention kernel. Activations, normalization
+and softmax are float32. Where the weights are bfloat16, the operands of matrix products are rounded to bfloat16 and
+their results are float32 again; the product with the vocabulary stays float32, because logits that are rounded to
+bfloat16 (in steps of 0.125 from 16 on) have ties.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+from max.dtype import DType
+from max.graph import BufferValue, Dim, TensorValue, ops
+
+from max_whisper.lowering.targets.emission import Context, Emitter, Matrix, Target, weight
+from max_whisper.lowering.targets.max_selection import choose_token, token_probability
+from max_whisper.lowering.targets.primitives import PRIMITIVES, length_of, one, rows, zero
+
+ACTIVATIONS: Mapping[str, Callable[[TensorValue], TensorValue]] = {
+    "gelu": ops.gelu,  # MAX's default is the exact erf form
+    "gelu_tanh": lambda x: ops.gelu(x, approximate="tanh"),
+    "relu": ops.relu,
+    "silu": ops.silu,
+}
+
+
+def conv1d(
+    context: Context, x: TensorValue, weight: Matrix, bias: TensorValue | None = None, *, stride: int, padding: int
+) -> TensorValue:
+    """Returns a matrix product over the rows that each output sees, side by side: [batch, length, channels * kernel].
+
+    MAX's own convolution runs no faster and takes three times as long to compile.
+    """
+    out, channels, kernel = weight.stored.shape
+    batch, length = int(x.shape[0]), int(x.shape[1])
+    x = ops.pad(x, [0, 0, padding, padding, 0, 0])
+    n_rows = (length + 2 * padding - kernel) // stride + 1
+    seen = [x[:, i : i + (n_rows - 1) * stride + 1 : stride, :] for i in range(kernel)]
+    patches = ops.reshape(ops.stack(seen, axis=-1), [batch, n_rows, channels * kernel])
+    return product(patches, ops.reshape(weight.elements, [out, channels * kernel]), bias)
+
+
+def linear(context: Context, x: TensorValue, weight: Matrix, bias: TensorValue | None = None) -> TensorValue:
+    """Returns x @ weight.T + bias."""
+    return product(x, weight.elements, bias)
+
+
+def product(x: TensorValue, elements: TensorValue, bias: TensorValue | None = None) -> TensorValue:
+    """Returns x @ elements.T + bias in float32, multiplied in the dtype of the weights."""
+    y = ops.matmul(x.cast(elements.dtype), ops.transpose(elements, 0, 1)).cast(DType.float32)
+    return y if bias is None else y + bias
+
+
+def logits(context: Context, x: TensorValue, table: Matrix) -> TensorValue:
+    """Returns x @ table.T in float32, whatever the dtype of the table is."""
+    return product(x, table.elements.cast(DType.float32))
+
+
+def layernorm(context: Context, x: TensorValue, weight: TensorValue, bias: TensorValue, *, eps: float) -> TensorValue:
+    """Returns `x`, each row normalized, scaled and shifted."""
+    return ops.layer_norm(x, weight, bias, eps)
+
+
+def activation(context: Context, x: TensorValue, *, function: str) -> TensorValue:
+    """Returns the function of each element."""
+    return ACTIVATIONS[function](x)
+
+
+def embedding(context: Context, tokens: TensorValue, table: Matrix) -> TensorValue:
+    """Returns the rows of the table for tokens [batch, length], float32."""
+    found = ops.gather(table.elements, tokens, axis=0).cast(DType.float32)
+    if table.scales is None:
+        return found
+    return found * ops.unsqueeze(ops.gather(table.scales[0, :], tokens, axis=0), -1)
+
+
+def positions(context: Context, x: TensorValue, table: TensorValue, position: TensorValue | None = None) -> TensorValue:
+    """Returns `x` plus the rows of the table for its positions."""
+    return x + rows(context, table, x, position)
+
+
+def attention(context: Context, q: TensorValue, k: TensorValue, v: TensorValue, *, heads: int) -> TensorValue:
+    """Returns the attention of every row to every row."""
+    return attend(split(q, heads), split(k, heads), split(v, heads))
+
+
+def cached_attention(
+    context: Context,
+    q: TensorValue,
+    k: TensorValue,
+    v: TensorValue,
+    key_cache: BufferValue,
+    value_cache: BufferValue,
+    position: TensorValue,
+    *,
+    heads: int,
+) -> TensorValue:
+    """Puts keys and values of the rows at `position` and after into the KV cache, and attends to all up to each row.
+
+    Caches are float32 [batch, heads, n_text_ctx, channels of a head].
+    """
+    length, end, n_keys = q.shape[1], position + length_of(q), Dim("n_keys")
+    seen = []
+    for cache, new in ((key_cache, k), (value_cache, v)):
+        ops.buffer_store_slice(cache, split(new, heads), [..., (slice(position, end), length), slice(None)])
+        seen.append(cache[:, :, (slice(zero(), end), n_keys), :])
+    mask = _causal_mask(context, length_of(q), length, position, n_keys)
+    return attend(split(q, heads), seen[0], seen[1], mask)
+
+
+def cross_attention(
+    context: Context, q: TensorValue, keys: TensorValue, values: TensorValue, *, heads: int
+) -> TensorValue:
+    """Returns the attention of `q` to keys and values [batch, heads, n_keys, channels of a head]."""
+    return attend(split(q, heads), keys, values)
+
+
+def split_heads(context: Context, x: TensorValue, *, heads: int, dtype: str) -> TensorValue:
+    """Returns [batch, heads, length, channels of a head] of [batch, length, channels]."""
+    return split(x, heads).cast(DType[dtype])
+
+
+def attention_scores(context: Context, q: TensorValue, keys: TensorValue, *, heads: Sequence[int]) -> TensorValue:
+    """Returns what some heads see before the softmax: [batch, some heads, length, n_keys].
+
+    q: [batch, length, channels]. keys: [batch, all heads, n_keys, channels of a head].
+    """
+    chosen = ops.constant(np.array(heads), DType.int64, device=context.device)
+    return ops.gather(scaled_products(split(q, int(keys.shape[1])), keys), chosen, axis=1)
+
+
+def split(x: TensorValue, heads: int) -> TensorValue:
+    """Returns [batch, heads, length, channels of a head] of [batch, length, channels]."""
+    batch, length, channels = x.shape
+    return ops.permute(ops.reshape(x, [batch, length, heads, int(channels) // heads]), [0, 2, 1, 3])
+
+
+def attend(q: TensorValue, k: TensorValue, v: TensorValue, mask: TensorValue | None = None) -> TensorValue:
+    """Returns softmax(q k^T / sqrt(channels of a head) + mask) v of split heads, merged: [batch, length, channels]."""
+    batch, heads, length, channels = q.shape
+    scores = scaled_products(q, k)
+    y = ops.softmax(scores if mask is None else scores + mask) @ v
+    return ops.reshape(ops.permute(y, [0, 2, 1, 3]), [batch, length, int(heads) * int(channels)])
+
+
+def scaled_products(q: TensorValue, k: TensorValue) -> TensorValue:
+    """Returns q k^T / sqrt(channels of a head) of split heads, [batch, heads, length of q, length of k]."""
+    return (q @ ops.transpose(k, 2, 3)) * int(q.shape[-1]) ** -0.5
+
+
+def _causal_mask(context: Context, length: TensorValue, n_rows: Dim, first: TensorValue, n_keys: Dim) -> TensorValue:
+    """Returns float32 [rows, keys]: 0 where key <= first + row, else -inf."""
+    device = context.device
+    row = ops.range(first, first + length, one(), out_dim=n_rows, dtype=DType.int64, device=device)
+    key = ops.range(zero(), first + length, one(), out_dim=n_keys, dtype=DType.int64, device=device)
+    seen = ops.unsqueeze(key, 0) <= ops.unsqueeze(row, 1)
+    return ops.where(seen, *(ops.constant(x, DType.float32, device=device) for x in (0.0, -math.inf)))
+
+
+EMITTERS: dict[str, Emitter] = {
+    **PRIMITIVES,
+    "weight": weight,
+    "conv1d": conv1d,
+    "linear": linear,
+    "logits": logits,
+    "layernorm": layernorm,
+    "activation": activation,
+    "embedding": embedding,
+    "positions": positions,
+    "attention": attention,
+    "cached_attention": cached_attention,
+    "cross_attention": cross_attention,
+    "split_heads": split_heads,
+    "attention_scores": attention_scores,
+    "choose_token": choose_token,
+    "token_probability": token_probability,
+}
+
+MAX_OPS = Target(EMITTERS)

@@ -1,0 +1,96 @@
+"""The primitives by MAX's ops, on every target: what a layer kind without an emitter of its own is built from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from max.dtype import DType
+from max.graph import BufferValue, TensorValue, ops
+
+from max_whisper.lowering.targets.emission import HOST, Context, Emitter
+
+
+def constant(context: Context, *, value: float) -> TensorValue:
+    """Returns a float32 scalar."""
+    return ops.constant(value, DType.float32, device=context.device)
+
+
+def concat(context: Context, **values: TensorValue) -> TensorValue:
+    """Returns the values joined along the last axis."""
+    return ops.concat([*values.values()], axis=-1)
+
+
+def last_axis(context: Context, x: TensorValue, *, start: int, stop: int) -> TensorValue:
+    """Returns the elements from `start` to `stop` of the last axis."""
+    return x[..., start:stop]
+
+
+def reshape(context: Context, x: TensorValue, *, shape: Sequence[int | str]) -> TensorValue:
+    """Returns the same elements in another shape."""
+    return ops.reshape(x, list(shape))
+
+
+def transpose(context: Context, x: TensorValue, *, axes: Sequence[int]) -> TensorValue:
+    """Returns `x` with its axes in this order."""
+    return ops.permute(x, list(axes))
+
+
+def rows(context: Context, table: TensorValue, x: TensorValue, position: TensorValue | None = None) -> TensorValue:
+    """Returns the rows of a table for the positions of the rows of `x`, which begin at `position`, or at 0."""
+    if position is None:
+        return table if table.shape[0] == x.shape[1] else table[: int(x.shape[1]), :]
+    return table[(slice(position, position + length_of(x)), x.shape[1]), :]
+
+
+def rows_from(context: Context, x: TensorValue, first: TensorValue) -> TensorValue:
+    """Returns the rows of `x` [batch, length, channels] from `first` on, as [batch, n_scored, channels]."""
+    return x[:, (slice(first, length_of(x)), "n_scored"), :]
+
+
+def read(context: Context, state: BufferValue) -> TensorValue:
+    """Returns what is in a buffer now."""
+    return ops.buffer_load(state)
+
+
+def write(context: Context, state: BufferValue, x: TensorValue) -> None:
+    """Puts `x` into a buffer."""
+    ops.buffer_store(state, x)
+
+
+def length_of(x: TensorValue) -> TensorValue:
+    """Returns the length of [batch, length, channels] as an int64 scalar on the host, where slices need it."""
+    return ops.shape_to_tensor([x.shape[1]])[0]
+
+
+def zero() -> TensorValue:
+    """Returns the int64 scalar 0 on the host."""
+    return ops.constant(0, DType.int64, device=HOST)
+
+
+def one() -> TensorValue:
+    """Returns the int64 scalar 1 on the host."""
+    return ops.constant(1, DType.int64, device=HOST)
+
+
+PRIMITIVES: dict[str, Emitter] = {
+    "add": lambda context, x, y: x + y,
+    "sub": lambda context, x, y: x - y,
+    "mul": lambda context, x, y: x * y,
+    "div": lambda context, x, y: x / y,
+    "exp": lambda context, x: ops.exp(x),
+    "tanh": lambda context, x: ops.tanh(x),
+    "sigmoid": lambda context, x: ops.sigmoid(x),
+    "rsqrt": lambda context, x: ops.rsqrt(x),
+    "mean": lambda context, x: ops.mean(x, axis=-1),
+    "softmax": lambda context, x: ops.softmax(x),
+    "matmul": lambda context, x, y: x @ y,
+    "constant": constant,
+    "concat": concat,
+    "slice": last_axis,
+    "reshape": reshape,
+    "transpose": transpose,
+    "rows": rows,
+    "rows_from": rows_from,
+    "read": read,
+    "write": write,
+}

@@ -1,0 +1,162 @@
+"""The graphs of Whisper.
+
+    encoder   mel [batch, n_mels, n_frames]      -> features [batch, n_audio_ctx, d_model]
+    cross_kv  features                           -> keys and values of each cross-attention, once per window
+    decoder   tokens [batch, length] that follow -> token [batch, 1] that comes next, its log-probability,
+              `position` tokens in the caches       logits [batch, scored, n_vocab] of the last tokens, and the
+                                                    probability of one token (no-speech) after the first of these
+    step      token [batch, 1]                   -> token [batch, 1] that comes next, and its log-probability
+    alignment queries of `decoder`, keys         -> scores [batch, heads, length, n_audio_ctx] of those heads of each
+                                                    layer that follow the sound, for the times of words
+
+`decoder` is the prompt's prefill and the teacher-forced pass alike: `length` is symbolic, and `first_scored` says from
+which of the tokens on logits are wanted. `step` is the same for one token, and gives nothing that the next step does
+not need. The choice of the next token is part of both. The host drives the steps, which is what showing tokens as they
+come, beams and cancelling need, and costs little: see `benchmarks/overhead.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+from max_whisper.lowering.builder import Builder, DecoderContext, KeysValues
+from max_whisper.lowering.family import GraphRecipe, register
+from max_whisper.lowering.ops import Input, Program, Value
+from max_whisper.plan import BuildPlan
+from max_whisper.spec import Spec
+from max_whisper.spec.layers.attention import Attention
+from max_whisper.spec.layers.cross_attention import CrossAttention
+
+N_BOUNDS = 4  # of `allowed`: first text, end of text, first timestamp, end of timestamps (runtime/rules.py)
+
+
+def encoder(spec: Spec, plan: BuildPlan, kinds: Collection[str]) -> Program:
+    """Records log-mel to features."""
+    mel = Input((plan.batch, spec.n_mels, spec.n_frames))
+    builder = Builder(plan.by_name, kinds, {"mel": mel})
+    features = spec.encoder.lower(builder, builder.transpose(mel, (0, 2, 1)))
+    return builder.program("encoder", {"features": features})
+
+
+def cross_kv(spec: Spec, plan: BuildPlan, kinds: Collection[str]) -> Program:
+    """Records features to the keys and values of each cross-attention, in order."""
+    features = Input((plan.batch, spec.n_audio_ctx, spec.d_model))
+    builder = Builder(plan.by_name, kinds, {"features": features})
+    outputs = {}
+    for i, layer in enumerate(spec.cross_attentions()):
+        builder.begin(layer.path)
+        pair = layer.lower_memory(builder, features)
+        builder.begin(None)
+        for part, projected in zip(("keys", "values"), pair, strict=True):
+            outputs[f"cross_{part}.{i}"] = builder.split_heads(projected, heads=layer.heads, dtype=plan.cross_dtype)
+    return builder.program("cross_kv", outputs)
+
+
+def decoder(spec: Spec, plan: BuildPlan, kinds: Collection[str]) -> Program:
+    """Records tokens at `position` and after to the next token and to logits."""
+    inputs = _decoder_inputs(spec, plan, "length")
+    scalars = {name: Input((), "int64", host=True) for name in ("first_scored", "no_speech")}
+    first = ("tokens", "position")
+    inputs = {name: inputs.pop(name) for name in first} | scalars | inputs
+    context = _context(inputs, logits_from=inputs["first_scored"])
+    builder = Builder(plan.by_name, kinds, inputs, context)
+    logits = spec.decoder.lower(builder, inputs["tokens"])
+    builder.begin(None)
+    token, logprob = builder.choose_token(logits, *_rules(inputs))
+    no_speech_prob = builder.token_probability(logits, inputs["no_speech"])
+    outputs = {"token": token, "logprob": logprob, "no_speech_prob": no_speech_prob, "logits": logits}
+    outputs |= {f"queries.{i}": context.queries[i] for i in _aligned_layers(plan)}
+    return builder.program("decoder", outputs)
+
+
+def step(spec: Spec, plan: BuildPlan, kinds: Collection[str]) -> Program:
+    """Records the token at `position` to the next token."""
+    inputs = _decoder_inputs(spec, plan, 1)
+    builder = Builder(plan.by_name, kinds, inputs, _context(inputs))
+    logits = spec.decoder.lower(builder, inputs["tokens"])
+    builder.begin(None)
+    token, logprob = builder.choose_token(logits, *_rules(inputs))
+    return builder.program("step", {"token": token, "logprob": logprob})
+
+
+def alignment(spec: Spec, plan: BuildPlan, kinds: Collection[str]) -> Program:
+    """Records queries and keys to the scores of the alignment heads, in order, before the softmax."""
+    cross, layers = _cross_inputs(spec, plan), _aligned_layers(plan)
+    heads = _heads(spec, CrossAttention)
+    queries = {f"queries.{i}": Input((plan.batch, "length", heads[i][0] * heads[i][1])) for i in layers}
+    inputs = queries | {f"cross_keys.{i}": cross[f"cross_keys.{i}"] for i in layers}
+    builder = Builder(plan.by_name, kinds, inputs)
+    outputs = {}
+    for i in layers:
+        chosen = [head for layer, head in plan.alignment_heads if layer == i]
+        outputs[f"scores.{i}"] = builder.attention_scores(
+            inputs[f"queries.{i}"], inputs[f"cross_keys.{i}"], heads=chosen
+        )
+    return builder.program("alignment", outputs)
+
+
+def _decoder_inputs(spec: Spec, plan: BuildPlan, length: int | str) -> dict[str, Input]:
+    """Returns what the decoder takes for tokens at `position` and after."""
+    return {
+        "tokens": Input((plan.batch, length), "int64"),
+        "position": Input((), "int64", host=True),
+        "mask": Input((spec.n_vocab,)),
+        "allowed": Input((plan.batch, N_BOUNDS), "int64"),
+        "noise": Input((plan.batch, spec.n_vocab)),
+        **_caches("self", _heads(spec, Attention), plan.batch, spec.n_text_ctx, "float32", state=True),
+        **_cross_inputs(spec, plan),
+    }
+
+
+def _cross_inputs(spec: Spec, plan: BuildPlan) -> dict[str, Input]:
+    return _caches("cross", _heads(spec, CrossAttention), plan.batch, spec.n_audio_ctx, plan.cross_dtype)
+
+
+def _caches(
+    name: str, heads: list[tuple[int, int]], batch: int, length: int, dtype: str, *, state: bool = False
+) -> dict[str, Input]:
+    """Returns keys and values [batch, heads, length, channels of a head] of each attention, in turns."""
+    return {
+        f"{name}_{part}.{i}": Input((batch, n, length, channels), dtype, state=state)
+        for i, (n, channels) in enumerate(heads)
+        for part in ("keys", "values")
+    }
+
+
+def _context(inputs: Mapping[str, Input], logits_from: Value | None = None) -> DecoderContext:
+    return DecoderContext(inputs["position"], _pairs(inputs, "self_"), _pairs(inputs, "cross_"), logits_from)
+
+
+def _pairs(inputs: Mapping[str, Input], prefix: str) -> list[KeysValues]:
+    values = [value for name, value in inputs.items() if name.startswith(prefix)]
+    return list(zip(values[::2], values[1::2], strict=True))
+
+
+def _heads(spec: Spec, kind: type[Attention] | type[CrossAttention]) -> list[tuple[int, int]]:
+    """Returns (number of heads, channels of a head) of each attention of this kind in the decoder, in order."""
+    layers = [(node.layer, node.input_shape.channels) for node in spec.decoder.walk()]
+    return [(layer.heads, channels // layer.heads) for layer, channels in layers if isinstance(layer, kind)]
+
+
+def _rules(inputs: Mapping[str, Input]) -> tuple[Input, Input, Input]:
+    return inputs["mask"], inputs["allowed"], inputs["noise"]
+
+
+def _aligned_layers(plan: BuildPlan) -> list[int]:
+    return sorted({layer for layer, _ in plan.alignment_heads})
+
+
+register(
+    "whisper",
+    {
+        "encoder": {
+            "encoder": GraphRecipe(encoder, exposed=True, timed=True),
+            "cross_kv": GraphRecipe(cross_kv, timed=True),
+        },
+        "decoder": {
+            "decoder": GraphRecipe(decoder, exposed=True),
+            "step": GraphRecipe(step, timed=True),
+            "alignment": GraphRecipe(alignment),
+        },
+    },
+)
