@@ -145,7 +145,7 @@ def skinny_projections() -> Iterator[Case]:
 
 
 def dense_attention() -> Iterator[Case]:
-    from max_whisper.tools.bench.costs import attention_products
+    from max_whisper.lowering.targets.cpu.attention import attention_products
 
     for dtype, heads in product(DTYPES, (6, 12)):
         rows = f32("1 rows channels", 1, ROWS, heads * 64)
@@ -234,8 +234,7 @@ KERNELS = {maker.__name__: maker for maker in MAKERS}
 @click.option("--seconds", default=0.3, show_default=True, type=click.FloatRange(0.01), help="For each case.")
 def main(only: tuple[str, ...], threads: int, seconds: float) -> None:
     use_cpus(threads)
-    from max_whisper.tools.bench.ceilings import Probes, higher
-    from max_whisper.tools.bench.costs import arithmetic_ms
+    from max_whisper.tools.bench.ceilings import Probes, arithmetic_ms, higher
 
     probes = Probes()
     before = probes.measure()

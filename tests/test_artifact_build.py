@@ -19,9 +19,9 @@ from max_whisper.artifact.load import hash_file
 from max_whisper.artifact.manifest import read_manifest
 from max_whisper.compile.build import build, default_folder
 from max_whisper.errors import CompileError, MaxWhisperError, SpecError, UserError, WeightsError
-from max_whisper.lowering.storage import token_matrices
 from max_whisper.spec import load_spec
 from max_whisper.tensors import safetensors_file
+from max_whisper.tensors.layout import token_matrices
 from max_whisper.weights import Checkpoint
 from small import EMBEDDING, SMALL, TOKENS, Weights, write_spec, write_weights
 

@@ -120,6 +120,7 @@ def build(
     revision: str | None = None,
     dtype: str = "float32",
     target: str = "cpu",
+    kernels: str | None = None,
     batch: int = 1,
     force: bool = False,
     offline: bool = False,
@@ -129,10 +130,13 @@ def build(
 
     spec: a YAML file, or the name of a spec that ships with the package.
     weights: a Hub repository, a local folder in Hub layout or a safetensors file; None is the source in the spec.
-    out: the folder; None is `artifacts/` and the spec's file name, with dtype and target unless they are the default.
+    out: the folder; None is `artifacts/` and the spec's file name, with dtype, target and kernels unless they are the
+    default.
     revision: of the Hub repository; None is the one in the spec for its own source, else the main branch.
     dtype: of the weights of matrix products, "float32", "bfloat16" or, for a CPU, "int8".
     target: "cpu" is this machine's own; "cpu:x86-64-v3", "cuda:sm_90a", "hip:gfx942" and others are cross-compiled.
+    kernels: "ours", which are for CPUs, or "max", MAX's ops alone, in float32 and bfloat16; None is "ours" for a CPU
+    and "max" for a GPU.
     batch: windows that are computed at once.
     force: replace an artifact that is already there.
     offline: never connect to the Hub; what it gave before is in its cache.
@@ -151,6 +155,7 @@ def build(
         revision=revision,
         dtype=dtype,
         target=target,
+        kernels=kernels,
         batch=batch,
         force=force,
         offline=offline,

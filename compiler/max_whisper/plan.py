@@ -6,6 +6,7 @@ A plan is made once, by `build`. The processes that compile get it whole, the ma
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 import msgspec
@@ -17,6 +18,12 @@ MAX_BATCH = 256
 
 Kernels = Literal["ours", "max"]
 
+MATRIX_DTYPES: Mapping[Kernels, tuple[str, ...]] = {
+    "ours": ("float32", "bfloat16", "int8"),
+    "max": ("float32", "bfloat16"),
+}
+"""What the matrices of a build can have, by its kernels."""
+
 
 class Target(Record, frozen=True):
     """The machine that the code was compiled for."""
@@ -26,7 +33,17 @@ class Target(Record, frozen=True):
     features: Annotated[list[Word], msgspec.Meta(max_length=1000)]  # of the CPU that it may use, as Linux calls them
 
     def __str__(self) -> str:
-        return self.arch if self.device == "cpu" else f"{self.device}:{self.arch}"
+        return self.arch if self.on_host else f"{self.device}:{self.arch}"
+
+    @property
+    def on_host(self) -> bool:
+        """Whether the graphs run on a CPU, so that everything is in the host's memory."""
+        return self.device == "cpu"
+
+    @property
+    def kernels(self) -> tuple[Kernels, ...]:
+        """The kernels that graphs for this machine can have, the default first."""
+        return ("ours", "max") if self.on_host else ("max",)
 
 
 class SpecName(Record, frozen=True):
@@ -48,16 +65,24 @@ class BuildPlan(Record, frozen=True):
     tensors: list[StoredTensor]  # all of weights.safetensors, in the order of the spec
 
     @property
-    def on_host(self) -> bool:
-        """Whether the graphs run on a CPU, so that everything is in the host's memory."""
-        return self.target.device == "cpu"
+    def packed(self) -> bool:
+        """Whether the matrices that are used once per window are packed in panels, as our kernels read them."""
+        return self.kernels == "ours"
+
+    @property
+    def lossless_dtypes(self) -> tuple[str, ...]:
+        """The dtypes of 16 bits that a matrix which is read for every token may have, where they hold it exactly."""
+        return ("float16", "bfloat16") if self.kernels == "ours" and self.dtype == "float32" else ()
+
+    @property
+    def cross_kv_dtype(self) -> Literal["float32", "bfloat16"]:
+        """The dtype of the cross-attention KV cache.
+
+        A CPU reads it anew for each token, so that its size counts; MAX's attention takes operands of one dtype alone.
+        """
+        return "bfloat16" if self.kernels == "ours" and self.dtype != "float32" else "float32"
 
     @property
     def by_name(self) -> dict[str, StoredTensor]:
         """The tensors by their names."""
         return {tensor.name: tensor for tensor in self.tensors}
-
-    @property
-    def cross_dtype(self) -> str:
-        """The dtype of the cross-attention's KV cache; a CPU reads it anew for each token, so that its size counts."""
-        return "bfloat16" if self.kernels == "ours" and self.dtype != "float32" else "float32"

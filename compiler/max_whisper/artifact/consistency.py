@@ -1,4 +1,4 @@
-"""Whether what a manifest says fits together: dimensions, token ids, files, tensors, and the ports of the graphs.
+"""Whether what a manifest says fits together: dimensions, token ids, files, its plan, and the ports of the graphs.
 
 The runtime and MAX believe all of it: an id out of range or a shape that is not the graph's would be read out of
 bounds. Each field by itself has been checked by its type (manifest.py); that the ports are those of the compiled code
@@ -11,11 +11,12 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
-if TYPE_CHECKING:
-    from max_whisper.artifact.manifest import Manifest, Port
-    from max_whisper.tokens import Tokens
+from max_whisper.artifact.manifest import Manifest, Port
+from max_whisper.plan import MATRIX_DTYPES, BuildPlan
+from max_whisper.tensors.stored import StoredTensor
+from max_whisper.tokens import Tokens
 
 WEIGHTS = "weights.safetensors"
 VOCABULARY = "vocab.tiktoken"
@@ -30,7 +31,7 @@ FILE_OF_GRAPH = {
 REQUIRED_DIMS = ("n_mels", "n_frames", "n_audio_ctx", "d_model", "n_vocab", "n_text_ctx")
 LARGEST_SPEC = 16 << 20  # bytes
 LONGEST_TOKEN = 1 << 10  # bytes of a line of the vocabulary, on average
-MATRICES = {"float32": "F32", "bfloat16": "BF16", "int8": "I8"}  # safetensors' names of the dtypes of a build
+MOST_DIMS = 8  # of a tensor
 
 Shape: TypeAlias = "tuple[int | None, ...]"  # None is a dimension that varies
 Signature: TypeAlias = "list[tuple[str, str, Shape]]"  # name, dtype and shape of each port
@@ -44,7 +45,7 @@ def check_consistency(manifest: Manifest) -> None:
             raise ValueError(f"expected a dimension '{name}'")
     _check_sizes(manifest)
     check_tokens(manifest.tokens, manifest.dims["n_vocab"])
-    _check_tensors(manifest)
+    _check_plan(manifest.plan)
     _check_alignment_heads(manifest)
     for name, (inputs, outputs) in _signatures(manifest).items():
         _check_ports(f"graph {name}: input", inputs, manifest.graphs[name].inputs)
@@ -97,18 +98,37 @@ def check_tokens(tokens: Tokens, n_vocab: int) -> None:
             raise ValueError(f"expected languages in lower case, found '{code}'")
 
 
-def _check_tensors(manifest: Manifest) -> None:
-    names = Counter(tensor.name for tensor in manifest.tensors)
+def _check_plan(plan: BuildPlan) -> None:
+    if plan.kernels not in plan.target.kernels:
+        raise ValueError(f"expected kernels for {plan.target}, found those called '{plan.kernels}'")
+    if plan.dtype not in MATRIX_DTYPES[plan.kernels]:
+        raise ValueError(f"expected a dtype that kernels '{plan.kernels}' have, found {plan.dtype}")
+    for tensor in plan.tensors:
+        _check_tensor(plan, tensor)
+    names = Counter(name for tensor in plan.tensors for name, _, _ in tensor.entries)
     if twice := next((name for name, count in names.items() if count > 1), None):
         raise ValueError(f"expected each tensor once, found '{twice}' twice")
-    found = {tensor.dtype for tensor in manifest.tensors}
-    matrices = MATRICES[manifest.dtype]
-    if matrices not in found or ("I8" in found) != (matrices == "I8"):
-        raise ValueError(f"expected tensors of dtype {matrices}, as this is {manifest.dtype}, found {sorted(found)}")
+    if not any(tensor.matrix and tensor.dtype == plan.dtype for tensor in plan.tensors):
+        raise ValueError(f"expected tensors of dtype {plan.dtype}, as this is {plan.dtype}, found none")
+
+
+def _check_tensor(plan: BuildPlan, tensor: StoredTensor) -> None:
+    least = 2 if tensor.matrix else 1
+    if not least <= len(tensor.shape) <= MOST_DIMS:
+        raise ValueError(f"expected {least} to {MOST_DIMS} dimensions of '{tensor.name}', found {tensor.shape[:100]}")
+    if tensor.packed and not (tensor.matrix and plan.packed):
+        raise ValueError(f"expected '{tensor.name}' not to be packed")
+    expected: list[str] = [plan.dtype if tensor.matrix else "float32"]
+    if tensor.matrix and not tensor.packed:
+        expected += plan.lossless_dtypes
+    if tensor.dtype not in expected:
+        raise ValueError(
+            f"expected '{tensor.name}' as {' or '.join(expected)}, as this is {plan.dtype}, found {tensor.dtype}"
+        )
 
 
 def _check_alignment_heads(manifest: Manifest) -> None:
-    heads = manifest.alignment_heads
+    heads = manifest.plan.alignment_heads
     if not heads or any(left >= right for left, right in pairwise(heads)):
         raise ValueError(f"expected alignment_heads in order, each once, found {heads[:100]}")
     known = _heads("cross_", manifest.graphs["decoder"].inputs)
@@ -119,11 +139,10 @@ def _check_alignment_heads(manifest: Manifest) -> None:
 
 def _signatures(manifest: Manifest) -> dict[str, tuple[Signature, Signature]]:
     """Inputs and outputs of each graph (lowering/graphs.py). How many heads an attention has, its caches say."""
-    dims, batch = manifest.dims, manifest.batch
+    dims, batch = manifest.dims, manifest.plan.batch
     n_vocab, context, n_text_ctx = dims["n_vocab"], dims["n_audio_ctx"], dims["n_text_ctx"]
     ports = manifest.graphs["decoder"].inputs
     cross = _heads("cross_", ports)
-    halves = manifest.target.device == "cpu" and manifest.dtype != "float32"
 
     def caches(prefix: str, dtype: str, length: int) -> Signature:
         return [
@@ -132,7 +151,7 @@ def _signatures(manifest: Manifest) -> dict[str, tuple[Signature, Signature]]:
             for part in ("keys", "values")
         ]
 
-    memory = caches("cross_", "bfloat16" if halves else "float32", context)
+    memory = caches("cross_", manifest.plan.cross_kv_dtype, context)
     rules: Signature = [
         ("mask", "float32", (n_vocab,)),
         ("allowed", "int64", (batch, 4)),
@@ -143,7 +162,7 @@ def _signatures(manifest: Manifest) -> dict[str, tuple[Signature, Signature]]:
     scalars = [*position, ("first_scored", "int64", ()), ("no_speech", "int64", ())]
     features: Signature = [("features", "float32", (batch, context, dims["d_model"]))]
     chosen: Signature = [("token", "int64", (batch, 1)), ("logprob", "float32", (batch, 1))]
-    aligned = Counter(layer for layer, _ in manifest.alignment_heads)
+    aligned = Counter(layer for layer, _ in manifest.plan.alignment_heads)
     queries = [(f"queries.{i}", "float32", (batch, None, cross[i][0] * cross[i][1])) for i in aligned]
     scored: Signature = [
         ("no_speech_prob", "float32", (batch, 1)),

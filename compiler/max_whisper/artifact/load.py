@@ -21,16 +21,18 @@ from max.dtype import DType
 from max_whisper.artifact.consistency import SPEC, VOCABULARY, WEIGHTS, shape_of
 from max_whisper.artifact.cores import AT_WORK
 from max_whisper.artifact.engine import MAX_VERSION, Executable, load_graphs
-from max_whisper.artifact.manifest import FILE, File, Manifest, Tensor, holds, read_manifest
+from max_whisper.artifact.manifest import FILE, File, Manifest
 from max_whisper.artifact.process import inside_max
+from max_whisper.artifact.read import holds, read_manifest
 from max_whisper.artifact.scheduling import RunsFirst
 from max_whisper.artifact.target import check_machine
 from max_whisper.artifact.unchanged import Unchanged
 from max_whisper.errors import ArtifactError, UserError, WeightsError
 from max_whisper.files import expanded
+from max_whisper.plan import BuildPlan
 from max_whisper.tensors import safetensors_file
 
-__all__ = ["SPEC", "VOCABULARY", "WEIGHTS", "Artifact", "check_artifact", "hash_file", "open_artifact", "start"]
+__all__ = ["SPEC", "VOCABULARY", "WEIGHTS", "Artifact", "bind", "check_artifact", "hash_file", "open_artifact"]
 
 IMPORTED_IN = os.getpid()
 ONCE_A_WINDOW = ("encoder", "cross_kv")  # one of them runs before the others can
@@ -74,19 +76,19 @@ def open_artifact(folder: str | PathLike[str]) -> Artifact:
     folder = expanded(folder)
     with inside_max:
         manifest = check_artifact(folder)
-        device: Device = CPU() if manifest.target.device == "cpu" else Accelerator()
-        artifact = start(folder, folder, manifest, device)
+        artifact = bind(folder, folder, manifest)
         if not holds(folder, manifest):
             raise ArtifactError(f"{folder} was replaced while it was being loaded; load it again")
         return artifact
 
 
-def start(folder: Path, compiled: Path, manifest: Manifest, device: Device) -> Artifact:
-    """Gives the weights of an artifact to the compiled graphs, which are the artifact's own or others for it.
+def bind(folder: Path, compiled: Path, manifest: Manifest) -> Artifact:
+    """Binds the weights of an artifact to compiled graphs, its own or others for the same plan, on the plan's device.
 
-    Nothing is checked but that the graphs have the ports in the manifest. Raises ArtifactError where they do not, and
-    where MAX refuses a file.
+    folder: of the artifact. compiled: the folder that the graphs are in. Nothing is checked but that the graphs have
+    the ports in the manifest. Raises ArtifactError where they do not, and where MAX refuses a file.
     """
+    device: Device = CPU() if manifest.plan.target.on_host else Accelerator()
     try:
         compiled_files = [compiled / name for name in sorted({graph.file for graph in manifest.graphs.values()})]
         files = Unchanged([folder / WEIGHTS, *compiled_files])
@@ -133,13 +135,13 @@ def check_artifact(folder: Path, *, machine: bool = True) -> Manifest:
             f"or install max=={manifest.max}"
         )
     if machine:
-        check_machine(manifest.target, folder)
+        check_machine(manifest.plan.target, folder)
     for name, file in manifest.files.items():
         try:
             _check_file(folder, name, file)
         except OSError as e:
             raise ArtifactError(f"{folder / name}: {e.strerror}; expected a file that can be read") from e
-    _check_tensors(folder / WEIGHTS, manifest.tensors)
+    _check_tensors(folder / WEIGHTS, manifest.plan)
     _check_vocabulary(folder / VOCABULARY, manifest.tokens.eot)
     return manifest
 
@@ -159,19 +161,19 @@ def _check_file(folder: Path, name: str, file: File) -> None:
         )
 
 
-def _check_tensors(path: Path, expected: list[Tensor]) -> None:
+def _check_tensors(path: Path, plan: BuildPlan) -> None:
     try:
         found = safetensors_file.read_header(path)
     except WeightsError as e:
         raise ArtifactError(f"{e}; build the artifact again") from e
-    for tensor in expected:
-        info = found.pop(tensor.name, None)
+    for name, dtype, shape in [entry for tensor in plan.tensors for entry in tensor.entries]:
+        info = found.pop(name, None)
         if info is None:
-            raise ArtifactError(f"{path}: tensor '{tensor.name}' is missing; build the artifact again")
-        if (info.dtype, list(info.shape)) != (tensor.dtype, tensor.shape):
+            raise ArtifactError(f"{path}: tensor '{name}' is missing; build the artifact again")
+        if (info.dtype, info.shape) != (dtype, shape):
             raise ArtifactError(
-                f"{path}: expected '{tensor.name}' as {tensor.dtype} {tensor.shape}, found {info.dtype} "
-                f"{list(info.shape)}; build the artifact again"
+                f"{path}: expected '{name}' as {dtype} {list(shape)}, found {info.dtype} {list(info.shape)}; build the "
+                "artifact again"
             )
     if found:
         raise ArtifactError(f"{path}: unexpected tensor '{next(iter(found))}'; build the artifact again")

@@ -175,7 +175,7 @@ def verify(artifact: Path, audio: str | None, tokens: int) -> None:
     """
     current().streams.stdout.check()
     with current().interrupts.held():
-        from max_whisper.tools.verify import verify as run
+        from max_whisper.tools.verify.verify import verify as run
 
     with reporting(f"verifying {artifact}") as report:
         report_card = run(artifact, audio=audio, n_tokens=tokens, report=report)
@@ -205,7 +205,7 @@ def bench(artifact: Path, tokens: int, rounds: int, file: Path | None, threads: 
         spare([file], [artifact])
         check_files([file])
     with current().interrupts.held():
-        from max_whisper.tools.bench import bench as run
+        from max_whisper.tools.bench.bench import bench as run
         from max_whisper.tools.bench.tables import as_json, show
 
     with reporting(f"measuring {artifact}") as report:

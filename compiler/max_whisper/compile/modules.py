@@ -18,10 +18,10 @@ from blake3 import blake3
 
 from max_whisper.artifact.manifest import Graph
 from max_whisper.compile.mojo_packages import kernels_package
-from max_whisper.compile.worker import Job, Result
+from max_whisper.compile.worker import Compiled, Job
 from max_whisper.errors import CompileError
-from max_whisper.lowering.kernel_calls import KernelCall as Call
-from max_whisper.plan import Target
+from max_whisper.lowering.kernel_calls import KernelCall
+from max_whisper.plan import BuildPlan
 from max_whisper.spec import Spec
 
 MODULES = ("encoder", "decoder")
@@ -29,58 +29,34 @@ Report = Callable[[str], None]
 
 
 def compile_modules(
-    spec: Spec,
-    folder: Path,
-    *,
-    dtype: str,
-    batch: int,
-    target: Target,
-    alignment_heads: list[tuple[int, int]],
-    exact_halves: dict[str, str],
-    report: Report,
-    probe: bool = False,
-    clocks: bool = False,
-) -> Result:
+    plan: BuildPlan, spec: Spec, folder: Path, *, report: Report, expose: bool = False, instrument: bool = False
+) -> Compiled:
     """Writes `encoder.mef` and `decoder.mef` to `folder`; returns their graphs. Both are compiled at the same time.
 
-    alignment_heads: those of the cross-attention whose scores the decoder gives on request.
-    exact_halves: dtypes of the tensors that have 16 bits though the build is float32 (lowering/storage.py).
-    probe: let the graphs give the output of every layer too, for verification.
-    clocks: let `encoder`, `cross_kv` and `step` tell when each kernel begins and ends (lowering/clocked.py); no others.
+    expose: let the graphs give the output of every layer too, for verification. instrument: compile graphs that tell
+    when each of our kernels begins and ends, `encoder`, `cross_kv` and `step`, and no others.
 
     Raises CompileError with the compiler's last words where one fails or aborts.
     """
     started = time.monotonic()
-    kernels = kernels_package(cache_folder())
-    probes = str(kernels_package(cache_folder(), "probes")) if clocks else ""
+    kernels = str(kernels_package(cache_folder()))
+    probes = str(kernels_package(cache_folder(), "probes")) if instrument else None
     workers = {}
     try:
         for module in MODULES:
-            job = Job(
-                spec=spec.canonical(),
-                module=module,
-                dtype=dtype,
-                batch=batch,
-                target=target,
-                path=str(folder / f"{module}.mef"),
-                kernels=str(kernels),
-                alignment_heads=alignment_heads,
-                exact_halves=exact_halves,
-                probe=probe,
-                parent=os.getpid(),
-                clocks=probes,
-            )
+            output = str(folder / f"{module}.mef")
+            job = Job(plan, spec.canonical(), module, output, kernels, probes, expose, parent=os.getpid())
             workers[module] = _Worker(job)
         graphs: dict[str, Graph] = {}
-        calls: dict[str, list[Call]] = {}
+        calls: dict[str, list[KernelCall]] = {}
         while workers:
             time.sleep(0.05)
             for module in [name for name, worker in workers.items() if worker.process.poll() is not None]:
-                result = workers.pop(module).result()
-                graphs |= result.graphs
-                calls |= result.calls
+                compiled = workers.pop(module).compiled()
+                graphs |= compiled.graphs
+                calls |= compiled.calls
                 report(f"compiled the {module} in {time.monotonic() - started:.0f} s")
-        return Result({name: graphs[name] for name in sorted(graphs)}, calls)
+        return Compiled({name: graphs[name] for name in sorted(graphs)}, calls)
     finally:
         for worker in workers.values():
             worker.stop()
@@ -104,16 +80,16 @@ class _Worker:
             env=os.environ | environment,
         )
         assert self.process.stdin
-        with contextlib.suppress(BrokenPipeError), self.process.stdin as stdin:  # a dead worker is seen by `result`
+        with contextlib.suppress(BrokenPipeError), self.process.stdin as stdin:  # a dead worker is seen by `compiled`
             stdin.write(msgspec.json.encode(job))
 
-    def result(self) -> Result:
+    def compiled(self) -> Compiled:
         code = self.process.wait()
         how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"exited with {code}"
         if code == 0:
             self._output.seek(0)
             try:
-                return msgspec.json.decode(self._output.read(), type=Result)
+                return msgspec.json.decode(self._output.read(), type=Compiled)
             except msgspec.DecodeError:
                 how = "gave no result"
         self._errors.seek(0)
@@ -130,18 +106,18 @@ class _Worker:
 
 
 def graph_key(job: Job) -> str:
-    """The same for jobs that compile the same graph.
+    """Returns a word that is the same for jobs that compile the same graph.
 
     Each graph has a cache of its own: out of one for all, MAX puts code of other graphs into a MEF (that of tiny's
     decoder had 2.5 MB from an empty cache and 10.8 MB from a used one).
     """
-    packages = {name: Path(getattr(job, name)).parent.name for name in ("kernels", "clocks")}
-    same = msgspec.structs.replace(job, path="", parent=0, **packages)
+    kernels, probes = (path and Path(path).parent.name for path in (job.kernels, job.probes))
+    same = msgspec.structs.replace(job, output="", parent=0, kernels=kernels, probes=probes)
     return blake3(msgspec.json.encode(same) + version("max").encode()).hexdigest()[:16]
 
 
 def cache_folder() -> Path:
-    """Where compiled code is kept between builds: MODULAR_CACHE_DIR, or a folder of ours in the user's cache."""
+    """Returns where compiled code is kept: MODULAR_CACHE_DIR, or a folder of ours in the user's cache."""
     if given := os.environ.get("MODULAR_CACHE_DIR"):
         return Path(given)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "max-whisper" / "max"

@@ -5,8 +5,7 @@ from typing import Annotated
 
 from max_whisper.options import Choice, Flag, Integer, Options, Text
 from max_whisper.plan import MAX_BATCH
-
-DTYPES = ("float32", "bfloat16", "int8")
+from max_whisper.tensors.dtypes import BUILD_DTYPES
 
 
 @dataclass(frozen=True)
@@ -23,7 +22,9 @@ class BuildOptions(Options):
     ] = None
     dtype: Annotated[
         str,
-        Choice("Data type of the weights and of the operands of matrix products; int8 is for CPUs.", words=DTYPES),
+        Choice(
+            "Data type of the weights and of the operands of matrix products; int8 is for CPUs.", words=BUILD_DTYPES
+        ),
     ] = "float32"
     target: Annotated[
         str,
@@ -33,6 +34,15 @@ class BuildOptions(Options):
             unit="TARGET",
         ),
     ] = "cpu"
+    kernels: Annotated[
+        str | None,
+        Choice(
+            "What graphs are made of: our own kernels, which are for CPUs, or MAX's ops alone, which take float32 and "
+            "bfloat16.",
+            words=("ours", "max"),
+            unset="ours for a CPU, max for a GPU",
+        ),
+    ] = None
     batch: Annotated[int, Integer("Number of 30 second windows that are computed at once.", low=1, high=MAX_BATCH)] = 1
     force: Annotated[bool, Flag("Replace an artifact that is already there.")] = False
     offline: Annotated[bool, Flag("Do not connect to the Hub; use what is in its cache.")] = False

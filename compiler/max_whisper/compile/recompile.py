@@ -1,4 +1,4 @@
-"""The graphs of an artifact compiled once more, to give what its own do not: every layer, or the times of kernels."""
+"""Compiling an artifact's graphs once more, to give what its own do not: every layer, or the times of kernels."""
 
 from __future__ import annotations
 
@@ -6,34 +6,23 @@ import tempfile
 from pathlib import Path
 
 import msgspec
-from max.driver import CPU
 
-from max_whisper.artifact.load import Artifact, start
+from max_whisper.artifact.load import Artifact, bind
 from max_whisper.artifact.manifest import Manifest
 from max_whisper.compile.modules import Report, compile_modules
-from max_whisper.lowering.kernel_calls import KernelCall as Call
+from max_whisper.lowering.kernel_calls import KernelCall
 from max_whisper.spec import Spec
 
 
-def compile_again(
-    folder: Path, manifest: Manifest, spec: Spec, *, report: Report, probe: bool = False, clocks: bool = False
-) -> tuple[Artifact, dict[str, list[Call]]]:
-    """An artifact for a CPU with other graphs and its own weights, and the kernels' calls of graphs with clocks.
+def recompile(
+    folder: Path, manifest: Manifest, spec: Spec, *, report: Report, expose: bool = False, instrument: bool = False
+) -> tuple[Artifact, dict[str, list[KernelCall]]]:
+    """Returns an artifact of the same plan and weights with other graphs, and the kernels' calls by graph.
 
-    probe, clocks: see `compile_modules`. Raises CompileError where MAX fails.
+    expose, instrument: see `compile_modules`. Raises CompileError where MAX fails.
     """
     with tempfile.TemporaryDirectory() as temporary:
-        compiled = compile_modules(
-            spec,
-            Path(temporary),
-            dtype=manifest.dtype,
-            batch=manifest.batch,
-            target=manifest.target,
-            alignment_heads=manifest.alignment_heads,
-            exact_halves=manifest.exact_halves,
-            report=report,
-            probe=probe,
-            clocks=clocks,
-        )
+        place = Path(temporary)
+        compiled = compile_modules(manifest.plan, spec, place, report=report, expose=expose, instrument=instrument)
         other = msgspec.structs.replace(manifest, graphs=compiled.graphs)
-        return start(folder, Path(temporary), other, CPU()), compiled.calls
+        return bind(folder, place, other), compiled.calls

@@ -6,41 +6,44 @@ Loading an artifact does not need it, and does not import the spec language.
 from __future__ import annotations
 
 import json
+from itertools import zip_longest
 from pathlib import Path
 
 from max_whisper.artifact.consistency import SPEC
 from max_whisper.artifact.manifest import Manifest
 from max_whisper.errors import ArtifactError, SpecError
-from max_whisper.lowering.storage import storage
 from max_whisper.spec import Spec
+from max_whisper.tensors.layout import window_tensors
 
 
 def read_spec(folder: Path, manifest: Manifest) -> Spec:
-    """The spec of an artifact that was checked (`check_artifact`).
+    """Returns the spec of an artifact that was checked (`check_artifact`).
 
-    Raises ArtifactError where it is no spec, or another one than the manifest names, or where dimensions or tensors of
+    Raises ArtifactError where it is no spec, or another one than the plan names, or where dimensions or tensors of
     the manifest are not those that it says.
     """
-    path = folder / SPEC
+    path, plan = folder / SPEC, manifest.plan
     try:
         spec = Spec.from_canonical(json.loads(path.read_bytes()))
     except (SpecError, ValueError, RecursionError) as e:
         raise ArtifactError(f"{path}: expected a spec as JSON ({e}); build the artifact again") from e
-    if (spec.name, spec.hash) != (manifest.spec.name, manifest.spec.hash):
+    if (spec.name, spec.hash) != (plan.spec.name, plan.spec.hash):
         raise ArtifactError(
-            f"{path}: expected the spec '{manifest.spec.name}' with SHA-256 {manifest.spec.hash[:16]}…, found "
-            f"'{spec.name}' with {spec.hash[:16]}…; build the artifact again"
+            f"{path}: expected the spec '{plan.spec.name}' with SHA-256 {plan.spec.hash[:16]}…, found '{spec.name}' "
+            f"with {spec.hash[:16]}…; build the artifact again"
         )
     if manifest.dims != {**spec.dims, "n_frames": spec.n_frames}:
         raise ArtifactError(f"{path}: expected the dimensions {manifest.dims}, found {spec.dims}; build it again")
-    on_cpu = manifest.target.device == "cpu"
-    stored = storage(spec, dtype=manifest.dtype, on_cpu=on_cpu, exact_halves=manifest.exact_halves)
-    expected = {(one.tensor.name, one.format, one.shape) for one in stored.values()}
-    expected |= {(one.scales, "F32", one.scales_shape) for one in stored.values() if one.scales is not None}
-    found = {(tensor.name, tensor.dtype, tuple(tensor.shape)) for tensor in manifest.tensors}
-    if wrong := sorted(expected ^ found):
-        raise ArtifactError(
-            f"{path}: expected the tensors of the manifest, of which '{wrong[0][0]}' is another in the spec; build the "
-            "artifact again"
-        )
+    window = window_tensors(spec)
+    expected = [
+        (tensor.name, list(tensor.shape), tensor.matrix, plan.packed and tensor.matrix and tensor.name in window)
+        for tensor in spec.tensors()
+    ]
+    found = [(tensor.name, tensor.shape, tensor.matrix, tensor.packed) for tensor in plan.tensors]
+    for one, other in zip_longest(expected, found, fillvalue=("nothing",)):
+        if one != other:
+            raise ArtifactError(
+                f"{path}: expected the tensors of the plan, which has '{other[0]}' where the spec has '{one[0]}', or "
+                "another shape or layout of it; build the artifact again"
+            )
     return spec

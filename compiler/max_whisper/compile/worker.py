@@ -12,48 +12,46 @@ import os
 import signal
 import sys
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from max_whisper.artifact.manifest import Graph, Port
-from max_whisper.lowering.kernel_calls import KernelCall as Call
-from max_whisper.plan import Target
+from max_whisper.lowering.kernel_calls import KernelCall
+from max_whisper.plan import BuildPlan
 
 ADDR_NO_RANDOMIZE = 0x0040000  # linux/personality.h
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
-class Job(msgspec.Struct, omit_defaults=True):
-    """Compile `module` ("encoder" or "decoder") of a spec to `path`."""
+class Job(msgspec.Struct):
+    """What a process is to compile."""
 
+    plan: BuildPlan
     spec: dict[str, Any]  # its canonical form
-    module: str
-    dtype: str
-    batch: int
-    target: Target
-    path: str
-    kernels: str  # the compiled package
-    alignment_heads: list[tuple[int, int]]
-    exact_halves: dict[str, str]  # dtypes of tensors whose numbers they hold exactly (lowering/storage.py)
-    probe: bool  # with the outputs of every layer
+    module: str  # "encoder" or "decoder"
+    output: str  # the path of the MEF file
+    kernels: str  # the compiled package of our kernels
+    probes: str | None  # the compiled package of clocks, for instrumented graphs
+    expose: bool  # whether the graphs give the output of every layer too
     parent: int  # the process that waits for it, without which it ends
-    clocks: str = ""  # the compiled package of probes, for graphs that tell when each kernel begins and ends
 
 
-class Result(msgspec.Struct):
+class Compiled(msgspec.Struct):
+    """What was compiled."""
+
     graphs: dict[str, Graph]
-    calls: dict[str, list[Call]] = {}  # of kernels, in the graphs that tell their times
+    calls: dict[str, list[KernelCall]]  # of kernels, by graph
 
 
 def main() -> None:
+    """Compiles the job on stdin and ends the process."""
     _make_reproducible()
     job = msgspec.json.decode(sys.stdin.buffer.read(), type=Job)
     _end_with(job.parent)
-    result = compile_module(job)
-    sys.stdout.buffer.write(msgspec.json.encode(result))
+    compiled = compile_module(job)
+    sys.stdout.buffer.write(msgspec.json.encode(compiled))
     sys.stdout.flush()
     os._exit(0)  # MAX's thread pool aborts the process at exit where there is one CPU only
 
@@ -69,7 +67,7 @@ def _make_reproducible() -> None:
 
 
 def _end_with(parent: int) -> None:
-    """Nobody wants the result of a build that was killed; the compiler would go on for minutes."""
+    """Lets this process end when its parent does: the compiler would go on for minutes, and nobody wants its result."""
     if sys.platform != "linux":
         return
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -77,43 +75,35 @@ def _end_with(parent: int) -> None:
         os._exit(1)
 
 
-def compile_module(job: Job) -> Result:
-    """Lowers, compiles and exports; cross-compiles where the target is no CPU of this kind."""
+def compile_module(job: Job) -> Compiled:
+    """Lowers, compiles and exports a module; cross-compiles where the target is no CPU of this kind."""
     from max import driver, engine
-    from max.graph import DeviceRef
 
-    from max_whisper.lowering.clocked import ClockedLowering
-    from max_whisper.lowering.graphs import Lowering
+    from max_whisper.lowering.lower import lower
     from max_whisper.spec import Spec
 
-    target = job.target
-    device = DeviceRef.CPU()
-    if target.device == "cpu" and target.arch.startswith("x86-64-v"):
+    target = job.plan.target
+    if target.on_host and target.arch.startswith("x86-64-v"):
         driver.set_virtual_cpu_target(target.arch)
     devices: list[driver.Device] = [driver.CPU()]
-    if target.device != "cpu":
+    if not target.on_host:
         driver.set_virtual_device_api(target.device)
         driver.set_virtual_device_target_arch(target.arch)
         driver.set_virtual_device_count(1)
-        device = DeviceRef.GPU()
         devices = [driver.Accelerator()]
     session = engine.InferenceSession(devices=devices)
-    kind = partial(ClockedLowering, probes=Path(job.clocks)) if job.clocks else Lowering
-    lowering = kind(
+    lowered = lower(
         Spec.from_canonical(job.spec),
-        Path(job.kernels),
-        dtype=job.dtype,
-        batch=job.batch,
-        device=device,
-        probe=job.probe,
-        alignment_heads=job.alignment_heads,
-        exact_halves=job.exact_halves,
+        job.plan,
+        job.module,
+        kernels=Path(job.kernels),
+        probes=Path(job.probes) if job.probes is not None else None,
+        expose=job.expose,
     )
-    lowered = lowering.encoder_module() if job.module == "encoder" else lowering.decoder_module()
-    session.compile(lowered.module, custom_extensions=lowering.extensions).export_mef(job.path)
-    file = Path(job.path).name
+    session.compile(lowered.module, custom_extensions=lowered.extensions).export_mef(job.output)
+    file = Path(job.output).name
     graphs = {name: Graph(file, _ports(graph.inputs), _ports(graph.outputs)) for name, graph in lowered.graphs.items()}
-    return Result(graphs, lowering.calls if isinstance(lowering, ClockedLowering) else {})
+    return Compiled(graphs, lowered.calls)
 
 
 def _ports(types: Mapping[str, Any]) -> list[Port]:

@@ -43,7 +43,7 @@ def lower(
     looks at give the output of every layer too, under the layer's path.
     """
     target = TARGETS[plan.kernels]
-    context = Context(DeviceRef.CPU() if plan.on_host else DeviceRef.GPU(), plan.dtype)
+    context = Context(DeviceRef.CPU() if plan.target.on_host else DeviceRef.GPU(), plan.dtype)
     lowered = Lowered(Module(), [path for path in (kernels, probes) if path is not None])
     for name, recipe in graphs_of(spec.family)[module].items():
         if probes is not None and not recipe.timed:

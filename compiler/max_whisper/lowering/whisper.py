@@ -48,7 +48,7 @@ def cross_kv(spec: Spec, plan: BuildPlan, kinds: Collection[str]) -> Program:
         pair = layer.lower_memory(builder, features)
         builder.begin(None)
         for part, projected in zip(("keys", "values"), pair, strict=True):
-            outputs[f"cross_{part}.{i}"] = builder.split_heads(projected, heads=layer.heads, dtype=plan.cross_dtype)
+            outputs[f"cross_{part}.{i}"] = builder.split_heads(projected, heads=layer.heads, dtype=plan.cross_kv_dtype)
     return builder.program("cross_kv", outputs)
 
 
@@ -109,7 +109,7 @@ def _decoder_inputs(spec: Spec, plan: BuildPlan, length: int | str) -> dict[str,
 
 
 def _cross_inputs(spec: Spec, plan: BuildPlan) -> dict[str, Input]:
-    return _caches("cross", _heads(spec, CrossAttention), plan.batch, spec.n_audio_ctx, plan.cross_dtype)
+    return _caches("cross", _heads(spec, CrossAttention), plan.batch, spec.n_audio_ctx, plan.cross_kv_dtype)
 
 
 def _caches(

@@ -66,7 +66,7 @@ def together(model: Model, several: Sequence[Steps[Done]]) -> Iterator[tuple[int
     questions: dict[int, Question] = {}
     answers: dict[int, Any] = {}
     while waiting or running:
-        while waiting and len(running) < model.manifest.batch:
+        while waiting and len(running) < model.manifest.plan.batch:
             number, steps = waiting.popleft()
             running[number], answers[number] = steps, None
         for number, answer in answers.items():

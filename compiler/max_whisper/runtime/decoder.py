@@ -36,11 +36,11 @@ class Decoder:
         self._step = artifact.graphs["step"]
         self._cross_kv = artifact.graphs["cross_kv"]
         self._alignment = artifact.graphs["alignment"]
-        self._aligned_layers = sorted({layer for layer, _ in manifest.alignment_heads})
+        self._aligned_layers = sorted({layer for layer, _ in manifest.plan.alignment_heads})
         self._device = artifact.device
         self.eot = manifest.tokens.eot
         self.n_text_ctx = manifest.dims["n_text_ctx"]
-        self._batch = manifest.batch
+        self._batch = manifest.plan.batch
         self._n_vocab = manifest.dims["n_vocab"]
         self._caches = [port.shape for port in manifest.graphs["decoder"].inputs if port.name.startswith("self_")]
         self._positions = [Buffer.scalar(i, DType.int64, CPU()) for i in range(self.n_text_ctx)]

@@ -183,7 +183,7 @@ class Model:
             some.check(self.manifest, self.tokenizer)
         with self._artifact.at_work:  # from the first token to the last, not anew for each
             languages = self._languages(features, options)
-            batch = self.manifest.batch
+            batch = self.manifest.plan.batch
             results: list[DecodingResult] = []
             for i in range(len(features.chunks)):
                 part = slice(i * batch, (i + 1) * batch)
@@ -557,7 +557,7 @@ class Model:
     def _features(self, features: Features | ArrayLike) -> Features:
         self._artifact.check()
         if isinstance(features, Features):
-            expected = (self.manifest.batch, self.manifest.dims["n_audio_ctx"], self.manifest.dims["d_model"])
+            expected = (self.manifest.plan.batch, self.manifest.dims["n_audio_ctx"], self.manifest.dims["d_model"])
             found = tuple(features.chunks[0].shape)
             if found != expected:
                 raise UserError(f"features: expected chunks of {list(expected)}, got {list(found)} of another model")
@@ -567,7 +567,7 @@ class Model:
 
     def _chunks(self, rows: NDArray[Any]) -> Iterator[Buffer]:
         """`batch` rows at a time on the device, the last ones filled up with zeros."""
-        batch = self.manifest.batch
+        batch = self.manifest.plan.batch
         for start in range(0, len(rows), batch):
             chunk = np.zeros((batch, *rows.shape[1:]), rows.dtype)
             chunk[: len(rows) - start] = rows[start : start + batch]

@@ -154,8 +154,8 @@ class DecodingOptions(Options):
         if self.beam_size is not None:
             if self.temperature > 0 or self.best_of is not None:
                 raise UserError("beam_size: a search takes no samples; leave it out, or temperature and best_of")
-            if manifest.batch != 1:
-                raise UserError(f"beam_size: needs an artifact of batch 1, not {manifest.batch}; build another")
+            if manifest.plan.batch != 1:
+                raise UserError(f"beam_size: needs an artifact of batch 1, not {manifest.plan.batch}; build another")
         if self.patience is not None:
             if self.beam_size is None:
                 raise UserError("patience: is for a beam search, give beam_size too")

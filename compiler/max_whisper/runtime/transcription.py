@@ -164,7 +164,7 @@ class Transcriber:
         return TranscriptionResult(text, self.segments, self.language, self.windows, self.mel.seconds)
 
     def __iter__(self) -> Iterator[Window]:
-        parts = self._parts() if self.model.manifest.batch > 1 else [self]
+        parts = self._parts() if self.model.manifest.plan.batch > 1 else [self]
         if len(parts) == 1:
             yield from alone(self.model, self.steps())
             return

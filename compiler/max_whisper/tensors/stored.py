@@ -43,3 +43,11 @@ class StoredTensor(Record, frozen=True):
     def scales_shape(self) -> tuple[int, int]:
         """The shape of the scales."""
         return 2, self.shape[0]
+
+    @property
+    def entries(self) -> list[tuple[str, str, tuple[int, ...]]]:
+        """Name, format and shape of what is in the file: the tensor itself and, of an int8 matrix, its scales."""
+        entries: list[tuple[str, str, tuple[int, ...]]] = [(self.name, self.format, self.stored_shape)]
+        if self.scales is not None:
+            entries.append((self.scales, DTYPES["float32"].format, self.scales_shape))
+        return entries

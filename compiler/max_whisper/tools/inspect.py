@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from operator import attrgetter
+from collections.abc import Mapping
 from pathlib import Path
 
 from max_whisper.artifact.load import check_artifact
@@ -12,10 +11,14 @@ from max_whisper.compile.stored import read_spec
 from max_whisper.console import Table, table_console
 from max_whisper.errors import UserError
 from max_whisper.files import expanded
+from max_whisper.plan import BuildPlan, Kernels
 from max_whisper.spec import Spec, TensorSpec, load_spec
+from max_whisper.spec.counts import cross_kv_size, self_kv_size, weights_read
 from max_whisper.spec.layer import Layer
 from max_whisper.spec.tree import Node, Sequence
-from max_whisper.tensors.safetensors_file import byte_count
+from max_whisper.tensors.dtypes import DTYPES
+
+KERNELS: Mapping[Kernels, str] = {"ours": "our own", "max": "MAX's own"}
 
 
 def inspect(what: str, *, every: bool = False) -> None:
@@ -27,15 +30,15 @@ def inspect(what: str, *, every: bool = False) -> None:
     console = table_console()
     folder = expanded(what)
     if not folder.is_dir():
-        spec, manifest = load_spec(what), None
+        spec, plan = load_spec(what), None
     elif not (folder / FILE).exists():
         raise UserError(f"{folder} is no artifact (it has no {FILE}): expected one, a spec file or a spec's name")
     else:
         manifest = check_artifact(folder, machine=False)
-        spec = read_spec(folder, manifest)
+        spec, plan = read_spec(folder, manifest), manifest.plan
         console.print(_artifact_table(folder, manifest), _graph_table(manifest))
     console.print(_layer_table(spec, every))
-    console.print(_total_table(spec, manifest))
+    console.print(_total_table(spec, plan))
 
 
 def _layer_table(spec: Spec, every: bool) -> Table:
@@ -83,23 +86,21 @@ def _weights(layer: Layer) -> str:
     return getattr(layer, "weights", None) or (f"{layer.tied} (tied)" if hasattr(layer, "tied") else "")
 
 
-def _total_table(spec: Spec, manifest: Manifest | None) -> Table:
-    """Sums. Bytes are those that must be read from memory: each weight once, and the caches of keys and values.
+def _total_table(spec: Spec, plan: BuildPlan | None) -> Table:
+    """Returns sums. Bytes are those that must be read from memory: each weight once, and the KV caches.
 
-    Without a manifest, all numbers are float32.
+    Without a plan, all elements are float32.
     """
-    formats = {tensor.name: tensor.dtype for tensor in manifest.tensors} if manifest else {}
+    dtypes = {tensor.name: tensor.dtype for tensor in plan.tensors} if plan else {}
+    float32 = DTYPES["float32"]
 
     def size(tensor: TensorSpec) -> int:
-        return byte_count(formats.get(tensor.name, "F32"), tensor.shape)
+        return tensor.size * DTYPES[dtypes.get(tensor.name, float32.name)].bytes
 
     parameters = sum(tensor.size for tensor in spec.tensors())
     per_window, per_token = weights_read(spec, size)
-    bytes_of_memory = 2 if manifest and manifest.target.device == "cpu" and manifest.dtype != "float32" else 4
-    attentions = [node for node in spec.decoder.walk() if node.layer.kind == "attention"]
-    cross = [node for node in spec.decoder.walk() if node.layer.kind == "cross_attention"]
-    cross_cache = sum(2 * bytes_of_memory * spec.n_audio_ctx * node.input_shape.channels for node in cross)
-    self_cache = sum(2 * 4 * spec.n_text_ctx * node.input_shape.channels for node in attentions)
+    cross_cache = cross_kv_size(spec) * (DTYPES[plan.cross_kv_dtype] if plan else float32).bytes
+    self_cache = self_kv_size(spec) * spec.n_text_ctx * float32.bytes
     table = Table("", "", title="in total", show_header=False)
     table.add_row("parameters", f"{parameters:,} in {len(spec.tensors())} tensors")
     table.add_row("weights", f"{sum(map(size, spec.tensors())) / 1e6:,.1f} MB")
@@ -117,31 +118,17 @@ def _total_table(spec: Spec, manifest: Manifest | None) -> Table:
     return table
 
 
-def weights_read(spec: Spec, size: Callable[[TensorSpec], int] = attrgetter("size")) -> tuple[int, int]:
-    """Numbers of weights that are read for a window (the encoder's, the keys' and values'), and for a token.
-
-    size: of a tensor, if something else than its numbers is to be added up.
-    """
-    per_window = sum(size(tensor) for node in spec.encoder.walk() for tensor in node.tensors)
-    per_token = 0
-    for node in spec.decoder.walk():
-        memory = sum(size(tensor) for tensor in node.layer.memory_tensors(node.input_shape))
-        rows = node.input_shape.length if node.layer.kind == "positions" else 1  # one row of the table is read
-        per_window += memory
-        per_token += (sum(size(tensor) for tensor in node.tensors) - memory) // rows
-    return per_window, per_token
-
-
 def _artifact_table(folder: Path, manifest: Manifest) -> Table:
-    source = manifest.source
+    plan, source = manifest.plan, manifest.source
     table = Table("", "", title=f"{folder}", show_header=False)
-    table.add_row("spec", f"{manifest.spec.name}, sha256 {manifest.spec.hash}")
+    table.add_row("spec", f"{plan.spec.name}, sha256 {plan.spec.hash}")
     table.add_row("weights from", f"{source.repo} at {source.commit}" if source.repo else "a local folder or file")
     table.add_row(
         "compiled by",
-        f"max-whisper {manifest.builder} with MAX {manifest.max}, {manifest.dtype}, batch {manifest.batch}",
+        f"max-whisper {manifest.builder} with MAX {manifest.max}, {plan.dtype}, batch {plan.batch}",
     )
-    table.add_row("runs on", f"{manifest.target} with {' '.join(manifest.target.features)}")
+    table.add_row("kernels", KERNELS[plan.kernels])
+    table.add_row("runs on", f"{plan.target} with {' '.join(plan.target.features)}")
     languages = len(manifest.tokens.languages)
     table.add_row("languages", f"{languages}" if languages else "English only")
     for name, file in manifest.files.items():

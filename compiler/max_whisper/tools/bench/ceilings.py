@@ -68,6 +68,14 @@ def higher(one: Ceilings, other: Ceilings) -> dict[str, float]:
     return {what: max(one[what], other[what]) for what in one}
 
 
+def arithmetic_ms(products: Mapping[str, int], ceilings: Ceilings) -> float:
+    """Returns the milliseconds of operations, by the dtype of the products, at the CPU's peak rates.
+
+    A CPU without products of a dtype has none of it that are faster than those of float32.
+    """
+    return sum(flops / ceilings.get(dtype, ceilings["float32"]) for dtype, flops in products.items()) / 1e6
+
+
 def _fastest(run: Callable[..., Any], *inputs: Buffer) -> float:
     """Seconds."""
     times = []

@@ -1,8 +1,8 @@
-"""The time of each kernel of an artifact, from graphs with a clock before and after each (lowering/clocked.py)."""
+"""The time of each kernel of an artifact, from instrumented graphs, which have a clock before and after each."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from statistics import median
 from time import perf_counter
@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from max_whisper.artifact.engine import Executable
 from max_whisper.artifact.load import Artifact
-from max_whisper.compile.recompile import compile_again
-from max_whisper.lowering.calls import Call
+from max_whisper.compile.recompile import recompile
+from max_whisper.lowering.kernel_calls import KernelCall
 from max_whisper.runtime.decoder import Decoder
 from max_whisper.spec import Spec
 from max_whisper.tools.bench.phases import Window
@@ -23,11 +23,11 @@ GRAPHS = ("encoder", "cross_kv", "step")
 
 
 @dataclass(frozen=True)
-class Clocked:
-    """Compiled graphs with clocks, and what their kernels are."""
+class Instrumented:
+    """Compiled graphs with clocks, and the calls of their kernels."""
 
     artifact: Artifact
-    calls: dict[str, list[Call]]  # by graph
+    calls: dict[str, list[KernelCall]]  # by graph
 
 
 @dataclass(frozen=True)
@@ -38,9 +38,9 @@ class Times:
     whole: float  # of the graph without clocks
 
 
-def compile_clocked(artifact: Artifact, spec: Spec, report: Callable[[str], None]) -> Clocked:
-    """The graphs of an artifact for a CPU once more, with clocks. Raises CompileError where MAX fails."""
-    return Clocked(*compile_again(artifact.folder, artifact.manifest, spec, report=report, clocks=True))
+def compile_instrumented(artifact: Artifact, spec: Spec, report: Callable[[str], None]) -> Instrumented:
+    """Returns the graphs of an artifact for a CPU once more, with clocks. Raises CompileError where MAX fails."""
+    return Instrumented(*recompile(artifact.folder, artifact.manifest, spec, report=report, instrument=True))
 
 
 class Plain:
@@ -72,22 +72,27 @@ class WithClocks:
         return outputs
 
 
-def times(window: Window, clocked: Clocked, rounds: int) -> dict[str, Times]:
-    """Of each of GRAPHS. Those with and without clocks take turns; a round of `step` is all tokens of the window."""
+def times(window: Window, instrumented: Instrumented | None, rounds: int) -> dict[str, Times]:
+    """Returns the times of each of GRAPHS; without instrumented graphs, those of the whole alone.
+
+    Graphs with and without clocks take turns; a round of `step` is all tokens of the window.
+    """
     artifact, mel = window.artifact, Buffer.from_numpy(window.log_mel())
     plain = {graph: Plain(artifact.graphs[graph]) for graph in GRAPHS}
-    with_clocks = {graph: WithClocks(clocked.artifact.graphs[graph], len(clocked.calls[graph])) for graph in GRAPHS}
-    kinds = [
-        (graphs, Decoder(replace(artifact, graphs={**artifact.graphs, **graphs}))) for graphs in (plain, with_clocks)
-    ]
+    with_clocks = _with_clocks(instrumented) if instrumented else {}
+    kinds: list[Mapping[str, Plain | WithClocks]] = [plain, with_clocks] if with_clocks else [plain]
+    decoders = [Decoder(replace(artifact, graphs={**artifact.graphs, **graphs})) for graphs in kinds]
     for each in range(rounds + 1):
-        for graphs, decoder in kinds:
+        for graphs, decoder in zip(kinds, decoders, strict=True):
             (features,) = graphs["encoder"].execute(mel)
             window.decode(decoder.cross_kv(features), window.n_tokens, decoder)
             if each == 0:  # does not count
                 for graph in graphs.values():
                     graph.noted.clear()
-    return {
-        graph: Times(np.median(with_clocks[graph].noted, axis=0).tolist(), median(plain[graph].noted))
-        for graph in GRAPHS
-    }
+    kernels = {graph: np.median(timed.noted, axis=0).tolist() for graph, timed in with_clocks.items()}
+    return {graph: Times(kernels.get(graph, []), median(plain[graph].noted)) for graph in GRAPHS}
+
+
+def _with_clocks(instrumented: Instrumented) -> dict[str, WithClocks]:
+    graphs, calls = instrumented.artifact.graphs, instrumented.calls
+    return {graph: WithClocks(graphs[graph], len(calls[graph])) for graph in GRAPHS}

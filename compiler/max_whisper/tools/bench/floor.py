@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from max_whisper.spec import Spec
-from max_whisper.spec.tree import Node
+from max_whisper.spec.counts import cross_kv_size, self_kv_size, weights_read
+from max_whisper.tensors.dtypes import BUILD_DTYPES, DTYPES
 from max_whisper.tools.bench.ceilings import Ceilings
-from max_whisper.tools.inspect import weights_read
 
-BYTES = {"float32": 4, "bfloat16": 2, "int8": 1}  # of a weight, and of a number in a cache
 PROMPT = 4  # tokens
 
 
@@ -19,11 +16,11 @@ def floors(spec: Spec, ceilings: Ceilings, batch: int, n_tokens: int) -> dict[st
     ceilings: GFLOP/s by dtype, and GB/s as "memory". Weights are read once for all windows of a batch; keys and values
     of the cross-attention, and those of the tokens before, for each. What a cache of the CPU keeps counts as read.
     """
-    return {dtype: _floor(spec, ceilings, dtype, batch, n_tokens) for dtype in BYTES if dtype in ceilings}
+    return {dtype: _floor(spec, ceilings, dtype, batch, n_tokens) for dtype in BUILD_DTYPES if dtype in ceilings}
 
 
 def _floor(spec: Spec, ceilings: Ceilings, dtype: str, batch: int, n_tokens: int) -> dict[str, float]:
-    peak, speed, width = ceilings[dtype] * 1e6, ceilings["memory"] * 1e6, BYTES[dtype]  # FLOP and bytes in a ms
+    peak, speed, width = ceilings[dtype] * 1e6, ceilings["memory"] * 1e6, DTYPES[dtype].bytes  # FLOP and bytes in a ms
 
     def step(flops: float, numbers: float) -> float:
         """Whichever takes longer: products, or numbers read."""
@@ -32,8 +29,7 @@ def _floor(spec: Spec, ceilings: Ceilings, dtype: str, batch: int, n_tokens: int
     encoder_flops = sum(node.flops_per_window for node in spec.encoder.nodes)
     encoder_weights = sum(tensor.size for node in spec.encoder.walk() for tensor in node.tensors)
     per_window, per_token = weights_read(spec)
-    cross = 2 * spec.n_audio_ctx * sum(node.input_shape.channels for node in _of_kind(spec, "cross_attention"))
-    own = 2 * sum(node.input_shape.channels for node in _of_kind(spec, "attention"))
+    cross, own = cross_kv_size(spec), self_kv_size(spec)
 
     def token(position: int) -> float:
         caches = batch * (cross + own * position)
@@ -50,7 +46,3 @@ def _floor(spec: Spec, ceilings: Ceilings, dtype: str, batch: int, n_tokens: int
         "token": sum(others) / len(others),
         "total": encoder + first + sum(others),
     }
-
-
-def _of_kind(spec: Spec, kind: str) -> Iterable[Node]:
-    return (node for node in spec.decoder.walk() if node.layer.kind == kind)

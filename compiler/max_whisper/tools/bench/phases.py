@@ -30,7 +30,7 @@ class Window:
         """Raises UserError where so many tokens do not fit."""
         self.artifact, self.n_tokens = artifact, n_tokens
         self.model, self.decoder = Model(artifact), Decoder(artifact)
-        self.batch, tokens = artifact.manifest.batch, artifact.manifest.tokens
+        self.batch, tokens = artifact.manifest.plan.batch, artifact.manifest.tokens
         prompt = self.model.tokenizer.prompt("en", without_timestamps=True)
         most = artifact.manifest.dims["n_text_ctx"] + 1 - len(prompt)
         if not 2 <= n_tokens <= most:

@@ -11,12 +11,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from max_whisper.lowering.calls import Call
+from max_whisper.lowering.kernel_calls import KernelCall
+from max_whisper.lowering.targets.cpu.kernels import cost
 from max_whisper.spec import Spec
 from max_whisper.spec.tree import Node
-from max_whisper.tools.bench.ceilings import Ceilings
+from max_whisper.tools.bench.ceilings import Ceilings, arithmetic_ms
 from max_whisper.tools.bench.clocks import Times
-from max_whisper.tools.bench.costs import arithmetic_ms, cost
 
 COPY = re.compile(r"\.layers\[\d+\]")  # of a repeat, in a path
 
@@ -70,6 +70,12 @@ class Row(Sums):
 
     copies: list[list[str]]  # paths of the layers, for each copy
     kernels: list[Kernel]  # none where MAX's own ops do it
+    layer_flops: int  # of all copies, as the spec counts them
+
+    @property
+    def flops(self) -> int:
+        """The operations of the kernels, or else of the layers."""
+        return super().flops if self.kernels else self.layer_flops
 
     @property
     def layers(self) -> list[str]:
@@ -91,42 +97,62 @@ class Roofline(Sums):
         return [kernel for row in self.rows for kernel in row.kernels]
 
     @property
+    def flops(self) -> int:
+        """The operations of the rows."""
+        return sum(row.flops for row in self.rows)
+
+    @property
     def rest(self) -> float:
         """Milliseconds between the kernels; below 0 where the machine was disturbed."""
         return self.whole - self.ms
 
 
 def roofline(
-    graph: str, calls: Sequence[Call], times: Times, *, spec: Spec, ceilings: Ceilings, position: int
+    graph: str,
+    calls: Sequence[KernelCall],
+    times: Times,
+    *,
+    spec: Spec,
+    ceilings: Ceilings,
+    batch: int,
+    position: int,
 ) -> Roofline:
-    """`calls` are those of the graph. position: tokens in the caches, for the graph of a token."""
-    kernels = [_kernel(call, ms, spec, ceilings, position) for call, ms in zip(calls, times.kernels, strict=True)]
+    """Returns the layers of a graph.
+
+    calls: those of the graph's kernels. batch: windows that it computes at once. position: tokens in the caches, for
+    the graph of a token.
+    """
+    kernels = [_kernel(call, ms, ceilings, position) for call, ms in zip(calls, times.kernels, strict=True)]
+    leaves = _leaves(spec, graph)
+    flops = {
+        path: batch * (node.flops_per_token(position) if graph == "step" else node.flops_per_window)
+        for path, node in leaves.items()
+    }
     rows: list[Row] = []
-    for layers in _joined([call.layers for call in calls], _leaves(spec, graph)):
+    for layers in _joined([call.layers for call in calls], [*leaves]):
         own = [kernel for call, kernel in zip(calls, kernels, strict=True) if set(call.layers) & set(layers)]
-        _add(rows, Row([layers], own))
+        _add(rows, Row([layers], own, sum(flops[path] for path in layers)))
     if unowned := [kernel for call, kernel in zip(calls, kernels, strict=True) if not call.layers]:
-        rows.append(Row([["the next token"]], unowned))
+        rows.append(Row([["the next token"]], unowned, 0))
     return Roofline(graph, rows, times.whole)
 
 
-def _kernel(call: Call, ms: float, spec: Spec, ceilings: Ceilings, position: int) -> Kernel:
-    costs = cost(call, spec, position)
-    matrices = {tensor.name for tensor in spec.tensors() if tensor.matrix}
-    weights = [x.weight for x in call.operands if x.weight in matrices]
+def _kernel(call: KernelCall, ms: float, ceilings: Ceilings, position: int) -> Kernel:
+    costs = cost(call, position)
+    weights = [operand.weight for operand in call.operands if operand.matrix]
     weight = weights[0] if len(weights) == 1 else None
     memory_ms = costs.bytes / ceilings["memory"] / 1e6
     return Kernel(call.kernel, weight, costs.flops, costs.bytes, ms, arithmetic_ms(costs.products, ceilings), memory_ms)
 
 
-def _leaves(spec: Spec, graph: str) -> list[str]:
-    """The paths of the layers that a graph does, in order of execution."""
+def _leaves(spec: Spec, graph: str) -> dict[str, Node]:
+    """Returns the layers that a graph does by their paths, in order of execution."""
     nodes: Iterable[Node] = (spec.encoder if graph == "encoder" else spec.decoder).walk()
-    return [
-        node.path
+    return {
+        node.path: node
         for node in nodes
         if not node.children and (graph != "cross_kv" or node.layer.memory_tensors(node.input_shape))
-    ]
+    }
 
 
 def _joined(sets: Iterable[list[str]], layers: list[str]) -> list[list[str]]:
@@ -142,8 +168,8 @@ def _add(rows: list[Row], row: Row) -> None:
     """Adds a row, or adds it to the one that it is a copy of."""
     for place, other in enumerate(rows):
         if _alike(other, row):
-            pairs = zip(other.kernels, row.kernels, strict=True)
-            rows[place] = Row([*other.copies, *row.copies], [_sum(one, another) for one, another in pairs])
+            kernels = [_sum(one, another) for one, another in zip(other.kernels, row.kernels, strict=True)]
+            rows[place] = Row([*other.copies, *row.copies], kernels, other.layer_flops + row.layer_flops)
             return
     rows.append(row)
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from max_whisper.console import Table, table_console
-from max_whisper.tools.bench import Figures
+from max_whisper.tools.bench.bench import Figures
 from max_whisper.tools.bench.roofline import Kernel, Roofline, Row
 
 PHASES = {
@@ -39,7 +39,8 @@ def show(figures: Figures) -> None:
 def phase_table(figures: Figures) -> Table:
     """Medians, and what the machine needs at least where that is known."""
     batch = f"{figures.batch} windows" if figures.batch > 1 else "a window"
-    title = f"{figures.model} in {figures.dtype}: {batch} of {figures.seconds:g} s, {figures.n_tokens} tokens"
+    kernels = ", with MAX's own kernels" if figures.kernels == "max" else ""
+    title = f"{figures.model} in {figures.dtype}{kernels}: {batch} of {figures.seconds:g} s, {figures.n_tokens} tokens"
     table = _table(title, ["phase"], ["ms", "machine's floor"])
     for name, shown in PHASES.items():
         floor = figures.floors.get(name)
@@ -60,10 +61,10 @@ def layer_table(figures: Figures) -> Table:
             if len(row.kernels) > 1:
                 for kernel in row.kernels:
                     table.add_row("", _kernel_name(kernel), *_numbers([kernel]), style="dim")
-        kernels = [kernel for row in graph.rows for kernel in row.kernels]
-        table.add_row("all kernels", "", *_numbers(kernels), style="bold")
-        table.add_row("left of the whole, between kernels", "", "", "", _ms(graph.rest))
-        table.add_row("the whole", "", "", "", _ms(graph.whole))
+        if kernels := graph.parts():
+            table.add_row("all kernels", "", *_numbers(kernels), style="bold")
+            table.add_row("left of the whole, between kernels", "", "", "", _ms(graph.rest))
+        table.add_row("the whole", "", _millions(graph.flops), "", _ms(graph.whole), _rate(graph.flops, graph.whole))
         table.add_section()
     return table
 
@@ -74,6 +75,7 @@ def as_json(figures: Figures) -> dict[str, Any]:
         "artifact": str(figures.artifact),
         "model": figures.model,
         "dtype": figures.dtype,
+        "kernels": figures.kernels,
         "batch": figures.batch,
         "tokens": figures.n_tokens,
         "rounds": figures.rounds,
@@ -122,7 +124,7 @@ def _row(row: Row) -> list[str]:
     copies = f"  × {len(row.copies)}" if len(row.copies) > 1 else ""
     label = " + ".join(names) + copies
     if not row.kernels:
-        return [label, "MAX's own"]
+        return [label, "MAX's own", _millions(row.flops)]
     return [label, _kernel_name(row.kernels[0]) if len(row.kernels) == 1 else "", *_numbers(row.kernels)]
 
 
@@ -137,7 +139,7 @@ def _numbers(kernels: Sequence[Kernel]) -> list[str]:
     floor = sum(kernel.floor for kernel in kernels)
     arithmetic = sum(kernel.floor for kernel in kernels if kernel.arithmetic_ms >= kernel.memory_ms)
     by_arithmetic = arithmetic >= floor / 2
-    reached = f"{flops / ms / 1e6:,.0f} GFLOP/s" if by_arithmetic else f"{moved / ms / 1e6:,.1f} GB/s"
+    reached = _rate(flops, ms) if by_arithmetic else f"{moved / ms / 1e6:,.1f} GB/s"
     return [
         _millions(flops),
         f"{moved / 1e6:,.2f}",
@@ -146,6 +148,10 @@ def _numbers(kernels: Sequence[Kernel]) -> list[str]:
         "arithmetic" if by_arithmetic else "memory",
         f"{floor / ms:.0%}",
     ]
+
+
+def _rate(flops: int, ms: float) -> str:
+    return f"{flops / ms / 1e6:,.0f} GFLOP/s"
 
 
 def _millions(flops: int) -> str:

@@ -1,0 +1,74 @@
+"""Reading manifest.json: one that is missing, damaged, contradictory or of another version is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from blake3 import blake3
+
+from max_whisper.artifact.consistency import check_consistency
+from max_whisper.artifact.manifest import FILE, UNSEALED, VERSION, Manifest
+from max_whisper.errors import ArtifactError
+
+MAX_BYTES = 16 << 20  # a manifest of large-v3 has 0.4 MB
+
+
+class _Version(msgspec.Struct):
+    manifest_version: int
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Returns the manifest of an artifact folder, whose parts fit together.
+
+    Raises ArtifactError for one that is missing, damaged, contradictory, or of another version.
+    """
+    path = folder / FILE
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise ArtifactError(f"{path}: expected at most {MAX_BYTES} bytes; build the artifact again")
+        text = path.read_bytes()
+    except OSError as e:
+        raise ArtifactError(f"{path}: {e.strerror}; expected the manifest of an artifact, build it again") from e
+    try:
+        version = msgspec.json.decode(text, type=_Version).manifest_version
+        if version > VERSION:
+            raise ArtifactError(
+                f"{path}: manifest version {version} was written by a newer max-whisper, this one reads up to "
+                f"{VERSION}; upgrade max-whisper or build the artifact again"
+            )
+        if version < VERSION:
+            raise ArtifactError(
+                f"{path}: manifest version {version} was written by an older max-whisper, this one reads {VERSION}; "
+                "build the artifact again"
+            )
+        json.loads(text, object_pairs_hook=_unique)
+        manifest = msgspec.json.decode(text, type=Manifest)
+        check_consistency(manifest)
+    except (ValueError, RecursionError) as e:  # msgspec.DecodeError and UnicodeDecodeError are ValueErrors
+        raise ArtifactError(f"{path}: {e}; the manifest is damaged, build the artifact again") from e
+    found = blake3(text.replace(manifest.hash.encode(), UNSEALED.encode(), 1)).hexdigest()
+    if found != manifest.hash:
+        raise ArtifactError(
+            f"{path}: expected content with BLAKE3 {manifest.hash[:16]}…, found {found[:16]}…; "
+            "the manifest was changed after the build, build the artifact again"
+        )
+    return manifest
+
+
+def holds(folder: Path, manifest: Manifest) -> bool:
+    """Returns whether an artifact folder still has this manifest, which is known by its hash."""
+    try:
+        return manifest.hash.encode() in (folder / FILE).read_bytes()
+    except OSError:
+        return False
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Returns an object of JSON, none of whose keys is there twice: of those, msgspec takes the last without a word."""
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        raise ValueError(f"expected each key once, found {[key for key, _ in pairs][:100]}")
+    return fields

@@ -1,0 +1,46 @@
+"""Spec and checkpoint -> the plan of a build: everything that is decided before anything is compiled."""
+
+from __future__ import annotations
+
+import msgspec
+
+from max_whisper.compile.options import BuildOptions
+from max_whisper.errors import UserError
+from max_whisper.plan import MATRIX_DTYPES, BuildPlan, Kernels, SpecName, Target
+from max_whisper.spec import Spec
+from max_whisper.tensors.layout import stored_tensors, token_matrices
+from max_whisper.weights import Checkpoint, read_alignment_heads
+
+
+def make_plan(spec: Spec, checkpoint: Checkpoint, target: Target, kernels: Kernels, options: BuildOptions) -> BuildPlan:
+    """Returns how a spec is compiled, and how its weights from a checkpoint are stored.
+
+    Raises WeightsError where the checkpoint's alignment heads are not the spec's, or its numbers are none.
+    """
+    plan = BuildPlan(
+        spec=SpecName(spec.name, spec.hash),
+        target=target,
+        dtype=options.dtype,  # type: ignore[arg-type]  # one of these, as its option class checks
+        kernels=kernels,
+        batch=options.batch,
+        alignment_heads=read_alignment_heads(checkpoint.file, [layer.heads for layer in spec.cross_attentions()]),
+        tensors=[],
+    )
+    lossless = checkpoint.exact_halves(token_matrices(spec)) if plan.lossless_dtypes else {}
+    tensors = stored_tensors(spec, dtype=plan.dtype, packed=plan.packed, lossless=lossless)
+    return msgspec.structs.replace(plan, tensors=tensors)
+
+
+def choose_kernels(target: Target, options: BuildOptions) -> Kernels:
+    """Returns the kernels that are asked for, or the default of the target.
+
+    Raises UserError where the target has no such kernels, or these have no such dtype.
+    """
+    kernels: Kernels = options.kernels or target.kernels[0]  # type: ignore[assignment]  # one of these
+    if kernels not in target.kernels:
+        raise UserError(f"kernels ours are for a CPU only: build for {options.target} with kernels max")
+    if options.dtype in MATRIX_DTYPES[kernels]:
+        return kernels
+    if not target.on_host:
+        raise UserError(f"dtype {options.dtype} is for a CPU only: build for {options.target} with bfloat16")
+    raise UserError(f"dtype {options.dtype} needs kernels ours: build with those, or kernels {kernels} with bfloat16")

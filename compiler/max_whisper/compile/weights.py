@@ -1,0 +1,60 @@
+"""Checkpoint -> weights.safetensors, each tensor as the plan says that it is stored."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from max_whisper.plan import BuildPlan
+from max_whisper.spec import Spec
+from max_whisper.tensors import safetensors_file
+from max_whisper.tensors.pack import as_matrix, pack
+from max_whisper.tensors.quantize import quantise
+from max_whisper.tensors.stored import StoredTensor
+from max_whisper.weights import Checkpoint, Dtype
+
+Read = Callable[[Dtype], NDArray[Any]]
+
+
+def write_weights(path: Path, plan: BuildPlan, spec: Spec, checkpoint: Checkpoint) -> None:
+    """Writes the tensors of a plan as the graphs read them, under the checkpoint's names, one after the other.
+
+    Raises WeightsError for a tensor that the checkpoint does not have, or whose numbers are none.
+    """
+    computed = {tensor.name: tensor.computed for tensor in spec.tensors()}
+
+    def reader(tensor: StoredTensor) -> Read:
+        compute = computed[tensor.name]
+        if compute is not None:
+            return lambda dtype: compute(*tensor.shape)
+        return lambda dtype: checkpoint.read(tensor.name, dtype)
+
+    safetensors_file.write(path, [entry for tensor in plan.tensors for entry in _entries(tensor, reader(tensor))])
+
+
+def stored_bytes(plan: BuildPlan) -> int:
+    """Returns the bytes that the tensors of a plan take."""
+    entries = [entry for tensor in plan.tensors for entry in tensor.entries]
+    return sum(safetensors_file.byte_count(dtype, shape) for _, dtype, shape in entries)
+
+
+def _entries(tensor: StoredTensor, read: Read) -> Iterator[safetensors_file.Entry]:
+    """Yields a tensor and, of int8, its scales, to be computed when they are written."""
+
+    def values() -> NDArray[Any]:
+        if tensor.dtype == "int8":
+            array, _ = quantise(as_matrix(read("float32")))
+        elif tensor.dtype == "bfloat16":
+            array = read("bfloat16")
+        else:  # float16 holds the numbers exactly, or it would not be here
+            array = read("float32").astype(tensor.dtype, copy=False)
+        return pack(as_matrix(array), tensor.dtype) if tensor.packed else array.reshape(tensor.stored_shape)
+
+    def scales() -> NDArray[Any]:
+        return quantise(as_matrix(read("float32")))[1]
+
+    for (name, dtype, shape), load in zip(tensor.entries, (values, scales), strict=False):
+        yield safetensors_file.Entry(name, dtype, shape, load)

@@ -1,0 +1,38 @@
+"""What a model reads from memory: elements of weights and of KV caches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from operator import attrgetter
+
+from max_whisper.spec.layer import TensorSpec
+from max_whisper.spec.model import Spec
+
+
+def weights_read(spec: Spec, size: Callable[[TensorSpec], int] = attrgetter("size")) -> tuple[int, int]:
+    """Returns the elements of weights that are read for a window (the encoder's, keys' and values'), and for a token.
+
+    size: of a tensor, if something else than its elements is to be added up.
+    """
+    per_window = sum(size(tensor) for node in spec.encoder.walk() for tensor in node.tensors)
+    per_token = 0
+    for node in spec.decoder.walk():
+        window = sum(size(tensor) for tensor in node.layer.memory_tensors(node.input_shape))
+        rows = node.input_shape.length if node.layer.kind == "positions" else 1  # one row of the table is read
+        per_window += window
+        per_token += (sum(size(tensor) for tensor in node.tensors) - window) // rows
+    return per_window, per_token
+
+
+def cross_kv_size(spec: Spec) -> int:
+    """Returns the elements of the cross-attention KV cache of a window, which each token reads."""
+    return 2 * spec.n_audio_ctx * _channels(spec, "cross_attention")
+
+
+def self_kv_size(spec: Spec) -> int:
+    """Returns the elements that each token adds to the self-attention KV cache, and all later ones read."""
+    return 2 * _channels(spec, "attention")
+
+
+def _channels(spec: Spec, kind: str) -> int:
+    return sum(node.input_shape.channels for node in spec.decoder.walk() if node.layer.kind == kind)

@@ -1,0 +1,103 @@
+"""The figures of one artifact on this machine: its phases, and each layer beside what the machine allows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from max_whisper.artifact.load import check_artifact
+from max_whisper.compile.stored import read_spec
+from max_whisper.errors import UserError
+from max_whisper.files import expanded
+from max_whisper.spec import Spec
+from max_whisper.tools.bench.ceilings import Ceilings, Probes, higher
+from max_whisper.tools.bench.clocks import GRAPHS, compile_instrumented, times
+from max_whisper.tools.bench.floor import floors
+from max_whisper.tools.bench.phases import Window, load, loading, peak_memory, phases
+from max_whisper.tools.bench.roofline import Roofline, roofline
+from max_whisper.tools.options import BenchOptions
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What a benchmark measured. Times are milliseconds of a batch of windows: medians."""
+
+    artifact: Path
+    model: str  # the spec's name
+    dtype: str
+    kernels: str
+    batch: int
+    n_tokens: int  # of each window
+    rounds: int
+    seconds: float  # of sound in a window
+    threads: int  # CPU cores that were used
+    ceilings: Ceilings
+    phases: dict[str, float]  # "load", "log_mel", "encoder", "cross_kv", "first", "token", "total"
+    floors: dict[str, float]  # of "encoder", "token", "total"; empty where the CPU has no products of this dtype
+    peak_memory: float  # MB, of a process that runs the phases
+    position: int  # tokens in the caches, for which FLOPs and bytes of a token are counted
+    rooflines: list[Roofline]
+
+
+def bench(folder: Path, *, n_tokens: int, rounds: int, report: Callable[[str], None] = lambda message: None) -> Figures:
+    """Measures an artifact, whose graphs are compiled once more for the layers: as long as a build, the first time.
+
+    n_tokens: of each window. rounds: what is measured so often has its median given.
+
+    Raises UserError for an artifact for a GPU and for tokens that do not fit; what `load` raises; CompileError.
+    """
+    options = BenchOptions(n_tokens, rounds)
+    n_tokens, rounds = options.tokens, options.rounds
+    folder = expanded(folder)
+    plan = check_artifact(folder, machine=False).plan
+    if not plan.target.on_host:
+        raise UserError(f"{folder} is for {plan.target}: only artifacts for a CPU can be measured, build such a one")
+    artifact, _ = load(folder)
+    spec = read_spec(folder, artifact.manifest)
+    window = Window(artifact, n_tokens)
+    measured = phases(window, rounds)
+    memory = peak_memory()
+    report("measured the phases")
+    probes = Probes()
+    before = probes.measure()
+    report("measured the machine")
+    instrumented = compile_instrumented(artifact, spec, report) if plan.kernels == "ours" else None
+    found = times(window, instrumented, rounds)
+    report("measured the layers")
+    ceilings = higher(before, probes.measure())
+    position = window.prompt_length + (n_tokens - 1) // 2  # of the token in the middle
+    return Figures(
+        folder,
+        spec.name,
+        plan.dtype,
+        plan.kernels,
+        plan.batch,
+        n_tokens,
+        rounds,
+        window.seconds,
+        probes.threads,
+        ceilings,
+        {"load": loading(folder), **measured},
+        _floors(spec, ceilings, plan.dtype, plan.batch, n_tokens),
+        memory,
+        position,
+        [
+            roofline(
+                graph,
+                instrumented.calls[graph] if instrumented else [],
+                found[graph],
+                spec=spec,
+                ceilings=ceilings,
+                batch=plan.batch,
+                position=position,
+            )
+            for graph in GRAPHS
+        ],
+    )
+
+
+def _floors(spec: Spec, ceilings: Ceilings, dtype: str, batch: int, n_tokens: int) -> dict[str, float]:
+    """The machine's, of those phases that are alike."""
+    found = floors(spec, ceilings, batch, n_tokens).get(dtype, {})
+    return {name: found[name] for name in ("encoder", "token", "total") if name in found}
