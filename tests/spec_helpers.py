@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import repeat
 from pathlib import Path
+
+from max_whisper.lowering.builder import Builder, DecoderContext
+from max_whisper.lowering.ops import Program, Value
+from max_whisper.spec import Spec
+from max_whisper.tensors.layout import stored_tensors
 
 MINI = """\
 name: mini
@@ -56,62 +62,14 @@ def write(folder: Path, text: str, name: str = "mini.yaml") -> Path:
     return path
 
 
-class Trace:
-    """An `Ops` that computes nothing: it writes down what is asked for, and follows the shapes."""
+def recorded(spec: Spec, part: str, x: Value) -> Program:
+    """A part of a spec, of which `x` is the input, as a list of ops."""
+    tensors = {tensor.name: tensor for tensor in stored_tensors(spec, dtype="float32", packed=False)}
+    position, cache = Value((), "int64"), (Value(("cache",)), Value(("cache",)))
+    decoder = DecoderContext(position, repeat(cache), repeat(cache)) if part == "decoder" else None
+    builder = Builder(tensors, (), {}, decoder)
+    return builder.program(part, {"y": spec.parts[part].lower(builder, x)})
 
-    def __init__(self, tensors):
-        self.shapes = {tensor.name: tensor.shape for tensor in tensors}
-        self.used: list[str] = []
-        self.calls: list[str] = []
-        self.taps: list[tuple[str, tuple[int, ...]]] = []
 
-    def weight(self, name):
-        self.used.append(name)
-        return self.shapes[name]
-
-    def conv1d(self, x, weight, bias, *, stride, padding):
-        assert weight[1] == x[2] and bias == weight[:1]
-        return x[0], (x[1] + 2 * padding - weight[2]) // stride + 1, weight[0]
-
-    def linear(self, x, weight, bias):
-        assert weight[1] == x[2] and bias in (None, weight[:1])
-        return *x[:2], weight[0]
-
-    def layernorm(self, x, weight, bias, *, eps):
-        assert weight == bias == x[2:] and 0 < eps < 1
-        return x
-
-    def activation(self, x, function):
-        self.calls.append(function)
-        return x
-
-    def embedding(self, tokens, table):
-        return *tokens, table[1]
-
-    def positions(self, x, table):
-        assert table[0] >= x[1] and table[1] == x[2]
-        return x
-
-    def self_attention(self, q, k, v, *, heads, causal):
-        assert q == k == v and q[2] % heads == 0
-        self.calls.append(f"self_attention causal={causal}")
-        return q
-
-    def cross_attention(self, q, *, heads):
-        assert q[2] % heads == 0
-        self.calls.append("cross_attention")
-        return q
-
-    def add(self, x, y):
-        assert x == y
-        return x
-
-    def logits(self, x, table):
-        assert table[1] == x[2]
-        return *x[:2], table[0]
-
-    def begin(self, path):
-        pass
-
-    def tap(self, path, x):
-        self.taps.append((path, x))
+def weights_of(program: Program) -> set[str]:
+    return {op.attributes["tensor"].name for op in program.ops if op.kind == "weight"}

@@ -19,7 +19,7 @@ from blake3 import blake3
 from max_whisper.artifact.manifest import Graph
 from max_whisper.compile.mojo_packages import kernels_package
 from max_whisper.compile.worker import Compiled, Job
-from max_whisper.errors import CompileError
+from max_whisper.errors import CompileError, UserError
 from max_whisper.lowering.kernel_calls import KernelCall
 from max_whisper.plan import BuildPlan
 from max_whisper.spec import Spec
@@ -45,7 +45,8 @@ def compile_modules(
     try:
         for module in MODULES:
             output = str(folder / f"{module}.mef")
-            job = Job(plan, spec.canonical(), module, output, kernels, probes, expose, parent=os.getpid())
+            imports = foreign_modules(spec)
+            job = Job(plan, spec.canonical(), imports, module, output, kernels, probes, expose, parent=os.getpid())
             workers[module] = _Worker(job)
         graphs: dict[str, Graph] = {}
         calls: dict[str, list[KernelCall]] = {}
@@ -60,6 +61,25 @@ def compile_modules(
     finally:
         for worker in workers.values():
             worker.stop()
+
+
+def foreign_modules(spec: Spec) -> list[str]:
+    """Returns the modules of the layer kinds that are not ours: the process that compiles must import them, too.
+
+    Raises UserError for a kind that another process cannot import.
+    """
+    found = set()
+    for part in spec.parts.values():
+        for node in part.walk():
+            module = type(node.layer).__module__
+            if module == "__main__":
+                raise UserError(
+                    f"layer kind '{node.layer.kind}' is defined in the program that runs: the process that compiles "
+                    "cannot import it from there; put it into a file of its own, and import that"
+                )
+            if not module.startswith("max_whisper."):
+                found.add(module)
+    return sorted(found)
 
 
 class _Worker:

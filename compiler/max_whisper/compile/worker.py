@@ -8,6 +8,7 @@ did not with it; graphs of the size of tiny still differ in the order of their k
 from __future__ import annotations
 
 import ctypes
+import importlib
 import os
 import signal
 import sys
@@ -30,6 +31,7 @@ class Job(msgspec.Struct):
 
     plan: BuildPlan
     spec: dict[str, Any]  # its canonical form
+    imports: list[str]  # the modules of layer kinds that are not ours
     module: str  # "encoder" or "decoder"
     output: str  # the path of the MEF file
     kernels: str  # the compiled package of our kernels
@@ -82,6 +84,8 @@ def compile_module(job: Job) -> Compiled:
     from max_whisper.lowering.lower import lower
     from max_whisper.spec import Spec
 
+    for name in job.imports:
+        importlib.import_module(name)
     target = job.plan.target
     if target.on_host and target.arch.startswith("x86-64-v"):
         driver.set_virtual_cpu_target(target.arch)

@@ -1,0 +1,166 @@
+"""A new kind of layer is one file: RMSNorm (Zhang and Sennrich, 2019), which the package does not have."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from pathlib import Path
+
+import max_whisper
+import numpy as np
+import pytest
+from checkpoints import write_checkpoint, write_safetensors
+from max_whisper.errors import UserError
+from max_whisper.lowering.builder import Builder
+from max_whisper.lowering.ops import Value
+from max_whisper.spec import layer, load_spec
+
+RMSNORM = '''
+from dataclasses import dataclass
+
+from max_whisper.spec.layer import Layer, Shape, TensorSpec, option, register, weight_name
+from max_whisper.spec.ops import Ops, Value
+
+
+@register("rmsnorm")
+@dataclass(frozen=True, kw_only=True)
+class RmsNorm(Layer):
+    """x / sqrt(mean(x^2) + eps) over the channels of each row, then scaled."""
+
+    eps: float = option("added to the mean square", default=1e-5, minimum=0, maximum=1)
+    weights: str = weight_name("prefix of the tensor `weight` [channels]")
+
+    def tensors(self, shape: Shape) -> list[TensorSpec]:
+        return [self.tensor(f"{self.weights}.weight", shape.channels)]
+
+    def lower(self, ops: Ops, x: Value) -> Value:
+        return ops.call("rmsnorm", primitives, x, ops.weight(f"{self.weights}.weight"), eps=self.eps)
+
+
+def primitives(ops: Ops, x: Value, weight: Value, *, eps: float) -> Value:
+    mean_square = ops.mean(ops.mul(x, x))
+    return ops.mul(ops.mul(x, ops.rsqrt(ops.add(mean_square, ops.constant(eps)))), weight)
+'''
+SPEC = """\
+name: normed
+dims: {n_mels: 80, n_audio_ctx: 50, d_model: 32, n_heads: 2, n_vocab: N_VOCAB, n_text_ctx: 64}
+encoder:
+  - conv1d: {out: $d_model, kernel: 3, stride: 2, padding: 1, weights: model.encoder.conv1}
+  - relu
+  - rmsnorm: {weights: model.encoder.norm}
+decoder:
+  - embedding: {vocab: $n_vocab, width: $d_model, weights: model.decoder.embed_tokens}
+  - positions: {weights: model.decoder.embed_positions}
+  - residual:
+      - rmsnorm: {eps: 1e-3, weights: model.decoder.first_norm}
+      - cross_attention: {heads: $n_heads, weights: model.decoder.attn}
+  - rmsnorm: {weights: model.decoder.last_norm}
+  - logits: {tied: model.decoder.embed_tokens}
+"""
+TOKENS = [[3, 14, 15, 92, 65]]
+
+Weights = dict[str, np.ndarray]
+
+
+@pytest.fixture
+def rmsnorm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The layer kind, from one file that is in no package."""
+    (tmp_path / "rmsnorm_of_mine.py").write_text(RMSNORM)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(layer, "_kinds", dict(layer.kinds()))
+    importlib.import_module("rmsnorm_of_mine")
+    yield
+    del importlib.sys.modules["rmsnorm_of_mine"]
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path, rmsnorm: None) -> tuple[Path, Path, Weights]:
+    """Spec, folder of weights, and the weights themselves."""
+    folder = tmp_path / "checkpoint"
+    dims = write_checkpoint(folder, d_model=32, n_audio_ctx=50, n_text_ctx=64, encoder_layers=1, decoder_layers=1)
+    configuration = json.loads((folder / "config.json").read_text())
+    said = {name: value for name, value in configuration.items() if not name.endswith(("_layers", "_heads"))}
+    (folder / "config.json").write_text(json.dumps(said))  # this model has no layers of Transformers
+    path = tmp_path / "normed.yaml"
+    path.write_text(SPEC.replace("N_VOCAB", str(dims["n_vocab"])))
+    rng = np.random.default_rng(0)
+    weights = {
+        tensor.name: (rng.standard_normal(tensor.shape) * (0.2 if tensor.matrix else 1)).astype(np.float32)
+        for tensor in load_spec(path).tensors()
+    }
+    write_safetensors(folder / "model.safetensors", weights, "float32")
+    return path, folder, weights
+
+
+def norm(x: np.ndarray, weight: np.ndarray, eps: float = 1e-5) -> np.ndarray:
+    return x / np.sqrt((x * x).mean(axis=-1, keepdims=True) + eps) * weight
+
+
+def encoded(mel: np.ndarray, w: Weights) -> np.ndarray:
+    """The encoder of SPEC in float64: [n_audio_ctx, d_model] of [n_mels, n_frames]."""
+    padded = np.pad(mel.T, [(1, 1), (0, 0)])
+    kernel = w["model.encoder.conv1.weight"]  # [out, in, 3]
+    rows = sum(padded[i : i + mel.shape[1] : 2] @ kernel[:, :, i].T for i in range(3)) + w["model.encoder.conv1.bias"]
+    return norm(np.maximum(rows, 0), w["model.encoder.norm.weight"])
+
+
+def decoded(features: np.ndarray, tokens: list[int], w: Weights) -> np.ndarray:
+    """The decoder of SPEC in float64: logits [length, n_vocab]."""
+    table, prefix = w["model.decoder.embed_tokens.weight"], "model.decoder.attn"
+    x = table[tokens] + w["model.decoder.embed_positions.weight"][: len(tokens)]
+    normed = norm(x, w["model.decoder.first_norm.weight"], 1e-3)
+    q, v = (
+        rows @ w[f"{prefix}.{name}_proj.weight"].T + w[f"{prefix}.{name}_proj.bias"]
+        for name, rows in (("q", normed), ("v", features))
+    )
+    k = features @ w[f"{prefix}.k_proj.weight"].T
+    heads = []
+    for head in (slice(0, 16), slice(16, 32)):
+        scores = q[:, head] @ k[:, head].T / 4
+        shares = np.exp(scores - scores.max(axis=1, keepdims=True))
+        heads.append(shares / shares.sum(axis=1, keepdims=True) @ v[:, head])
+    y = np.hstack(heads) @ w[f"{prefix}.out_proj.weight"].T + w[f"{prefix}.out_proj.bias"]
+    return norm(x + y, w["model.decoder.last_norm.weight"]) @ table.T
+
+
+@pytest.mark.parametrize("kernels", ["ours", "max"])
+def test_one_file_is_built_and_run(checkpoint: tuple[Path, Path, Weights], kernels: str, tmp_path: Path) -> None:
+    spec, folder, weights = checkpoint
+    exact = {name: array.astype(np.float64) for name, array in weights.items()}
+    model = max_whisper.load(max_whisper.build(spec, weights=folder, out=tmp_path / "artifact", kernels=kernels))
+    mel = np.random.default_rng(1).standard_normal((1, 80, 100)).astype(np.float32)
+    features = np.asarray(model.encode(mel))
+    np.testing.assert_allclose(features[0], encoded(mel[0], exact), atol=1e-5)
+    logits = model.logits(features, TOKENS)
+    np.testing.assert_allclose(logits[0], decoded(encoded(mel[0], exact), TOKENS[0], exact), atol=2e-5)
+
+
+def test_a_target_with_an_emitter_gets_the_kind_itself(rmsnorm: None) -> None:
+    primitives = importlib.import_module("rmsnorm_of_mine").primitives
+    x, weight = Value((1, "length", 8)), Value((8,))
+    for kinds, expected in (
+        ((), ["mul", "mean", "constant", "add", "rsqrt", "mul", "mul"]),
+        (("rmsnorm",), ["rmsnorm"]),
+    ):
+        builder = Builder({}, kinds, {})
+        y = builder.call("rmsnorm", primitives, x, weight, eps=1e-5)
+        program = builder.program("graph", {"y": y})
+        assert [op.kind for op in program.ops] == expected
+        assert y.shape == x.shape
+
+
+def test_a_kind_that_the_compiler_cannot_import_is_refused(
+    checkpoint: tuple[Path, Path, Weights], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec, folder, _ = checkpoint
+    monkeypatch.setattr(layer.kinds()["rmsnorm"], "__module__", "__main__")
+    with pytest.raises(UserError, match=r"layer kind 'rmsnorm' is defined in the program that runs.*file of its own"):
+        max_whisper.build(spec, weights=folder, out=tmp_path / "artifact")
+    assert not (tmp_path / "artifact").exists()
+
+
+def test_a_kind_of_ones_own_is_in_the_canonical_form(checkpoint: tuple[Path, Path, Weights]) -> None:
+    spec = load_spec(checkpoint[0])
+    assert {"rmsnorm": {"eps": 0.001, "weights": "model.decoder.first_norm"}} in json.loads(
+        json.dumps(spec.canonical())
+    )["decoder"][2]["residual"]
