@@ -25,6 +25,9 @@ class Family:
 
     name: str
     parts: Mapping[str, str]  # the keys of its lists of layers, in order of execution, and what each is from and to
+    windowed: tuple[
+        str, ...
+    ]  # the parts that see a whole window of rows at once, for which kernels want packed weights
     required_dims: tuple[str, ...]
     other_dims: tuple[str, ...]  # that a spec may give though no layer uses them
     expand: Callable[[Layers, Mapping[str, int], Mapping[str, Place]], dict[str, Sequence]]

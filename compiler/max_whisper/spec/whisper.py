@@ -41,6 +41,7 @@ WHISPER = register(
     Family(
         DEFAULT,
         {"encoder": "layers from log-mel to features", "decoder": "layers from token ids to logits"},
+        ("encoder",),
         ("n_mels", "n_audio_ctx", "d_model", "n_vocab", "n_text_ctx"),
         ("n_frames", "n_heads", "d_ffn", "encoder_layers", "decoder_layers"),
         expand_whisper,

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from max_whisper.spec import Spec, TensorSpec
+from max_whisper.spec.family import families
 from max_whisper.tensors.stored import StoredTensor
 
 
@@ -46,7 +47,10 @@ def token_matrices(spec: Spec) -> list[str]:
 
 def window_tensors(spec: Spec) -> set[str]:
     """Returns the names of the tensors that are used once per window."""
-    encoder = {tensor.name for node in spec.encoder.walk() for tensor in node.tensors}
-    return encoder | {
-        tensor.name for node in spec.decoder.walk() for tensor in node.layer.memory_tensors(node.input_shape)
+    windowed = [spec.parts[part] for part in families()[spec.family].windowed]
+    return {tensor.name for part in windowed for node in part.walk() for tensor in node.tensors} | {
+        tensor.name
+        for part in spec.parts.values()
+        for node in part.walk()
+        for tensor in node.layer.memory_tensors(node.input_shape)
     }
