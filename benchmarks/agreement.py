@@ -48,7 +48,7 @@ def main(reference: str, artifacts: tuple[str, ...], audio: tuple[str, ...], tok
             same += list((expected.argmax(-1) == found.argmax(-1))[0, rows])
             error = max(error, float(np.abs(one - two).max()))
             logits_error = max(logits_error, float(np.abs(expected - found)[0, rows].max()))
-        name, dtype = Path(folder).name, other.manifest.dtype
+        name, dtype = Path(folder).name, other.manifest.plan.dtype
         table.add_row(name, dtype, str(len(same)), f"{error:.2g}", f"{logits_error:.2g}", f"{np.mean(same):.1%}")
     Console().print(table)
 

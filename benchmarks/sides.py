@@ -48,7 +48,7 @@ def our_sides(artifacts: Sequence[tuple[str, Path]]) -> list[Side]:
             f"{OURS} {name}",
             [sys.executable, worker_file("max_whisper"), "work", "-", folder, name, "0"],
             {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")])},
-            json.loads((folder / "manifest.json").read_text())["batch"],
+            json.loads((folder / "manifest.json").read_text())["plan"]["batch"],
         )
         for name, folder in artifacts
     ]
@@ -59,11 +59,11 @@ def built(
 ) -> list[tuple[str, Path]]:
     """An artifact of each dtype for each number of windows, built anew: seconds, once MAX has compiled it."""
     import max_whisper
-    from max_whisper.compile.build import DTYPES
     from max_whisper.errors import MaxWhisperError
+    from max_whisper.tensors.dtypes import BUILD_DTYPES
 
     artifacts = []
-    for dtype in DTYPES:
+    for dtype in BUILD_DTYPES:
         for batch in batches:
             folder = models / OURS / f"{dtype}-{batch}"
             say(f"{OURS} {dtype}: building for batches of {batch}")

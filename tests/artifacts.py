@@ -12,8 +12,12 @@ import max_whisper
 import msgspec
 import pytest
 from blake3 import blake3
-from max_whisper.artifact.manifest import FILE, UNSEALED, File, Manifest, read_manifest
+from max_whisper.artifact.manifest import FILE, UNSEALED, File, Manifest
+from max_whisper.artifact.read import read_manifest
 from max_whisper.errors import MaxWhisperError
+from max_whisper.plan import BuildPlan, SpecName, Target
+from max_whisper.spec import Spec
+from max_whisper.tensors.layout import stored_tensors
 
 FILES = ("manifest.json", "encoder.mef", "decoder.mef", "weights.safetensors", "vocab.tiktoken", "spec.json")
 
@@ -45,6 +49,24 @@ def reseal(folder: Path, **changes: Any) -> Manifest:
         manifest = msgspec.structs.replace(manifest, files=files)
     replace(folder / FILE, manifest.sealed())
     return manifest
+
+
+def replan(folder: Path, **changes: Any) -> Manifest:
+    """Changes fields of the plan, and reseals."""
+    return reseal(folder, plan=msgspec.structs.replace(read_manifest(folder).plan, **changes))
+
+
+def plan_of(spec: Spec, *, dtype: str = "float32", kernels: str = "ours", batch: int = 1) -> BuildPlan:
+    """A plan for any x86-64 CPU, without a checkpoint; all heads of the first cross-attention are alignment heads."""
+    heads = [(0, head) for head in range(spec.cross_attentions()[0].heads)]
+    tensors = stored_tensors(spec, dtype=dtype, packed=kernels == "ours")
+    return BuildPlan(SpecName(spec.name, spec.hash), Target("cpu", "x86_64", []), dtype, kernels, batch, heads, tensors)
+
+
+def plan_for_gpu(folder: Path, target: Target) -> Manifest:
+    """Changes the plan to one that a GPU could have, which has MAX's kernels and packs nothing, and reseals."""
+    tensors = [msgspec.structs.replace(tensor, packed=False) for tensor in read_manifest(folder).plan.tensors]
+    return replan(folder, target=target, kernels="max", tensors=tensors)
 
 
 def _file(path: Path) -> File:

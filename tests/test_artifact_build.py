@@ -16,7 +16,7 @@ import pytest
 from artifacts import FILES, copy
 from checkpoints import LANGUAGES
 from max_whisper.artifact.load import hash_file
-from max_whisper.artifact.manifest import read_manifest
+from max_whisper.artifact.read import read_manifest
 from max_whisper.compile.build import build, default_folder
 from max_whisper.errors import CompileError, MaxWhisperError, SpecError, UserError, WeightsError
 from max_whisper.spec import load_spec
@@ -37,9 +37,11 @@ def test_what_is_in_the_folder(artifact: Path, spec: Path, checkpoint: Path) -> 
     assert sorted(content(artifact)) == sorted(FILES)
     manifest = read_manifest(artifact)
     assert manifest.files.keys() == set(FILES) - {"manifest.json"}
-    assert (manifest.spec.name, manifest.spec.hash) == ("small", load_spec(spec).hash)
+    plan = manifest.plan
+    assert (plan.spec.name, plan.spec.hash) == ("small", load_spec(spec).hash)
     assert manifest.dims == SMALL | {"n_frames": 200}
-    assert (manifest.dtype, manifest.batch) == ("float32", 1)
+    assert (plan.dtype, plan.kernels, plan.batch) == ("float32", "ours", 1)
+    assert [tensor.name for tensor in plan.tensors] == [tensor.name for tensor in load_spec(spec).tensors()]
     assert (manifest.source.repo, manifest.source.commit) == (None, None)
     assert manifest.tokens.eot == TOKENS.special["<|endoftext|>"]
     assert list(manifest.tokens.languages) == LANGUAGES
@@ -57,7 +59,7 @@ def test_nothing_of_the_machine_is_in_the_manifest(artifact: Path, home: Path) -
 
 
 def test_weights_are_those_of_the_checkpoint(artifact: Path, checkpoint: Path) -> None:
-    """Those that the kernels for many rows read are in another order (weights/packing.py)."""
+    """Those that the kernels for many rows read are in another order (tensors/pack.py)."""
     stored = safetensors_file.open_tensors(artifact / "weights.safetensors")
     given = safetensors_file.open_tensors(checkpoint / "model.safetensors")
     assert stored.keys() == given.keys()
@@ -86,15 +88,17 @@ def test_a_checkpoint_in_half_precision_is_read_as_it_is(spec: Path, tmp_path: P
     """The matrices that each token reads have 16 bits, and give what they would as float32, to the last bit."""
     checkpoint = write_weights(tmp_path / "halves", dtype=dtype)
     halves = max_whisper.build(spec, weights=checkpoint, out=tmp_path / "a")
-    said = {tensor.name: tensor.dtype for tensor in read_manifest(halves).tensors}
-    short = {"F16"} if dtype == "float16" else {"F16", "BF16"}  # bfloat16 numbers that are not tiny fit either
+    said = {tensor.name: tensor.dtype for tensor in read_manifest(halves).plan.tensors}
+    short = (
+        {"float16"} if dtype == "float16" else {"float16", "bfloat16"}
+    )  # bfloat16 numbers that are not tiny fit either
     assert {name for name, stored in said.items() if stored in short} == set(token_matrices(load_spec(spec)))
-    assert set(said.values()) == {"F32", *short}
-    assert read_manifest(halves).dtype == "float32"
+    assert set(said.values()) == {"float32", *short}
+    assert read_manifest(halves).plan.dtype == "float32"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Checkpoint, "exact_halves", lambda checkpoint, names: {})
         whole = max_whisper.build(spec, weights=checkpoint, out=tmp_path / "b")
-    assert {tensor.dtype for tensor in read_manifest(whole).tensors} == {"F32"}
+    assert {tensor.dtype for tensor in read_manifest(whole).plan.tensors} == {"float32"}
     mel = np.random.default_rng(0).standard_normal((1, 80, 200)).astype(np.float32)
     found = []
     for folder in (halves, whole):
@@ -126,6 +130,10 @@ def test_phases_are_reported(spec: Path, checkpoint: Path, tmp_path: Path) -> No
         ("some/where/mine.yml", {}, "mine"),
         ("tiny", {"dtype": "bfloat16"}, "tiny-bfloat16"),
         ("tiny", {"dtype": "bfloat16", "target": "cuda:sm_90a"}, "tiny-bfloat16-cuda-sm_90a"),
+        ("tiny", {"target": "cuda:sm_90a", "kernels": "max"}, "tiny-cuda-sm_90a"),
+        ("tiny", {"kernels": "ours"}, "tiny"),
+        ("tiny", {"kernels": "max"}, "tiny-max"),
+        ("tiny", {"dtype": "bfloat16", "kernels": "max"}, "tiny-bfloat16-max"),
     ],
 )
 def test_default_folder(spec: str, options: dict[str, str], folder: str) -> None:
@@ -222,6 +230,14 @@ def nothing_in(folder: Path) -> bool:
         ({"target": "cpu:z80"}, UserError, "unknown target 'cpu:z80'"),
         ({"target": "cuda"}, UserError, "expected cpu, cpu:x86-64-v3, cuda:sm_80"),
         ({"target": "cuda:90"}, UserError, "unknown target"),
+        ({"kernels": "mine"}, UserError, "kernels: expected ours or max, or none, got 'mine'"),
+        (
+            {"dtype": "int8", "kernels": "max"},
+            UserError,
+            "needs kernels ours: build with those",
+        ),
+        ({"dtype": "int8", "target": "cuda:sm_90a"}, UserError, "for a CPU only: build for cuda:sm_90a with bfloat16"),
+        ({"target": "cuda:sm_90a", "kernels": "ours"}, UserError, "a CPU only: build for cuda:sm_90a with kernels max"),
         ({"batch": 0}, UserError, "batch: expected 1 to 256, got 0"),
         ({"batch": 257}, UserError, "batch: expected 1 to 256, got 257"),
         ({"spec": "tinny.yaml"}, SpecError, "did you mean 'tiny.yaml'"),

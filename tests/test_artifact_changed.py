@@ -17,7 +17,8 @@ import pytest
 from artifacts import copy
 from max_whisper.artifact.folder import new_folder
 from max_whisper.artifact.load import check_artifact
-from max_whisper.artifact.manifest import FILE, read_manifest
+from max_whisper.artifact.manifest import FILE
+from max_whisper.artifact.read import read_manifest
 from max_whisper.errors import ArtifactError, MaxWhisperError, UserError
 from max_whisper.weights.vocabulary import Vocabulary, read_vocabulary
 

@@ -12,11 +12,12 @@ import max_whisper
 import msgspec
 import numpy as np
 import pytest
-from artifacts import FILES, copy, flip, refusal, replace, reseal, write_fields
+from artifacts import FILES, copy, flip, plan_for_gpu, refusal, replace, replan, reseal, write_fields
 from blake3 import blake3
 from max import driver, engine
 from max_whisper.artifact.load import check_artifact
-from max_whisper.artifact.manifest import FILE, MAX_BYTES, VERSION, read_manifest
+from max_whisper.artifact.manifest import FILE, VERSION
+from max_whisper.artifact.read import MAX_BYTES, read_manifest
 from max_whisper.compile.stored import read_spec
 from max_whisper.errors import ArtifactError, UserError
 from max_whisper.plan import Target
@@ -153,26 +154,26 @@ def test_newer_manifest_version(folder: Path, monkeypatch: pytest.MonkeyPatch) -
 def test_other_cpu(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     here = platform.machine()
     other = "x86_64" if here == "aarch64" else "aarch64"
-    reseal(folder, target=Target("cpu", other, []))
+    replan(folder, target=Target("cpu", other, []))
     message = refusal(folder, monkeypatch, ArtifactError)
     assert f"built for a {other} CPU, this machine has {here}" in message and "build it here" in message
 
 
 def test_missing_cpu_feature(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    target = read_manifest(folder).target
-    reseal(folder, target=msgspec.structs.replace(target, features=[*target.features, "avx4096"]))
+    target = read_manifest(folder).plan.target
+    replan(folder, target=msgspec.structs.replace(target, features=[*target.features, "avx4096"]))
     message = refusal(folder, monkeypatch, ArtifactError)
     assert "built for a CPU with avx4096, which this machine lacks" in message and "cpu:x86-64-v3" in message
 
 
 def test_machine_that_does_not_say_its_features(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    reseal(folder, target=Target("cpu", platform.machine(), ["avx4096"]))
+    replan(folder, target=Target("cpu", platform.machine(), ["avx4096"]))
     monkeypatch.setattr("max_whisper.artifact.target.machine_features", set)
     assert "avx4096" in refusal(folder, monkeypatch, ArtifactError)
 
 
 def test_gpu_artifact_without_gpu(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    reseal(folder, target=Target("cuda", "sm_90a", []))
+    plan_for_gpu(folder, Target("cuda", "sm_90a", []))
     monkeypatch.setattr(driver, "accelerator_count", lambda: 0)
     message = refusal(folder, monkeypatch, ArtifactError)
     assert "needs a GPU of architecture sm_90a (cuda), this machine has no GPU" in message and "--target cpu" in message
@@ -183,7 +184,7 @@ def test_gpu_artifact_without_gpu(folder: Path, monkeypatch: pytest.MonkeyPatch)
     [("hip", "gfx942", "a GPU of the hip kind"), ("cuda", "sm_80", "a GPU of architecture sm_80")],
 )
 def test_other_gpu(folder: Path, api: str, arch: str, found: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    reseal(folder, target=Target("cuda", "sm_90a", []))
+    plan_for_gpu(folder, Target("cuda", "sm_90a", []))
     monkeypatch.setattr(driver, "accelerator_count", lambda: 1)
     monkeypatch.setattr(driver, "accelerator_api", lambda: api)
     monkeypatch.setattr(driver, "accelerator_architecture_name", lambda: arch)
@@ -316,23 +317,36 @@ def test_huge_manifest(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert f"expected at most {MAX_BYTES} bytes" in refusal(folder, monkeypatch, ArtifactError)
 
 
+def part_of(fields: dict[str, Any], part: str) -> dict[str, Any]:
+    """The manifest itself, or its plan."""
+    return fields["plan"] if part == "plan" else fields
+
+
+@pytest.mark.parametrize("part", ["manifest", "plan"])
 @pytest.mark.parametrize("value", [None, -1, "text", [], {"a": {"b": 1}}, [[1]], True], ids=repr)
-def test_fields_of_wrong_types(folder: Path, value: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    fields = json.loads((folder / FILE).read_bytes())
-    for name, right in fields.items():
+def test_fields_of_wrong_types(folder: Path, part: str, value: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (folder / FILE).read_bytes()
+    for name, right in part_of(json.loads(text), part).items():
         if name == "hash" or type(right) is type(value) is not int:
             continue
-        write_fields(folder, fields | {name: value})
+        fields = json.loads(text)
+        part_of(fields, part)[name] = value
+        write_fields(folder, fields)
         message = refusal(folder, monkeypatch, ArtifactError)
         assert FILE in message and AGAIN in message
 
 
-def test_fields_that_are_missing_or_unknown(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    fields = json.loads((folder / FILE).read_bytes())
-    for name in fields:
-        write_fields(folder, {key: value for key, value in fields.items() if key != name})
+@pytest.mark.parametrize("part", ["manifest", "plan"])
+def test_fields_that_are_missing_or_unknown(folder: Path, part: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (folder / FILE).read_bytes()
+    for name in part_of(json.loads(text), part):
+        fields = json.loads(text)
+        del part_of(fields, part)[name]
+        write_fields(folder, fields)
         assert f"`{name}`" in refusal(folder, monkeypatch, ArtifactError)
-    write_fields(folder, fields | {"surprise": 1})
+    fields = json.loads(text)
+    part_of(fields, part)["surprise"] = 1
+    write_fields(folder, fields)
     assert "`surprise`" in refusal(folder, monkeypatch, ArtifactError)
 
 
@@ -364,7 +378,7 @@ def test_special_tokens_in_another_order(folder: Path, field: str, monkeypatch: 
 
 @pytest.mark.parametrize("heads", [[], [[9, 0]], [[0, 9]], [[1, 0], [0, 0]], [[0, 0], [0, 0]], [[0, 0]]], ids=str)
 def test_alignment_heads(folder: Path, heads: list[list[int]], monkeypatch: pytest.MonkeyPatch) -> None:
-    edit(folder, lambda fields: fields.update(alignment_heads=heads))
+    edit(folder, lambda fields: fields["plan"].update(alignment_heads=heads))
     message = refusal(folder, monkeypatch, ArtifactError)
     assert "alignment" in message and AGAIN in message
 
@@ -378,11 +392,74 @@ def test_every_dimension(folder: Path, name: str, by: int, monkeypatch: pytest.M
 
 
 def test_batch(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    edit(folder, lambda fields: fields.update(batch=2))
+    edit(folder, lambda fields: fields["plan"].update(batch=2))
     message = refusal(folder, monkeypatch, ArtifactError)
     assert (
         "graph encoder: input 0: expected 'mel' as float32 [2, 80, 200], found 'mel' as float32 [1, 80, 200]" in message
     )
+
+
+PACKED, READ_BY_TOKEN = "model.encoder.conv1.weight", "model.decoder.layers.0.fc1.weight"
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        (NAME, {"name": "model.encoder.conv3.bias"}),
+        (NAME, {"shape": [63]}),
+        (NAME, {"shape": [64, 1]}),
+        (NAME, {"shape": []}),
+        (NAME, {"shape": [1] * 8 + [64]}),
+        (NAME, {"dtype": "bfloat16"}),
+        (NAME, {"dtype": "int8"}),
+        (NAME, {"matrix": True}),
+        (NAME, {"packed": True}),
+        (PACKED, {"shape": [64, 80, 4]}),
+        (PACKED, {"shape": [64]}),
+        (PACKED, {"dtype": "float16"}),
+        (PACKED, {"dtype": "int8"}),
+        (PACKED, {"matrix": False}),
+        (PACKED, {"packed": False}),
+        (READ_BY_TOKEN, {"shape": [64, 256]}),
+        (READ_BY_TOKEN, {"dtype": "float16"}),
+        (READ_BY_TOKEN, {"dtype": "int8"}),
+        (READ_BY_TOKEN, {"packed": True}),
+    ],
+    ids=str,
+)
+def test_tensor_of_the_plan(folder: Path, name: str, change: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    edit(folder, lambda fields: tensor_of(fields, name).update(change))
+    assert AGAIN in refusal(folder, monkeypatch, ArtifactError)
+
+
+@pytest.mark.parametrize("change", [lambda x: x[1:], lambda x: [*x, x[0]], lambda x: [*x, x[0] | {"name": "more"}]])
+def test_tensors_of_the_plan(folder: Path, change: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    edit(folder, lambda fields: fields["plan"].update(tensors=change(fields["plan"]["tensors"])))
+    message = refusal(folder, monkeypatch, ArtifactError)
+    assert "tensor" in message and AGAIN in message
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda fields: fields["plan"]["tensors"].reverse(),
+        lambda fields: tensor_of(fields, PACKED).update(shape=[64, 3, 80]),
+        lambda fields: tensor_of(fields, PACKED).update(shape=[63, 80, 3]),
+        lambda fields: tensor_of(fields, READ_BY_TOKEN).update(matrix=False),
+        lambda fields: fields["plan"]["spec"].update(name="other"),
+        lambda fields: fields["plan"]["spec"].update(hash="0" * 64),
+    ],
+)
+def test_a_plan_for_another_spec(folder: Path, change: Any) -> None:
+    """Makes no difference to the bytes that a graph is given, so that it loads; who compiles once more refuses it."""
+    edit(folder, change)
+    manifest = check_artifact(folder)
+    with pytest.raises(ArtifactError, match="build the artifact again"):
+        read_spec(folder, manifest)
+
+
+def tensor_of(fields: dict[str, Any], name: str) -> dict[str, Any]:
+    return next(tensor for tensor in fields["plan"]["tensors"] if tensor["name"] == name)
 
 
 def test_every_port(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -434,16 +511,20 @@ def test_a_key_that_is_there_twice(folder: Path, key: str, monkeypatch: pytest.M
 @pytest.mark.parametrize(
     ("path", "value"),
     [
-        (("spec", "name"), "a" * 300),
-        (("spec", "name"), "\x1b[2J"),
+        (("plan", "spec", "name"), "a" * 300),
+        (("plan", "spec", "name"), "\x1b[2J"),
         (("source", "repo"), "a\nb"),
         (("source", "commit"), "x" * 65),
         (("builder",), ""),
         (("max",), "26.7.0\n"),
-        (("target", "arch"), "../x"),
-        (("target", "device"), "tpu"),
-        (("dtype",), "int8"),
-        (("dtype",), "float64"),
+        (("plan", "target", "arch"), "../x"),
+        (("plan", "target", "device"), "tpu"),
+        (("plan", "target", "device"), "cuda"),
+        (("plan", "dtype"), "bfloat16"),
+        (("plan", "dtype"), "int8"),
+        (("plan", "dtype"), "float64"),
+        (("plan", "kernels"), "max"),
+        (("plan", "kernels"), "yours"),
         (("tokens", "logprob_threshold"), -1e300),
         (("tokens", "logprob_threshold"), 0.5),
     ],

@@ -11,7 +11,7 @@ from command import error, run
 from max import driver
 from max_whisper import build, load
 from max_whisper.artifact.load import check_artifact
-from max_whisper.artifact.manifest import read_manifest
+from max_whisper.artifact.read import read_manifest
 from max_whisper.artifact.target import machine_features, parse_target
 from max_whisper.errors import ArtifactError
 from sounds import sweep
@@ -24,7 +24,7 @@ no_gpu = pytest.mark.skipif(driver.accelerator_count() > 0, reason="there is a G
 def test_cross_compiled_for_a_gpu(cuda_artifact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert sorted(path.name for path in cuda_artifact.iterdir()) == sorted(FILES)
     check_artifact(cuda_artifact, machine=False)
-    assert str(read_manifest(cuda_artifact).target) == "cuda:sm_90a"
+    assert str(read_manifest(cuda_artifact).plan.target) == "cuda:sm_90a"
     message = refusal(cuda_artifact, monkeypatch, ArtifactError)
     assert "needs a GPU of architecture sm_90a (cuda), this machine has no GPU" in message
     assert "needs a GPU" in error(run("transcribe", "talk.wav", "--model", cuda_artifact), 1)
@@ -35,7 +35,7 @@ def test_cross_compiled_for_a_gpu(cuda_artifact: Path, monkeypatch: pytest.Monke
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="for x86-64")
 def test_a_portable_cpu(spec: Path, checkpoint: Path, tmp_path: Path) -> None:
     folder = build(spec, weights=checkpoint, out=tmp_path / "small", target="cpu:x86-64-v3")
-    target = read_manifest(folder).target
+    target = read_manifest(folder).plan.target
     assert target.arch == "x86-64-v3" and "avx512f" not in target.features
     assert load(folder).transcribe(sweep(2.0), max_new_tokens=3).segments
 

@@ -8,43 +8,49 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from artifacts import copy
+from artifacts import copy, plan_of
 from command import error, run
 from max.driver import Buffer
 from max_whisper.artifact.load import SPEC, open_artifact
 from max_whisper.compile.modules import cache_folder
 from max_whisper.compile.mojo_packages import kernels_package
-from max_whisper.lowering.clocked import ClockedLowering
+from max_whisper.lowering.kernel_calls import KernelCall
+from max_whisper.lowering.lower import lower
 from max_whisper.runtime.decoder import Decoder
 from max_whisper.spec import Spec, load_spec
+from max_whisper.spec.counts import weights_read
 from max_whisper.tools.bench import ceilings
-from max_whisper.tools.bench.clocks import GRAPHS, Clocked, Times, WithClocks, compile_clocked
+from max_whisper.tools.bench.clocks import GRAPHS, Instrumented, Times, WithClocks, compile_instrumented
 from max_whisper.tools.bench.phases import Window
 from max_whisper.tools.bench.roofline import Roofline, roofline
-from max_whisper.tools.inspect import weights_read
 from spec_helpers import MINI
 
 CEILINGS = {"float32": 200.0, "bfloat16": 400.0, "int8": 800.0, "memory": 40.0}
 POSITION = 7
 
 
-def rooflines(spec: Spec, **options) -> dict[str, Roofline]:
-    """Of each graph, without compiling it: every kernel takes a millisecond."""
-    cache = cache_folder()
-    lowering = ClockedLowering(spec, kernels_package(cache), probes=kernels_package(cache, "probes"), **options)
-    lowering.encoder_module()
-    lowering.decoder_module()
-    assert [*lowering.calls] == [*GRAPHS]
+def kernel_calls(spec: Spec, **options) -> dict[str, list[KernelCall]]:
+    """Of each graph that is measured, without compiling it."""
+    cache, plan = cache_folder(), plan_of(spec, **options)
+    packages = {"kernels": kernels_package(cache), "probes": kernels_package(cache, "probes")}
+    calls = {**lower(spec, plan, "encoder", **packages).calls, **lower(spec, plan, "decoder", **packages).calls}
+    assert [*calls] == [*GRAPHS]
+    return calls
+
+
+def rooflines(spec: Spec, calls: dict[str, list[KernelCall]], batch: int = 1) -> dict[str, Roofline]:
+    """Of each graph: every kernel takes a millisecond."""
     return {
         graph: roofline(
             graph,
-            calls,
-            Times([1.0] * len(calls), len(calls) + 0.5),
+            calls[graph],
+            Times([1.0] * len(calls[graph]), len(calls[graph]) + 0.5),
             spec=spec,
             ceilings=CEILINGS,
+            batch=batch,
             position=POSITION,
         )
-        for graph, calls in lowering.calls.items()
+        for graph in GRAPHS
     }
 
 
@@ -59,7 +65,7 @@ def any_spec(request: pytest.FixtureRequest, tmp_path: Path) -> Spec:
 
 @pytest.mark.parametrize(("dtype", "batch"), [("float32", 1), ("bfloat16", 3), ("int8", 1)])
 def test_the_kernels_do_the_flops_of_the_spec(any_spec: Spec, dtype: str, batch: int):
-    found = rooflines(any_spec, dtype=dtype, batch=batch)
+    found = rooflines(any_spec, kernel_calls(any_spec, dtype=dtype, batch=batch), batch)
     encoder = sum(node.flops_per_window for node in any_spec.encoder.nodes)
     assert found["encoder"].flops == batch * encoder
     assert found["cross_kv"].flops == batch * (any_spec.flops_per_window() - encoder)
@@ -68,17 +74,30 @@ def test_the_kernels_do_the_flops_of_the_spec(any_spec: Spec, dtype: str, batch:
 
 def test_the_layers_of_a_row_have_its_flops(any_spec: Spec):
     nodes = {node.path: node for side in (any_spec.encoder, any_spec.decoder) for node in side.walk()}
-    for graph, found in rooflines(any_spec).items():
+    for graph, found in rooflines(any_spec, kernel_calls(any_spec)).items():
         for row in found.rows:
             layers = [nodes[path] for paths in row.copies for path in paths]
             per_token = graph == "step"
-            assert row.flops == sum(
-                node.flops_per_token(POSITION) if per_token else node.flops_per_window for node in layers
+            assert (
+                row.flops
+                == row.layer_flops
+                == sum(node.flops_per_token(POSITION) if per_token else node.flops_per_window for node in layers)
             )
 
 
+def test_layers_without_our_kernels_have_the_flops_of_the_spec(any_spec: Spec):
+    ours = rooflines(any_spec, kernel_calls(any_spec, batch=3), 3)
+    of_max = rooflines(any_spec, {graph: [] for graph in GRAPHS}, 3)
+    for graph, found in of_max.items():
+        assert all(len(row.layers) == 1 and not row.kernels for row in found.rows)
+        assert found.flops == ours[graph].flops > 0
+        assert sum(len(row.copies) for row in found.rows) == sum(
+            len(paths) for row in ours[graph].rows for paths in row.copies if row.layers != ["the next token"]
+        )
+
+
 def test_every_layer_is_in_one_row(any_spec: Spec):
-    found = rooflines(any_spec)
+    found = rooflines(any_spec, kernel_calls(any_spec))
     layers = {graph: [path for row in found[graph].rows for paths in row.copies for path in paths] for graph in GRAPHS}
     for graph, side in (("encoder", any_spec.encoder), ("step", any_spec.decoder)):
         assert sorted(layers[graph]) == sorted(node.path for node in side.walk() if not node.children)
@@ -86,7 +105,8 @@ def test_every_layer_is_in_one_row(any_spec: Spec):
 
 
 def test_copies_of_a_layer_are_added_up():
-    tiny = rooflines(load_spec("tiny"), dtype="int8")
+    spec = load_spec("tiny")
+    tiny = rooflines(spec, kernel_calls(spec, dtype="int8"))
     first, second, attention, *_ = tiny["encoder"].rows
     assert first.layers == ["encoder.conv1d[0]", "encoder.gelu[0]"]
     assert second.layers == ["encoder.conv1d[1]", "encoder.gelu[1]", "encoder.positions"]
@@ -103,7 +123,7 @@ def test_copies_of_a_layer_are_added_up():
 
 def test_a_token_reads_its_weights_and_what_caches_hold():
     spec = load_spec("tiny")
-    found = rooflines(spec)["step"]
+    found = rooflines(spec, kernel_calls(spec))["step"]
     weights = 4 * weights_read(spec)[1]
     memory = 4 * 2 * 4 * 1500 * 384
     assert weights + memory < found.bytes < 1.02 * (weights + memory)
@@ -116,14 +136,16 @@ def test_a_token_reads_its_weights_and_what_caches_hold():
 
 
 @pytest.fixture(scope="module")
-def clocked(artifact: Path) -> Clocked:
+def instrumented(artifact: Path) -> Instrumented:
     spec = Spec.from_canonical(json.loads((artifact / SPEC).read_text()))
-    return compile_clocked(open_artifact(artifact), spec, lambda message: None)
+    return compile_instrumented(open_artifact(artifact), spec, lambda message: None)
 
 
-def test_clocks_change_nothing(artifact: Path, clocked: Clocked):
+def test_clocks_change_nothing(artifact: Path, instrumented: Instrumented):
     window = Window(open_artifact(artifact), 20)
-    graphs = {graph: WithClocks(clocked.artifact.graphs[graph], len(clocked.calls[graph])) for graph in GRAPHS}
+    graphs = {
+        graph: WithClocks(instrumented.artifact.graphs[graph], len(instrumented.calls[graph])) for graph in GRAPHS
+    }
     mel = window.log_mel()
     features = window.encode(mel)
     (found,) = graphs["encoder"].execute(Buffer.from_numpy(mel))
@@ -140,10 +162,10 @@ def test_clocks_change_nothing(artifact: Path, clocked: Clocked):
         assert all((kernels > 0).all() for kernels in graphs[graph].noted)
 
 
-def test_no_two_kernels_run_at_once(artifact: Path, clocked: Clocked):
+def test_no_two_kernels_run_at_once(artifact: Path, instrumented: Instrumented):
     window = Window(open_artifact(artifact), 2)
-    times = np.zeros(2 * len(clocked.calls["encoder"]), np.int64)
-    clocked.artifact.graphs["encoder"].execute(Buffer.from_numpy(window.log_mel()), Buffer.from_numpy(times))
+    times = np.zeros(2 * len(instrumented.calls["encoder"]), np.int64)
+    instrumented.artifact.graphs["encoder"].execute(Buffer.from_numpy(window.log_mel()), Buffer.from_numpy(times))
     assert (np.diff(times) > 0).all()
 
 
@@ -158,7 +180,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ceilings, "MEMORY", 1 << 20)
 
 
-def test_bench(artifact: Path, clocked: Clocked, tmp_path: Path, quick: None):
+def test_bench(artifact: Path, instrumented: Instrumented, tmp_path: Path, quick: None):
     file = tmp_path / "figures.json"
     outcome = run("bench", artifact, "--tokens", "5", "--rounds", "2", "--json", file)
     assert outcome.code == 0

@@ -17,7 +17,7 @@ class MaxWhisper(Peer):
 
     def __init__(self, artifact: Path) -> None:
         self._model = max_whisper.load(artifact)
-        self.batched = self._model.manifest.batch > 1
+        self.batched = self._model.manifest.plan.batch > 1
 
     def versions(self) -> dict[str, str]:
         return {name: version(name) for name in ("max-whisper", "max")}

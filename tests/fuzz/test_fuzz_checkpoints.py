@@ -19,7 +19,7 @@ from harness import Budget, refusal
 from max_whisper.artifact.consistency import check_tokens
 from max_whisper.artifact.manifest import UNSEALED, VERSION, Manifest, Source
 from max_whisper.errors import WeightsError
-from max_whisper.plan import SpecName, Target
+from max_whisper.plan import BuildPlan, SpecName, Target
 from max_whisper.spec import Spec, load_spec
 from max_whisper.weights import check_architecture, open_checkpoint, read_alignment_heads, read_vocabulary
 from max_whisper.weights.json_files import Configuration, FeatureExtractor, GenerationConfiguration
@@ -171,17 +171,20 @@ class Folder:
             hash=UNSEALED,
             builder="0",
             max="0",
-            target=Target("cpu", "x86_64", []),
-            spec=SpecName(self.spec.name, self.spec.hash),
+            plan=BuildPlan(
+                spec=SpecName(self.spec.name, self.spec.hash),
+                target=Target("cpu", "x86_64", []),
+                dtype="float32",
+                kernels="ours",
+                batch=1,
+                alignment_heads=heads,
+                tensors=[],
+            ),
             source=Source(None, None),
-            dtype="float32",
-            batch=1,
             dims={**self.spec.dims, "n_frames": self.spec.n_frames},
             tokens=vocabulary.tokens,
-            alignment_heads=heads,
             graphs={},
             files={},
-            tensors=[],
         )
         # What loading demands of these parts of a manifest; the others are not there without a build.
         loaded = msgspec.json.decode(manifest.sealed(), type=Manifest)

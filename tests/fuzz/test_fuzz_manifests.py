@@ -77,9 +77,9 @@ def changed(value: Any, rng: random.Random) -> Any:
 
 def edit_manifest(folder: Path, rng: random.Random) -> tuple[str, str]:
     fields = json.loads((folder / FILE).read_bytes())
-    everything = list(places(fields))
-    top = [path for path in everything if path[0] == rng.choice(list(fields))]  # not for the most part tensors
-    path = rng.choice(top or everything)
+    parts = [(key,) for key in fields if key != "hash"] + [("plan", key) for key in fields["plan"]]
+    part = rng.choice(parts)  # not for the most part tensors
+    path = rng.choice([path for path in places(fields) if path[: len(part)] == part])
     parent = fields
     for key in path[:-1]:
         parent = parent[key]
@@ -87,7 +87,7 @@ def edit_manifest(folder: Path, rng: random.Random) -> tuple[str, str]:
     told = f"{path}: {str(parent[path[-1]])[:60]!r} -> {str(new)[:60]!r}"
     parent[path[-1]] = new
     write_fields(folder, fields)
-    return told, str(path[0])
+    return told, str(path[1] if path[0] == "plan" and len(path) > 1 else path[0])
 
 
 def reseal(folder: Path, name: str, content: bytes) -> None:

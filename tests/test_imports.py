@@ -1,0 +1,132 @@
+"""The package's floors: which part may import which, read from the sources, so that imports in functions count too.
+
+Imports for type checking alone count as well: whoever reads a file has to follow them, and a circle of types is a
+circle of ideas. That late imports stay late, so that loading imports no compiler, is seen in
+tests/test_runtime_transcribe.py.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import max_whisper
+import pytest
+
+ROOT = Path(max_whisper.__file__).parent
+GROUND = {"console", "errors", "files", "messages", "options", "records", "resources", "tokens"}
+
+BELOW: dict[str, set[str]] = {
+    "spec": GROUND,
+    "tensors": {"spec"} | GROUND,
+    "plan": {"tensors"} | GROUND,
+    "weights": {"spec", "tensors"} | GROUND,
+    "lowering": {"plan", "spec", "tensors"} | GROUND,
+    "artifact": {"plan", "tensors"} | GROUND,
+    "compile": {"artifact", "lowering", "plan", "spec", "tensors", "weights"} | GROUND,
+    "runtime": {"artifact"} | GROUND,
+}
+BELOW["tools"] = {*BELOW} | GROUND
+BELOW["cli"] = {*BELOW} | GROUND
+BELOW["__init__"] = {"compile", "runtime"} | GROUND
+BELOW["__main__"] = {"__init__", "cli"} | GROUND
+BELOW |= {name: GROUND for name in GROUND}
+
+CIRCLES = [
+    {
+        "max_whisper.runtime.batching",
+        "max_whisper.runtime.hallucination",
+        "max_whisper.runtime.model",
+        "max_whisper.runtime.transcription",
+    }
+]
+"""Those that are known: to be taken out of this list, and in the end this list out of the test."""
+
+
+@cache
+def imports() -> dict[str, set[str]]:
+    """The modules of the package that each module imports, directly."""
+    files = {module_name(file): file for file in ROOT.rglob("*.py")}
+    return {name: {*imported(ast.parse(file.read_text()), {*files})} - {name} for name, file in files.items()}
+
+
+def module_name(file: Path) -> str:
+    parts = [ROOT.name, *file.relative_to(ROOT).with_suffix("").parts]
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imported(tree: ast.Module, modules: set[str]) -> Iterator[str]:
+    """The modules that the import statements in a file name, be it as what they import from or as what they import."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from {alias.name for alias in node.names} & modules
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "a relative import"
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                yield from {inner if inner in modules else node.module} & modules
+
+
+def part_of(module: str) -> str:
+    """The part of the house that a module is in: a package, or a file beside them."""
+    return [*module.split("."), "__init__"][1]
+
+
+def circles(graph: dict[str, set[str]]) -> list[set[str]]:
+    """The sets of modules, of more than one, that reach each other."""
+
+    def reached(start: str) -> set[str]:
+        found, waiting = set(), [start]
+        while waiting:
+            new = graph[waiting.pop()] - found
+            found |= new
+            waiting += new
+        return found
+
+    reach = {name: reached(name) for name in graph}
+    together = {name: frozenset(other for other in reach[name] if name in reach[other]) for name in graph}
+    return [{*circle} for circle in sorted({*together.values()}, key=sorted) if circle]
+
+
+def test_every_part_is_known() -> None:
+    assert {part_of(module) for module in imports()} == {*BELOW}
+
+
+@pytest.mark.parametrize("part", BELOW)
+def test_arrows_run_down(part: str) -> None:
+    up = {
+        (module, other)
+        for module, others in imports().items()
+        for other in others
+        if part_of(module) == part and part_of(other) not in BELOW[part] | {part}
+    }
+    assert up == set()
+
+
+def test_floors_have_no_circle() -> None:
+    assert circles({part: below - GROUND for part, below in BELOW.items()}) == []
+
+
+def test_modules_have_no_circle_but_those_that_are_known() -> None:
+    """One that is gone must be taken out of CIRCLES."""
+    assert circles(imports()) == CIRCLES
+
+
+def test_a_circle_is_found() -> None:
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": {"e"}, "e": set()}) == [{"b", "c"}]
+
+
+def test_what_is_imported_is_found() -> None:
+    source = """
+import max_whisper.errors, os
+from max_whisper.spec import Spec, layer
+def late():
+    from max_whisper.plan import Target
+if TYPE_CHECKING:
+    from max_whisper.runtime.model import Model
+"""
+    found = {*imported(ast.parse(source), {*imports()})}
+    names = ("errors", "plan", "runtime.model", "spec", "spec.layer")
+    assert found == {f"max_whisper.{name}" for name in names}
