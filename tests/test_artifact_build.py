@@ -22,7 +22,7 @@ from max_whisper.errors import CompileError, MaxWhisperError, SpecError, UserErr
 from max_whisper.lowering.storage import token_matrices
 from max_whisper.spec import load_spec
 from max_whisper.tensors import safetensors_file
-from max_whisper.weights import Checkpoint
+from max_whisper.weights.checkpoint import Checkpoint
 from small import EMBEDDING, SMALL, TOKENS, Weights, write_spec, write_weights
 
 
@@ -57,7 +57,7 @@ def test_nothing_of_the_machine_is_in_the_manifest(artifact: Path, home: Path) -
 
 
 def test_weights_are_those_of_the_checkpoint(artifact: Path, checkpoint: Path) -> None:
-    """Those that the kernels for many rows read are in another order (weights/packing.py)."""
+    """Those that the kernels for many rows read are in another order (tensors/pack.py)."""
     stored = safetensors_file.open_tensors(artifact / "weights.safetensors")
     given = safetensors_file.open_tensors(checkpoint / "model.safetensors")
     assert stored.keys() == given.keys()
@@ -92,7 +92,7 @@ def test_a_checkpoint_in_half_precision_is_read_as_it_is(spec: Path, tmp_path: P
     assert set(said.values()) == {"F32", *short}
     assert read_manifest(halves).dtype == "float32"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Checkpoint, "exact_halves", lambda checkpoint, names: {})
+        patch.setattr(Checkpoint, "lossless", lambda checkpoint, names: {})
         whole = max_whisper.build(spec, weights=checkpoint, out=tmp_path / "b")
     assert {tensor.dtype for tensor in read_manifest(whole).tensors} == {"F32"}
     mel = np.random.default_rng(0).standard_normal((1, 80, 200)).astype(np.float32)

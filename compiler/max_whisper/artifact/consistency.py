@@ -13,6 +13,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
+from max_whisper.tensors.dtypes import DTYPES, INT8
+
 if TYPE_CHECKING:
     from max_whisper.artifact.manifest import Manifest, Port
     from max_whisper.tokens import Tokens
@@ -30,7 +32,6 @@ FILE_OF_GRAPH = {
 REQUIRED_DIMS = ("n_mels", "n_frames", "n_audio_ctx", "d_model", "n_vocab", "n_text_ctx")
 LARGEST_SPEC = 16 << 20  # bytes
 LONGEST_TOKEN = 1 << 10  # bytes of a line of the vocabulary, on average
-MATRICES = {"float32": "F32", "bfloat16": "BF16", "int8": "I8"}  # safetensors' names of the dtypes of a build
 
 Shape: TypeAlias = "tuple[int | None, ...]"  # None is a dimension that varies
 Signature: TypeAlias = "list[tuple[str, str, Shape]]"  # name, dtype and shape of each port
@@ -102,8 +103,8 @@ def _check_tensors(manifest: Manifest) -> None:
     if twice := next((name for name, count in names.items() if count > 1), None):
         raise ValueError(f"expected each tensor once, found '{twice}' twice")
     found = {tensor.dtype for tensor in manifest.tensors}
-    matrices = MATRICES[manifest.dtype]
-    if matrices not in found or ("I8" in found) != (matrices == "I8"):
+    matrices, int8 = DTYPES[manifest.dtype].format, INT8.format
+    if matrices not in found or (int8 in found) != (matrices == int8):
         raise ValueError(f"expected tensors of dtype {matrices}, as this is {manifest.dtype}, found {sorted(found)}")
 
 

@@ -13,6 +13,7 @@ from max_whisper.artifact.consistency import check_consistency
 from max_whisper.errors import ArtifactError
 from max_whisper.plan import MAX_BATCH, SpecName, Target
 from max_whisper.records import Dim, Hash, Id, Name, Natural, Record, Word
+from max_whisper.tensors.dtypes import BUILD_DTYPES, LOSSLESS_DTYPES, STORED_FORMATS
 from max_whisper.tokens import Tokens
 
 FILE = "manifest.json"
@@ -38,7 +39,7 @@ class Tensor(Record, frozen=True):
     """One of weights.safetensors."""
 
     name: Name
-    dtype: Annotated[str, msgspec.Meta(pattern=r"^(F32|F16|BF16|I8)\Z")]
+    dtype: Annotated[str, msgspec.Meta(pattern=rf"^({'|'.join(STORED_FORMATS)})\Z")]
     shape: Annotated[list[Dim], msgspec.Meta(max_length=8)]
 
 
@@ -56,7 +57,7 @@ class Graph(Record, frozen=True):
     outputs: list[Port]
 
 
-HALVES = {"F16": "float16", "BF16": "bfloat16"}
+HALVES = {dtype.format: dtype.name for dtype in LOSSLESS_DTYPES}
 
 
 class Manifest(Record, frozen=True):
@@ -69,7 +70,7 @@ class Manifest(Record, frozen=True):
     target: Target
     spec: SpecName
     source: Source
-    dtype: Annotated[str, msgspec.Meta(pattern=r"^(float32|bfloat16|int8)\Z")]  # of matrices
+    dtype: Annotated[str, msgspec.Meta(pattern=rf"^({'|'.join(BUILD_DTYPES)})\Z")]  # of matrices
     batch: Annotated[int, msgspec.Meta(ge=1, le=MAX_BATCH)]  # windows computed at once
     dims: dict[Name, Dim]  # of the spec, n_frames among them
     tokens: Tokens

@@ -26,18 +26,14 @@ from max_whisper.lowering.storage import Stored, storage, token_matrices
 from max_whisper.plan import SpecName, Target
 from max_whisper.spec import Spec, load_spec
 from max_whisper.tensors import safetensors_file
+from max_whisper.tensors.dtypes import FLOAT32, CastDtype, byte_count
 from max_whisper.tensors.pack import as_matrix, pack
-from max_whisper.tensors.quantize import quantise
+from max_whisper.tensors.quantize import quantize
 from max_whisper.tokens import Tokens
-from max_whisper.weights import (
-    Checkpoint,
-    Dtype,
-    check_architecture,
-    open_checkpoint,
-    read_alignment_heads,
-    read_vocabulary,
-    write_tiktoken,
-)
+from max_whisper.weights.alignment import read_alignment_heads
+from max_whisper.weights.architecture import check_architecture
+from max_whisper.weights.checkpoint import Checkpoint, open_checkpoint
+from max_whisper.weights.vocabulary import read_vocabulary, write_tiktoken
 
 COMPILED_SIZE = 64 << 20  # bytes, more than the MEF files of any model take
 
@@ -97,7 +93,7 @@ def build(
         heads = read_alignment_heads(checkpoint.file, [layer.heads for layer in model.cross_attentions()])
         report(f"checked {len(given)} tensors of {checkpoint.describe()}")
         on_cpu = machine.device == "cpu"
-        halves = checkpoint.exact_halves(token_matrices(model)) if on_cpu and dtype == "float32" else {}
+        halves = checkpoint.lossless(token_matrices(model)) if on_cpu and dtype == "float32" else {}
         stored = storage(model, dtype=dtype, on_cpu=on_cpu, exact_halves=halves)
         _check_space(folder, new, model, stored.values())
         tensors = write_weights(new / WEIGHTS, stored.values(), checkpoint)
@@ -167,14 +163,14 @@ def _entries(stored: Stored, checkpoint: Checkpoint) -> Iterator[safetensors_fil
     """A tensor and, of int8, its scales."""
     name = stored.tensor.name
 
-    def given(dtype: Dtype) -> NDArray[Any]:
+    def given(dtype: CastDtype) -> NDArray[Any]:
         if stored.tensor.computed is not None:
             return sinusoids(*stored.tensor.shape)
         return checkpoint.read(name, dtype)
 
     def values() -> NDArray[Any]:
         if stored.dtype == "int8":
-            array, _ = quantise(as_matrix(given("float32")))
+            array, _ = quantize(as_matrix(given("float32")))
         elif stored.dtype == "bfloat16":
             array = given("bfloat16")
         else:  # float16 holds the numbers exactly, or it would not be here
@@ -184,7 +180,7 @@ def _entries(stored: Stored, checkpoint: Checkpoint) -> Iterator[safetensors_fil
     yield safetensors_file.Entry(name, stored.format, stored.shape, values)
     if stored.scales is not None:
         yield safetensors_file.Entry(
-            stored.scales, "F32", stored.scales_shape, lambda: quantise(as_matrix(given("float32")))[1]
+            stored.scales, FLOAT32.format, stored.scales_shape, lambda: quantize(as_matrix(given("float32")))[1]
         )
 
 
@@ -196,7 +192,7 @@ def sinusoids(length: int, channels: int) -> NDArray[np.float32]:
 
 
 def _check_space(folder: Path, new: Path, spec: Spec, tensors: Iterable[Stored]) -> None:
-    sizes = [safetensors_file.byte_count(stored.format, stored.shape) for stored in tensors]
+    sizes = [byte_count(stored.format, stored.shape) for stored in tensors]
     needed = sum(sizes) + COMPILED_SIZE
     free = shutil.disk_usage(new).free
     if free < needed:

@@ -5,8 +5,7 @@ from typing import Annotated
 
 from max_whisper.options import Choice, Flag, Integer, Options, Text
 from max_whisper.plan import MAX_BATCH
-
-DTYPES = ("float32", "bfloat16", "int8")
+from max_whisper.tensors.dtypes import BUILD_DTYPES
 
 
 @dataclass(frozen=True)
@@ -23,7 +22,9 @@ class BuildOptions(Options):
     ] = None
     dtype: Annotated[
         str,
-        Choice("Data type of the weights and of the operands of matrix products; int8 is for CPUs.", words=DTYPES),
+        Choice(
+            "Data type of the weights and of the operands of matrix products; int8 is for CPUs.", words=BUILD_DTYPES
+        ),
     ] = "float32"
     target: Annotated[
         str,

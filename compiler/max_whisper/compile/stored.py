@@ -13,6 +13,7 @@ from max_whisper.artifact.manifest import Manifest
 from max_whisper.errors import ArtifactError, SpecError
 from max_whisper.lowering.storage import storage
 from max_whisper.spec import Spec
+from max_whisper.tensors.dtypes import FLOAT32
 
 
 def read_spec(folder: Path, manifest: Manifest) -> Spec:
@@ -36,7 +37,7 @@ def read_spec(folder: Path, manifest: Manifest) -> Spec:
     on_cpu = manifest.target.device == "cpu"
     stored = storage(spec, dtype=manifest.dtype, on_cpu=on_cpu, exact_halves=manifest.exact_halves)
     expected = {(one.tensor.name, one.format, one.shape) for one in stored.values()}
-    expected |= {(one.scales, "F32", one.scales_shape) for one in stored.values() if one.scales is not None}
+    expected |= {(one.scales, FLOAT32.format, one.scales_shape) for one in stored.values() if one.scales is not None}
     found = {(tensor.name, tensor.dtype, tuple(tensor.shape)) for tensor in manifest.tensors}
     if wrong := sorted(expected ^ found):
         raise ArtifactError(

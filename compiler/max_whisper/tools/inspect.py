@@ -15,7 +15,7 @@ from max_whisper.files import expanded
 from max_whisper.spec import Spec, TensorSpec, load_spec
 from max_whisper.spec.layer import Layer
 from max_whisper.spec.tree import Node, Sequence
-from max_whisper.tensors.safetensors_file import byte_count
+from max_whisper.tensors.dtypes import FLOAT32, byte_count
 
 
 def inspect(what: str, *, every: bool = False) -> None:
@@ -91,7 +91,7 @@ def _total_table(spec: Spec, manifest: Manifest | None) -> Table:
     formats = {tensor.name: tensor.dtype for tensor in manifest.tensors} if manifest else {}
 
     def size(tensor: TensorSpec) -> int:
-        return byte_count(formats.get(tensor.name, "F32"), tensor.shape)
+        return byte_count(formats.get(tensor.name, FLOAT32.format), tensor.shape)
 
     parameters = sum(tensor.size for tensor in spec.tensors())
     per_window, per_token = weights_read(spec, size)

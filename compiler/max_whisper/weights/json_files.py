@@ -7,7 +7,6 @@ lists of suppressed tokens.
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -16,7 +15,7 @@ from msgspec import UNSET, UnsetType
 
 from max_whisper.errors import WeightsError
 from max_whisper.files import read_all
-from max_whisper.messages import LONGEST_QUOTE, printable, quote
+from max_whisper.messages import LONGEST_QUOTE, in_words, printable, quote
 
 MAX_BYTES = 16 << 20  # the largest of the official files, tokenizer.json, has 2.7 MB
 
@@ -125,7 +124,8 @@ def read_json(path: Path, kind: type[T]) -> T:
     try:
         return msgspec.json.decode(data.decode("utf-8-sig"), type=kind)
     except msgspec.ValidationError as e:
-        raise WeightsError(f"{path}: {_in_words(str(e))}") from e
+        what = "" if " - at " in str(e) else "it must hold a JSON object: "
+        raise WeightsError(f"{path}: {what}{in_words(e)}") from e
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as e:
         raise WeightsError(f"{path} is no JSON: {e}") from e
 
@@ -135,26 +135,3 @@ def shown(value: Any) -> str:
     if isinstance(value, list | dict):
         return "a list" if isinstance(value, list) else "an object"
     return quote(value) if isinstance(value, str) else printable(msgspec.json.encode(value).decode(), LONGEST_QUOTE)
-
-
-_WORDS = {
-    "int": "an integer",
-    "float": "a number",
-    "str": "text",
-    "bool": "true or false",
-    "array": "a list",
-    "object": "an object",
-    "null": "null",
-}
-
-
-def _in_words(error: str) -> str:
-    """A message of msgspec with the field first: "a[3]: expected an integer or null, got text"."""
-    what, _, place = error.partition(" - at ")
-    field = place.strip("`").removeprefix("$").removeprefix(".")
-    types = re.sub("`([^`]*)`", lambda match: _types(match[1]), what)
-    return f"{field or 'it must hold a JSON object'}: {types[0].lower()}{types[1:]}"
-
-
-def _types(names: str) -> str:
-    return " or ".join(_WORDS.get(name, repr(name)) for name in names.split(" | "))
