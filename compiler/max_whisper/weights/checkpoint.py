@@ -17,7 +17,7 @@ from max_whisper.messages import nearest, printable, quote
 from max_whisper.tensors.cast import lossless, to_bfloat16, to_float32
 from max_whisper.tensors.dtypes import FLOAT32, FLOAT_DTYPES, CastDtype
 from max_whisper.weights.hub import Progress, fetch
-from max_whisper.weights.layout import VOCABULARIES
+from max_whisper.weights.hub_files import VOCABULARIES
 from max_whisper.weights.source import TensorSource, open_source
 
 FileFinder = Callable[[str], "Path | None"]

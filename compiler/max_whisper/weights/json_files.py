@@ -1,4 +1,4 @@
-"""The JSON files of a checkpoint: which of their fields are read, of which types and in which range.
+"""Reads the JSON files of a checkpoint: the classes declare the fields that are read, their types and ranges.
 
 A file is decoded as a whole before anything of it is used. Fields that are not declared here are skipped, whatever they
 hold: checkpoints carry dozens that do not matter. Where null is written, it means the same as no field, but for the
@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 
 class Configuration(msgspec.Struct, frozen=True):
-    """config.json."""
+    """The fields of config.json."""
 
     model_type: str | None = None
     is_encoder_decoder: bool | None = None
@@ -47,13 +47,13 @@ class Configuration(msgspec.Struct, frozen=True):
 
 
 class Ours(msgspec.Struct, frozen=True):
-    """What we write to generation_config.json beside transformers' own keys."""
+    """Our own fields in generation_config.json."""
 
     logprob_threshold: Annotated[float, msgspec.Meta(le=0)] | None = None
 
 
 class GenerationConfiguration(msgspec.Struct, frozen=True):
-    """generation_config.json."""
+    """The fields of generation_config.json."""
 
     suppress_tokens: TokenIds = UNSET
     begin_suppress_tokens: TokenIds = UNSET
@@ -68,7 +68,7 @@ class GenerationConfiguration(msgspec.Struct, frozen=True):
 
 
 class FeatureExtractor(msgspec.Struct, frozen=True):
-    """preprocessor_config.json."""
+    """The fields of preprocessor_config.json."""
 
     feature_size: Count | None = None
     sampling_rate: Count | None = None
@@ -77,13 +77,13 @@ class FeatureExtractor(msgspec.Struct, frozen=True):
 
 
 class Processor(msgspec.Struct, frozen=True):
-    """processor_config.json, what newer transformers write instead."""
+    """The fields of processor_config.json, which newer versions of transformers write instead."""
 
     feature_extractor: FeatureExtractor | None = None
 
 
 class TokenizerModel(msgspec.Struct, frozen=True):
-    """`model` of tokenizer.json; those that are no BPE have vocabularies and merges of other forms, or none."""
+    """The field `model` of tokenizer.json; kinds other than BPE have other vocabularies and merges, or none."""
 
     type: str | None = None
     vocab: Any = None
@@ -98,14 +98,14 @@ class AddedToken(msgspec.Struct, frozen=True):
 
 
 class TokenizerFile(msgspec.Struct, frozen=True):
-    """tokenizer.json."""
+    """The fields of tokenizer.json."""
 
     model: TokenizerModel | None = None
     added_tokens: list[AddedToken] | None = None
 
 
 class Index(msgspec.Struct, frozen=True):
-    """model.safetensors.index.json."""
+    """The fields of model.safetensors.index.json."""
 
     weight_map: dict[str, Any] | None = None
 

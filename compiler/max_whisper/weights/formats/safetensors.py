@@ -14,7 +14,7 @@ from max_whisper.files import is_folder, is_there, read_start
 from max_whisper.messages import quote
 from max_whisper.tensors.dtypes import BY_FORMAT
 from max_whisper.tensors.safetensors_file import open_tensors, read_header
-from max_whisper.weights.layout import INDEX, PICKLE_ADVICE, WEIGHTS, read_index, weights_missing
+from max_whisper.weights.hub_files import INDEX, PICKLE_ADVICE, WEIGHTS, read_index, weights_missing
 from max_whisper.weights.source import SourceTensor, TensorSource, register
 
 
