@@ -12,8 +12,10 @@ from ggml import FILE_TYPES, write_ggml
 from greedy import MEL_FILTERS
 from max_whisper.runtime.mel import mel_filters
 from max_whisper.tensors import safetensors_file
-from max_whisper.tools.verify.openai_whisper import renamed
-from max_whisper.weights import open_checkpoint, read_vocabulary
+from max_whisper.tensors.dtypes import FLOAT32
+from max_whisper.weights.checkpoint import open_checkpoint
+from max_whisper.weights.names import OPENAI
+from max_whisper.weights.vocabulary import read_vocabulary
 from numpy.typing import NDArray
 
 TIED = "proj_out.weight"
@@ -32,7 +34,7 @@ def write_openai(checkpoint: Path, models: Path) -> None:
     """Dimensions and tensors, float32."""
     (models / "dims.json").write_text(json.dumps(dimensions(checkpoint)))
     entries = [
-        safetensors_file.Entry(name, "F32", array.shape, lambda array=array: array)
+        safetensors_file.Entry(name, FLOAT32.format, array.shape, lambda array=array: array)
         for name, array in tensors(checkpoint).items()
     ]
     safetensors_file.write(models / "model.safetensors", entries)
@@ -66,5 +68,5 @@ def dimensions(checkpoint: Path) -> dict[str, int]:
 
 def tensors(checkpoint: Path) -> dict[str, NDArray[Any]]:
     """Those of a checkpoint, float32, under openai's names; the output layer is tied, and not there."""
-    source = open_checkpoint(checkpoint)
-    return {renamed(name): source.read(name, "float32") for name in source.tensors if name != TIED}
+    opened = open_checkpoint(checkpoint)
+    return {OPENAI.renamed(name): opened.read(name, "float32") for name in opened.source.names() if name != TIED}

@@ -22,7 +22,7 @@ from max_whisper.errors import CompileError, MaxWhisperError, SpecError, UserErr
 from max_whisper.spec import load_spec
 from max_whisper.tensors import safetensors_file
 from max_whisper.tensors.layout import token_matrices
-from max_whisper.weights import Checkpoint
+from max_whisper.weights.checkpoint import Checkpoint
 from small import EMBEDDING, SMALL, TOKENS, Weights, write_spec, write_weights
 
 
@@ -96,7 +96,7 @@ def test_a_checkpoint_in_half_precision_is_read_as_it_is(spec: Path, tmp_path: P
     assert set(said.values()) == {"float32", *short}
     assert read_manifest(halves).plan.dtype == "float32"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Checkpoint, "exact_halves", lambda checkpoint, names: {})
+        patch.setattr(Checkpoint, "lossless", lambda checkpoint, names: {})
         whole = max_whisper.build(spec, weights=checkpoint, out=tmp_path / "b")
     assert {tensor.dtype for tensor in read_manifest(whole).plan.tensors} == {"float32"}
     mel = np.random.default_rng(0).standard_normal((1, 80, 200)).astype(np.float32)

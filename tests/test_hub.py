@@ -22,7 +22,8 @@ from hub_server import HubServer
 from huggingface_hub import close_session, get_session, set_client_factory
 from huggingface_hub.utils import _http
 from max_whisper.errors import HubError
-from max_whisper.weights import guard, open_checkpoint
+from max_whisper.weights import guard
+from max_whisper.weights.checkpoint import open_checkpoint
 from max_whisper.weights.guard import Download, guarded
 from max_whisper.weights.hub import _progress_bar
 
@@ -39,7 +40,8 @@ if limit:
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 from max_whisper.errors import MaxWhisperError
-from max_whisper.weights import open_checkpoint, read_vocabulary
+from max_whisper.weights.checkpoint import open_checkpoint
+from max_whisper.weights.vocabulary import read_vocabulary
 results = []
 for options in calls:
     lines, began = [], time.monotonic()
@@ -47,7 +49,7 @@ for options in calls:
         checkpoint = open_checkpoint(**options, progress=lines.append)
         embedding = checkpoint.read("{TENSOR}", "float32")
         vocabulary = read_vocabulary(checkpoint.file, len(embedding))
-        result = dict(repo=checkpoint.repo, commit=checkpoint.commit, tensors=len(checkpoint.tensors),
+        result = dict(repo=checkpoint.repo, commit=checkpoint.commit, tensors=len(checkpoint.source.names()),
                       hash=hashlib.sha256(embedding.tobytes()).hexdigest(), text_tokens=len(vocabulary.ranks))
     except MaxWhisperError as e:
         result = dict(error=type(e).__name__, message=str(e))

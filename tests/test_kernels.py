@@ -20,9 +20,9 @@ from max.graph import BufferType, DeviceRef, Graph, Module, TensorType, ops
 from max_whisper.artifact.cores import max_threads, usable_cores
 from max_whisper.compile.modules import cache_folder
 from max_whisper.compile.mojo_packages import kernels_package
+from max_whisper.tensors.cast import to_bfloat16
 from max_whisper.tensors.pack import pack
-from max_whisper.tensors.quantize import dequantise, quantise
-from max_whisper.weights import to_bfloat16
+from max_whisper.tensors.quantize import dequantize, quantize
 
 HOST = DeviceRef.CPU()
 F32, I64 = DType.float32, DType.int64
@@ -176,9 +176,9 @@ class Weights:
 
 def weights(matrix: np.ndarray, dtype: str) -> Weights:
     if dtype == "int8":
-        numbers, scales = quantise(matrix)
+        numbers, scales = quantize(matrix)
         return Weights(
-            Buffer.from_numpy(numbers), Buffer.from_numpy(pack(numbers, dtype)), scales, dequantise(numbers, scales)
+            Buffer.from_numpy(numbers), Buffer.from_numpy(pack(numbers, dtype)), scales, dequantize(numbers, scales)
         )
     none = np.full((2, 1), np.nan, np.float32)
     if dtype == "float32":

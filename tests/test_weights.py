@@ -16,16 +16,13 @@ import pytest
 from checkpoints import make_tokens, make_weights, write_checkpoint, write_json, write_safetensors
 from max_whisper.errors import UserError, WeightsError
 from max_whisper.spec import Spec, load_spec, shipped_specs
-from max_whisper.tensors.cast import CHUNK, exact_half
+from max_whisper.tensors.cast import CHUNK, lossless, to_bfloat16, to_float32
+from max_whisper.tensors.dtypes import BFLOAT16
 from max_whisper.tensors.safetensors_file import Entry, open_tensors, write
-from max_whisper.weights import (
-    Checkpoint,
-    check_architecture,
-    open_checkpoint,
-    read_vocabulary,
-    to_bfloat16,
-    to_float32,
-)
+from max_whisper.weights.architecture import check_architecture
+from max_whisper.weights.checkpoint import Checkpoint, open_checkpoint
+from max_whisper.weights.source import SourceTensor, TensorSource
+from max_whisper.weights.vocabulary import read_vocabulary
 from special_files import SPECIAL, as_nobody
 
 SMALL = {"d_model": 32, "encoder_layers": 1, "decoder_layers": 1, "n_audio_ctx": 50, "n_text_ctx": 64, "d_ffn": 32}
@@ -47,7 +44,11 @@ def folder(original: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def expected(original: Path) -> list[tuple[str, tuple[int, ...]]]:
-    return [(name, tensor.info.shape) for name, tensor in open_checkpoint(original).tensors.items()]
+    return list(shapes(open_checkpoint(original)).items())
+
+
+def shapes(checkpoint: Checkpoint) -> dict[str, tuple[int, ...]]:
+    return {name: checkpoint.source.info(name).shape for name in checkpoint.source.names()}
 
 
 def rewrite(folder: Path, change: Callable[[dict[str, Any]], None], dtype: str = "F32") -> Checkpoint:
@@ -114,6 +115,14 @@ def test_folders_without_safetensors(folder: Path) -> None:
         open_checkpoint(folder)
     with pytest.raises(WeightsError, match=r"pytorch_model.bin is a PyTorch pickle"):
         open_checkpoint(folder / "pytorch_model.bin")
+    (folder / "model.safetensors").write_bytes(b"version https://git-lfs.github.com/spec/v1\noid")
+    with pytest.raises(WeightsError, match=r"model.safetensors .*: it is a Git LFS pointer; run `git lfs pull`"):
+        open_checkpoint(folder)
+    for pickle in (b"PK\x03\x04\0\0\x08\x08" + bytes(60), b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j"):
+        (folder / "model.safetensors").write_bytes(pickle)
+        with pytest.raises(WeightsError, match=r"model.safetensors .*: it looks like a PyTorch pickle, which is never"):
+            open_checkpoint(folder)
+    (folder / "model.safetensors").unlink()
     (folder / "whisper.safetensors").touch()
     with pytest.raises(WeightsError, match=r"it has whisper.safetensors: give that file instead"):
         open_checkpoint(folder)
@@ -219,9 +228,9 @@ def test_a_dtype_that_is_no_float(folder: Path) -> None:
     array = np.ones((4,), np.int8)
     write(folder / "model.safetensors", [Entry("x", "I8", (4,), lambda: array)])
     checkpoint = open_checkpoint(folder)
-    with pytest.raises(WeightsError, match="'x' expected as F32 or F16 or BF16, found I8"):
+    with pytest.raises(WeightsError, match="'x' expected as float32 or float16 or bfloat16, found int8"):
         checkpoint.check([("x", (4,))])
-    with pytest.raises(WeightsError, match=r"tensor 'x' in .* is I8: expected F32, F16, BF16"):
+    with pytest.raises(WeightsError, match=r"tensor 'x' in .* is int8: expected float32 or float16 or bfloat16"):
         checkpoint.read("x", "float32")
 
 
@@ -246,7 +255,7 @@ def test_tied_output_projection(folder: Path, expected: list[Any]) -> None:
     checkpoint = rewrite(folder, lambda tensors: tensors.update({"proj_out.weight": tensors[EMBEDDING]}))
     checkpoint.check(expected)
     other = rewrite(folder, lambda tensors: tensors.update({"proj_out.weight": tensors[EMBEDDING] + 1}))
-    with pytest.raises(WeightsError, match=r"is not tied: 'proj_out.weight' \(F32 .* differs from"):
+    with pytest.raises(WeightsError, match=r"is not tied: 'proj_out.weight' \(float32 .* differs from"):
         other.check(expected)
     other.check([*expected, ("proj_out.weight", dict(expected)[EMBEDDING])])  # a spec that has both
     smaller = rewrite(folder, lambda tensors: tensors.update({"proj_out.weight": tensors[EMBEDDING][:-1]}))
@@ -277,7 +286,7 @@ def test_reading(tmp_path: Path, original: Path, dtype: str) -> None:
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_numbers_that_are_not_finite(folder: Path, value: float, dtype: Any) -> None:
     checkpoint = rewrite(folder, lambda tensors: tensors[BIAS].__setitem__(3, value))
-    with pytest.raises(WeightsError, match=f"tensor '{BIAS}' in .*: 1 of 32 numbers are NaN or infinite"):
+    with pytest.raises(WeightsError, match=f"tensor '{BIAS}' in .*: 1 of 32 elements are NaN or infinite"):
         checkpoint.read(BIAS, dtype)
 
 
@@ -293,9 +302,9 @@ def test_bfloat16_rounds_to_nearest_even() -> None:
     bits = rng.integers(0, 2**32, 100_000, dtype=np.uint32)
     bits = bits[(bits & 0x7FFFFFFF) < 0x7F000000]  # finite, and so are its neighbours
     exact = bits.view(np.float32).astype(np.float64)
-    got = to_float32(to_bfloat16(bits.view(np.float32)), "BF16").astype(np.float64)
-    below = to_float32((bits >> 16).astype(np.uint16), "BF16").astype(np.float64)  # towards zero
-    above = to_float32(((bits >> 16) + 1).astype(np.uint16), "BF16").astype(np.float64)  # away from it
+    got = to_float32(to_bfloat16(bits.view(np.float32)), BFLOAT16).astype(np.float64)
+    below = to_float32((bits >> 16).astype(np.uint16), BFLOAT16).astype(np.float64)  # towards zero
+    above = to_float32(((bits >> 16) + 1).astype(np.uint16), BFLOAT16).astype(np.float64)  # away from it
     np.testing.assert_array_equal(np.abs(got - exact), np.minimum(np.abs(below - exact), np.abs(above - exact)))
     cases = {0x3F808000: 0x3F80, 0x3F818000: 0x3F82, 0x3F808001: 0x3F81, 0x7F7FFFFF: 0x7F80, 0x80000000: 0x8000}
     for source, target in cases.items():
@@ -303,24 +312,28 @@ def test_bfloat16_rounds_to_nearest_even() -> None:
         assert to_bfloat16(np.array([number], np.float32))[0] == target
     for nan in (0x7F800001, 0x7FFFFFFF, 0xFFFFFFFF, 0xFF800001):
         kept = to_bfloat16(np.array([nan], np.uint32).view(np.float32))
-        assert np.isnan(to_float32(kept, "BF16"))[0]
+        assert np.isnan(to_float32(kept, BFLOAT16))[0]
 
 
-def test_numbers_that_16_bits_hold_exactly() -> None:
+def test_elements_that_16_bits_hold_without_loss() -> None:
+    def name(array: np.ndarray) -> str | None:
+        dtype = lossless(array)
+        return dtype and dtype.name
+
     bits = np.arange(2**16, dtype=np.uint16)
     halves = bits.view(np.float16)
     halves = halves[np.isfinite(halves)].astype(np.float32)  # the subnormal ones too
-    assert exact_half(halves.reshape(2, -1)) == "float16"
-    brains = to_float32(bits, "BF16")
+    assert name(halves.reshape(2, -1)) == "float16"
+    brains = to_float32(bits, BFLOAT16)
     brains = brains[np.isfinite(brains)]
-    assert exact_half(brains) == "bfloat16"
+    assert name(brains) == "bfloat16"
     for number, dtype in ((1 + 2**-11, None), (65520.0, None), (2.0**-25, "bfloat16"), (2.0**16, "bfloat16")):
-        assert exact_half(np.array([1, number], np.float32)) == dtype
+        assert name(np.array([1, number], np.float32)) == dtype
     late = np.ones(2 * CHUNK + 3, np.float32)
     late[-1] = np.float32(0.1)
-    assert exact_half(late) is None
+    assert name(late) is None
     late[-1] = 2.0**100
-    assert exact_half(late) == "bfloat16"
+    assert name(late) == "bfloat16"
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
@@ -329,11 +342,11 @@ def test_checkpoints_in_half_precision(tmp_path: Path, dtype: str) -> None:
     write_checkpoint(tmp_path, dtype=dtype, **SMALL)
     checkpoint = open_checkpoint(tmp_path)
     expected = {} if dtype == "float32" else {EMBEDDING: dtype}
-    assert checkpoint.exact_halves([EMBEDDING]) == expected
+    assert checkpoint.lossless([EMBEDDING]) == expected
     wide = tmp_path / "wide.safetensors"
     exact = checkpoint.read(EMBEDDING, "float32")
     write(wide, [Entry(EMBEDDING, "F32", exact.shape, lambda: exact)])
-    assert open_checkpoint(wide).exact_halves([EMBEDDING]) == expected
+    assert open_checkpoint(wide).lossless([EMBEDDING]) == expected
 
 
 # --- the made checkpoints themselves
@@ -349,12 +362,12 @@ def test_made_checkpoints_are_reproducible(tmp_path: Path) -> None:
 def test_made_weights_have_the_names_and_shapes_of_the_dimensions(tmp_path: Path) -> None:
     dims = write_checkpoint(tmp_path, family="v3", n_mels=128, **SMALL)
     assert dims["n_vocab"] == make_tokens("v3").n_vocab
-    shapes = {name: tensor.info.shape for name, tensor in open_checkpoint(tmp_path).tensors.items()}
-    assert shapes["model.encoder.conv1.weight"] == (32, 128, 3)
-    assert shapes["model.encoder.embed_positions.weight"] == (50, 32)
-    assert shapes["model.decoder.embed_positions.weight"] == (64, 32)
-    assert shapes[EMBEDDING] == (dims["n_vocab"], 32)
-    assert "model.encoder.layers.0.self_attn.k_proj.bias" not in shapes
+    found = shapes(open_checkpoint(tmp_path))
+    assert found["model.encoder.conv1.weight"] == (32, 128, 3)
+    assert found["model.encoder.embed_positions.weight"] == (50, 32)
+    assert found["model.decoder.embed_positions.weight"] == (64, 32)
+    assert found[EMBEDDING] == (dims["n_vocab"], 32)
+    assert "model.encoder.layers.0.self_attn.k_proj.bias" not in found
     weights = make_weights(dims, 297, seed=0)
     write_safetensors(tmp_path / "again.safetensors", weights, "float32")
     assert (tmp_path / "again.safetensors").read_bytes() == (tmp_path / "model.safetensors").read_bytes()
@@ -546,11 +559,28 @@ def test_a_file_alone_has_no_configuration(folder: Path, tmp_path: Path) -> None
     check_architecture(open_checkpoint(alone, folder=folder), spec_of(SMALL))
 
 
+class NoTensors(TensorSource):
+    """Files without weights."""
+
+    @classmethod
+    def recognizes(cls, path: Path) -> bool:
+        return False
+
+    def names(self) -> list[str]:
+        return []
+
+    def info(self, name: str) -> SourceTensor:
+        raise NotImplementedError
+
+    def read(self, name: str) -> np.ndarray:
+        raise NotImplementedError
+
+
 def test_the_official_configurations() -> None:
     hub = Path(__file__).resolve().parents[2] / "shared" / "hub"
     for name in ("tiny", "tiny.en"):
         folder = hub / f"whisper-{name}"
         if folder.is_dir():
-            check_architecture(Checkpoint("", {}, lambda name: None, folder), load_spec(name))
+            check_architecture(Checkpoint(NoTensors(folder)), load_spec(name))
     nano = load_spec("nano")
     check_architecture(open_checkpoint(nano.folder), nano)

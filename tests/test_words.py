@@ -13,7 +13,7 @@ from max_whisper.errors import UserError, WeightsError
 from max_whisper.runtime.alignment import median_filtered, token_starts, warp
 from max_whisper.runtime.timing import Timing, merge_punctuation, place, split_words
 from max_whisper.runtime.transcription import Segment
-from max_whisper.weights import read_alignment_heads
+from max_whisper.weights.alignment import read_alignment_heads
 from sounds import noise, sweep
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 LONGEST_MESSAGE = 2000
@@ -52,3 +53,26 @@ def one_of(names: Iterable[str]) -> str:
     """Returns `one of a, b, c`, or the only name there is."""
     listed = list(names)
     return quote(listed[0]) if len(listed) == 1 else "one of " + ", ".join(listed)
+
+
+_JSON_TYPES = {
+    "int": "an integer",
+    "float": "a number",
+    "str": "text",
+    "bool": "true or false",
+    "array": "a list",
+    "object": "an object",
+    "null": "null",
+}
+
+
+def in_words(error: object) -> str:
+    """Returns a message of msgspec with the field first: "a[3]: expected an integer or null, got text"."""
+    what, _, location = str(error).partition(" - at ")
+    field = location.strip("`").removeprefix("$").removeprefix(".")
+    text = re.sub("`([^`]*)`", lambda match: _types_in_words(match[1]), what)
+    return f"{field}{': ' if field else ''}{text[:1].lower()}{text[1:]}"
+
+
+def _types_in_words(names: str) -> str:
+    return " or ".join(_JSON_TYPES.get(name, repr(name)) for name in names.split(" | "))

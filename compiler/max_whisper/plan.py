@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from max_whisper.records import Hash, Id, Name, Record, Word
+from max_whisper.tensors.dtypes import BuildDtype
 from max_whisper.tensors.stored import StoredTensor
 
 MAX_BATCH = 256
@@ -58,7 +59,7 @@ class BuildPlan(Record, frozen=True):
 
     spec: SpecName
     target: Target
-    dtype: Literal["float32", "bfloat16", "int8"]  # of the weights of matrix products
+    dtype: BuildDtype  # of the weights of matrix products
     kernels: Kernels  # our own, which are for CPUs, or MAX's ops alone
     batch: Annotated[int, msgspec.Meta(ge=1, le=MAX_BATCH)]  # windows computed at once
     alignment_heads: list[tuple[Id, Id]]  # (layer, head) of the cross-attention that give words their times

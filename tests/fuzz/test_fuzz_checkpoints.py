@@ -21,8 +21,11 @@ from max_whisper.artifact.manifest import UNSEALED, VERSION, Manifest, Source
 from max_whisper.errors import WeightsError
 from max_whisper.plan import BuildPlan, SpecName, Target
 from max_whisper.spec import Spec, load_spec
-from max_whisper.weights import check_architecture, open_checkpoint, read_alignment_heads, read_vocabulary
+from max_whisper.weights.alignment import read_alignment_heads
+from max_whisper.weights.architecture import check_architecture
+from max_whisper.weights.checkpoint import open_checkpoint
 from max_whisper.weights.json_files import Configuration, FeatureExtractor, GenerationConfiguration
+from max_whisper.weights.vocabulary import read_vocabulary
 
 DIMS = {"d_model": 8, "n_heads": 1, "encoder_layers": 1, "decoder_layers": 1, "n_audio_ctx": 50, "n_text_ctx": 8}
 HOLE = "@@"  # where a value is put as raw JSON text, which no JSON writer would write

@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 from harness import Budget, refusal
 from max_whisper.errors import WeightsError
-from max_whisper.tensors.safetensors_file import NUMPY_DTYPES, open_tensors, read_header
+from max_whisper.tensors.dtypes import BY_FORMAT
+from max_whisper.tensors.safetensors_file import open_tensors, read_header
 
 DATA = bytes(range(48))
 GOOD = {
@@ -69,7 +70,7 @@ def read(path: Path) -> None:
     """What opening a checkpoint does, and every byte of every tensor."""
     header = read_header(path)
     for name, array in open_tensors(path).items():
-        assert array.shape == header[name].shape and array.dtype == NUMPY_DTYPES[header[name].dtype]
+        assert array.shape == header[name].shape and array.dtype == BY_FORMAT[header[name].dtype].numpy
         array.tobytes()
 
 

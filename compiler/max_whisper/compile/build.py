@@ -22,7 +22,9 @@ from max_whisper.files import expanded
 from max_whisper.plan import BuildPlan
 from max_whisper.spec import Spec, load_spec
 from max_whisper.tokens import Tokens
-from max_whisper.weights import Checkpoint, check_architecture, open_checkpoint, read_vocabulary, write_tiktoken
+from max_whisper.weights.architecture import check_architecture
+from max_whisper.weights.checkpoint import Checkpoint, open_checkpoint
+from max_whisper.weights.vocabulary import read_vocabulary, write_tiktoken
 
 COMPILED_SIZE = 64 << 20  # bytes, more than the MEF files of any model take
 

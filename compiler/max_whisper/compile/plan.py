@@ -9,7 +9,8 @@ from max_whisper.errors import UserError
 from max_whisper.plan import MATRIX_DTYPES, BuildPlan, Kernels, SpecName, Target
 from max_whisper.spec import Spec
 from max_whisper.tensors.layout import stored_tensors, token_matrices
-from max_whisper.weights import Checkpoint, read_alignment_heads
+from max_whisper.weights.alignment import read_alignment_heads
+from max_whisper.weights.checkpoint import Checkpoint
 
 
 def make_plan(spec: Spec, checkpoint: Checkpoint, target: Target, kernels: Kernels, options: BuildOptions) -> BuildPlan:
@@ -26,7 +27,7 @@ def make_plan(spec: Spec, checkpoint: Checkpoint, target: Target, kernels: Kerne
         alignment_heads=read_alignment_heads(checkpoint.file, [layer.heads for layer in spec.cross_attentions()]),
         tensors=[],
     )
-    lossless = checkpoint.exact_halves(token_matrices(spec)) if plan.lossless_dtypes else {}
+    lossless = checkpoint.lossless(token_matrices(spec)) if plan.lossless_dtypes else {}
     tensors = stored_tensors(spec, dtype=plan.dtype, packed=plan.packed, lossless=lossless)
     return msgspec.structs.replace(plan, tensors=tensors)
 

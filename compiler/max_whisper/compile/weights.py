@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 from max_whisper.plan import BuildPlan
 from max_whisper.spec import Spec
 from max_whisper.tensors import safetensors_file
+from max_whisper.tensors.dtypes import CastDtype, byte_count
 from max_whisper.tensors.pack import as_matrix, pack
-from max_whisper.tensors.quantize import quantise
+from max_whisper.tensors.quantize import quantize
 from max_whisper.tensors.stored import StoredTensor
-from max_whisper.weights import Checkpoint, Dtype
+from max_whisper.weights.checkpoint import Checkpoint
 
-Read = Callable[[Dtype], NDArray[Any]]
+Read = Callable[[CastDtype], NDArray[Any]]
 
 
 def write_weights(path: Path, plan: BuildPlan, spec: Spec, checkpoint: Checkpoint) -> None:
@@ -38,7 +39,7 @@ def write_weights(path: Path, plan: BuildPlan, spec: Spec, checkpoint: Checkpoin
 def stored_bytes(plan: BuildPlan) -> int:
     """Returns the bytes that the tensors of a plan take."""
     entries = [entry for tensor in plan.tensors for entry in tensor.entries]
-    return sum(safetensors_file.byte_count(dtype, shape) for _, dtype, shape in entries)
+    return sum(byte_count(dtype, shape) for _, dtype, shape in entries)
 
 
 def _entries(tensor: StoredTensor, read: Read) -> Iterator[safetensors_file.Entry]:
@@ -46,7 +47,7 @@ def _entries(tensor: StoredTensor, read: Read) -> Iterator[safetensors_file.Entr
 
     def values() -> NDArray[Any]:
         if tensor.dtype == "int8":
-            array, _ = quantise(as_matrix(read("float32")))
+            array, _ = quantize(as_matrix(read("float32")))
         elif tensor.dtype == "bfloat16":
             array = read("bfloat16")
         else:  # float16 holds the numbers exactly, or it would not be here
@@ -54,7 +55,7 @@ def _entries(tensor: StoredTensor, read: Read) -> Iterator[safetensors_file.Entr
         return pack(as_matrix(array), tensor.dtype) if tensor.packed else array.reshape(tensor.stored_shape)
 
     def scales() -> NDArray[Any]:
-        return quantise(as_matrix(read("float32")))[1]
+        return quantize(as_matrix(read("float32")))[1]
 
     for (name, dtype, shape), load in zip(tensor.entries, (values, scales), strict=False):
         yield safetensors_file.Entry(name, dtype, shape, load)

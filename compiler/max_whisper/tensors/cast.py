@@ -1,4 +1,4 @@
-"""Between the float formats of checkpoints. numpy has no bfloat16: here it is the uint16 of its bits."""
+"""Casts between the float dtypes of checkpoints. numpy has no bfloat16: here it is the uint16 of its bits."""
 
 from __future__ import annotations
 
@@ -7,23 +7,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from max_whisper.tensors.safetensors_file import NUMPY_DTYPES
+from max_whisper.tensors.dtypes import BFLOAT16, FLOAT16, Dtype
 
-FLOAT_DTYPES = ("F32", "F16", "BF16")
-CHUNK = 1 << 20  # numbers looked at together
+CHUNK = 1 << 20  # elements that are looked at together
 
 
-def to_float32(array: NDArray[Any], dtype: str) -> NDArray[np.float32]:
-    """An array stored as one of FLOAT_DTYPES, as float32; exact. float32 itself is not copied."""
-    if dtype == "BF16":
+def to_float32(array: NDArray[Any], dtype: Dtype) -> NDArray[np.float32]:
+    """Returns an array of one of FLOAT_DTYPES as float32, without loss; float32 itself is not copied."""
+    if dtype == BFLOAT16:
         return (array.astype(np.uint32) << 16).view(np.float32)
     return array.astype(np.float32, copy=False)
 
 
 def to_bfloat16(array: NDArray[np.float32]) -> NDArray[np.uint16]:
-    """The bits of float32 numbers rounded to the nearest bfloat16, ties to even; NaN stays NaN.
+    """Returns the bits of float32 elements rounded to the nearest bfloat16, ties to even; NaN stays NaN.
 
-    A finite number beyond the largest bfloat16 (3.39e38) becomes infinite, as IEEE 754 says.
+    A finite element beyond the largest bfloat16 (3.39e38) becomes infinite, as IEEE 754 says.
     """
     bits = np.ascontiguousarray(array).view(np.uint32)
     # Add half of the last place that is kept, less one unless that place is odd: ties go to even. In place, because
@@ -33,27 +32,30 @@ def to_bfloat16(array: NDArray[np.float32]) -> NDArray[np.uint16]:
     rounded += 0x7FFF
     rounded += bits
     rounded >>= 16
-    result = rounded.astype(NUMPY_DTYPES["BF16"])
+    result = rounded.astype(BFLOAT16.numpy)
     # The carry can turn a NaN into infinity or zero: take its upper half, with a bit set that keeps it a NaN.
     nan = np.isnan(bits.view(np.float32))
     result[nan] = (bits[nan] >> 16) | 0x40
     return result.reshape(array.shape)
 
 
-def exact_half(array: NDArray[np.float32]) -> str | None:
-    """The format of 16 bits that holds all of these finite numbers as they are: "float16", "bfloat16" or None.
+def lossless(array: NDArray[np.float32]) -> Dtype | None:
+    """Returns the dtype of 16 bits, float16 or bfloat16, that holds these finite elements without loss, if one does.
 
-    A checkpoint that was trained, or published, in half precision holds such numbers, whatever it is stored as.
+    It does for checkpoints that were trained or published in half precision, whatever they are stored as.
     """
     bits = np.ascontiguousarray(array).reshape(-1).view(np.uint32)
     chunks = [bits[i : i + CHUNK] for i in range(0, len(bits), CHUNK)]
     if all(_fits_float16(chunk) for chunk in chunks):
-        return "float16"
-    return None if any((chunk & 0xFFFF).any() for chunk in chunks) else "bfloat16"
+        return FLOAT16
+    return None if any((chunk & 0xFFFF).any() for chunk in chunks) else BFLOAT16
 
 
 def _fits_float16(bits: NDArray[np.uint32]) -> bool:
-    """Its 10 bits of fraction are enough, and its exponents, of which the smallest have fewer bits of fraction."""
+    """Returns whether 10 bits of fraction are enough, and the exponents are in range.
+
+    The smallest exponents have fewer bits of fraction.
+    """
     if (bits & 0x1FFF).any():
         return False
     with np.errstate(over="ignore"):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from math import prod
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -15,7 +16,7 @@ class Dtype:
 
     name: str  # as MAX and the specs call it
     format: str  # as safetensors calls it
-    numpy: np.dtype[Any]  # how numpy holds it: bfloat16, which it lacks, as the uint16 of its bits
+    numpy: np.dtype[Any]  # how numpy holds it; those that it lacks (bfloat16, 8-bit floats) as unsigned bits
     group: int = 1  # inputs that a kernel's SIMD lane multiplies at once, and so lie together in packed matrices
 
     @property
@@ -24,19 +25,45 @@ class Dtype:
         return self.numpy.itemsize
 
 
-DTYPES: Mapping[str, Dtype] = {
-    dtype.name: dtype
-    for dtype in (
-        Dtype("float32", "F32", np.dtype("<f4")),
-        Dtype("float16", "F16", np.dtype("<f2")),
-        Dtype("bfloat16", "BF16", np.dtype("<u2"), group=2),
-        Dtype("int8", "I8", np.dtype("i1"), group=4),
-        Dtype("int64", "I64", np.dtype("<i8")),
-    )
-}
-"""By name. Checkpoints may hold others too; what reads them is tensors/safetensors_file.py."""
+FLOAT32 = Dtype("float32", "F32", np.dtype("<f4"))
+FLOAT16 = Dtype("float16", "F16", np.dtype("<f2"))
+BFLOAT16 = Dtype("bfloat16", "BF16", np.dtype("<u2"), group=2)
+INT8 = Dtype("int8", "I8", np.dtype("i1"), group=4)
+INT64 = Dtype("int64", "I64", np.dtype("<i8"))
 
-BUILD_DTYPES = ("float32", "bfloat16", "int8")
-"""What the matrices of a build can have."""
-FLOAT_DTYPES = ("float32", "float16", "bfloat16")
-"""What the tensors of a checkpoint can have."""
+_OF_CHECKPOINTS_ONLY = (  # mapped and skipped, or refused by name
+    Dtype("float64", "F64", np.dtype("<f8")),
+    Dtype("float8_e4m3fn", "F8_E4M3", np.dtype("u1")),
+    Dtype("float8_e5m2", "F8_E5M2", np.dtype("u1")),
+    Dtype("bool", "BOOL", np.dtype("?")),
+    Dtype("uint8", "U8", np.dtype("u1")),
+    Dtype("uint16", "U16", np.dtype("<u2")),
+    Dtype("int16", "I16", np.dtype("<i2")),
+    Dtype("uint32", "U32", np.dtype("<u4")),
+    Dtype("int32", "I32", np.dtype("<i4")),
+    Dtype("uint64", "U64", np.dtype("<u8")),
+)
+
+_ALL = (FLOAT32, FLOAT16, BFLOAT16, INT8, INT64, *_OF_CHECKPOINTS_ONLY)
+DTYPES: Mapping[str, Dtype] = {dtype.name: dtype for dtype in _ALL}
+"""Every dtype by its name."""
+BY_FORMAT: Mapping[str, Dtype] = {dtype.format: dtype for dtype in _ALL}
+"""Every dtype by the name that safetensors gives it."""
+
+BuildDtype = Literal["float32", "bfloat16", "int8"]
+"""The dtypes that the matrices of a build can have."""
+StoredDtype = Literal["float32", "float16", "bfloat16", "int8"]
+"""The dtypes that the tensors of an artifact can have."""
+CastDtype = Literal["float32", "bfloat16"]
+"""The dtypes that the tensors of a checkpoint are cast to."""
+BUILD_DTYPES: tuple[str, ...] = get_args(BuildDtype)
+STORED_FORMATS = tuple(DTYPES[name].format for name in get_args(StoredDtype))
+FLOAT_DTYPES = (FLOAT32, FLOAT16, BFLOAT16)
+"""The dtypes that the tensors of a checkpoint can have."""
+LOSSLESS_DTYPES = (FLOAT16, BFLOAT16)
+"""The dtypes of 16 bits that tensors of a float32 build have where these hold them without loss."""
+
+
+def byte_count(format: str, shape: Sequence[int]) -> int:
+    """Returns the bytes that a tensor takes in a safetensors file, which calls its dtype `format`."""
+    return prod(shape) * BY_FORMAT[format].bytes

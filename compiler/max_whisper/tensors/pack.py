@@ -1,7 +1,7 @@
-"""Matrices as the kernels for many rows read them (kernels/tile.mojo): panels of 32 outputs, in groups of 32 bits.
+"""Packs matrices as the kernels for many rows read them (kernels/tile.mojo): panels of 32 outputs, groups of 32 bits.
 
-A matrix [out, in] becomes [panels, groups, 32 * numbers of a group], with zeros where outputs or inputs do not fill a
-panel or a group: for each group of neighbouring inputs, the numbers of 32 outputs stand side by side.
+A matrix [out, in] becomes [panels, groups, 32 * elements of a group], with zeros where outputs or inputs do not fill a
+panel or a group: for each group of neighbouring inputs, the elements of 32 outputs stand side by side.
 """
 
 from __future__ import annotations
@@ -12,23 +12,27 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from max_whisper.tensors.dtypes import DTYPES
+
 PANEL = 32
-PER_GROUP = {"float32": 1, "bfloat16": 2, "int8": 4}
 
 
 def packed_shape(n_out: int, n_in: int, dtype: str) -> tuple[int, int, int]:
-    """Panels, groups of inputs, and numbers of a group of a panel."""
-    size = PER_GROUP[dtype]
+    """Returns the panels, the groups of inputs, and the elements of a group of a panel."""
+    size = DTYPES[dtype].group
     return -(-n_out // PANEL), -(-n_in // size), PANEL * size
 
 
 def as_matrix(weights: NDArray[Any]) -> NDArray[Any]:
-    """[out, in], or of a convolution [out, in, kernel] -> [out, kernel * in], as rows of its input stand together."""
+    """Returns the matrix [out, in] of a matrix product.
+
+    A convolution [out, in, kernel] becomes [out, kernel * in], because the rows of its input stand together.
+    """
     return weights if weights.ndim == 2 else weights.transpose(0, 2, 1).reshape(len(weights), -1)
 
 
 def from_matrix(matrix: NDArray[Any], shape: Sequence[int]) -> NDArray[Any]:
-    """What `as_matrix` was given, of that shape."""
+    """Returns the weights, of that shape, that `as_matrix` made the matrix of."""
     if len(shape) == 2:
         return matrix
     n_out, n_in, kernel = shape
@@ -36,18 +40,18 @@ def from_matrix(matrix: NDArray[Any], shape: Sequence[int]) -> NDArray[Any]:
 
 
 def pack(matrix: NDArray[Any], dtype: str) -> NDArray[Any]:
-    """[out, in] -> `packed_shape`, of any type of number; `dtype` says how many of them a group has."""
+    """Returns a matrix [out, in] in `packed_shape`. `dtype` is what the kernel reads: groups are of its length."""
     n_out, n_in = matrix.shape
     panels, groups, _ = packed_shape(n_out, n_in, dtype)
-    size = PER_GROUP[dtype]
-    whole = np.zeros((panels * PANEL, groups * size), matrix.dtype)
-    whole[:n_out, :n_in] = matrix
-    columns = whole.reshape(panels, PANEL, groups, size).transpose(0, 2, 1, 3)
+    size = DTYPES[dtype].group
+    padded = np.zeros((panels * PANEL, groups * size), matrix.dtype)
+    padded[:n_out, :n_in] = matrix
+    columns = padded.reshape(panels, PANEL, groups, size).transpose(0, 2, 1, 3)
     return np.ascontiguousarray(columns).reshape(panels, groups, PANEL * size)
 
 
 def unpack(packed: NDArray[Any], n_out: int, n_in: int) -> NDArray[Any]:
-    """What `pack` was given."""
+    """Returns the matrix [out, in] that `pack` packed."""
     panels, groups, width = packed.shape
     columns = packed.reshape(panels, groups, PANEL, width // PANEL).transpose(0, 2, 1, 3)
     return np.ascontiguousarray(columns.reshape(panels * PANEL, -1)[:n_out, :n_in])

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from math import prod
-from typing import Literal
 
 from max_whisper.records import Dim, Name, Record
-from max_whisper.tensors.dtypes import DTYPES
+from max_whisper.tensors.dtypes import DTYPES, INT8, StoredDtype
 from max_whisper.tensors.pack import packed_shape
 
 
@@ -15,7 +14,7 @@ class StoredTensor(Record, frozen=True):
 
     name: Name
     shape: list[Dim]  # in the spec
-    dtype: Literal["float32", "float16", "bfloat16", "int8"]
+    dtype: StoredDtype
     matrix: bool  # the weights of a matrix product, [out, in, ...]
     packed: bool  # in panels, see tensors/pack.py
 
@@ -37,7 +36,7 @@ class StoredTensor(Record, frozen=True):
     @property
     def scales(self) -> str | None:
         """The name of the tensor float32 [2, out] that belongs to an int8 matrix."""
-        return f"{self.name}.scales" if self.dtype == "int8" else None
+        return f"{self.name}.scales" if self.dtype == INT8.name else None
 
     @property
     def scales_shape(self) -> tuple[int, int]:

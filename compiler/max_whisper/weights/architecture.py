@@ -1,4 +1,4 @@
-"""Whether a checkpoint's configuration is that of the spec: the tensors alone show neither heads nor activation."""
+"""Compares a checkpoint's configuration with the spec: the tensors alone show neither heads nor activation."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from max_whisper.spec.layers.attention import Attention
 from max_whisper.spec.layers.residual import Residual
 from max_whisper.spec.tree import Sequence
 from max_whisper.weights.checkpoint import Checkpoint
+from max_whisper.weights.hub_files import CONFIGURATION, PREPROCESSOR, PROCESSOR
 from max_whisper.weights.json_files import Configuration, FeatureExtractor, Processor, read_json
-from max_whisper.weights.layout import CONFIGURATION, PREPROCESSOR, PROCESSOR
 
 ACTIVATIONS = {
     "gelu": ("gelu", "gelu_python"),
@@ -23,7 +23,7 @@ ACTIVATIONS = {
     "relu": ("relu",),
     "silu": ("silu", "swish"),
 }
-"""What transformers calls each activation of the spec language (its `ACT2FN`)."""
+"""The names that transformers has for each activation of the spec language (its `ACT2FN`)."""
 
 SOUND = {"sampling_rate": 16000, "hop_length": 160, "n_fft": 400}  # of every Whisper, and of runtime/mel.py
 ADVICE = "take the spec of this model, or correct the one that is wrong"
@@ -48,7 +48,7 @@ def check_architecture(checkpoint: Checkpoint, spec: Spec) -> None:
 
 
 def _configuration(spec: Spec) -> dict[str, Any]:
-    """What config.json says of a model with the layers of the spec."""
+    """Returns what config.json says of a model with the layers of the spec."""
     encoder, decoder = _heads(spec.encoder), _heads(spec.decoder)
     return {
         "model_type": "whisper",
@@ -67,12 +67,12 @@ def _configuration(spec: Spec) -> dict[str, Any]:
 
 
 def _heads(side: Sequence) -> list[int]:
-    """Of each self-attention."""
+    """Returns the number of heads of each self-attention."""
     return [node.layer.heads for node in side.walk() if isinstance(node.layer, Attention)]
 
 
 def _only(values: list[int]) -> Any:
-    """The value that all layers have, else all values, which no configuration can say."""
+    """Returns the value that all layers have, else all values, which no configuration can express."""
     different = list(dict.fromkeys(values))
     return different[0] if len(different) == 1 else different
 
@@ -89,7 +89,7 @@ def _compare(where: str, found: object, wanted: Mapping[str, Any], spec: Spec) -
 
 
 def _check_activation(where: str, name: str | None, spec: Spec) -> None:
-    """The activation of the feed-forward branches; the one after the convolutions is no part of a configuration."""
+    """Checks the activation of the feed-forward branches; that after the convolutions is in no configuration."""
     kinds = {layer.kind for layer in _in_residuals(spec)}
     if name is None or all(name in ACTIVATIONS[kind] for kind in kinds):
         return

@@ -1,4 +1,4 @@
-"""What a Hub may answer, checked before the Hub's client acts on it.
+"""Checks what a Hub answers, before the Hub's client acts on it.
 
 The client names files of its cache by the headers of an answer, waits as long as one says, and writes what comes until
 it ends. So each request and each answer passes through here, by hooks of the client's own HTTP library: a mirror that
@@ -34,7 +34,7 @@ WAITS = ("retry-after", "ratelimit")  # the client would wait as long as these s
 
 
 class Download:
-    """One file that is asked of the Hub, and what its answers may be."""
+    """A request for one file of the Hub, and what the answers may be."""
 
     def __init__(
         self,
@@ -47,11 +47,12 @@ class Download:
         compressed: bool = True,
         progress: Callable[[str], None] = lambda line: None,
     ) -> None:
-        """
-        what: the file, for messages. limit: bytes that it may have. room: bytes that are free on the disk.
-        size_required: whether an answer must announce the size. commit: which the file must be of, if that is known.
-        compressed: whether a body may be; only where `check_size` is told what comes out.
-        progress: is told the warnings of the client.
+        """Describes the file.
+
+        what: the file, for messages. limit: the bytes that it may have. room: the bytes that are free on the disk.
+        size_required: whether an answer must announce the size. commit: the one that the file must be of, if known.
+        compressed: whether a body may be; only where `check_size` gets what comes out.
+        progress: called with the warnings of the client.
         """
         self.progress = progress
         self._what = what
@@ -73,14 +74,14 @@ class Download:
         return self._limit if self._announced is None else self._announced
 
     def on_request(self, request: httpx2.Request) -> None:
-        """Called before each request."""
+        """Counts a request before it is sent, and forbids compression."""
         self._requests += 1
         if self._requests > MAX_REQUESTS:
             raise self._error(f"needed more than {MAX_REQUESTS} requests")
         request.headers["Accept-Encoding"] = "identity"
 
     def on_response(self, response: httpx2.Response) -> None:
-        """Called for each answer, before its body is read."""
+        """Checks the headers of an answer, and bounds its body before it is read."""
         self._check_headers(response)
         for name in WAITS:
             response.headers.pop(name, None)
@@ -105,7 +106,7 @@ class Download:
                 raise self._error(f"led from {before} to {quote(response.headers['location'])}")
 
     def _check_announcement(self, response: httpx2.Response) -> None:
-        """The answer to HEAD: its etag will name a file, its size bounds what is downloaded."""
+        """Checks the answer to HEAD: its etag will name a file, its size bounds what is downloaded."""
         if response.is_error:
             return
         etag = response.headers.get(constants.HUGGINGFACE_HEADER_X_LINKED_ETAG) or response.headers.get("etag")
@@ -143,7 +144,7 @@ class Download:
 
 
 class _Body(httpx2.SyncByteStream):
-    """The bytes of an answer, up to a limit, and not for ever; with None as the limit, nothing of them."""
+    """Yields the bytes of an answer up to a limit, and not for ever; none of them where the limit is None."""
 
     def __init__(
         self,
@@ -179,7 +180,7 @@ _installing = threading.Lock()
 
 @contextmanager
 def guarded(download: Download) -> Iterator[None]:
-    """What the Hub's client asks meanwhile, in this thread, is asked for `download`; nothing else is touched."""
+    """Makes the requests of the Hub's client in this thread those of `download` meanwhile; no others are touched."""
     _install()
     token = _current.set(download)
     try:
@@ -194,8 +195,8 @@ def _install() -> None:
         if not isinstance(_http._GLOBAL_CLIENT_FACTORY, _Factory):
             set_client_factory(_Factory(_http._GLOBAL_CLIENT_FACTORY))
         for handler in logging.getLogger("huggingface_hub").handlers:
-            if _tell not in handler.filters:
-                handler.addFilter(_tell)
+            if _report_warning not in handler.filters:
+                handler.addFilter(_report_warning)
 
 
 @dataclass(frozen=True)
@@ -222,8 +223,8 @@ def _on_response(response: httpx2.Response) -> None:
         download.on_response(response)
 
 
-def _tell(record: logging.LogRecord) -> bool:
-    """A filter of the client's warnings, which repeat what the Hub said: ours go to `progress`."""
+def _report_warning(record: logging.LogRecord) -> bool:
+    """Filters the client's warnings, which repeat what the Hub said: those of our requests go to `progress`."""
     if (download := _current.get()) is None:
         return True
     download.progress(printable(record.getMessage(), 300))

@@ -1,4 +1,4 @@
-"""Checkpoints from the Hugging Face Hub, by its own client and through its own cache.
+"""Fetches checkpoints from the Hugging Face Hub, by its own client and through its own cache.
 
 What the client leaves open is settled here: which files are needed, that all of them are of one commit, that their
 content is what the Hub says it is, when the cache may answer instead of the Hub, and one sentence for every failure.
@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any
 from max_whisper.errors import HubError, MaxWhisperError, UserError, WeightsError
 from max_whisper.files import open_regular
 from max_whisper.messages import printable, quote
+from max_whisper.weights.hub_files import COMPANIONS, CONFIGURATION, INDEX, WEIGHTS, read_index, weights_missing
 from max_whisper.weights.json_files import MAX_BYTES
-from max_whisper.weights.layout import COMPANIONS, CONFIGURATION, INDEX, WEIGHTS, read_index, weights_missing
 
 if TYPE_CHECKING:
     from max_whisper.weights.guard import Download
@@ -33,7 +33,7 @@ OFFLINE_ADVICE = "run once with a connection, or give a local folder"
 MAX_WEIGHTS = 50_000_000_000  # bytes; the client gives up on larger files, too
 REVISION = re.compile(r"(?!.*(\.\.|//|@\{|/\.))[^-./\x00-\x20\x7f~^:?*\[\\][^\x00-\x20\x7f~^:?*\[\\]{0,249}")
 """What git allows as the name of a branch or tag, or nearly: it becomes a path in the cache."""
-REPORTED_BYTES = 10_000_000  # the progress of smaller files is nothing to talk about
+REPORTED_BYTES = 10_000_000  # the progress of smaller files is not reported
 
 
 @dataclass(frozen=True)
@@ -53,14 +53,14 @@ def fetch(
     offline: bool = False,
     progress: Progress | None = None,
 ) -> Snapshot:
-    """The configuration, tokenizer and (with `weights`) safetensors files of a repository, all of one commit.
+    """Returns the configuration, tokenizer and (with `weights`) safetensors files of a repository, all of one commit.
 
     revision: branch, tag or commit; None is "main".
     offline: use the cache only; HF_HUB_OFFLINE=1 in the environment does the same.
-    progress: is told what happens, a line at a time.
+    progress: called with a line for whatever happens.
 
     A commit whose files are all cached is served without any request. If the Hub cannot be reached and the revision
-    is cached, the cache answers, and `progress` is told so. Every file is checked against the hash that the Hub gave
+    is cached, the cache answers, and `progress` says so. Every file is checked against the hash that the Hub gave
     for it, cached ones too: a file that differs is removed from the cache and refused.
 
     Raises UserError (no such repository or revision), WeightsError (no safetensors in it) or HubError (all else).
@@ -72,8 +72,8 @@ def fetch(
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     if revision is not None and not REVISION.fullmatch(revision):
         raise UserError(f"revision {quote(revision)}: expected the name of a branch, a tag or a commit")
-    tell = progress or (lambda line: None)
-    request = _Request(repo, revision or "main", weights, lambda line: tell(printable(line)))
+    report = progress or (lambda line: None)
+    request = _Request(repo, revision or "main", weights, lambda line: report(printable(line)))
     try:
         return request.from_cache() if offline else request.from_hub()
     except MaxWhisperError:
@@ -99,7 +99,7 @@ class _Request:
         return f"Hub repository {quote(self.repo)} at revision {quote(self.revision)}"
 
     def from_hub(self) -> Snapshot:
-        """The revision as the Hub has it now; from the cache if it is a commit, or if the Hub cannot be reached."""
+        """Returns the revision as the Hub has it now; from the cache if it is a commit or the Hub is out of reach."""
         from huggingface_hub.errors import OfflineModeIsEnabled
 
         cached = self._cached_commit()
@@ -120,25 +120,25 @@ class _Request:
         return self._collect(commit, self._download)
 
     def from_cache(self) -> Snapshot:
-        """What the cache has of the revision, without asking the Hub."""
+        """Returns what the cache has of the revision, without asking the Hub."""
         commit = self._cached_commit()
         if commit is None:
             raise HubError(f"{self} is not in the cache at {_cache_folder()}: {OFFLINE_ADVICE}")
         return self._collect(commit, self._do_without)
 
     def _cached_commit(self) -> str | None:
-        """The commit that the revision was when the Hub was last asked; None if its configuration is not cached."""
+        """Returns the commit of the revision when the Hub was last asked; None if its configuration is not cached."""
         from huggingface_hub import try_to_load_from_cache
 
         path = try_to_load_from_cache(self.repo, CONFIGURATION, revision=self.revision)
         return Path(path).parent.name if isinstance(path, str) else None
 
     def _resolve(self) -> str:
-        """Ask the Hub which commit the revision is; the cache remembers it for runs without the Hub."""
+        """Asks the Hub which commit the revision is; the cache remembers it for runs without the Hub."""
         from huggingface_hub import get_hf_file_metadata, get_token, hf_hub_url
         from huggingface_hub.errors import RemoteEntryNotFoundError
 
-        # The client's download falls back to the cache without a word: first see whether the Hub answers.
+        # The client's download falls back to the cache silently: first see whether the Hub answers.
         try:
             with self._guarded(self._expected(CONFIGURATION)):
                 get_hf_file_metadata(hf_hub_url(self.repo, CONFIGURATION, revision=self.revision), token=get_token())
@@ -147,7 +147,7 @@ class _Request:
         return Path(self._hub_download(CONFIGURATION, self.revision)).parent.name
 
     def _collect(self, commit: str, otherwise: Callable[[str, str], Path | None]) -> Snapshot:
-        """The needed files of a commit. What is not cached is asked of `otherwise` by name and commit."""
+        """Returns the needed files of a commit. `otherwise` gets those that are not cached, by name and commit."""
         from huggingface_hub import try_to_load_from_cache
 
         if not re.fullmatch("[0-9a-f]{40}", commit):
@@ -204,7 +204,7 @@ class _Request:
             return hf_hub_download(self.repo, name, revision=revision, tqdm_class=bar)
 
     def _names(self, commit: str) -> list[str]:
-        """The files of the repository, for an error message; empty if the Hub does not tell."""
+        """Returns the names of the repository's files, for an error message; none if the Hub does not list them."""
         from huggingface_hub import HfApi
 
         from max_whisper.weights.guard import Download
@@ -217,7 +217,7 @@ class _Request:
             return []
 
     def _expected(self, name: str, commit: str | None = None) -> Download:
-        """What the Hub may answer when it is asked for a file."""
+        """Returns what the Hub may answer to a request for a file."""
         from max_whisper.weights.guard import Download
 
         heavy = name.endswith(".safetensors")
@@ -237,14 +237,14 @@ class _Request:
 
 
 def _free_bytes(folder: Path) -> int:
-    """Of the disk that a folder is on, or will be."""
+    """Returns the free bytes of the disk that a folder is on, or will be."""
     while not folder.is_dir() and folder != folder.parent:
         folder = folder.parent
     return shutil.disk_usage(folder).free
 
 
 def _check_place(path: Path, request: _Request) -> None:
-    """Refuse a cached file that really lies somewhere else: it would be read, or removed, there."""
+    """Refuses a cached file that really lies somewhere else: it would be read, or removed, there."""
     really = Path(os.path.realpath(path))
     repository = path.parents[2]  # which may be a link to another disk, as may be the whole cache
     if not any(really.is_relative_to(os.path.realpath(home)) for home in (_cache_folder(), repository)):
@@ -255,10 +255,10 @@ def _check_place(path: Path, request: _Request) -> None:
 
 
 def _check_content(path: Path, request: _Request) -> None:
-    """Refuse, and remove, a cached file whose content is not what the Hub announced.
+    """Refuses, and removes, a cached file whose content is not what the Hub announced.
 
     The cache names a file's content by the Hub's etag: the SHA-256 of large files, the git hash of small ones. (Some
-    mirrors give the plain SHA-1.) Other etags say nothing, and where there are no symbolic links there is no name.
+    mirrors give the plain SHA-1.) Other etags are no hashes, and where there are no symbolic links there is no name.
     """
     if not path.is_symlink():
         return
@@ -283,9 +283,9 @@ def _check_content(path: Path, request: _Request) -> None:
 
 
 def _progress_bar(progress: Progress, name: str, check_size: Callable[[int], None]) -> Any:
-    """A tqdm class for the client that draws nothing and tells `progress` once a second how far a large file is.
+    """Returns a tqdm class for the client that draws nothing, and reports the progress of a large file once a second.
 
-    check_size: is told how many bytes there are before they are written, and may raise.
+    check_size: called with the number of bytes before they are written; may raise.
     """
     from huggingface_hub.utils.tqdm import tqdm
 
@@ -315,7 +315,7 @@ def _cache_folder() -> str:
 
 
 def _is_a(error: BaseException, name: str) -> bool:
-    """Whether an error's class, or one that it derives from, has this name.
+    """Returns whether an error's class, or one that it derives from, has this name.
 
     For errors of the client's HTTP library, which is httpx or httpx2 by the client's version.
     """
@@ -323,7 +323,7 @@ def _is_a(error: BaseException, name: str) -> bool:
 
 
 def _is_unreachable(error: BaseException) -> bool:
-    """Whether an error means that the Hub is down or out of reach, and not that it said no."""
+    """Returns whether an error means that the Hub is down or out of reach, rather than that it refused."""
     from huggingface_hub.errors import HfHubHTTPError
 
     if isinstance(error, HfHubHTTPError):
@@ -332,7 +332,7 @@ def _is_unreachable(error: BaseException) -> bool:
 
 
 def _explain(error: BaseException, request: _Request) -> MaxWhisperError:
-    """One sentence for whatever the client raised: what failed, and what to do next."""
+    """Returns one sentence for whatever the client raised: what failed, and what to do next."""
     from huggingface_hub import constants, errors
 
     if isinstance(error, errors.LocalEntryNotFoundError) and error.__cause__ is not None:

@@ -1,4 +1,4 @@
-"""The JSON files of a checkpoint: which of their fields are read, of which types and in which range.
+"""Reads the JSON files of a checkpoint: the classes declare the fields that are read, their types and ranges.
 
 A file is decoded as a whole before anything of it is used. Fields that are not declared here are skipped, whatever they
 hold: checkpoints carry dozens that do not matter. Where null is written, it means the same as no field, but for the
@@ -7,7 +7,6 @@ lists of suppressed tokens.
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -16,7 +15,7 @@ from msgspec import UNSET, UnsetType
 
 from max_whisper.errors import WeightsError
 from max_whisper.files import read_all
-from max_whisper.messages import LONGEST_QUOTE, printable, quote
+from max_whisper.messages import LONGEST_QUOTE, in_words, printable, quote
 
 MAX_BYTES = 16 << 20  # the largest of the official files, tokenizer.json, has 2.7 MB
 
@@ -28,7 +27,7 @@ T = TypeVar("T")
 
 
 class Configuration(msgspec.Struct, frozen=True):
-    """config.json."""
+    """The fields of config.json."""
 
     model_type: str | None = None
     is_encoder_decoder: bool | None = None
@@ -48,13 +47,13 @@ class Configuration(msgspec.Struct, frozen=True):
 
 
 class Ours(msgspec.Struct, frozen=True):
-    """What we write to generation_config.json beside transformers' own keys."""
+    """Our own fields in generation_config.json."""
 
     logprob_threshold: Annotated[float, msgspec.Meta(le=0)] | None = None
 
 
 class GenerationConfiguration(msgspec.Struct, frozen=True):
-    """generation_config.json."""
+    """The fields of generation_config.json."""
 
     suppress_tokens: TokenIds = UNSET
     begin_suppress_tokens: TokenIds = UNSET
@@ -69,7 +68,7 @@ class GenerationConfiguration(msgspec.Struct, frozen=True):
 
 
 class FeatureExtractor(msgspec.Struct, frozen=True):
-    """preprocessor_config.json."""
+    """The fields of preprocessor_config.json."""
 
     feature_size: Count | None = None
     sampling_rate: Count | None = None
@@ -78,13 +77,13 @@ class FeatureExtractor(msgspec.Struct, frozen=True):
 
 
 class Processor(msgspec.Struct, frozen=True):
-    """processor_config.json, what newer transformers write instead."""
+    """The fields of processor_config.json, which newer versions of transformers write instead."""
 
     feature_extractor: FeatureExtractor | None = None
 
 
 class TokenizerModel(msgspec.Struct, frozen=True):
-    """`model` of tokenizer.json; those that are no BPE have vocabularies and merges of other forms, or none."""
+    """The field `model` of tokenizer.json; kinds other than BPE have other vocabularies and merges, or none."""
 
     type: str | None = None
     vocab: Any = None
@@ -99,14 +98,14 @@ class AddedToken(msgspec.Struct, frozen=True):
 
 
 class TokenizerFile(msgspec.Struct, frozen=True):
-    """tokenizer.json."""
+    """The fields of tokenizer.json."""
 
     model: TokenizerModel | None = None
     added_tokens: list[AddedToken] | None = None
 
 
 class Index(msgspec.Struct, frozen=True):
-    """model.safetensors.index.json."""
+    """The fields of model.safetensors.index.json."""
 
     weight_map: dict[str, Any] | None = None
 
@@ -125,7 +124,8 @@ def read_json(path: Path, kind: type[T]) -> T:
     try:
         return msgspec.json.decode(data.decode("utf-8-sig"), type=kind)
     except msgspec.ValidationError as e:
-        raise WeightsError(f"{path}: {_in_words(str(e))}") from e
+        what = "" if " - at " in str(e) else "it must hold a JSON object: "
+        raise WeightsError(f"{path}: {what}{in_words(e)}") from e
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as e:
         raise WeightsError(f"{path} is no JSON: {e}") from e
 
@@ -135,26 +135,3 @@ def shown(value: Any) -> str:
     if isinstance(value, list | dict):
         return "a list" if isinstance(value, list) else "an object"
     return quote(value) if isinstance(value, str) else printable(msgspec.json.encode(value).decode(), LONGEST_QUOTE)
-
-
-_WORDS = {
-    "int": "an integer",
-    "float": "a number",
-    "str": "text",
-    "bool": "true or false",
-    "array": "a list",
-    "object": "an object",
-    "null": "null",
-}
-
-
-def _in_words(error: str) -> str:
-    """A message of msgspec with the field first: "a[3]: expected an integer or null, got text"."""
-    what, _, place = error.partition(" - at ")
-    field = place.strip("`").removeprefix("$").removeprefix(".")
-    types = re.sub("`([^`]*)`", lambda match: _types(match[1]), what)
-    return f"{field or 'it must hold a JSON object'}: {types[0].lower()}{types[1:]}"
-
-
-def _types(names: str) -> str:
-    return " or ".join(_WORDS.get(name, repr(name)) for name in names.split(" | "))

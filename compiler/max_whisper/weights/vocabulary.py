@@ -1,4 +1,4 @@
-"""The checkpoint's own vocabulary: the bytes of each text token, the special tokens, and the decoding rules."""
+"""Reads a checkpoint's own vocabulary: the bytes of each text token, the special tokens, and the decoding rules."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from max_whisper.errors import WeightsError
 from max_whisper.files import read_all
 from max_whisper.messages import quote
 from max_whisper.tokens import Tokens
+from max_whisper.weights.hub_files import ADDED_TOKENS, CONFIGURATION, GENERATION, MERGES, TOKENIZER, VOCABULARY
 from max_whisper.weights.json_files import (
     MAX_BYTES,
     Configuration,
@@ -24,7 +25,6 @@ from max_whisper.weights.json_files import (
     read_json,
     shown,
 )
-from max_whisper.weights.layout import ADDED_TOKENS, CONFIGURATION, GENERATION, MERGES, TOKENIZER, VOCABULARY
 
 N_TIMESTAMPS = 1501  # <|0.00|> to <|30.00|> by 0.02 s, where a vocabulary does not list its own
 # Where a checkpoint does not say (openai/whisper, decoding.py and transcribe.py)
@@ -38,17 +38,17 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """ranks: the bytes of text token i at place i. tokens: the special tokens and what must not be chosen."""
+    """The vocabulary of a checkpoint."""
 
-    ranks: list[bytes]
-    tokens: Tokens
+    ranks: list[bytes]  # of each text token, by its id
+    tokens: Tokens  # the special ones, and those that must not be chosen
 
 
 def read_vocabulary(file: Callable[[str], Path | None], n_vocab: int) -> Vocabulary:
-    """The vocabulary of a checkpoint in Hugging Face layout.
+    """Returns the vocabulary of a checkpoint in Hugging Face layout.
 
-    file: gives the path of one of the checkpoint's files, or None (`Checkpoint.file`).
-    n_vocab: how many tokens the model has.
+    file: returns the path of one of the checkpoint's files, or None (`Checkpoint.file`).
+    n_vocab: the number of tokens that the model has.
 
     Text tokens come from vocab.json and merges.txt, or from tokenizer.json alone; special tokens from
     added_tokens.json, or from tokenizer.json; the rules from generation_config.json, or from config.json. A model is
@@ -92,7 +92,7 @@ def read_vocabulary(file: Callable[[str], Path | None], n_vocab: int) -> Vocabul
 
 
 def write_tiktoken(ranks: Sequence[bytes], path: Path) -> None:
-    """Write text tokens in openai's .tiktoken format: one `base64 id` a line, in id order.
+    """Writes text tokens in openai's .tiktoken format: one `base64 id` a line, in id order.
 
     The empty token is written as "=", as in openai's multilingual.tiktoken: a line must have two words.
     """
@@ -101,7 +101,7 @@ def write_tiktoken(ranks: Sequence[bytes], path: Path) -> None:
 
 
 def byte_of_character() -> dict[str, int]:
-    """The byte that each character of a byte-level vocabulary stands for.
+    """Returns the byte that each character of a byte-level vocabulary stands for.
 
     Printable bytes stand for themselves, the others for the characters from U+0100 on (openai/gpt-2, encoder.py).
     """
@@ -111,7 +111,7 @@ def byte_of_character() -> dict[str, int]:
 
 
 class _SpecialIds:
-    """Ids of special tokens by their inner name; a missing one is an error that names the file."""
+    """The ids of special tokens by their inner names; a missing one is an error that names the file."""
 
     def __init__(self, special: dict[str, int], source: Path) -> None:
         self.special, self._source = special, source
@@ -130,7 +130,7 @@ def _read(file: Callable[[str], Path | None], name: str, kind: type[T]) -> T:
 def _read_tokens(
     file: Callable[[str], Path | None],
 ) -> tuple[dict[str, int], list[tuple[str, str]], dict[str, int], Path]:
-    """Text tokens by their printable form, merges in order, special tokens, and the file to blame for them."""
+    """Returns text tokens by their printable form, merges in order, special tokens, and the file to blame for them."""
     vocab_file, merges_file, added_file = file(VOCABULARY), file(MERGES), file(ADDED_TOKENS)
     tokenizer_file = None if vocab_file and merges_file and added_file else file(TOKENIZER)
     tokenizer = TokenizerFile() if tokenizer_file is None else read_json(tokenizer_file, TokenizerFile)
@@ -156,7 +156,7 @@ def _read_tokens(
 
 
 def _ids(values: dict[str, Any], source: Path) -> dict[str, int]:
-    """Tokens and their ids, as a file gives them."""
+    """Returns the tokens of a file, their ids checked."""
     for token, i in values.items():
         if type(i) is not int or not 0 <= i <= MAX_ID:
             raise WeightsError(f"{source}: token {quote(token)} has the id {shown(i)}: expected an integer from 0 on")
@@ -164,7 +164,7 @@ def _ids(values: dict[str, Any], source: Path) -> dict[str, int]:
 
 
 def _read_model(tokenizer: TokenizerFile, source: Path) -> tuple[dict[str, int], list[tuple[str, str]]]:
-    """Text tokens and merges of tokenizer.json."""
+    """Returns the text tokens and the merges of tokenizer.json."""
     model = tokenizer.model
     if model is None or model.type != "BPE" or not isinstance(model.vocab, dict) or not isinstance(model.merges, list):
         raise WeightsError(f"{source}: model: expected a model of type BPE with an object vocab and a list merges")
@@ -185,7 +185,7 @@ def _read_merges(path: Path) -> list[tuple[str, str]]:
 
 
 def _pair(merge: Any, source: Path) -> tuple[str, str]:
-    """A merge, as "a b" or, in newer tokenizer.json files, as ["a", "b"]."""
+    """Returns the two tokens of a merge, "a b" or, in newer tokenizer.json files, ["a", "b"]."""
     parts = merge.split(" ") if isinstance(merge, str) else merge
     if not isinstance(parts, list) or len(parts) != 2 or not all(isinstance(part, str) for part in parts):
         raise WeightsError(f"{source}: {shown(merge)} is no merge of two tokens")
@@ -193,7 +193,7 @@ def _pair(merge: Any, source: Path) -> tuple[str, str]:
 
 
 def _ranks(vocab: dict[str, int], merges: list[tuple[str, str]], eot: int, source: Path) -> list[bytes]:
-    """The bytes of every text token in id order, which is shown to be the order in which tokens are merged.
+    """Returns the bytes of every text token in id order, which is checked to be the order of the merges.
 
     That order is all that tiktoken knows: with it, tiktoken gives the ids that the merges give.
     """
@@ -218,7 +218,7 @@ def _ranks(vocab: dict[str, int], merges: list[tuple[str, str]], eot: int, sourc
 
 
 def _languages(generation: GenerationConfiguration, ids: _SpecialIds, filler: bool) -> dict[str, int]:
-    """Language code -> id in id order; empty for an English-only model. See `read_vocabulary` for how that is known."""
+    """Returns the id of each language code, in id order; empty for an English-only model (see `read_vocabulary`)."""
     listed = generation.lang_to_id or {}
     multilingual = generation.is_multilingual
     if multilingual is None:
@@ -248,7 +248,7 @@ def _id_list(
     *,
     without: int | None = None,
 ) -> list[int]:
-    """A list of token ids from generation_config.json, else from config.json, each once; null there means none.
+    """Returns a list of token ids from generation_config.json, else from config.json, each once; null means none.
 
     without: the id of end-of-text, where it must not be in the list.
     """
@@ -270,7 +270,7 @@ def _id_list(
 
 
 def _check_special(tokens: Tokens, special: dict[str, int], source: Path) -> None:
-    """The order that decoding relies on: text, eot, sot, languages, the other tokens, timestamps."""
+    """Checks the order that decoding relies on: text, eot, sot, languages, the other tokens, timestamps."""
     controls = [tokens.translate, tokens.transcribe, tokens.startoflm, tokens.startofprev, tokens.nospeech]
     order = [tokens.eot, tokens.sot, *tokens.languages.values(), *controls, tokens.notimestamps]
     if any(left >= right for left, right in pairwise(order)):
@@ -285,7 +285,7 @@ def _check_special(tokens: Tokens, special: dict[str, int], source: Path) -> Non
 
 
 def _check_agreement(tokens: Tokens, generation: GenerationConfiguration) -> None:
-    """generation_config.json repeats some ids; a copy from another model would decode nonsense."""
+    """Checks the ids that generation_config.json repeats: a copy from another model would decode nonsense."""
     repeated = {
         "eos_token_id": tokens.eot,
         "decoder_start_token_id": tokens.sot,
@@ -303,7 +303,7 @@ def _check_agreement(tokens: Tokens, generation: GenerationConfiguration) -> Non
 def _check_size(
     tokens: Tokens, special: dict[str, int], source: Path, configuration: Configuration, n_vocab: int
 ) -> None:
-    """The vocabulary must be the model's: of its size, or smaller where config.json says that the model is padded."""
+    """Checks that the vocabulary has the model's size, or is smaller where config.json says that it is padded."""
     size = max(tokens.timestamp_begin + tokens.n_timestamps, max(special.values()) + 1)
     if size == n_vocab or size < n_vocab == configuration.vocab_size:
         return

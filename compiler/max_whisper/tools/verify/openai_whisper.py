@@ -13,28 +13,9 @@ from typing import Any
 import numpy as np
 
 from max_whisper.tensors import safetensors_file
+from max_whisper.weights.names import OPENAI
 
 MIN_MARGIN = 5e-5  # by which a token must beat the others, or another machine may rightly choose another
-
-_NAMES = {  # parts of tensor names in transformers -> in openai/whisper, in the order in which they are replaced
-    "model.": "",
-    "layers.": "blocks.",
-    "self_attn_layer_norm": "attn_ln",
-    "encoder_attn_layer_norm": "cross_attn_ln",
-    "final_layer_norm": "mlp_ln",
-    "self_attn": "attn",
-    "encoder_attn": "cross_attn",
-    "q_proj": "query",
-    "k_proj": "key",
-    "v_proj": "value",
-    "out_proj": "out",
-    "fc1": "mlp.0",
-    "fc2": "mlp.2",
-    "embed_tokens": "token_embedding",
-    "embed_positions.weight": "positional_embedding",
-    "encoder.layer_norm": "encoder.ln_post",
-    "decoder.layer_norm": "decoder.ln",
-}
 
 
 def openai_model(folder: Path, kind: Any = None) -> Any:
@@ -61,19 +42,13 @@ def openai_model(folder: Path, kind: Any = None) -> Any:
     model = (kind or Whisper)(dims)
     arrays = safetensors_file.open_tensors(folder / "model.safetensors")
     arrays.pop("proj_out.weight", None)  # tied to the embedding, which is there
-    model.load_state_dict({renamed(name): torch.from_numpy(np.array(array)).float() for name, array in arrays.items()})
+    tensors = {name: torch.from_numpy(np.array(array)).float() for name, array in arrays.items()}
+    model.load_state_dict({OPENAI.renamed(name): tensor for name, tensor in tensors.items()})
     if listed := generation.get("alignment_heads"):
         heads = torch.zeros(dims.n_text_layer, dims.n_text_head, dtype=torch.bool)
         heads[tuple(zip(*listed, strict=True))] = True
         model.register_buffer("alignment_heads", heads.to_sparse(), persistent=False)
     return model.eval()
-
-
-def renamed(name: str) -> str:
-    """A tensor's name in openai/whisper, from its name in transformers."""
-    for theirs, ours in _NAMES.items():
-        name = name.replace(theirs, ours)
-    return name
 
 
 def watch_margins() -> list[float]:

@@ -26,12 +26,13 @@ from max_whisper.runtime.mel import HOP
 from max_whisper.runtime.model import Model, load
 from max_whisper.spec import Spec
 from max_whisper.tensors import safetensors_file
+from max_whisper.tensors.cast import to_float32
+from max_whisper.tensors.dtypes import DTYPES
 from max_whisper.tensors.pack import from_matrix, unpack
-from max_whisper.tensors.quantize import dequantise
+from max_whisper.tensors.quantize import dequantize
 from max_whisper.tensors.stored import StoredTensor
 from max_whisper.tools.options import VerifyOptions
 from max_whisper.tools.verify.reference import Layers, Reference
-from max_whisper.weights import to_float32
 
 # Largest absolute errors of features (of order 1) and of logits (of order 10), for weights of each dtype.
 BOUNDS = {"float32": (2e-4, 1e-3), "bfloat16": (0.25, 0.5), "int8": (1.0, 1.0)}
@@ -193,6 +194,6 @@ def _float32(tensor: StoredTensor, arrays: Mapping[str, NDArray[Any]]) -> NDArra
     if tensor.packed:
         array = unpack(array, *tensor.matrix_shape)
     if tensor.scales is not None:
-        array = dequantise(array, arrays[tensor.scales])
-    elements = to_float32(array, tensor.format)
+        array = dequantize(array, arrays[tensor.scales])
+    elements = to_float32(array, DTYPES[tensor.dtype])
     return from_matrix(elements, tensor.shape) if tensor.packed else elements

@@ -1,4 +1,4 @@
-"""Which files a Whisper checkpoint in Hugging Face layout has."""
+"""Names the files of a Whisper checkpoint in the layout of the Hub, and reads the index of sharded ones."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 CONFIGURATION, GENERATION = "config.json", "generation_config.json"
 PREPROCESSOR, PROCESSOR = "preprocessor_config.json", "processor_config.json"  # newer transformers write the latter
 VOCABULARY, MERGES, ADDED_TOKENS, TOKENIZER = "vocab.json", "merges.txt", "added_tokens.json", "tokenizer.json"
-COMPANIONS = (  # read here or, like the normalizer, by whoever evaluates the model; none of them must be there
+COMPANIONS = (  # all optional; read here or, like the normalizer, by whoever evaluates the model
     GENERATION,
     PREPROCESSOR,
     PROCESSOR,
@@ -30,7 +30,7 @@ MAX_SHARDS = 1000
 
 
 def read_index(path: Path) -> dict[str, str]:
-    """Tensor name -> file name, from the index of a sharded checkpoint. Raises WeightsError.
+    """Returns the file name of each tensor, from the index of a sharded checkpoint. Raises WeightsError.
 
     Each file name is checked to be one beside the index: a name like `../../x` would read outside of the checkpoint.
     """
@@ -60,7 +60,10 @@ def _is_shard(file: object) -> bool:
 
 
 def weights_missing(where: str, names: Iterable[str]) -> WeightsError:
-    """The error for a checkpoint without `model.safetensors`, with what to do about what it has: `names`."""
+    """Returns the error for a checkpoint without `model.safetensors`, which says what to do.
+
+    names: the files that it has.
+    """
     found = sorted(names)
     pickles = [name for name in found if name.endswith((".bin", ".pt", ".pth", ".ckpt"))]
     others = [name for name in found if name.endswith(".safetensors") and name != WEIGHTS]
