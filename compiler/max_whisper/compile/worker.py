@@ -82,14 +82,15 @@ def compile_module(job: Job) -> Result:
     from max import driver, engine
     from max.graph import DeviceRef
 
+    from max_whisper.artifact.target import host_cpu
     from max_whisper.lowering.clocked import ClockedLowering
     from max_whisper.lowering.graphs import Lowering
     from max_whisper.spec import Spec
 
     target = job.target
     device = DeviceRef.CPU()
-    if target.device == "cpu" and target.arch.startswith("x86-64-v"):
-        driver.set_virtual_cpu_target(target.arch)
+    if host := host_cpu(target):
+        driver.set_virtual_cpu_target(host)
     devices: list[driver.Device] = [driver.CPU()]
     if target.device != "cpu":
         driver.set_virtual_device_api(target.device)

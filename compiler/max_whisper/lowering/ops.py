@@ -78,7 +78,9 @@ class GraphOps:
 
     def _weight(self, name: str, dtype: str, shape: Sequence[int]) -> TensorValue:
         if name not in self._values:  # a graph takes a weight once
-            self._values[name] = Graph.current.add_weight(Weight(name, DTYPES[dtype], list(shape), self._device))
+            weight = Weight(name, DTYPES[dtype], list(shape), self._device)
+            # By default MAX expects weights in the host's memory and copies them at each execution.
+            self._values[name] = Graph.current.add_weight(weight, force_initial_weight_on_host=False)
         return self._values[name]
 
     def value(self, x: Value) -> TensorValue:

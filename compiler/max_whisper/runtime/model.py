@@ -200,8 +200,8 @@ class Model:
         ]
         options = each[0]
         if options.beam_size is not None:
-            ((prompt, sot),) = rows
-            candidates = [[text] for text in self._search(memory, prompt, sot, options)]
+            ((prompt, sot_index),) = rows
+            candidates = [[text] for text in self._search(memory, prompt, sot_index, options)]
         else:
             candidates = list(self._samples(memory, rows, options))
         results = []
@@ -233,8 +233,8 @@ class Model:
                 memory,
                 prompts,
                 rows=len(rows),
-                sot=rows[0][1],
-                limit=options.limit(self.manifest),
+                sot_index=rows[0][1],
+                max_new_tokens=options.limit(self.manifest),
                 masks=(first, others),
                 rules=self._rules(options),
                 temperature=options.temperature,
@@ -242,16 +242,16 @@ class Model:
                 rng=np.random.default_rng([options.seed, sample]) if options.temperature > 0 else None,
             )
 
-    def _search(self, memory: Memory, prompt: list[int], sot: int, options: DecodingOptions) -> list[Sampled]:
-        """The texts of a beam search for one window."""
+    def _search(self, memory: Memory, prompt: list[int], sot_index: int, options: DecodingOptions) -> list[Sampled]:
+        """Returns the texts that a beam search finds for one window."""
         n_vocab = self.manifest.dims["n_vocab"]
         first, others = (mask_of(ids, n_vocab) for ids in options.suppressed_first_and_later(self.manifest))
         return search(
             self._decoder,
             memory,
             prompt,
-            sot=sot,
-            limit=options.limit(self.manifest),
+            sot_index=sot_index,
+            max_new_tokens=options.limit(self.manifest),
             masks=(first, others),
             rules=self._rules(options),
             beam_size=options.beam_size or 1,
