@@ -17,13 +17,14 @@ from max_whisper.artifact.folder import new_folder
 from max_whisper.artifact.load import SPEC, VOCABULARY, WEIGHTS, check_artifact, hash_file
 from max_whisper.artifact.manifest import FILE, UNSEALED, VERSION, File, Graph, Manifest, Source, Tensor
 from max_whisper.artifact.target import parse_target
-from max_whisper.compile.modules import Report, compile_modules
+from max_whisper.compile.modules import compile_modules
 from max_whisper.compile.options import BuildOptions
 from max_whisper.compile.stored import read_spec
 from max_whisper.errors import MaxWhisperError, UserError
 from max_whisper.files import expanded
 from max_whisper.lowering.storage import Stored, storage, token_matrices
 from max_whisper.plan import SpecName, Target
+from max_whisper.progress import OnProgress, Progress, unheard
 from max_whisper.spec import Spec, load_spec
 from max_whisper.tensors import safetensors_file
 from max_whisper.tensors.pack import as_matrix, pack
@@ -53,7 +54,7 @@ def build(
     batch: int = 1,
     force: bool = False,
     offline: bool = False,
-    report: Report = lambda message: None,
+    progress: OnProgress = unheard,
 ) -> Path:
     """Compiles a spec with its weights to an artifact folder, and returns the folder.
 
@@ -66,7 +67,7 @@ def build(
     batch: windows that are computed at once.
     force: replace an artifact that is already there.
     offline: never connect to the Hub; what it gave before is in its cache.
-    report: called with a sentence after each phase, and during downloads.
+    progress: called after each phase, and once a second during downloads.
 
     Raises UserError (SpecError and WeightsError among them) for wrong input, before anything is compiled; HubError,
     CompileError and MaxWhisperError for failures. Whenever it ends, the folder is the old one or the whole new one.
@@ -86,7 +87,7 @@ def build(
             revision=revision or (model.revision if own else None),
             folder=model.folder,
             offline=offline,
-            progress=report,
+            progress=progress,
         )
         if revision is not None and checkpoint.repo is None:
             raise UserError(f"revision '{revision}' is for a Hub repository, the weights are a {checkpoint.describe()}")
@@ -95,7 +96,7 @@ def build(
         checkpoint.check([(tensor.name, tensor.shape) for tensor in given])
         vocabulary = read_vocabulary(checkpoint.file, model.n_vocab)
         heads = read_alignment_heads(checkpoint.file, [layer.heads for layer in model.cross_attentions()])
-        report(f"checked {len(given)} tensors of {checkpoint.describe()}")
+        progress(Progress(f"checked {len(given)} tensors of {checkpoint.describe()}"))
         on_cpu = machine.device == "cpu"
         halves = checkpoint.exact_halves(token_matrices(model)) if on_cpu and dtype == "float32" else {}
         stored = storage(model, dtype=dtype, on_cpu=on_cpu, exact_halves=halves)
@@ -103,7 +104,7 @@ def build(
         tensors = write_weights(new / WEIGHTS, stored.values(), checkpoint)
         write_tiktoken(vocabulary.ranks, new / VOCABULARY)
         (new / SPEC).write_text(json.dumps(model.canonical(), indent=1) + "\n")
-        report(f"packed the weights{_halves_told(halves)}")
+        progress(Progress(f"packed the weights{_halves_told(halves)}"))
         compiled = compile_modules(
             model,
             new,
@@ -112,7 +113,7 @@ def build(
             target=machine,
             alignment_heads=heads,
             exact_halves=halves,
-            report=report,
+            progress=progress,
         )
         manifest = _manifest(
             new,

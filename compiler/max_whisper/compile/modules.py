@@ -9,7 +9,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
@@ -22,10 +21,10 @@ from max_whisper.compile.worker import Job, Result
 from max_whisper.errors import CompileError
 from max_whisper.lowering.calls import Call
 from max_whisper.plan import Target
+from max_whisper.progress import OnProgress, Progress
 from max_whisper.spec import Spec
 
 MODULES = ("encoder", "decoder")
-Report = Callable[[str], None]
 
 
 def compile_modules(
@@ -37,7 +36,7 @@ def compile_modules(
     target: Target,
     alignment_heads: list[tuple[int, int]],
     exact_halves: dict[str, str],
-    report: Report,
+    progress: OnProgress,
     probe: bool = False,
     clocks: bool = False,
 ) -> Result:
@@ -79,7 +78,7 @@ def compile_modules(
                 result = workers.pop(module).result()
                 graphs |= result.graphs
                 calls |= result.calls
-                report(f"compiled the {module} in {time.monotonic() - started:.0f} s")
+                progress(Progress(f"compiled the {module} in {time.monotonic() - started:.0f} s"))
         return Result({name: graphs[name] for name in sorted(graphs)}, calls)
     finally:
         for worker in workers.values():

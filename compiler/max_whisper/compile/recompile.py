@@ -10,13 +10,14 @@ from max.driver import CPU
 
 from max_whisper.artifact.load import Artifact, start
 from max_whisper.artifact.manifest import Manifest
-from max_whisper.compile.modules import Report, compile_modules
+from max_whisper.compile.modules import compile_modules
 from max_whisper.lowering.calls import Call
+from max_whisper.progress import OnProgress
 from max_whisper.spec import Spec
 
 
 def compile_again(
-    folder: Path, manifest: Manifest, spec: Spec, *, report: Report, probe: bool = False, clocks: bool = False
+    folder: Path, manifest: Manifest, spec: Spec, *, progress: OnProgress, probe: bool = False, clocks: bool = False
 ) -> tuple[Artifact, dict[str, list[Call]]]:
     """An artifact for a CPU with other graphs and its own weights, and the kernels' calls of graphs with clocks.
 
@@ -31,7 +32,7 @@ def compile_again(
             target=manifest.target,
             alignment_heads=manifest.alignment_heads,
             exact_halves=manifest.exact_halves,
-            report=report,
+            progress=progress,
             probe=probe,
             clocks=clocks,
         )

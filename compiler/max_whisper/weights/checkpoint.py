@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from max_whisper.errors import MaxWhisperError, UserError, WeightsError
 from max_whisper.files import expanded, is_folder, is_there
 from max_whisper.messages import nearest, printable, quote
+from max_whisper.progress import OnProgress, unheard
 from max_whisper.tensors.cast import FLOAT_DTYPES, exact_half, to_bfloat16, to_float32
 from max_whisper.tensors.safetensors_file import TensorInfo, open_tensors, read_header
-from max_whisper.weights.hub import Progress, fetch
+from max_whisper.weights.hub import fetch
 from max_whisper.weights.layout import INDEX, PICKLE_ADVICE, VOCABULARIES, WEIGHTS, read_index, weights_missing
 
 Dtype = Literal["float32", "bfloat16"]
@@ -44,7 +45,7 @@ def open_checkpoint(
     revision: str | None = None,
     folder: Path | None = None,
     offline: bool = False,
-    progress: Progress | None = None,
+    progress: OnProgress = unheard,
 ) -> Checkpoint:
     """The checkpoint that `weights` names; only headers are read.
 
@@ -251,7 +252,7 @@ def _beside(
     repo: str | None,
     revision: str | None,
     offline: bool,
-    progress: Progress | None,
+    progress: OnProgress,
 ) -> FileFinder:
     """Finds the files that belong to a single safetensors file: those beside it, else those of the spec's source."""
 

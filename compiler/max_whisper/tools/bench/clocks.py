@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from statistics import median
 from time import perf_counter
@@ -15,6 +14,7 @@ from max_whisper.artifact.engine import Executable
 from max_whisper.artifact.load import Artifact
 from max_whisper.compile.recompile import compile_again
 from max_whisper.lowering.calls import Call
+from max_whisper.progress import OnProgress
 from max_whisper.runtime.decoder import Decoder
 from max_whisper.spec import Spec
 from max_whisper.tools.bench.phases import Window
@@ -38,9 +38,9 @@ class Times:
     whole: float  # of the graph without clocks
 
 
-def compile_clocked(artifact: Artifact, spec: Spec, report: Callable[[str], None]) -> Clocked:
+def compile_clocked(artifact: Artifact, spec: Spec, progress: OnProgress) -> Clocked:
     """The graphs of an artifact for a CPU once more, with clocks. Raises CompileError where MAX fails."""
-    return Clocked(*compile_again(artifact.folder, artifact.manifest, spec, report=report, clocks=True))
+    return Clocked(*compile_again(artifact.folder, artifact.manifest, spec, progress=progress, clocks=True))
 
 
 class Plain:
