@@ -29,12 +29,11 @@ def main(reference: str, artifacts: tuple[str, ...], audio: tuple[str, ...], tok
     import max_whisper
 
     exact = max_whisper.load(reference)
-    window = exact.n_frames * 160  # samples
     waveforms = [max_whisper.load_audio(path) for path in audio] or [made_recording(30, seed) for seed in range(5)]
-    mels = np.stack([exact.log_mel(waveform, padding=window)[:, : exact.n_frames] for waveform in waveforms])
+    mels = np.stack([exact.windows(waveform)[0] for waveform in waveforms])
     exact_features = exact.encode(mels)
     written = exact.decode(exact_features, language="en", max_new_tokens=tokens)
-    prompt = exact.tokenizer.prompt("en" if exact.multilingual else None)
+    prompt = exact.prompt(language="en")
     table = Table("artifact", "dtype", "tokens", "largest error of features", "of logits", "same choice")
     for folder in artifacts:
         other = max_whisper.load(folder)

@@ -158,8 +158,7 @@ def apart(theirs: list[dict[str, Any]], ours: list[Any]) -> float:
 
 def thresholds(model: Model, waveform: NDArray[np.float32]) -> dict[str, float]:
     """Of silence, such that some windows are silent: a random model never finds one as silent as a trained one does."""
-    mel = model.log_mel(waveform[:WINDOW], padding=WINDOW)[None, :, : model.n_frames]
-    (result,) = model.decode(model.encode(mel), language="en", max_initial_timestamp=1.0)
+    (result,) = model.decode(model.encode(model.windows(waveform[:WINDOW])), language="en", max_initial_timestamp=1.0)
     return {"no_speech_threshold": 0.9 * result.no_speech_prob, "logprob_threshold": result.avg_logprob - 0.05}
 
 

@@ -117,7 +117,7 @@ def test_same_inputs_give_the_same_bytes(artifact: Path, spec: Path, checkpoint:
 
 def test_phases_are_reported(spec: Path, checkpoint: Path, tmp_path: Path) -> None:
     said: list[str] = []
-    build(spec, weights=checkpoint, out=tmp_path / "small", report=said.append)
+    build(spec, weights=checkpoint, out=tmp_path / "small", progress=lambda progress: said.append(progress.message))
     assert said[0].startswith("checked 89 tensors of folder") and said[1] == "packed the weights"
     assert sorted(line.partition(" in ")[0] for line in said[2:]) == ["compiled the decoder", "compiled the encoder"]
 

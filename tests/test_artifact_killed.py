@@ -24,7 +24,8 @@ import sys
 import max_whisper
 spec, weights, out = sys.argv[1:]
 print("started", flush=True)
-max_whisper.build(spec, weights=weights, out=out, force=True, report=lambda message: print(message, flush=True))
+say = lambda progress: print(progress.message, flush=True)
+max_whisper.build(spec, weights=weights, out=out, force=True, progress=say)
 print("done", flush=True)
 """
 MARK = "MAX_WHISPER_TEST_BUILD"  # environment variable by which the processes of a build are known

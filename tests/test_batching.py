@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from command import run
-from max_whisper import Model
+from max_whisper import Model, Progress
 from max_whisper.errors import UserError
 from max_whisper.runtime import batching
 from sounds import noise, silence, sweep, write_wav
@@ -37,13 +37,13 @@ def test_recordings_together_are_as_alone(batched: Model, calls: list[int], cond
     options = {**OPTIONS, "condition_on_previous_text": conditioned}
     alone = [batched.transcribe(sound, **options) for sound in SOUNDS]
     calls.clear()
-    progress: list[tuple[int, float]] = []
-    together = batched.transcribe_batch(
-        SOUNDS, progress=lambda number, window, seconds: progress.append((number, window.end)), **options
-    )
+    progress: list[Progress] = []
+    together = batched.transcribe_batch(SOUNDS, progress=progress.append, **options)
     assert together == alone
     assert max(calls) == 3
-    assert sorted(number for number, _ in progress) == sorted(i for i, r in enumerate(alone) for _ in r.windows)
+    assert sorted((p.index, p.done, p.total) for p in progress) == sorted(
+        (i, window.end, result.duration) for i, result in enumerate(alone) for window in result.windows
+    )
     tried = {attempt.temperature for result in alone for window in result.windows for attempt in window.attempts}
     assert tried == {0.0, 0.4}  # sampling, too
 

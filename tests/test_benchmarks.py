@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import struct
 import sys
 import xml.etree.ElementTree as ET
@@ -10,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import click
+import max_whisper
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from max_whisper.runtime.mel import log_mel, mel_filters
 from max_whisper.spec import load_spec
 from max_whisper.tools.bench.floor import floors
@@ -22,6 +25,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 from common import made_recording
 from figures import equal_tokens, medians, ranking, setting_table, start_table
 from ggml import DIMENSIONS, q8_0, write_ggml, write_tensor
+from gpu import agreement, distance
+from gpu import main as gpu
 from greedy import MEL_FILTERS, LogMel
 from plot import parts, svg
 from sides import Side, spec_of, taking_part
@@ -163,3 +168,37 @@ def test_the_head_of_a_ggml_file(tmp_path: Path):
     assert struct.unpack("<I11i", data[:48]) == (0x67676D6C, *range(10), 2007)
     assert struct.unpack("<2i", data[48:56]) == (80, 201)
     assert data[56 + 80 * 201 * 4 :] == struct.pack("<iI1sI2s", 2, 1, b"a", 2, b"bc")
+
+
+def test_how_far_a_gpu_is_from_a_cpu():
+    far = distance(np.array([3.0, 4.0], np.float32), np.array([3.0, 5.0], np.float32))
+    assert far == {"largest": 1.0, "relative": pytest.approx(1 / 34**0.5)}
+    assert agreement([[1, 2, 3], [4]], [[1, 2, 3], [5]]) == {"same": "1 of 2", "tokens": "3 of 4"}
+    assert agreement([[1, 2]], [[1, 2, 3]]) == {"same": "0 of 1", "tokens": "2 of 3"}
+
+
+def test_an_artifact_beside_its_own_figures(tmp_path: Path):
+    """What a GPU is compared by, on a CPU: nothing differs."""
+    nano = max_whisper.build("nano.yaml", out=tmp_path / "nano", offline=True)
+    recording = Path(__file__).resolve().parents[1] / "examples" / "audio" / "commands.flac"
+    out = tmp_path / "figures.npz"
+    assert CliRunner().invoke(gpu, ["figures", str(nano), str(out), str(recording)]).exit_code == 0
+    only = ["features", "logits", "decode: sampled", "decode: beams", "words", "4 threads"]
+    options = [option for name in only for option in ("--only", name)]
+    result = CliRunner().invoke(gpu, ["check", str(nano), str(out), *options, "--json", str(tmp_path / "found.json")])
+    assert result.exit_code == 0, result.output
+    (found,) = json.loads((tmp_path / "found.json").read_text()).values()
+    assert [*found] == ["load", *only]
+    assert found["features"]["largest"] == found["logits"]["largest"] == 0
+    assert {found[name]["same"] for name in only[2:-1]} == {"1 of 1"} and found["4 threads"]["same"] == "4 of 4"
+
+
+def test_a_check_that_fails_is_no_end_of_the_others(tmp_path: Path):
+    nano = max_whisper.build("nano.yaml", out=tmp_path / "nano", offline=True)
+    waveform = np.zeros(16000, np.float32)
+    arrays = {"waveform.0": waveform, "given.0": np.zeros((1, 1), int), "logits.0": np.zeros((1, 1, 7), np.float32)}
+    told = json.dumps({"texts": {}, "wholes": {}})
+    np.savez(tmp_path / "figures.npz", features=np.zeros((1, 500, 128), np.float32), told=np.array(told), **arrays)
+    options = ["--only", "logits", "--only", "twice the same"]
+    result = CliRunner().invoke(gpu, ["check", str(nano), str(tmp_path / "figures.npz"), *options])
+    assert result.exit_code == 1 and "failed ValueError" in result.output and "features differ" in result.output

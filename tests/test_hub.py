@@ -21,6 +21,7 @@ from checkpoints import write_checkpoint
 from hub_server import HubServer
 from huggingface_hub import close_session, get_session, set_client_factory
 from huggingface_hub.utils import _http
+from max_whisper import Progress
 from max_whisper.errors import HubError
 from max_whisper.weights import guard
 from max_whisper.weights.checkpoint import open_checkpoint
@@ -46,7 +47,7 @@ results = []
 for options in calls:
     lines, began = [], time.monotonic()
     try:
-        checkpoint = open_checkpoint(**options, progress=lines.append)
+        checkpoint = open_checkpoint(**options, progress=lambda progress: lines.append(progress.message))
         embedding = checkpoint.read("{TENSOR}", "float32")
         vocabulary = read_vocabulary(checkpoint.file, len(embedding))
         result = dict(repo=checkpoint.repo, commit=checkpoint.commit, tensors=len(checkpoint.source.names()),
@@ -343,16 +344,16 @@ def test_the_source_of_a_spec(tmp_path: Path, folder: Path) -> None:
 
 
 def test_progress_of_large_files() -> None:
-    lines: list[str] = []
+    seen: list[Progress] = []
     sizes: list[int] = []
-    make = _progress_bar(lines.append, "model.safetensors", sizes.append)
+    make = _progress_bar(seen.append, "model.safetensors", sizes.append)
     bar = make(total=20_000_000, initial=0, desc="what the Hub calls it", unit="B", unit_scale=True)
     with bar:
         bar.update(5_000_000)
         bar.refresh()
     assert sizes == [5_000_000]
-    assert lines[0] == "downloading model.safetensors: 0 of 20 MB"
-    assert "downloading model.safetensors: 5 of 20 MB" in lines
+    assert seen[0] == Progress("downloading model.safetensors: 0 of 20 MB", 0, 20_000_000, "bytes")
+    assert Progress("downloading model.safetensors: 5 of 20 MB", 5_000_000, 20_000_000, "bytes") in seen
 
 
 # --- a mirror that lies

@@ -173,9 +173,14 @@ def test_the_signature_of_decode_is_that_of_the_options():
     assert written(Model.decode, []) == declared(DecodingOptions)
 
 
+def test_the_signature_of_prompt_is_a_part_of_that_of_decode():
+    found, options = written(Model.prompt, []), declared(DecodingOptions)
+    assert found == {name: options[name] for name in found} and "prefix" in found
+
+
 @pytest.mark.parametrize("function", [build, max_whisper.build])
 def test_the_signature_of_build_is_that_of_the_options(function: Any):
-    assert written(function, ["weights", "out", "report"]) == declared(BuildOptions)
+    assert written(function, ["weights", "out", "progress"]) == declared(BuildOptions)
 
 
 COMMANDS: dict[str, tuple[type[Options], ...]] = {

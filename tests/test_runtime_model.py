@@ -22,7 +22,7 @@ from max_whisper import DecodingResult, Model
 from max_whisper.errors import AudioError, UserError
 from max_whisper.runtime.model import Features
 from small import SMALL, TOKENS
-from sounds import noise, silence, sweep
+from sounds import noise, silence, sweep, write_wav
 
 SPECIAL = TOKENS.special
 
@@ -52,6 +52,36 @@ def test_log_mel(model: Model) -> None:
     assert model.log_mel(sweep(2.0).tolist()).dtype == np.float32
     with pytest.raises(AudioError, match="NaN"):
         model.log_mel(np.full(16000, np.nan, np.float32))
+
+
+def test_windows(model: Model) -> None:
+    waveform = noise(5.0)
+    windows = model.windows(waveform)
+    assert windows.shape == (3, 80, 200) and windows.dtype == np.float32
+    whole = model.log_mel(waveform, padding=2 * 16000)
+    assert np.array_equal(np.concatenate([*windows], axis=1)[:, :600], whole[:, :600])
+    assert np.array_equal(np.asarray(model.encode(windows)), np.asarray(model.encode(np.array([*windows]))))
+
+
+def test_the_tail_of_the_last_window_is_silence(model: Model) -> None:
+    (window,) = model.windows(noise(1.0))
+    assert np.ptp(window[:, 102:]) == 0 and window[0, 102] == window.min() < window[:, :98].max()
+    assert np.array_equal(window, model.log_mel(np.concatenate([noise(1.0), silence(1.0)])))
+
+
+@pytest.mark.parametrize(("seconds", "count"), [(0.001, 1), (0.5, 1), (2.0, 1), (2.005, 1), (2.01, 2), (4.0, 2)])
+def test_how_many_windows_there_are(model: Model, seconds: float, count: int) -> None:
+    assert model.windows(noise(seconds)).shape == (count, 80, 200)
+
+
+def test_windows_of_a_file(model: Model, tmp_path: Path) -> None:
+    path = write_wav(tmp_path / "noise.wav", noise(3.0))
+    waveform = max_whisper.load_audio(path)
+    assert np.array_equal(model.windows(path), model.windows(waveform))
+    with pytest.raises(UserError, match="audio_track"):
+        model.windows(waveform, audio_track=1)
+    with pytest.raises(AudioError, match="no-such"):
+        model.windows("no-such.wav")
 
 
 def test_encode(model: Model, features: Features, mel: np.ndarray) -> None:
@@ -213,6 +243,36 @@ def test_prompts(model: Model, english: Model) -> None:
     assert model.tokenizer.prompt("german", "translate", True) == ids(begin, "de", "translate", end)
     tokens = english.manifest.tokens
     assert english.tokenizer.prompt(None, without_timestamps=True) == [tokens.sot, tokens.notimestamps]
+    assert model.prompt(language="German", without_timestamps=True) == ids(begin, "de", "transcribe", end)
+    assert model.prompt(language="de", task="translate") == ids(begin, "de", "translate")
+    assert english.prompt() == english.prompt(language="en") == [tokens.sot]
+    before = [SPECIAL["<|startofprev|>"], *model.tokenizer.encode(" so far")]
+    prompt = model.prompt(language="de", prompt="so far", prefix=[1, 2])
+    assert prompt == [*before, *ids(begin, "de", "transcribe"), 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({}, "no language given"),
+        ({"language": "xx"}, "unknown language 'xx'"),
+        ({"language": "de", "task": "sing"}, "task: expected transcribe or translate, got 'sing'"),
+        ({"language": "de", "prefix": [10**6]}, "expected token ids below"),
+        ({"language": "de", "beam_size": 2}, "unknown option 'beam_size'"),
+    ],
+)
+def test_wrong_prompts(model: Model, options: dict[str, Any], said: str) -> None:
+    with pytest.raises(UserError) as raised:
+        model.prompt(**options)
+    assert said in str(raised.value)
+
+
+def test_the_prompt_is_what_decode_begins_with(model: Model, features: Features) -> None:
+    options: dict[str, Any] = {"language": "de", "prompt": "so far", "prefix": "and now"}
+    (result, *_) = decode(model, features, max_new_tokens=3, **options)
+    prompt = model.prompt(without_timestamps=True, **options)
+    logits = model.logits(np.asarray(features)[:1], [[*prompt, *result.tokens[:-1]]])[0, len(prompt) - 1 :]
+    assert masked(model, logits).argmax(1).tolist() == result.tokens
 
 
 def test_task_and_language_reach_the_decoder(model: Model, features: Features) -> None:

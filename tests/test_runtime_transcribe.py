@@ -13,10 +13,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from max_whisper import DecodingResult, Model, TranscriptionResult
+from max_whisper import DecodingResult, Model, Progress, TranscriptionResult
 from max_whisper.errors import AudioError
 from max_whisper.runtime.mel import HOP
-from max_whisper.runtime.transcription import Window
 from small import RATE
 from sounds import noise, sweep, write_wav
 
@@ -116,13 +115,9 @@ def test_files_streams_and_waveforms(model: Model, tmp_path: Path) -> None:
 
 
 def test_progress(model: Model) -> None:
-    seen: list[tuple[float, float, float]] = []
-
-    def progress(window: Window, total: float) -> None:
-        seen.append((window.start, window.end, total))
-
-    model.transcribe(noise(5.0), language="en", progress=progress, **EACH_FOR_ITSELF)
-    assert seen == [(0.0, 2.0, 5.0), (2.0, 4.0, 5.0), (4.0, 5.0, 5.0)]
+    seen: list[Progress] = []
+    model.transcribe(noise(5.0), language="en", progress=seen.append, **EACH_FOR_ITSELF)
+    assert seen == [Progress(f"transcribed {done:.0f} of 5 s", done, 5.0, "seconds") for done in (2.0, 4.0, 5.0)]
 
 
 def test_windows_come_one_by_one(model: Model) -> None:

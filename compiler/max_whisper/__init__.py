@@ -8,7 +8,6 @@ print(model.transcribe("speech.flac", language="en").text)
 from __future__ import annotations
 
 import os as _os
-from collections.abc import Callable as _Callable
 from os import PathLike as _PathLike
 from pathlib import Path as _Path
 from typing import TYPE_CHECKING
@@ -26,15 +25,21 @@ from max_whisper.errors import (
     UserError,
     WeightsError,
 )
+from max_whisper.progress import OnProgress, Progress
+from max_whisper.progress import unheard as _unheard
 
 if TYPE_CHECKING:
     from max_whisper.runtime.decoding import DecodingResult
-    from max_whisper.runtime.model import Model
+    from max_whisper.runtime.model import Features, Model
     from max_whisper.runtime.options import DecodingOptions, TranscribeOptions
     from max_whisper.runtime.subtitles import SubtitleOptions
-    from max_whisper.runtime.transcription import Segment, TranscriptionResult
+    from max_whisper.runtime.transcription import Attempt, Segment, Transcriber, TranscriptionResult, Window
     from max_whisper.runtime.waveform import Waveform as _Waveform
     from max_whisper.runtime.words import Word
+    from max_whisper.runtime.writers import render, write
+    from max_whisper.spec import Spec, load_spec
+    from max_whisper.tools.inspect import inspect
+    from max_whisper.tools.verify import verify
 
 _os.environ.setdefault("MODULAR_TELEMETRY_ENABLED", "false")  # MAX reads it when it is imported
 
@@ -42,43 +47,65 @@ __version__: str
 
 __all__ = [
     "ArtifactError",
+    "Attempt",
     "AudioError",
     "CompileError",
     "DecodingOptions",
     "DecodingResult",
+    "Features",
     "ForkError",
     "HubError",
     "MaxWhisperError",
     "Model",
+    "OnProgress",
+    "Progress",
     "Segment",
+    "Spec",
     "SpecError",
     "SubtitleOptions",
     "TranscribeOptions",
+    "Transcriber",
     "TranscriptionResult",
     "UserError",
     "WeightsError",
+    "Window",
     "Word",
     "__version__",
     "build",
+    "inspect",
     "load",
     "load_audio",
+    "load_spec",
+    "render",
+    "verify",
+    "write",
 ]
 
 
 _HOMES = {
+    "Attempt": "max_whisper.runtime.transcription",
     "DecodingOptions": "max_whisper.runtime.options",
     "DecodingResult": "max_whisper.runtime.decoding",
+    "Features": "max_whisper.runtime.model",
     "Model": "max_whisper.runtime.model",
     "Segment": "max_whisper.runtime.transcription",
+    "Spec": "max_whisper.spec",
     "SubtitleOptions": "max_whisper.runtime.subtitles",
     "TranscribeOptions": "max_whisper.runtime.options",
+    "Transcriber": "max_whisper.runtime.transcription",
     "TranscriptionResult": "max_whisper.runtime.transcription",
+    "Window": "max_whisper.runtime.transcription",
     "Word": "max_whisper.runtime.words",
+    "inspect": "max_whisper.tools.inspect",
+    "load_spec": "max_whisper.spec",
+    "render": "max_whisper.runtime.writers",
+    "verify": "max_whisper.tools.verify",
+    "write": "max_whisper.runtime.writers",
 }
 
 
 def __getattr__(name: str) -> _Any:
-    """Gives a class from its module, or `__version__`, when somebody asks for it first.
+    """Returns a class or a function from its module, or `__version__`, when somebody asks for it first.
 
     So importing the package does not import MAX, which takes a quarter of a second: `max-whisper --help` does without,
     and Ctrl-C is handled before it begins.
@@ -124,7 +151,7 @@ def build(
     batch: int = 1,
     force: bool = False,
     offline: bool = False,
-    report: _Callable[[str], None] = lambda message: None,
+    progress: OnProgress = _unheard,
 ) -> _Path:
     """Compiles a spec with its weights to an artifact folder, and returns the folder.
 
@@ -140,7 +167,7 @@ def build(
     batch: windows that are computed at once.
     force: replace an artifact that is already there.
     offline: never connect to the Hub; what it gave before is in its cache.
-    report: called with a sentence after each phase, and during downloads.
+    progress: called after each phase, and once a second during downloads.
 
     Raises UserError (SpecError and WeightsError among them) for wrong input, before anything is compiled; HubError,
     CompileError and MaxWhisperError for failures. Whenever it ends, the folder is the old one or the whole new one.
@@ -159,7 +186,7 @@ def build(
         batch=batch,
         force=force,
         offline=offline,
-        report=report,
+        progress=progress,
     )
 
 

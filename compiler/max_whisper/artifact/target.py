@@ -25,6 +25,7 @@ PORTABLE_CPUS = {
     "avx512bw avx512cd avx512dq avx512f avx512vl",
 }
 
+GPU_HOST = "x86-64-v3"  # the host's half of a GPU build does little, and runs on any such CPU
 GPU_ARCHS = {"cuda": re.compile(r"sm_\d{2,3}[af]?"), "hip": re.compile(r"gfx[0-9a-f]{3,4}")}
 EXAMPLES = "cpu, cpu:x86-64-v3, cuda:sm_80, cuda:sm_89, cuda:sm_90a or hip:gfx942"
 
@@ -37,8 +38,20 @@ def parse_target(text: str) -> Target:
     if device == "cpu" and arch in PORTABLE_CPUS and platform.machine() == "x86_64":
         return Target("cpu", arch, PORTABLE_CPUS[arch].split())
     if device in GPU_ARCHS and GPU_ARCHS[device].fullmatch(arch):
-        return Target(device, arch, sorted(machine_features()))  # type: ignore[arg-type]  # the host's half runs on a CPU like this one
+        return Target(device, arch, _gpu_host_features())  # type: ignore[arg-type]  # the device is one of GPU_ARCHS
     raise UserError(f"unknown target '{text}': expected {EXAMPLES}")
+
+
+def host_cpu(target: Target) -> str | None:
+    """Returns the CPU that a target's host code is compiled for, as MAX calls it; None is this machine's own."""
+    if target.on_host:
+        return target.arch if target.arch in PORTABLE_CPUS else None
+    return GPU_HOST if platform.machine() == "x86_64" else None
+
+
+def _gpu_host_features() -> list[str]:
+    """Returns the CPU features that the host code of a GPU build may use: the GPU's machine is seldom this one."""
+    return PORTABLE_CPUS[GPU_HOST].split() if platform.machine() == "x86_64" else sorted(machine_features())
 
 
 def machine_features() -> set[str]:
@@ -55,7 +68,7 @@ def check_machine(target: Target, where: Path) -> None:
     """Raises ArtifactError, naming both sides, where code for `target` cannot run on this machine."""
     arch = platform.machine()
     portable = arch == "x86_64" and target.arch in PORTABLE_CPUS
-    if target.device == "cpu" and target.arch != arch and not portable:
+    if target.on_host and target.arch != arch and not portable:
         raise ArtifactError(f"{where} was built for a {target.arch} CPU, this machine has {arch}; build it here")
     missing = sorted(set(target.features) - machine_features())
     if missing:
@@ -63,7 +76,7 @@ def check_machine(target: Target, where: Path) -> None:
             f"{where} was built for a CPU with {', '.join(missing)}, which this machine lacks; build it here, "
             "or with --target cpu:x86-64-v3 for other machines too"
         )
-    if target.device != "cpu":
+    if not target.on_host:
         _check_accelerator(target, where)
 
 

@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +30,7 @@ from max_whisper.tools.options import BenchOptions, VerifyOptions
 if TYPE_CHECKING:
     from rich.progress import ProgressColumn
 
+    from max_whisper.progress import OnProgress
     from max_whisper.runtime.model import Model
 
 
@@ -78,8 +79,8 @@ def build(spec: str, out: Path | None, **options: Any) -> None:
     streams = current().streams
     streams.stdout.check()
     started = time.monotonic()
-    with reporting(f"building {Path(spec).name}") as report:
-        folder = build_artifact(spec, out=out, report=report, **options)
+    with reporting(f"building {Path(spec).name}") as progress:
+        folder = build_artifact(spec, out=out, progress=progress, **options)
     streams.write(f"{printable(folder)} is ready ({_folder_size(folder)}, {time.monotonic() - started:.0f} s)\n")
 
 
@@ -177,8 +178,8 @@ def verify(artifact: Path, audio: str | None, tokens: int) -> None:
     with current().interrupts.held():
         from max_whisper.tools.verify.verify import verify as run
 
-    with reporting(f"verifying {artifact}") as report:
-        report_card = run(artifact, audio=audio, n_tokens=tokens, report=report)
+    with reporting(f"verifying {artifact}") as progress:
+        report_card = run(artifact, audio=audio, n_tokens=tokens, progress=progress)
     report_card.show()
     if not report_card.passed:
         raise MaxWhisperError(f"{artifact} differs from the reference: {report_card.verdict}")
@@ -208,8 +209,8 @@ def bench(artifact: Path, tokens: int, rounds: int, file: Path | None, threads: 
         from max_whisper.tools.bench.bench import bench as run
         from max_whisper.tools.bench.tables import as_json, show
 
-    with reporting(f"measuring {artifact}") as report:
-        figures = run(artifact, n_tokens=tokens, rounds=rounds, report=report)
+    with reporting(f"measuring {artifact}") as progress:
+        figures = run(artifact, n_tokens=tokens, rounds=rounds, progress=progress)
     show(figures)
     if file is not None:
         write_file(file, json.dumps(as_json(figures), indent=1) + "\n")
@@ -281,19 +282,19 @@ def load_model(name: str, offline: bool) -> Model:
             raise UserError(f"--model {name}: there is no such folder with an artifact, nor a spec; {error}") from error
         folder = default_folder(name)
         if not (folder / FILE).exists():
-            with reporting(f"building {folder}, for the first time") as report:
-                build_artifact(name, out=folder, offline=offline, report=report)
+            with reporting(f"building {folder}, for the first time") as progress:
+                build_artifact(name, out=folder, offline=offline, progress=progress)
     return load(folder)
 
 
 @contextlib.contextmanager
-def reporting(title: str) -> Iterator[Callable[[str], None]]:
+def reporting(title: str) -> Iterator[OnProgress]:
     """Shows that work goes on, and each sentence that is reported, on stderr."""
     started = time.monotonic()
     streams = current().streams
     with streams.progress(_columns) as bar:
         bar.add_task(printable(title))
-        yield lambda message: streams.say(f"[{time.monotonic() - started:6.1f} s] {message}")
+        yield lambda progress: streams.say(f"[{time.monotonic() - started:6.1f} s] {progress.message}")
 
 
 def _columns() -> Sequence[ProgressColumn]:

@@ -12,7 +12,7 @@ from max_whisper.artifact.folder import new_folder
 from max_whisper.artifact.load import SPEC, VOCABULARY, WEIGHTS, check_artifact, hash_file
 from max_whisper.artifact.manifest import FILE, UNSEALED, VERSION, File, Graph, Manifest, Source
 from max_whisper.artifact.target import parse_target
-from max_whisper.compile.modules import Report, compile_modules
+from max_whisper.compile.modules import compile_modules
 from max_whisper.compile.options import BuildOptions
 from max_whisper.compile.plan import choose_kernels, make_plan
 from max_whisper.compile.stored import read_spec
@@ -20,6 +20,7 @@ from max_whisper.compile.weights import stored_bytes, write_weights
 from max_whisper.errors import MaxWhisperError, UserError
 from max_whisper.files import expanded
 from max_whisper.plan import BuildPlan
+from max_whisper.progress import OnProgress, Progress, unheard
 from max_whisper.spec import Spec, load_spec
 from max_whisper.tokens import Tokens
 from max_whisper.weights.architecture import check_architecture
@@ -41,7 +42,7 @@ def build(
     batch: int = 1,
     force: bool = False,
     offline: bool = False,
-    report: Report = lambda message: None,
+    progress: OnProgress = unheard,
 ) -> Path:
     """Compiles a spec with its weights to an artifact folder, and returns the folder.
 
@@ -57,7 +58,7 @@ def build(
     batch: windows that are computed at once.
     force: replace an artifact that is already there.
     offline: never connect to the Hub; what it gave before is in its cache.
-    report: called with a sentence after each phase, and during downloads.
+    progress: called after each phase, and once a second during downloads.
 
     Raises UserError (SpecError and WeightsError among them) for wrong input, before anything is compiled; HubError,
     CompileError and MaxWhisperError for failures. Whenever it ends, the folder is the old one or the whole new one.
@@ -76,7 +77,7 @@ def build(
             revision=revision or (model.revision if own else None),
             folder=model.folder,
             offline=offline,
-            progress=report,
+            progress=progress,
         )
         if revision is not None and checkpoint.repo is None:
             raise UserError(f"revision '{revision}' is for a Hub repository, the weights are a {checkpoint.describe()}")
@@ -84,14 +85,14 @@ def build(
         given = [tensor for tensor in model.tensors() if tensor.computed is None]
         checkpoint.check([(tensor.name, tensor.shape) for tensor in given])
         vocabulary = read_vocabulary(checkpoint.file, model.n_vocab)
-        report(f"checked {len(given)} tensors of {checkpoint.describe()}")
+        progress(Progress(f"checked {len(given)} tensors of {checkpoint.describe()}"))
         plan = make_plan(model, checkpoint, machine, chosen, options)
         _check_space(folder, new, plan)
         write_weights(new / WEIGHTS, plan, model, checkpoint)
         write_tiktoken(vocabulary.ranks, new / VOCABULARY)
         (new / SPEC).write_text(json.dumps(model.canonical(), indent=1) + "\n")
-        report(f"packed the weights{_lossless_told(plan)}")
-        compiled = compile_modules(plan, model, new, report=report)
+        progress(Progress(f"packed the weights{_lossless_told(plan)}"))
+        compiled = compile_modules(plan, model, new, progress=progress)
         manifest = _manifest(new, plan, model, checkpoint, vocabulary.tokens, compiled.graphs)
         (new / FILE).write_bytes(manifest.sealed())
         _read_back(new, folder)

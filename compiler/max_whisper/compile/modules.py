@@ -9,7 +9,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
@@ -22,14 +21,14 @@ from max_whisper.compile.worker import Compiled, Job
 from max_whisper.errors import CompileError, UserError
 from max_whisper.lowering.kernel_calls import KernelCall
 from max_whisper.plan import BuildPlan
+from max_whisper.progress import OnProgress, Progress
 from max_whisper.spec import Spec
 
 MODULES = ("encoder", "decoder")
-Report = Callable[[str], None]
 
 
 def compile_modules(
-    plan: BuildPlan, spec: Spec, folder: Path, *, report: Report, expose: bool = False, instrument: bool = False
+    plan: BuildPlan, spec: Spec, folder: Path, *, progress: OnProgress, expose: bool = False, instrument: bool = False
 ) -> Compiled:
     """Writes `encoder.mef` and `decoder.mef` to `folder`; returns their graphs. Both are compiled at the same time.
 
@@ -56,7 +55,7 @@ def compile_modules(
                 compiled = workers.pop(module).compiled()
                 graphs |= compiled.graphs
                 calls |= compiled.calls
-                report(f"compiled the {module} in {time.monotonic() - started:.0f} s")
+                progress(Progress(f"compiled the {module} in {time.monotonic() - started:.0f} s"))
         return Compiled({name: graphs[name] for name in sorted(graphs)}, calls)
     finally:
         for worker in workers.values():

@@ -81,14 +81,15 @@ def compile_module(job: Job) -> Compiled:
     """Lowers, compiles and exports a module; cross-compiles where the target is no CPU of this kind."""
     from max import driver, engine
 
+    from max_whisper.artifact.target import host_cpu
     from max_whisper.lowering.lower import lower
     from max_whisper.spec import Spec
 
     for name in job.imports:
         importlib.import_module(name)
     target = job.plan.target
-    if target.on_host and target.arch.startswith("x86-64-v"):
-        driver.set_virtual_cpu_target(target.arch)
+    if host := host_cpu(target):
+        driver.set_virtual_cpu_target(host)
     devices: list[driver.Device] = [driver.CPU()]
     if not target.on_host:
         driver.set_virtual_device_api(target.device)

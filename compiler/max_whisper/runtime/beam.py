@@ -28,26 +28,26 @@ def search(
     memory: Memory,
     prompt: list[int],
     *,
-    sot: int,
-    limit: int,
+    sot_index: int,
+    max_new_tokens: int,
     masks: tuple[Floats, Floats],
     rules: TimestampRules | None,
     beam_size: int,
     finished_beams: int,
 ) -> list[Sampled]:
-    """The best texts of one window, of at most `limit` tokens.
+    """Returns the most probable texts of one window, each of at most `max_new_tokens` tokens.
 
-    After each token the `beam_size` likeliest texts go on; the search ends when `finished_beams` have come to
-    end-of-text. prompt, sot, limit, rules: as for `Decoder.generate`. masks: float32 [n_vocab] of 0 and -inf, for the
-    first token and for the others.
+    After each token the `beam_size` most probable texts go on; the search ends when `finished_beams` have come to
+    end-of-text. prompt, sot_index, max_new_tokens, rules: as for `Decoder.generate`. masks: float32 [n_vocab] of 0 and
+    -inf, for the first token and for the later ones.
     """
     eot = decoder.eot
     caches = decoder.new_caches()
-    logits, no_speech_prob = decoder.scores(prompt, 0, sot, caches, memory)
+    logits, no_speech_prob = decoder.scores(prompt, 0, sot_index, caches, memory)
     beams = [Beam([], np.float32(0), caches)]
     rows = [logits]
     finished: dict[tuple[int, ...], float] = {}
-    for step in range(limit):
+    for step in range(max_new_tokens):
         scores: dict[tuple[int, ...], np.float32] = {}
         sources: dict[tuple[int, ...], int] = {}
         for i, (beam, row) in enumerate(zip(beams, rows, strict=True)):
@@ -81,7 +81,7 @@ def search(
             taken.add(source)
         beams = following
         position = len(prompt) + step
-        if len(finished) >= finished_beams or position >= decoder.n_text_ctx or step == limit - 1:
+        if len(finished) >= finished_beams or position >= decoder.n_text_ctx or step == max_new_tokens - 1:
             break
         rows = [decoder.scores(beam.tokens[-1:], position, 0, beam.caches, memory)[0] for beam in beams]
     for beam in sorted(beams, key=lambda beam: beam.sum_logprob, reverse=True):

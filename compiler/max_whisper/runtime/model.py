@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from os import PathLike
@@ -18,6 +18,7 @@ from max_whisper.artifact.load import VOCABULARY, Artifact, open_artifact
 from max_whisper.artifact.process import inside_max
 from max_whisper.errors import UserError
 from max_whisper.options import checked_integer, options_of
+from max_whisper.progress import OnProgress, check_progress, unheard
 from max_whisper.runtime.alignment import token_starts
 from max_whisper.runtime.arrays import as_array, check_finite, float32_rows, token_list, token_rows
 from max_whisper.runtime.batching import together
@@ -31,7 +32,7 @@ from max_whisper.runtime.options import LONGEST_RECORDING, TIME_PRECISION, Decod
 from max_whisper.runtime.rules import TimestampRules, mask_of
 from max_whisper.runtime.timing import Timing, timings
 from max_whisper.runtime.tokenizer import Tokenizer
-from max_whisper.runtime.transcription import Encoded, Transcriber, TranscriptionResult, Window, clips_of
+from max_whisper.runtime.transcription import Encoded, Transcriber, TranscriptionResult, clips_of
 from max_whisper.runtime.vad import Clip, voice
 from max_whisper.runtime.waveform import SAMPLE_RATE, check_waveform
 from max_whisper.runtime.words import APPENDED, PREPENDED
@@ -102,8 +103,48 @@ class Model:
             as_array(waveform, "waveform", "float32 [samples]"), self.manifest.dims["n_mels"], padding=padding
         )
 
+    def windows(self, audio: Audio, *, audio_track: int | None = None) -> NDArray[np.float32]:
+        """Returns the log-mel windows of a recording, as `encode` takes them: float32 [windows, n_mels, n_frames].
+
+        They follow each other without overlap, and there is at least one. The last is filled up with silence: its
+        frames are those of zero samples, as openai/whisper's `pad_or_trim` of a waveform makes them. An hour takes
+        120 windows, and 115 MB for 80 mels. (`transcribe` begins each window where the text of the last one ended.)
+
+        audio, audio_track: as for `transcribe`. Raises AudioError for what cannot be read.
+        """
+        mel = self._spectrogram(audio, audio_track)
+        size = self.n_frames
+        count = max(1, math.ceil((mel.frames - size) / size))
+        return np.stack([mel.part(i * size, (i + 1) * size) for i in range(count)])
+
+    def prompt(
+        self,
+        *,
+        language: str | None = None,
+        task: str = "transcribe",
+        without_timestamps: bool = False,
+        prompt: str | Sequence[int] | None = None,
+        prefix: str | Sequence[int] | None = None,
+        **unknown: NoReturn,
+    ) -> list[int]:
+        """Returns the token ids that the decoder reads before it writes: what `decode` puts before each text.
+
+        They are the text before the window (`prompt`), start-of-transcript, of a multilingual model language and task,
+        no-timestamps, and the beginning of the text (`prefix`), as far as each is asked for.
+
+        The arguments are those of `DecodingOptions`, which explains them; here a multilingual model needs a language
+        (see `detect_language`). Raises UserError for values that the model does not take.
+        """
+        options: DecodingOptions
+        (options,) = options_of(locals(), DecodingOptions)
+        ids, _ = options.prompt_tokens(options.language, self.manifest, self.tokenizer)
+        return ids
+
     def encode(self, mel: ArrayLike) -> Features:
-        """The features of some windows. mel: float32 [windows, n_mels, n_frames]. Raises UserError for other shapes."""
+        """Returns the features of some windows. Raises UserError for another shape.
+
+        mel: float32 [windows, n_mels, n_frames], which `windows` gives.
+        """
         self._artifact.check()
         windows = float32_rows(mel, "mel", self._sizes("n_mels", "n_frames"))
         encoder = self._artifact.graphs["encoder"]
@@ -200,8 +241,8 @@ class Model:
         ]
         options = each[0]
         if options.beam_size is not None:
-            ((prompt, sot),) = rows
-            candidates = [[text] for text in self._search(memory, prompt, sot, options)]
+            ((prompt, sot_index),) = rows
+            candidates = [[text] for text in self._search(memory, prompt, sot_index, options)]
         else:
             candidates = list(self._samples(memory, rows, options))
         results = []
@@ -233,8 +274,8 @@ class Model:
                 memory,
                 prompts,
                 rows=len(rows),
-                sot=rows[0][1],
-                limit=options.limit(self.manifest),
+                sot_index=rows[0][1],
+                max_new_tokens=options.limit(self.manifest),
                 masks=(first, others),
                 rules=self._rules(options),
                 temperature=options.temperature,
@@ -242,16 +283,16 @@ class Model:
                 rng=np.random.default_rng([options.seed, sample]) if options.temperature > 0 else None,
             )
 
-    def _search(self, memory: Memory, prompt: list[int], sot: int, options: DecodingOptions) -> list[Sampled]:
-        """The texts of a beam search for one window."""
+    def _search(self, memory: Memory, prompt: list[int], sot_index: int, options: DecodingOptions) -> list[Sampled]:
+        """Returns the texts that a beam search finds for one window."""
         n_vocab = self.manifest.dims["n_vocab"]
         first, others = (mask_of(ids, n_vocab) for ids in options.suppressed_first_and_later(self.manifest))
         return search(
             self._decoder,
             memory,
             prompt,
-            sot=sot,
-            limit=options.limit(self.manifest),
+            sot_index=sot_index,
+            max_new_tokens=options.limit(self.manifest),
             masks=(first, others),
             rules=self._rules(options),
             beam_size=options.beam_size or 1,
@@ -328,20 +369,20 @@ class Model:
         without_timestamps: bool = False,
         max_initial_timestamp: float | None = None,
         seed: int = 0,
-        progress: Callable[[Window, float], None] = lambda window, total: None,
+        progress: OnProgress = unheard,
         **unknown: NoReturn,
     ) -> TranscriptionResult:
         """Returns the text of a whole recording, with the times of its segments (openai/whisper, transcribe.py).
 
         audio: a path ("-" is stdin), an open binary file, or a 16 kHz mono waveform.
-        progress: is called with each window when it is done, and with the seconds that the recording has.
+        progress: called after each window with the seconds of the recording that are done, and that there are.
         The other arguments are those of `TranscribeOptions` and `DecodingOptions`, which explain them.
 
         Raises AudioError for what cannot be read, UserError for values that the model does not take.
         """
         transcriber = self.open(audio, *self._options(locals()))
         for window in transcriber:
-            progress(window, transcriber.seconds)
+            progress(transcriber.progress(window))
         return transcriber.result()
 
     def transcribe_batch(
@@ -382,12 +423,12 @@ class Model:
         without_timestamps: bool = False,
         max_initial_timestamp: float | None = None,
         seed: int = 0,
-        progress: Callable[[int, Window, float], None] = lambda number, window, total: None,
+        progress: OnProgress = unheard,
         **unknown: NoReturn,
     ) -> list[TranscriptionResult]:
         """Returns what `transcribe` does for each of several recordings, as many at once as the artifact's batch.
 
-        progress: is called with the number of the recording, too.
+        progress: its `index` says which recording it is about.
         """
         options = self._options(locals())
         if isinstance(audios, str | bytes | PathLike) or not isinstance(audios, Sequence):
@@ -395,7 +436,7 @@ class Model:
         transcribers = [self.open(audio, *options) for audio in audios]
         for number, window in together(self, [transcriber.steps() for transcriber in transcribers]):
             if window is not None:
-                progress(number, window, transcribers[number].seconds)
+                progress(transcribers[number].progress(window, number))
         return [transcriber.result() for transcriber in transcribers]
 
     def transcriber(
@@ -447,8 +488,7 @@ class Model:
     def open(self, audio: Audio, whole: TranscribeOptions, decoding: DecodingOptions) -> Transcriber:
         """Returns what `transcriber` does, for options that `check_options` gave."""
         self._artifact.check()
-        samples = _samples(audio, whole.audio_track)
-        mel = LogMel(samples, self.manifest.dims["n_mels"], padding=self.n_frames * HOP)
+        mel = self._spectrogram(audio, whole.audio_track)
         content = mel.frames - self.n_frames
         clips = self._clips(mel, content, whole)
         language, encoded = decoding.language, None
@@ -456,6 +496,10 @@ class Model:
             language, encoded = self._spoken_language(mel, whole)
         language = self._code(language)
         return Transcriber(self, mel, whole, replace(decoding, language=language), language, clips, encoded)
+
+    def _spectrogram(self, audio: Audio, audio_track: int | None) -> LogMel:
+        """Returns the log-mel spectrogram of a recording with a window of silence behind it."""
+        return LogMel(_samples(audio, audio_track), self.manifest.dims["n_mels"], padding=self.n_frames * HOP)
 
     def _clips(self, mel: LogMel, content: int, options: TranscribeOptions) -> list[Clip]:
         """The frames of each part that is transcribed."""
@@ -502,8 +546,7 @@ class Model:
 
     def _options(self, arguments: dict[str, Any]) -> tuple[TranscribeOptions, DecodingOptions]:
         """The options among the arguments of a call, checked."""
-        if not callable(arguments.get("progress", print)):
-            raise UserError(f"progress: expected a function, got a {type(arguments['progress']).__name__}")
+        check_progress(arguments.get("progress", unheard))
         if "prompt" in arguments["unknown"]:
             raise UserError("prompt: belongs to one window; give the text before the recording as initial_prompt")
         whole, decoding = options_of({**arguments}, TranscribeOptions, DecodingOptions)

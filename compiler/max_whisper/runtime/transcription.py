@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from max_whisper.errors import UserError
+from max_whisper.progress import Progress
 from max_whisper.runtime.batching import Decode, Encode, Steps, WindowFeatures, alone, in_order, together
 from max_whisper.runtime.decoding import DecodingResult
 from max_whisper.runtime.explanation import Overruled
@@ -157,6 +158,11 @@ class Transcriber:
     def segments(self) -> list[Segment]:
         """The segments of all windows so far."""
         return [segment for window in self.windows for segment in window.segments]
+
+    def progress(self, window: Window, index: int = 0) -> Progress:
+        """Returns how far the recording is when a window is done. index: which of several recordings it is."""
+        message = f"transcribed {window.end:.0f} of {self.seconds:.0f} s"
+        return Progress(message, window.end, self.seconds, "seconds", index)
 
     def result(self) -> TranscriptionResult:
         """Of all windows so far."""

@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from max_whisper.errors import MaxWhisperError, UserError, WeightsError
 from max_whisper.files import expanded, is_folder, is_there
 from max_whisper.messages import nearest, printable, quote
+from max_whisper.progress import OnProgress, unheard
 from max_whisper.tensors.cast import lossless, to_bfloat16, to_float32
 from max_whisper.tensors.dtypes import FLOAT32, FLOAT_DTYPES, CastDtype
-from max_whisper.weights.hub import Progress, fetch
+from max_whisper.weights.hub import fetch
 from max_whisper.weights.hub_files import VOCABULARIES
 from max_whisper.weights.source import TensorSource, open_source
 
@@ -35,7 +36,7 @@ def open_checkpoint(
     revision: str | None = None,
     folder: Path | None = None,
     offline: bool = False,
-    progress: Progress | None = None,
+    progress: OnProgress = unheard,
 ) -> Checkpoint:
     """Returns the checkpoint that `weights` names; only headers are read.
 
@@ -194,7 +195,7 @@ def _with_fallback(
     repo: str | None,
     revision: str | None,
     offline: bool,
-    progress: Progress | None,
+    progress: OnProgress,
 ) -> FileFinder:
     """Returns what finds the files that belong to a single file of weights.
 

@@ -23,6 +23,7 @@ from huggingface_hub.utils import _http
 
 from max_whisper.errors import HubError
 from max_whisper.messages import printable, quote
+from max_whisper.progress import OnProgress, Progress, unheard
 
 COMMIT = re.compile("[0-9a-f]{40}")
 ETAG = re.compile('(W/)?"?[A-Za-z0-9][A-Za-z0-9._+=-]{0,127}"?')  # it becomes the name of a file
@@ -45,14 +46,14 @@ class Download:
         size_required: bool = False,
         commit: str | None = None,
         compressed: bool = True,
-        progress: Callable[[str], None] = lambda line: None,
+        progress: OnProgress = unheard,
     ) -> None:
         """Describes the file.
 
         what: the file, for messages. limit: the bytes that it may have. room: the bytes that are free on the disk.
         size_required: whether an answer must announce the size. commit: the one that the file must be of, if known.
         compressed: whether a body may be; only where `check_size` gets what comes out.
-        progress: called with the warnings of the client.
+        progress: called with each warning of the client.
         """
         self.progress = progress
         self._what = what
@@ -227,5 +228,5 @@ def _report_warning(record: logging.LogRecord) -> bool:
     """Filters the client's warnings, which repeat what the Hub said: those of our requests go to `progress`."""
     if (download := _current.get()) is None:
         return True
-    download.progress(printable(record.getMessage(), 300))
+    download.progress(Progress(printable(record.getMessage(), 300)))
     return False

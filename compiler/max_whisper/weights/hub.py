@@ -14,20 +14,20 @@ import re
 import shutil
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from max_whisper.errors import HubError, MaxWhisperError, UserError, WeightsError
 from max_whisper.files import open_regular
 from max_whisper.messages import printable, quote
+from max_whisper.progress import OnProgress, Progress, unheard
 from max_whisper.weights.hub_files import COMPANIONS, CONFIGURATION, INDEX, WEIGHTS, read_index, weights_missing
 from max_whisper.weights.json_files import MAX_BYTES
 
 if TYPE_CHECKING:
     from max_whisper.weights.guard import Download
 
-Progress = Callable[[str], None]
 
 OFFLINE_ADVICE = "run once with a connection, or give a local folder"
 MAX_WEIGHTS = 50_000_000_000  # bytes; the client gives up on larger files, too
@@ -51,13 +51,13 @@ def fetch(
     *,
     weights: bool = True,
     offline: bool = False,
-    progress: Progress | None = None,
+    progress: OnProgress = unheard,
 ) -> Snapshot:
     """Returns the configuration, tokenizer and (with `weights`) safetensors files of a repository, all of one commit.
 
     revision: branch, tag or commit; None is "main".
     offline: use the cache only; HF_HUB_OFFLINE=1 in the environment does the same.
-    progress: called with a line for whatever happens.
+    progress: called when something happens, and once a second during downloads of large files.
 
     A commit whose files are all cached is served without any request. If the Hub cannot be reached and the revision
     is cached, the cache answers, and `progress` says so. Every file is checked against the hash that the Hub gave
@@ -72,8 +72,11 @@ def fetch(
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     if revision is not None and not REVISION.fullmatch(revision):
         raise UserError(f"revision {quote(revision)}: expected the name of a branch, a tag or a commit")
-    report = progress or (lambda line: None)
-    request = _Request(repo, revision or "main", weights, lambda line: report(printable(line)))
+
+    def say(said: Progress) -> None:
+        progress(replace(said, message=printable(said.message)))
+
+    request = _Request(repo, revision or "main", weights, say)
     try:
         return request.from_cache() if offline else request.from_hub()
     except MaxWhisperError:
@@ -93,7 +96,7 @@ class _Request:
     repo: str
     revision: str
     weights: bool
-    progress: Progress
+    progress: OnProgress
 
     def __str__(self) -> str:
         return f"Hub repository {quote(self.repo)} at revision {quote(self.revision)}"
@@ -115,7 +118,7 @@ class _Request:
         except Exception as e:
             if cached is None or not _is_unreachable(e):
                 raise
-            self.progress(f"{_explain(e, self)}; using the cached commit {cached[:12]}")
+            self.progress(Progress(f"{_explain(e, self)}; using the cached commit {cached[:12]}"))
             return self.from_cache()
         return self._collect(commit, self._download)
 
@@ -282,7 +285,7 @@ def _check_content(path: Path, request: _Request) -> None:
         )
 
 
-def _progress_bar(progress: Progress, name: str, check_size: Callable[[int], None]) -> Any:
+def _progress_bar(progress: OnProgress, name: str, check_size: Callable[[int], None]) -> Any:
     """Returns a tqdm class for the client that draws nothing, and reports the progress of a large file once a second.
 
     check_size: called with the number of bytes before they are written; may raise.
@@ -303,7 +306,8 @@ def _progress_bar(progress: Progress, name: str, check_size: Callable[[int], Non
 
         def display(self, *args: Any, **options: Any) -> None:
             if self.total and self.total >= REPORTED_BYTES:
-                progress(f"downloading {name}: {self.n / 1e6:.0f} of {self.total / 1e6:.0f} MB")
+                message = f"downloading {name}: {self.n / 1e6:.0f} of {self.total / 1e6:.0f} MB"
+                progress(Progress(message, self.n, self.total, "bytes"))
 
     return Bar
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from max_whisper.artifact.load import check_artifact
 from max_whisper.compile.stored import read_spec
 from max_whisper.errors import UserError
 from max_whisper.files import expanded
+from max_whisper.progress import OnProgress, Progress, unheard
 from max_whisper.spec import Spec
 from max_whisper.tools.bench.ceilings import Ceilings, Probes, higher
 from max_whisper.tools.bench.clocks import GRAPHS, compile_instrumented, times
@@ -40,7 +40,7 @@ class Figures:
     rooflines: list[Roofline]
 
 
-def bench(folder: Path, *, n_tokens: int, rounds: int, report: Callable[[str], None] = lambda message: None) -> Figures:
+def bench(folder: Path, *, n_tokens: int, rounds: int, progress: OnProgress = unheard) -> Figures:
     """Measures an artifact, whose graphs are compiled once more for the layers: as long as a build, the first time.
 
     n_tokens: of each window. rounds: what is measured so often has its median given.
@@ -58,13 +58,13 @@ def bench(folder: Path, *, n_tokens: int, rounds: int, report: Callable[[str], N
     window = Window(artifact, n_tokens)
     measured = phases(window, rounds)
     memory = peak_memory()
-    report("measured the phases")
+    progress(Progress("measured the phases"))
     probes = Probes()
     before = probes.measure()
-    report("measured the machine")
-    instrumented = compile_instrumented(artifact, spec, report) if plan.kernels == "ours" else None
+    progress(Progress("measured the machine"))
+    instrumented = compile_instrumented(artifact, spec, progress) if plan.kernels == "ours" else None
     found = times(window, instrumented, rounds)
-    report("measured the layers")
+    progress(Progress("measured the layers"))
     ceilings = higher(before, probes.measure())
     position = window.prompt_length + (n_tokens - 1) // 2  # of the token in the middle
     return Figures(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from statistics import median
 from time import perf_counter
@@ -15,6 +15,7 @@ from max_whisper.artifact.engine import Executable
 from max_whisper.artifact.load import Artifact
 from max_whisper.compile.recompile import recompile
 from max_whisper.lowering.kernel_calls import KernelCall
+from max_whisper.progress import OnProgress
 from max_whisper.runtime.decoder import Decoder
 from max_whisper.spec import Spec
 from max_whisper.tools.bench.phases import Window
@@ -38,9 +39,9 @@ class Times:
     whole: float  # of the graph without clocks
 
 
-def compile_instrumented(artifact: Artifact, spec: Spec, report: Callable[[str], None]) -> Instrumented:
+def compile_instrumented(artifact: Artifact, spec: Spec, progress: OnProgress) -> Instrumented:
     """Returns the graphs of an artifact for a CPU once more, with clocks. Raises CompileError where MAX fails."""
-    return Instrumented(*recompile(artifact.folder, artifact.manifest, spec, report=report, instrument=True))
+    return Instrumented(*recompile(artifact.folder, artifact.manifest, spec, progress=progress, instrument=True))
 
 
 class Plain:

@@ -35,7 +35,7 @@ class Window:
         most = artifact.manifest.dims["n_text_ctx"] + 1 - len(prompt)
         if not 2 <= n_tokens <= most:
             raise UserError(f"--tokens {n_tokens}: expected 2 to {most}, which is what {artifact.folder} can hold")
-        self.sot, self.prompt_length = prompt.index(tokens.sot), len(prompt)
+        self.sot_index, self.prompt_length = prompt.index(tokens.sot), len(prompt)
         self.prompts = Buffer.from_numpy(np.array([prompt] * self.batch))
         self.mask = self.decoder.mask([*tokens.suppress, tokens.eot])
         self.samples = self.model.n_frames * HOP
@@ -56,7 +56,7 @@ class Window:
         """So many tokens of each window, greedy and without end-of-text; by another decoder, if one is given."""
         masks = (self.mask, self.mask)
         sampled = (decoder or self.decoder).generate(
-            memory, self.prompts, rows=self.batch, sot=self.sot, limit=n_tokens, masks=masks
+            memory, self.prompts, rows=self.batch, sot_index=self.sot_index, max_new_tokens=n_tokens, masks=masks
         )
         return [each.tokens for each in sampled]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from max_whisper.errors import UserError
 from max_whisper.files import expanded
 from max_whisper.messages import printable
 from max_whisper.plan import BuildPlan
+from max_whisper.progress import OnProgress, Progress, unheard
 from max_whisper.runtime.audio import load_audio
 from max_whisper.runtime.decoder import Decoder
 from max_whisper.runtime.mel import HOP
@@ -90,9 +91,7 @@ class ReportCard:
         console.print(f"{'passed' if self.passed else 'FAILED'}: {printable(self.verdict)}")
 
 
-def verify(
-    folder: Path, *, audio: str | None, n_tokens: int, report: Callable[[str], None] = lambda message: None
-) -> ReportCard:
+def verify(folder: Path, *, audio: str | None, n_tokens: int, progress: OnProgress = unheard) -> ReportCard:
     """Compares the artifact's own features, logits and tokens with transformers', and each layer compiled once more.
 
     audio: a recording, whose first window is used; None is seeded noise. n_tokens: greedy tokens to compare.
@@ -107,7 +106,7 @@ def verify(
         raise UserError(f"{folder}: only artifacts for the CPU with a batch of 1 can be verified, build such a one")
     spec, dtype = read_spec(folder, manifest), manifest.plan.dtype
     reference = Reference(spec, _float32_weights(folder, manifest.plan))
-    report("made the reference")
+    progress(Progress("made the reference"))
     mel = _window(model, audio)
     features = np.asarray(model.encode(mel))
     prompt = model.tokenizer.prompt("en", without_timestamps=True)
@@ -115,8 +114,8 @@ def verify(
     tokens = np.array([prompt + sampled])
     logits = model.logits(features, tokens)[0]
     expected = reference.run(mel, tokens)
-    report("ran the artifact and the reference")
-    layers = layer_outputs(folder, manifest, spec, [(mel, tokens)], report)[0]
+    progress(Progress("ran the artifact and the reference"))
+    layers = layer_outputs(folder, manifest, spec, [(mel, tokens)], progress)[0]
     layers |= {"features": features[0], "logits": logits}
     scores = expected["logits"][len(prompt) - 1 :]
     chosen = choices(manifest, scores)[: max(len(sampled), 1)]
@@ -149,13 +148,13 @@ def layer_outputs(
     manifest: Manifest,
     spec: Spec,
     windows: Sequence[tuple[NDArray[np.float32], NDArray[np.int64]]],
-    report: Callable[[str], None],
+    progress: OnProgress,
 ) -> list[Layers]:
     """The output of each layer by its path, [length, channels], from graphs that are compiled to give all of them.
 
     windows: mel [1, n_mels, n_frames] and tokens [1, length] of each.
     """
-    artifact, _ = recompile(folder, manifest, spec, report=report, expose=True)
+    artifact, _ = recompile(folder, manifest, spec, progress=progress, expose=True)
     return [_layers(artifact, mel, tokens) for mel, tokens in windows]
 
 
