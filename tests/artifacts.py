@@ -56,11 +56,15 @@ def replan(folder: Path, **changes: Any) -> Manifest:
     return reseal(folder, plan=msgspec.structs.replace(read_manifest(folder).plan, **changes))
 
 
-def plan_of(spec: Spec, *, dtype: str = "float32", kernels: str = "ours", batch: int = 1) -> BuildPlan:
-    """A plan for any x86-64 CPU, without a checkpoint; all heads of the first cross-attention are alignment heads."""
-    heads = [(0, head) for head in range(spec.cross_attentions()[0].heads)]
+def plan_of(
+    spec: Spec, *, dtype: str = "float32", kernels: str = "ours", batch: int = 1, device: str = "cpu"
+) -> BuildPlan:
+    """A plan without a checkpoint; all heads of the first cross-attention, if there is one, are alignment heads."""
+    whisper = spec.family == "whisper"
+    heads = [(0, head) for head in range(spec.cross_attentions()[0].heads)] if whisper else []
+    target = Target(device, "x86_64" if device == "cpu" else "sm_90a", [])
     tensors = stored_tensors(spec, dtype=dtype, packed=kernels == "ours")
-    return BuildPlan(SpecName(spec.name, spec.hash), Target("cpu", "x86_64", []), dtype, kernels, batch, heads, tensors)
+    return BuildPlan(SpecName(spec.name, spec.hash), target, dtype, kernels, batch, heads, tensors)
 
 
 def plan_for_gpu(folder: Path, target: Target) -> Manifest:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from artifacts import plan_of
 from max import engine
 from max.driver import CPU, Buffer
 from max_whisper.compile.modules import cache_folder
@@ -18,14 +19,13 @@ from max_whisper.lowering.builder import Builder
 from max_whisper.lowering.family import GraphRecipe, graphs_of
 from max_whisper.lowering.lower import lower
 from max_whisper.lowering.ops import Input, Program
-from max_whisper.plan import BuildPlan, SpecName, Target
+from max_whisper.plan import BuildPlan
 from max_whisper.spec import Spec, json_schema, layer, load_spec
 from max_whisper.spec import family as spec_families
 from max_whisper.spec.document import Place
 from max_whisper.spec.family import Family, Layers
 from max_whisper.spec.layer import Context, Layer, Shape, kinds, option, register
 from max_whisper.spec.tree import Sequence, expand
-from max_whisper.tensors.layout import stored_tensors
 
 SPEC = """\
 name: loudness
@@ -86,16 +86,9 @@ def meter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
-def plan_of(spec: Spec, kernels: str = "ours") -> BuildPlan:
-    tensors = stored_tensors(spec, dtype="float32", packed=kernels == "ours")
-    return BuildPlan(
-        SpecName(spec.name, spec.hash), Target("cpu", "x86_64", []), "float32", kernels, BATCH, [], tensors
-    )
-
-
 def test_a_graph_keeps_its_state(meter: Path) -> None:
     spec = load_spec(meter)
-    lowered = lower(spec, plan_of(spec), "meter", kernels=kernels_package(cache_folder()))
+    lowered = lower(spec, plan_of(spec, batch=BATCH), "meter", kernels=kernels_package(cache_folder()))
     assert [*lowered.graphs["frame"].inputs] == ["x", "frame.moving_average[0].last", "frame.moving_average[1].last"]
     session = engine.InferenceSession(devices=[CPU()])
     graph = session.load_all(lowered.module, custom_extensions=lowered.extensions)["frame"]

@@ -9,21 +9,23 @@ from typing import Any
 
 import numpy as np
 import pytest
+from artifacts import plan_of
 from max.driver import CPU, Buffer
-from max.graph import DeviceRef
 from max_whisper import Model, load_spec
 from max_whisper.artifact import load
 from max_whisper.artifact.target import PORTABLE_CPUS, host_cpu, parse_target
 from max_whisper.compile.modules import cache_folder
 from max_whisper.compile.mojo_packages import kernels_package
-from max_whisper.lowering.graphs import Lowering
+from max_whisper.lowering.lower import lower
 from max_whisper.runtime.decoder import Decoder
 
 
-def devices_of_weights(device: DeviceRef) -> dict[str, str]:
+def devices_of_weights(device: str) -> dict[str, str]:
     """Returns where the graphs for a device expect each weight: "cpu" or "gpu"."""
-    lowering = Lowering(load_spec("nano"), kernels_package(cache_folder()), device=device)
-    texts = [lowered.module._to_mlir_str() for lowered in (lowering.encoder_module(), lowering.decoder_module())]
+    spec = load_spec("nano")
+    plan = plan_of(spec, kernels="ours" if device == "cpu" else "max", device=device)
+    package = kernels_package(cache_folder())
+    texts = [lower(spec, plan, module, kernels=package).module._to_mlir_str() for module in ("encoder", "decoder")]
     return dict(
         re.findall(r'mo\.constant\.external \[name = "([^"]+)",.*?device = #M\.device_ref<"(\w+)"', "\n".join(texts))
     )
@@ -46,9 +48,9 @@ class Placed:
         return Placed(device.label)
 
 
-@pytest.mark.parametrize(("label", "device"), [("cpu", DeviceRef.CPU()), ("gpu", DeviceRef.GPU())])
+@pytest.mark.parametrize(("label", "device"), [("cpu", "cpu"), ("gpu", "cuda")])
 def test_weights_are_loaded_to_where_the_graphs_expect_them(
-    label: str, device: DeviceRef, monkeypatch: pytest.MonkeyPatch
+    label: str, device: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """MAX does not check it: a graph would read the host's memory as if it were the GPU's."""
     monkeypatch.setattr(load, "Buffer", Placed)

@@ -7,19 +7,18 @@ from pathlib import Path
 
 import max_whisper.lowering
 import pytest
+from artifacts import plan_of
 from max_whisper.compile.modules import cache_folder
 from max_whisper.compile.mojo_packages import kernels_package
 from max_whisper.lowering.builder import Builder, DecoderContext
+from max_whisper.lowering.families.whisper import decoder, step
 from max_whisper.lowering.lower import TARGETS, lower
 from max_whisper.lowering.ops import Op, Program, Value
 from max_whisper.lowering.passes.expose import expose
 from max_whisper.lowering.passes.fuse import fuse
 from max_whisper.lowering.passes.instrument import TIMES, instrument
 from max_whisper.lowering.targets.cpu.kernels import COSTS, CPU_KERNELS
-from max_whisper.lowering.whisper import decoder, step
-from max_whisper.plan import BuildPlan, SpecName, Target
-from max_whisper.spec import Spec, load_spec
-from max_whisper.tensors.layout import stored_tensors
+from max_whisper.spec import load_spec
 from max_whisper.tensors.stored import StoredTensor
 from spec_helpers import MINI, recorded, write
 
@@ -29,12 +28,6 @@ SQUARE = {
     name: StoredTensor(name, [8, 8] if name.isupper() else [8], "float32", name.isupper(), packed=False)
     for name in ("A", "B", "C", "a", "b", "c")
 }
-
-
-def plan_of(spec: Spec, *, dtype: str = "float32", kernels: str = "ours", device: str = "cpu") -> BuildPlan:
-    tensors = stored_tensors(spec, dtype=dtype, packed=kernels == "ours")
-    target = Target(device, "x86_64" if device == "cpu" else "sm_90a", [])
-    return BuildPlan(SpecName(spec.name, spec.hash), target, dtype, kernels, 1, [(0, 0)], tensors)
 
 
 def kinds(program: Program) -> list[str]:

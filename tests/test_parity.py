@@ -15,7 +15,7 @@ import pytest
 from make_golden import LAYER_SAMPLE, MODELS, OUTPUT_SAMPLE, SOUNDS, golden_file, sample, weights_hash
 from max_whisper.artifact.load import SPEC
 from max_whisper.spec import Spec
-from max_whisper.tools.verify import compare, probe
+from max_whisper.tools.verify.verify import compare, layer_outputs
 from small import write_weights
 
 Arrays = Mapping[str, npt.NDArray[Any]]
@@ -53,7 +53,7 @@ def layers(case: Case) -> dict[str, dict[str, npt.NDArray[np.float32]]]:
     """Sound -> path -> output of every layer, from graphs that are compiled to give them."""
     spec = Spec.from_canonical(json.loads((case.folder / SPEC).read_text()))
     windows = [(case.mel(sound), case.given(sound)) for sound in SOUNDS]
-    outputs = probe(case.folder, case.model.manifest, spec, windows, lambda message: None)
+    outputs = layer_outputs(case.folder, case.model.manifest, spec, windows, lambda message: None)
     return dict(zip(SOUNDS, outputs, strict=True))
 
 

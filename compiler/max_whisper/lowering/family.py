@@ -1,6 +1,6 @@
 """What a family of models has of graphs: which there are, what they take and give, and which are compiled together.
 
-Whisper has five (whisper.py). Another family brings a module like that one, and its name to `register`.
+Each family is one file in families/; Whisper has five graphs.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def register(family: str, graphs: Graphs) -> None:
 
 def graphs_of(family: str) -> Graphs:
     """Returns the graphs of a family. Raises UserError where nobody registered them."""
-    import max_whisper.lowering.whisper  # noqa: F401 - importing it registers its graphs
+    import max_whisper.lowering.families  # noqa: F401 - importing the package registers them
 
     if family not in _families:
         known = f"expected {one_of(_families)}"

@@ -1,7 +1,7 @@
 """What the specs of one family of models have in common: their lists of layers, their dimensions, what must fit.
 
-Whisper (whisper.py) is the family of a spec that names none. Another one brings a module like that one, its graphs
-(lowering/family.py), and its name: `family: silero`.
+Whisper is the family of a spec that names none; `family: silero` would be another. A family is one file in families/,
+and one in lowering/families/ for its graphs.
 """
 
 from __future__ import annotations
@@ -55,6 +55,6 @@ def register(family: Family) -> Family:
 
 def families() -> Mapping[str, Family]:
     """Returns all families by name."""
-    import max_whisper.spec.whisper  # noqa: F401 - importing it registers it
+    import max_whisper.spec.families  # noqa: F401 - importing the package registers them
 
     return _families
