@@ -28,7 +28,7 @@ DIMENSIONS = (  # of openai's ModelDimensions, in the header's order
     "n_mels",
 )
 FILE_TYPES = {"float16": 1, "q8_0": 2007}
-"""The type of most tensors; 2000 is the second version of quantised blocks."""
+"""The type of most tensors; 2000 is the second version of quantized blocks."""
 F32, F16, Q8_0 = 0, 1, 8
 """Types of a tensor."""
 BLOCK = 32

@@ -25,7 +25,7 @@ GRAPHS = ("encoder_model", "decoder_model", "decoder_with_past_model")
 
 
 def convert(checkpoint: Path, models: Path) -> None:
-    """Writes the graphs in float32, and with the products in int8 whose weights and activations are quantised."""
+    """Writes the graphs in float32, and with the products in int8 whose weights and activations are quantized."""
     from onnx import TensorProto
     from onnxruntime.quantization import QuantType, quantize_dynamic
     from onnxruntime.transformers.optimizer import optimize_model

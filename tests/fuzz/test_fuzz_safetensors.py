@@ -17,6 +17,7 @@ from harness import Budget, refusal
 from max_whisper.errors import WeightsError
 from max_whisper.tensors.dtypes import BY_FORMAT
 from max_whisper.tensors.safetensors_file import open_tensors, read_header
+from safetensors import safe_open
 
 DATA = bytes(range(48))
 GOOD = {
@@ -67,8 +68,13 @@ def with_header(header: bytes, data: bytes = DATA) -> bytes:
 
 
 def read(path: Path) -> None:
-    """What opening a checkpoint does, and every byte of every tensor."""
+    """What opening a checkpoint does, and every byte of every tensor; the official package reads the same."""
     header = read_header(path)
+    with safe_open(path, framework="numpy") as file:
+        assert set(file.keys()) == set(header)
+        for name, info in header.items():
+            part = file.get_slice(name)
+            assert (part.get_dtype(), tuple(part.get_shape())) == (info.dtype, info.shape)
     for name, array in open_tensors(path).items():
         assert array.shape == header[name].shape and array.dtype == BY_FORMAT[header[name].dtype].numpy
         array.tobytes()

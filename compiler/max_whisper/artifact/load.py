@@ -31,6 +31,7 @@ from max_whisper.errors import ArtifactError, UserError, WeightsError
 from max_whisper.files import expanded
 from max_whisper.plan import BuildPlan
 from max_whisper.tensors import safetensors_file
+from max_whisper.tensors.dtypes import BFLOAT16
 
 __all__ = ["SPEC", "VOCABULARY", "WEIGHTS", "Artifact", "bind", "check_artifact", "hash_file", "open_artifact"]
 
@@ -196,9 +197,9 @@ def hash_file(path: Path) -> str:
 
 
 def _placed(array: np.ndarray, device: Device) -> Buffer:
-    """bfloat16, which numpy lacks, comes as uint16."""
+    """Returns an array on the device; bfloat16, which numpy lacks, comes as unsigned integers."""
     buffer = Buffer.from_numpy(array)
-    if array.dtype == np.uint16:
+    if array.dtype == BFLOAT16.numpy:
         buffer = buffer.view(DType.bfloat16)
     return buffer if device.is_host else buffer.to(device)
 
