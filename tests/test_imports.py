@@ -16,7 +16,7 @@ import max_whisper
 import pytest
 
 ROOT = Path(max_whisper.__file__).parent
-GROUND = {"console", "errors", "files", "messages", "options", "records", "resources", "tokens"}
+GROUND = {"console", "errors", "files", "messages", "options", "progress", "records", "resources", "tokens"}
 
 BELOW: dict[str, set[str]] = {
     "spec": GROUND,
@@ -30,7 +30,7 @@ BELOW: dict[str, set[str]] = {
 }
 BELOW["tools"] = {*BELOW} | GROUND
 BELOW["cli"] = {*BELOW} | GROUND
-BELOW["__init__"] = {"compile", "runtime"} | GROUND
+BELOW["__init__"] = {"compile", "runtime", "spec", "tools"} | GROUND
 BELOW["__main__"] = {"__init__", "cli"} | GROUND
 BELOW |= {name: GROUND for name in GROUND}
 
