@@ -90,7 +90,7 @@ def figures(artifact: str, out: Path, recordings: tuple[str, ...]) -> None:
         row = [*model.prompt(**languages(model), without_timestamps=True), *tokens]
         arrays[f"given.{i}"] = np.array([row])
         arrays[f"logits.{i}"] = model.logits(np.asarray(features)[i : i + 1], [row])
-    told = json.dumps({"texts": texts, "wholes": wholes, "spec": model.manifest.spec.hash})
+    told = json.dumps({"texts": texts, "wholes": wholes})
     np.savez_compressed(out, features=np.asarray(features), told=np.array(told), **arrays)
     print(f"{out}: {len(waveforms)} recordings, {out.stat().st_size / 1e6:.1f} MB")
 
@@ -158,8 +158,8 @@ class Check:
 
     def load(self) -> dict[str, Any]:
         self.model = load(self.folder)
-        manifest = self.model.manifest
-        return {"target": str(manifest.target), "dtype": manifest.dtype, "batch": manifest.batch}
+        plan = self.model.manifest.plan
+        return {"target": str(plan.target), "dtype": plan.dtype, "batch": plan.batch}
 
     @property
     def mel(self) -> NDArray[np.float32]:

@@ -13,8 +13,8 @@ from typing import Any, get_type_hints
 import max_whisper
 import pytest
 from max_whisper.progress import OnProgress, unheard
-from max_whisper.tools.bench import bench
-from max_whisper.weights import open_checkpoint
+from max_whisper.tools.bench.bench import bench
+from max_whisper.weights.checkpoint import open_checkpoint
 from max_whisper.weights.hub import fetch
 
 

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from max_whisper.runtime.writers import render, write
     from max_whisper.spec import Spec, load_spec
     from max_whisper.tools.inspect import inspect
-    from max_whisper.tools.verify import verify
+    from max_whisper.tools.verify.verify import ReportCard, verify
 
 _os.environ.setdefault("MODULAR_TELEMETRY_ENABLED", "false")  # MAX reads it when it is imported
 
@@ -59,6 +59,7 @@ __all__ = [
     "Model",
     "OnProgress",
     "Progress",
+    "ReportCard",
     "Segment",
     "Spec",
     "SpecError",
@@ -88,6 +89,7 @@ _HOMES = {
     "DecodingResult": "max_whisper.runtime.decoding",
     "Features": "max_whisper.runtime.model",
     "Model": "max_whisper.runtime.model",
+    "ReportCard": "max_whisper.tools.verify.verify",
     "Segment": "max_whisper.runtime.transcription",
     "Spec": "max_whisper.spec",
     "SubtitleOptions": "max_whisper.runtime.subtitles",
@@ -99,7 +101,7 @@ _HOMES = {
     "inspect": "max_whisper.tools.inspect",
     "load_spec": "max_whisper.spec",
     "render": "max_whisper.runtime.writers",
-    "verify": "max_whisper.tools.verify",
+    "verify": "max_whisper.tools.verify.verify",
     "write": "max_whisper.runtime.writers",
 }
 

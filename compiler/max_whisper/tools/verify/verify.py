@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +92,9 @@ class ReportCard:
         console.print(f"{'passed' if self.passed else 'FAILED'}: {printable(self.verdict)}")
 
 
-def verify(folder: Path, *, audio: str | None, n_tokens: int, progress: OnProgress = unheard) -> ReportCard:
+def verify(
+    folder: str | PathLike[str], *, audio: str | None = None, n_tokens: int = 32, progress: OnProgress = unheard
+) -> ReportCard:
     """Compares the artifact's own features, logits and tokens with transformers', and each layer compiled once more.
 
     audio: a recording, whose first window is used; None is seeded noise. n_tokens: greedy tokens to compare.
