@@ -138,7 +138,7 @@ def _check_alignment_heads(manifest: Manifest) -> None:
 
 
 def _signatures(manifest: Manifest) -> dict[str, tuple[Signature, Signature]]:
-    """Inputs and outputs of each graph (lowering/graphs.py). How many heads an attention has, its caches say."""
+    """Returns inputs and outputs of each graph (lowering/families/whisper.py); caches say how many heads there are."""
     dims, batch = manifest.dims, manifest.plan.batch
     n_vocab, context, n_text_ctx = dims["n_vocab"], dims["n_audio_ctx"], dims["n_text_ctx"]
     ports = manifest.graphs["decoder"].inputs
