@@ -26,7 +26,7 @@ from max_whisper.lowering.storage import Stored, storage, token_matrices
 from max_whisper.plan import SpecName, Target
 from max_whisper.spec import Spec, load_spec
 from max_whisper.tensors import safetensors_file
-from max_whisper.tensors.dtypes import FLOAT32, CastDtype, byte_count
+from max_whisper.tensors.dtypes import FLOAT32, ComputeDtype, byte_count
 from max_whisper.tensors.pack import as_matrix, pack
 from max_whisper.tensors.quantize import quantize
 from max_whisper.tokens import Tokens
@@ -163,7 +163,7 @@ def _entries(stored: Stored, checkpoint: Checkpoint) -> Iterator[safetensors_fil
     """A tensor and, of int8, its scales."""
     name = stored.tensor.name
 
-    def given(dtype: CastDtype) -> NDArray[Any]:
+    def given(dtype: ComputeDtype) -> NDArray[Any]:
         if stored.tensor.computed is not None:
             return sinusoids(*stored.tensor.shape)
         return checkpoint.read(name, dtype)
