@@ -198,6 +198,21 @@ def test_bench(artifact: Path, instrumented: Instrumented, tmp_path: Path, quick
         assert all(kernel["ms"] > 0 for row in found["rows"] for kernel in row["kernels"])
 
 
+def test_bench_with_max_kernels(max_artifact: Path, tmp_path: Path, quick: None):
+    """Nothing is compiled once more: MAX's kernels have no clocks around them."""
+    file = tmp_path / "figures.json"
+    outcome = run("bench", max_artifact, "--tokens", "5", "--rounds", "2", "--json", file)
+    assert outcome.code == 0 and "compiled" not in outcome.stderr
+    assert "with MAX's own kernels" in outcome.stdout and "all kernels" not in outcome.stdout
+    figures = json.loads(file.read_text())
+    assert figures["kernels"] == "max" and figures["phases"]["token"] > 0
+    for graph in GRAPHS:
+        found = figures["graphs"][graph]
+        assert found["whole_ms"] > 0
+        assert found["flops"] == sum(row["flops"] for row in found["rows"]) > 0
+        assert not any(row["kernels"] for row in found["rows"])
+
+
 def test_only_artifacts_for_a_cpu_are_measured(cuda_artifact: Path):
     assert "only artifacts for a CPU" in error(run("bench", cuda_artifact))
 

@@ -105,7 +105,7 @@ def _check_plan(plan: BuildPlan) -> None:
         raise ValueError(f"expected a dtype that kernels '{plan.kernels}' have, found {plan.dtype}")
     for tensor in plan.tensors:
         _check_tensor(plan, tensor)
-    names = Counter(name for tensor in plan.tensors for name, _, _ in tensor.entries)
+    names = Counter(name for tensor in plan.tensors for name in (tensor.name, tensor.scales) if name is not None)
     if twice := next((name for name, count in names.items() if count > 1), None):
         raise ValueError(f"expected each tensor once, found '{twice}' twice")
     if not any(tensor.matrix and tensor.dtype == plan.dtype for tensor in plan.tensors):

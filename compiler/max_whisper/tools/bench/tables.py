@@ -151,7 +151,8 @@ def _numbers(kernels: Sequence[Kernel]) -> list[str]:
 
 
 def _rate(flops: int, ms: float) -> str:
-    return f"{flops / ms / 1e6:,.0f} GFLOP/s"
+    rate = flops / ms / 1e6
+    return f"{rate:,.0f} GFLOP/s" if rate >= 10 else f"{rate:.2g} GFLOP/s"
 
 
 def _millions(flops: int) -> str:
