@@ -59,11 +59,12 @@ def product(context: Context, x: TensorValue, elements: TensorValue, bias: Tenso
 def precise_matmul(x: TensorValue, y: TensorValue) -> TensorValue:
     """Returns x @ y of float32 operands on a GPU, whose tensor cores keep 11 bits of each factor (TF32).
 
-    MAX has no option against that. Each operand is split in two that lose nothing there, or little: three products
-    have a relative error of 3e-6 on an H200, where one has 8e-4.
+    MAX has no option against that. Each operand is split in two that lose nothing there, or little, and the three
+    products that matter, high @ high + high @ low + low @ high, are one of three times the depth: it compiles as fast
+    as the plain product, whose relative error of 8e-4 (on an H200) becomes 3e-6.
     """
     (x_high, x_low), (y_high, y_low) = _halves(x), _halves(y)
-    return ops.matmul(x_high, y_high) + (ops.matmul(x_high, y_low) + ops.matmul(x_low, y_high))
+    return ops.matmul(ops.concat([x_high, x_high, x_low], axis=-1), ops.concat([y_high, y_low, y_high], axis=0))
 
 
 def _halves(x: TensorValue) -> tuple[TensorValue, TensorValue]:
