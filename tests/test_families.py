@@ -6,12 +6,13 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import max_whisper
 import numpy as np
 import pytest
 from artifacts import plan_of
 from max import engine
 from max.driver import CPU, Buffer
-from max_whisper.compile.modules import cache_folder
+from max_whisper.compile.modules import cache_folder, foreign_modules
 from max_whisper.compile.mojo_packages import kernels_package
 from max_whisper.errors import SpecError, UserError
 from max_whisper.lowering import family as graph_families
@@ -134,3 +135,16 @@ def test_a_family_has_graphs(meter: Path) -> None:
         graph_families.register("meter", {})
     with pytest.raises(ValueError, match="two families of the name 'meter'"):
         spec_families.register(Family("meter", {}, (), (), (), expand_meter))
+
+
+def test_the_compiler_imports_what_a_family_is_made_of(meter: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert foreign_modules(load_spec("nano")) == []
+    assert foreign_modules(load_spec(meter)) == [__name__]
+    monkeypatch.setattr(frame, "__module__", "__main__")
+    with pytest.raises(UserError, match="graphs of the family 'meter': it is defined in the program that runs"):
+        foreign_modules(load_spec(meter))
+
+
+def test_an_artifact_is_whispers(meter: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="family 'meter': artifacts can only be made of 'whisper'"):
+        max_whisper.build(meter, weights=tmp_path, out=tmp_path / "artifact")

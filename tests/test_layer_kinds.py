@@ -133,7 +133,9 @@ def test_a_kind_that_the_compiler_cannot_import_is_refused(
 ) -> None:
     spec, folder, _ = checkpoint
     monkeypatch.setattr(layer.kinds()["rmsnorm"], "__module__", "__main__")
-    with pytest.raises(UserError, match=r"layer kind 'rmsnorm' is defined in the program that runs.*file of its own"):
+    with pytest.raises(
+        UserError, match=r"layer kind 'rmsnorm': it is defined in the program that runs.*file of its own"
+    ):
         max_whisper.build(spec, weights=folder, out=tmp_path / "artifact")
     assert not (tmp_path / "artifact").exists()
 

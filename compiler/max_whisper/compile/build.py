@@ -22,6 +22,7 @@ from max_whisper.files import expanded
 from max_whisper.plan import BuildPlan
 from max_whisper.progress import OnProgress, Progress, unheard
 from max_whisper.spec import Spec, load_spec
+from max_whisper.spec.families.whisper import WHISPER
 from max_whisper.tokens import Tokens
 from max_whisper.weights.architecture import check_architecture
 from max_whisper.weights.checkpoint import Checkpoint, open_checkpoint
@@ -65,6 +66,8 @@ def build(
     """
     options = BuildOptions(revision, dtype, target, kernels, batch, force, offline)
     model, machine = load_spec(spec), parse_target(options.target)
+    if model.family != WHISPER.name:  # an artifact has a vocabulary, and the runtime is Whisper's
+        raise UserError(f"{spec}: family '{model.family}': artifacts can only be made of '{WHISPER.name}'")
     chosen = choose_kernels(machine, options)
     revision = options.revision
     folder = default_folder(spec, dtype=options.dtype, target=options.target, kernels=options.kernels)

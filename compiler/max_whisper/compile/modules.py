@@ -1,4 +1,4 @@
-"""Spec -> encoder.mef and decoder.mef, each by a process of its own, with a cache that lasts."""
+"""Spec -> the compiled modules of its family, each by a process of its own, with a cache that lasts."""
 
 from __future__ import annotations
 
@@ -19,18 +19,20 @@ from max_whisper.artifact.manifest import Graph
 from max_whisper.compile.mojo_packages import kernels_package
 from max_whisper.compile.worker import Compiled, Job
 from max_whisper.errors import CompileError, UserError
+from max_whisper.lowering.family import graphs_of
 from max_whisper.lowering.kernel_calls import KernelCall
 from max_whisper.plan import BuildPlan
 from max_whisper.progress import OnProgress, Progress
 from max_whisper.spec import Spec
-
-MODULES = ("encoder", "decoder")
+from max_whisper.spec.family import families
 
 
 def compile_modules(
     plan: BuildPlan, spec: Spec, folder: Path, *, progress: OnProgress, expose: bool = False, instrument: bool = False
 ) -> Compiled:
-    """Writes `encoder.mef` and `decoder.mef` to `folder`; returns their graphs. Both are compiled at the same time.
+    """Writes a MEF file for each module of the spec's family to `folder`, and returns the graphs that are in them.
+
+    Whisper's are `encoder.mef` and `decoder.mef`. All are compiled at the same time.
 
     expose: let the graphs give the output of every layer too, for verification. instrument: compile graphs that tell
     when each of our kernels begins and ends, `encoder`, `cross_kv` and `step`, and no others.
@@ -40,11 +42,11 @@ def compile_modules(
     started = time.monotonic()
     kernels = str(kernels_package(cache_folder()))
     probes = str(kernels_package(cache_folder(), "probes")) if instrument else None
+    imports = foreign_modules(spec)
     workers = {}
     try:
-        for module in MODULES:
+        for module in graphs_of(spec.family):
             output = str(folder / f"{module}.mef")
-            imports = foreign_modules(spec)
             job = Job(plan, spec.canonical(), imports, module, output, kernels, probes, expose, parent=os.getpid())
             workers[module] = _Worker(job)
         graphs: dict[str, Graph] = {}
@@ -63,22 +65,27 @@ def compile_modules(
 
 
 def foreign_modules(spec: Spec) -> list[str]:
-    """Returns the modules of the layer kinds that are not ours: the process that compiles must import them, too.
+    """Returns the modules that brought layer kinds or the family of a spec and are not ours.
 
-    Raises UserError for a kind that another process cannot import.
+    The process that compiles must import them, too. Raises UserError for one that another process cannot import.
     """
-    found = set()
-    for part in spec.parts.values():
-        for node in part.walk():
-            module = type(node.layer).__module__
-            if module == "__main__":
-                raise UserError(
-                    f"layer kind '{node.layer.kind}' is defined in the program that runs: the process that compiles "
-                    "cannot import it from there; put it into a file of its own, and import that"
-                )
-            if not module.startswith("max_whisper."):
-                found.add(module)
-    return sorted(found)
+    recipes = [recipe for module in graphs_of(spec.family).values() for recipe in module.values()]
+    found = {
+        f"family '{spec.family}'": families()[spec.family].expand.__module__,
+        **{f"graphs of the family '{spec.family}'": recipe.record.__module__ for recipe in recipes},
+        **{
+            f"layer kind '{node.layer.kind}'": type(node.layer).__module__
+            for part in spec.parts.values()
+            for node in part.walk()
+        },
+    }
+    for what, module in found.items():
+        if module == "__main__":
+            raise UserError(
+                f"{what}: it is defined in the program that runs, from where the process that compiles cannot import "
+                "it; put it into a file of its own, and import that"
+            )
+    return sorted({module for module in found.values() if not module.startswith("max_whisper.")})
 
 
 class _Worker:
