@@ -24,7 +24,6 @@ PACKAGE = Path(max_whisper.__file__).parent
 TABLE = PACKAGE / "tensors" / "dtypes.py"
 OTHERS = {  # what is known of dtypes there is no property of theirs
     "lowering/targets/cpu/attention.py",  # what a kernel multiplies in which of them
-    "plan.py",  # which kernels there are for which of them
     "tools/bench/peak_rates.py",  # instructions of a CPU
     "tools/verify/verify.py",  # tolerances
 }

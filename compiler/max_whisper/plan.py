@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from max_whisper.records import Hash, Id, Name, Record, Word
-from max_whisper.tensors.dtypes import BuildDtype
+from max_whisper.tensors.dtypes import BUILD_DTYPES, COMPUTE_DTYPES, LOSSLESS_DTYPES, BuildDtype, ComputeDtype
 from max_whisper.tensors.stored import StoredTensor
 
 MAX_BATCH = 256
@@ -20,8 +20,8 @@ MAX_BATCH = 256
 Kernels = Literal["ours", "max"]
 
 MATRIX_DTYPES: Mapping[Kernels, tuple[str, ...]] = {
-    "ours": ("float32", "bfloat16", "int8"),
-    "max": ("float32", "bfloat16"),
+    "ours": BUILD_DTYPES,
+    "max": COMPUTE_DTYPES,
 }
 """What the matrices of a build can have, by its kernels."""
 
@@ -73,10 +73,11 @@ class BuildPlan(Record, frozen=True):
     @property
     def lossless_dtypes(self) -> tuple[str, ...]:
         """The dtypes of 16 bits that a matrix which is read for every token may have, where they hold it exactly."""
-        return ("float16", "bfloat16") if self.kernels == "ours" and self.dtype == "float32" else ()
+        lossless = self.kernels == "ours" and self.dtype == "float32"
+        return tuple(dtype.name for dtype in LOSSLESS_DTYPES) if lossless else ()
 
     @property
-    def cross_kv_dtype(self) -> Literal["float32", "bfloat16"]:
+    def cross_kv_dtype(self) -> ComputeDtype:
         """The dtype of the cross-attention KV cache.
 
         A CPU reads it anew for each token, so that its size counts; MAX's attention takes operands of one dtype alone.

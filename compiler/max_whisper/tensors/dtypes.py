@@ -55,8 +55,9 @@ BuildDtype = Literal["float32", "bfloat16", "int8"]
 StoredDtype = Literal["float32", "float16", "bfloat16", "int8"]
 """The dtypes that the tensors of an artifact can have."""
 ComputeDtype = Literal["float32", "bfloat16"]
-"""The dtypes of floats in products, to which the tensors of a checkpoint are cast."""
+"""The dtypes of the operands of products of floats, to which the tensors of a checkpoint are cast."""
 BUILD_DTYPES: tuple[str, ...] = get_args(BuildDtype)
+COMPUTE_DTYPES: tuple[str, ...] = get_args(ComputeDtype)
 STORED_FORMATS = tuple(DTYPES[name].format for name in get_args(StoredDtype))
 FLOAT_DTYPES = (FLOAT32, FLOAT16, BFLOAT16)
 """The dtypes that the tensors of a checkpoint can have."""

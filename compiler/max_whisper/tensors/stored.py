@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import prod
 
 from max_whisper.records import Dim, Name, Record
-from max_whisper.tensors.dtypes import DTYPES, INT8, StoredDtype
+from max_whisper.tensors.dtypes import DTYPES, FLOAT32, INT8, StoredDtype
 from max_whisper.tensors.pack import packed_shape
 
 
@@ -48,5 +48,5 @@ class StoredTensor(Record, frozen=True):
         """Name, format and shape of what is in the file: the tensor itself and, of an int8 matrix, its scales."""
         entries: list[tuple[str, str, tuple[int, ...]]] = [(self.name, self.format, self.stored_shape)]
         if self.scales is not None:
-            entries.append((self.scales, DTYPES["float32"].format, self.scales_shape))
+            entries.append((self.scales, FLOAT32.format, self.scales_shape))
         return entries
