@@ -17,7 +17,7 @@ from common import use_cpus
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def main(threads: int, as_json: bool) -> None:
     use_cpus(threads)
-    from max_whisper.tools.bench.ceilings import Probes
+    from max_whisper.tools.bench.peak_rates import Probes
 
     ceilings = Probes().measure()
     if as_json:

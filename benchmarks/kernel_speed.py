@@ -234,7 +234,7 @@ KERNELS = {maker.__name__: maker for maker in MAKERS}
 @click.option("--seconds", default=0.3, show_default=True, type=click.FloatRange(0.01), help="For each case.")
 def main(only: tuple[str, ...], threads: int, seconds: float) -> None:
     use_cpus(threads)
-    from max_whisper.tools.bench.ceilings import Probes, arithmetic_ms, higher
+    from max_whisper.tools.bench.peak_rates import Probes, arithmetic_ms, higher
 
     probes = Probes()
     before = probes.measure()

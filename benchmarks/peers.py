@@ -94,8 +94,8 @@ def main(
 ) -> None:
     use_cpus(threads)
     from max_whisper.spec import load_spec
-    from max_whisper.tools.bench.ceilings import Probes, higher
-    from max_whisper.tools.bench.floor import floors
+    from max_whisper.tools.bench.lower_bounds import lower_bounds
+    from max_whisper.tools.bench.peak_rates import Probes, higher
 
     checkpoint, work, failures = checkpoint.resolve(), work.expanduser().resolve(), Failures()
     name, logs = spec_of(checkpoint), work / "logs"
@@ -130,7 +130,7 @@ def main(
                     report["settings"].append(measured(workers, many, setting(batch, length), audio, failures))
     limits = higher(before, probes.measure())
     for each in report["settings"]:
-        each["floors"] = floors(load_spec(name), limits, each["batch"], each["tokens"])
+        each["floors"] = lower_bounds(load_spec(name), limits, each["batch"], each["tokens"])
     report |= {"ceilings": limits, "failures": failures}
     show(report)
     out = out or Path(f"peers-{checkpoint.name}")

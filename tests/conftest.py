@@ -6,6 +6,8 @@ later runs take them from there.
     model, artifact       float32, one window at once: take these wherever they will do
     english, ending       the same graphs with an English-only vocabulary, and with weights that choose end-of-text
     batched               bfloat16, three windows at once
+    max_artifact          float32, with MAX's kernels in place of ours
+    max_batched           bfloat16, three windows at once, with MAX's kernels
     cuda_artifact         built for a GPU, which need not be there
 """
 
@@ -100,6 +102,19 @@ def batched(home: Path, spec: Path) -> max_whisper.Model:
     checkpoint = write_weights(home / "batched-checkpoint", change=end_soon)
     folder = max_whisper.build(spec, weights=checkpoint, out=home / "batched", dtype="bfloat16", batch=3)
     return max_whisper.load(folder)
+
+
+@pytest.fixture(scope="session")
+def max_artifact(home: Path, spec: Path, checkpoint: Path) -> Path:
+    """`artifact` with MAX's kernels, as GPU builds have them; compiling their matrix products takes minutes."""
+    return max_whisper.build(spec, weights=checkpoint, out=home / "max", kernels="max")
+
+
+@pytest.fixture(scope="session")
+def max_batched(home: Path, spec: Path, checkpoint: Path) -> max_whisper.Model:
+    """MAX's kernels in bfloat16, three windows at once; the weights of `model`."""
+    options = {"kernels": "max", "dtype": "bfloat16", "batch": 3}
+    return max_whisper.load(max_whisper.build(spec, weights=checkpoint, out=home / "max-batched", **options))
 
 
 @pytest.fixture(scope="session")

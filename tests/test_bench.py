@@ -19,13 +19,13 @@ from max_whisper.lowering.lower import lower
 from max_whisper.runtime.decoder import Decoder
 from max_whisper.spec import Spec, load_spec
 from max_whisper.spec.counts import weights_read
-from max_whisper.tools.bench import ceilings
+from max_whisper.tools.bench import peak_rates
 from max_whisper.tools.bench.clocks import GRAPHS, Instrumented, Times, WithClocks, compile_instrumented
 from max_whisper.tools.bench.phases import Window
 from max_whisper.tools.bench.roofline import Roofline, roofline
 from spec_helpers import MINI
 
-CEILINGS = {"float32": 200.0, "bfloat16": 400.0, "int8": 800.0, "memory": 40.0}
+PEAK_RATES = {"float32": 200.0, "bfloat16": 400.0, "int8": 800.0, "memory": 40.0}
 POSITION = 7
 
 
@@ -46,7 +46,7 @@ def rooflines(spec: Spec, calls: dict[str, list[KernelCall]], batch: int = 1) ->
             calls[graph],
             Times([1.0] * len(calls[graph]), len(calls[graph]) + 0.5),
             spec=spec,
-            ceilings=CEILINGS,
+            peak_rates=PEAK_RATES,
             batch=batch,
             position=POSITION,
         )
@@ -174,28 +174,43 @@ def test_no_two_kernels_run_at_once(artifact: Path, instrumented: Instrumented):
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ceilings that are no good."""
-    monkeypatch.setattr(ceilings, "RUNS", 1)
-    monkeypatch.setattr(ceilings, "STEPS", 1000)
-    monkeypatch.setattr(ceilings, "MEMORY", 1 << 20)
+    """PeakRates that are no good."""
+    monkeypatch.setattr(peak_rates, "RUNS", 1)
+    monkeypatch.setattr(peak_rates, "STEPS", 1000)
+    monkeypatch.setattr(peak_rates, "MEMORY", 1 << 20)
 
 
 def test_bench(artifact: Path, instrumented: Instrumented, tmp_path: Path, quick: None):
     file = tmp_path / "figures.json"
     outcome = run("bench", artifact, "--tokens", "5", "--rounds", "2", "--json", file)
     assert outcome.code == 0
-    for text in ("a window of 2 s, 5 tokens", "every other token", "peak memory", "machine's ceilings"):
+    for text in ("a window of 2 s, 5 tokens", "every other token", "peak memory", "machine's peak rates"):
         assert text in outcome.stdout
     assert "encoder.layers[0].residual[0].layernorm + attention  × 2" in outcome.stdout
     figures = json.loads(file.read_text())
     assert (figures["dtype"], figures["tokens"], figures["rounds"], figures["seconds"]) == ("float32", 5, 2, 2.0)
     assert set(figures["phases"]) == {"load", "log_mel", "encoder", "cross_kv", "first", "token", "total"}
-    assert {"float32", "memory"} <= set(figures["ceilings"])
+    assert {"float32", "memory"} <= set(figures["peak_rates"])
     for graph in GRAPHS:
         found = figures["graphs"][graph]
         assert found["rest_ms"] == pytest.approx(found["whole_ms"] - found["kernels_ms"])
         assert found["flops"] == sum(row["flops"] for row in found["rows"])
         assert all(kernel["ms"] > 0 for row in found["rows"] for kernel in row["kernels"])
+
+
+def test_bench_with_max_kernels(max_artifact: Path, tmp_path: Path, quick: None):
+    """Nothing is compiled once more: MAX's kernels have no clocks around them."""
+    file = tmp_path / "figures.json"
+    outcome = run("bench", max_artifact, "--tokens", "5", "--rounds", "2", "--json", file)
+    assert outcome.code == 0 and "compiled" not in outcome.stderr
+    assert "with MAX's own kernels" in outcome.stdout and "all kernels" not in outcome.stdout
+    figures = json.loads(file.read_text())
+    assert figures["kernels"] == "max" and figures["phases"]["token"] > 0
+    for graph in GRAPHS:
+        found = figures["graphs"][graph]
+        assert found["whole_ms"] > 0
+        assert found["flops"] == sum(row["flops"] for row in found["rows"]) > 0
+        assert not any(row["kernels"] for row in found["rows"])
 
 
 def test_only_artifacts_for_a_cpu_are_measured(cuda_artifact: Path):

@@ -17,7 +17,7 @@ import pytest
 from click.testing import CliRunner
 from max_whisper.runtime.mel import log_mel, mel_filters
 from max_whisper.spec import load_spec
-from max_whisper.tools.bench.floor import floors
+from max_whisper.tools.bench.lower_bounds import lower_bounds
 from rich.console import Console
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
@@ -44,7 +44,7 @@ def setting() -> dict[str, Any]:
         "seconds": 30.0,
         "tokens": 100,
         "disturbed": 0.01,
-        "floors": floors(load_spec("tiny"), CEILINGS, 1, 100),
+        "floors": lower_bounds(load_spec("tiny"), CEILINGS, 1, 100),
         "equal": {"slow": 100, "max-whisper float32": 7},
         "memory": {"slow": 300.0, "max-whisper float32": 200.0},
         "batched": {"slow": False, "max-whisper float32": True},
@@ -110,7 +110,7 @@ def test_what_is_no_checkpoint_is_refused(tmp_path: Path):
 
 def test_floors():
     spec = load_spec("tiny")
-    one, eight = floors(spec, CEILINGS, 1, 100), floors(spec, CEILINGS, 8, 100)
+    one, eight = lower_bounds(spec, CEILINGS, 1, 100), lower_bounds(spec, CEILINGS, 8, 100)
     assert set(one) == {"float32", "bfloat16"}
     for dtype, floor in one.items():
         assert floor["total"] == pytest.approx(floor["encoder"] + floor["first"] + 99 * floor["token"])

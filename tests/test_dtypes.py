@@ -25,7 +25,7 @@ TABLE = PACKAGE / "tensors" / "dtypes.py"
 OTHERS = {  # what is known of dtypes there is no property of theirs
     "lowering/targets/cpu/attention.py",  # what a kernel multiplies in which of them
     "plan.py",  # which kernels there are for which of them
-    "tools/bench/ceilings.py",  # instructions of a CPU
+    "tools/bench/peak_rates.py",  # instructions of a CPU
     "tools/verify/verify.py",  # tolerances
 }
 FORMAT = re.compile(rf"\b({'|'.join(BY_FORMAT)})\b")

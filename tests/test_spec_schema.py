@@ -11,7 +11,7 @@ import yaml
 from max_whisper.errors import SpecError
 from max_whisper.lowering.ops import Value
 from max_whisper.spec import Spec, json_schema, layer, load_spec, shipped_specs
-from max_whisper.spec.layer import Context, Extent, Layer, Shape, TensorSpec, kinds, option, register, weight_name
+from max_whisper.spec.layer import Context, Layer, Shape, TensorSpec, Workload, kinds, option, register, weight_name
 from spec_helpers import MINI, changed, recorded, write
 
 TYPES = {"object": dict, "array": list, "string": str, "integer": int, "number": int | float, "boolean": bool}
@@ -138,8 +138,8 @@ class Bottleneck(Layer):
         down = self.tensor(f"{self.weights}.down", self.out, shape.channels)
         return [down, self.tensor(f"{self.weights}.up", shape.channels, self.out)]
 
-    def flops(self, extent: Extent) -> int:
-        return 4 * extent.rows * extent.channels * self.out
+    def flops(self, workload: Workload) -> int:
+        return 4 * workload.query_length * workload.channels * self.out
 
     def lower(self, ops, x):
         down = ops.linear(x, ops.weight(f"{self.weights}.down"), None)

@@ -105,7 +105,7 @@ def _check_plan(plan: BuildPlan) -> None:
         raise ValueError(f"expected a dtype that kernels '{plan.kernels}' have, found {plan.dtype}")
     for tensor in plan.tensors:
         _check_tensor(plan, tensor)
-    names = Counter(name for tensor in plan.tensors for name, _, _ in tensor.entries)
+    names = Counter(name for tensor in plan.tensors for name in (tensor.name, tensor.scales) if name is not None)
     if twice := next((name for name, count in names.items() if count > 1), None):
         raise ValueError(f"expected each tensor once, found '{twice}' twice")
     if not any(tensor.matrix and tensor.dtype == plan.dtype for tensor in plan.tensors):
@@ -138,7 +138,7 @@ def _check_alignment_heads(manifest: Manifest) -> None:
 
 
 def _signatures(manifest: Manifest) -> dict[str, tuple[Signature, Signature]]:
-    """Inputs and outputs of each graph (lowering/graphs.py). How many heads an attention has, its caches say."""
+    """Returns inputs and outputs of each graph (lowering/families/whisper.py); caches say how many heads there are."""
     dims, batch = manifest.dims, manifest.plan.batch
     n_vocab, context, n_text_ctx = dims["n_vocab"], dims["n_audio_ctx"], dims["n_text_ctx"]
     ports = manifest.graphs["decoder"].inputs

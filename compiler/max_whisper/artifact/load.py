@@ -24,7 +24,7 @@ from max_whisper.artifact.engine import MAX_VERSION, Executable, load_graphs
 from max_whisper.artifact.manifest import FILE, File, Manifest
 from max_whisper.artifact.process import inside_max
 from max_whisper.artifact.read import holds, read_manifest
-from max_whisper.artifact.scheduling import RunsFirst
+from max_whisper.artifact.scheduling import LowPriorityThreads
 from max_whisper.artifact.target import check_machine
 from max_whisper.artifact.unchanged import Unchanged
 from max_whisper.errors import ArtifactError, UserError, WeightsError
@@ -108,7 +108,7 @@ def bind(folder: Path, compiled: Path, manifest: Manifest) -> Artifact:
                 "another; build the artifact again"
             )
     graphs: dict[str, Executable] = {**loaded}
-    graphs |= {name: RunsFirst(graphs[name]) for name in ONCE_A_WINDOW}
+    graphs |= {name: LowPriorityThreads(graphs[name]) for name in ONCE_A_WINDOW}
     return Artifact(folder, manifest, graphs, device, weights, files)
 
 

@@ -12,7 +12,7 @@ from max.driver import Buffer
 from max_whisper.artifact.engine import Executable
 
 
-class RunsFirst:
+class LowPriorityThreads:
     """A graph that runs before others do, so that the thread of MAX's log starts with it.
 
     That thread wakes every 100 us, written to or not. There are as many busy threads as CPUs while kernels run, so that

@@ -210,10 +210,10 @@ def bench(artifact: Path, tokens: int, rounds: int, file: Path | None, threads: 
         from max_whisper.tools.bench.tables import as_json, show
 
     with reporting(f"measuring {artifact}") as progress:
-        figures = run(artifact, n_tokens=tokens, rounds=rounds, progress=progress)
-    show(figures)
+        report = run(artifact, n_tokens=tokens, rounds=rounds, progress=progress)
+    show(report)
     if file is not None:
-        write_file(file, json.dumps(as_json(figures), indent=1) + "\n")
+        write_file(file, json.dumps(as_json(report), indent=1) + "\n")
 
 
 @main.command()

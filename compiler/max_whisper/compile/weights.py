@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 from max_whisper.plan import BuildPlan
 from max_whisper.spec import Spec
 from max_whisper.tensors import safetensors_file
-from max_whisper.tensors.dtypes import CastDtype, byte_count
+from max_whisper.tensors.dtypes import ComputeDtype, byte_count
 from max_whisper.tensors.pack import as_matrix, pack
 from max_whisper.tensors.quantize import quantize
 from max_whisper.tensors.stored import StoredTensor
 from max_whisper.weights.checkpoint import Checkpoint
 
-Read = Callable[[CastDtype], NDArray[Any]]
+Read = Callable[[ComputeDtype], NDArray[Any]]
 
 
 def write_weights(path: Path, plan: BuildPlan, spec: Spec, checkpoint: Checkpoint) -> None:

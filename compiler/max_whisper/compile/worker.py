@@ -1,7 +1,7 @@
 """The process that compiles one module: a job as JSON on stdin, the ports of its graphs as JSON on stdout.
 
 It is a process of its own because MAX's compiler sometimes aborts, and because its output depends on the addresses
-that things happen to get. Without address randomisation a small graph gave equal bytes from two cold caches, which it
+that things happen to get. Without address randomization a small graph gave equal bytes from two cold caches, which it
 did not with it; graphs of the size of tiny still differ in the order of their kernels.
 """
 
@@ -59,7 +59,7 @@ def main() -> None:
 
 
 def _make_reproducible() -> None:
-    """Starts this process again without address randomisation."""
+    """Starts this process again without address randomization."""
     if sys.platform != "linux":
         return
     libc = ctypes.CDLL(None, use_errno=True)

@@ -189,7 +189,7 @@ class Builder(Ops):
         """None: what follows belongs to no layer."""
         self._layer = path
 
-    def tap(self, path: str, x: Value) -> None:
+    def layer_output(self, path: str, x: Value) -> None:
         self._layers[path] = x
 
     # --- what only graphs need

@@ -89,8 +89,8 @@ def mask_of(suppressed: Sequence[int], n_vocab: int) -> NDArray[np.float32]:
 def filtered(logits: NDArray[np.float32], mask: NDArray[np.float32], allowed: Allowed) -> NDArray[np.float32]:
     """Float32 [n_vocab]: the scores of the tokens that may follow, -inf for the others.
 
-    The same as the compiled selection (lowering/selection.py), for a search that needs all scores. logits, mask:
-    float32 [n_vocab].
+    The same as the compiled selection (lowering/targets/max_selection.py), for a search that needs all scores.
+    logits, mask: float32 [n_vocab].
     """
     text, stamps = slice(allowed[0], allowed[1]), slice(allowed[2], allowed[3])
     masked = logits + mask

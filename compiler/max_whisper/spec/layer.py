@@ -12,8 +12,8 @@ A new kind is one file in `layers/` with one class:
         def tensors(self, shape: Shape) -> list[TensorSpec]:
             return [self.matrix(f"{self.weights}.weight", shape.channels, shape.channels)]
 
-        def flops(self, extent: Extent) -> int:
-            return 2 * extent.rows * extent.channels**2
+        def flops(self, workload: Workload) -> int:
+            return 2 * workload.query_length * workload.channels**2
 
         def lower(self, ops: Ops, x: Value) -> Value:
             return ops.linear(x, ops.weight(f"{self.weights}.weight"), None)
@@ -51,13 +51,13 @@ class Shape(NamedTuple):
         return f"{self.length} tokens" if self.channels == 0 else f"({self.length}, {self.channels})"
 
 
-class Extent(NamedTuple):
+class Workload(NamedTuple):
     """How much one execution of a layer works on."""
 
-    rows: int  # input rows that are computed: a whole window in the encoder, one token in a decoder step
+    query_length: int  # input rows that are computed: a whole window in the encoder, one token in a decoder step
     channels: int  # of the input
     out: int  # channels of the output
-    keys: int  # rows that self-attention sees, the computed ones included
+    kv_length: int  # rows that self-attention sees, the computed ones included
     memory: Shape  # the encoder's features, for cross-attention
 
 
@@ -138,7 +138,7 @@ class Layer:
     inline: ClassVar[str | None] = None  # the field that is written without its name: `residual: [...]`
     reads_tokens: ClassVar[bool] = False  # takes token ids, so it is first in the decoder
     gives_logits: ClassVar[bool] = False  # ends the decoder
-    tapped: ClassVar[bool] = True  # whether a verification compares its output
+    exposed: ClassVar[bool] = True  # whether a verification compares its output
     label: ClassVar[str | None] = None  # what paths call its copies, always numbered, instead of its kind
 
     path: str = field(default="", compare=False)
@@ -152,11 +152,11 @@ class Layer:
         """The tensors that this layer brings along, for an input of `shape`. Tied tensors belong to their owner."""
         return []
 
-    def flops(self, extent: Extent) -> int:
-        """Floating-point operations over `extent`: 2*M*N*K per matrix product, element-wise work ignored."""
+    def flops(self, workload: Workload) -> int:
+        """Floating-point operations over `workload`: 2*M*N*K per matrix product, element-wise work ignored."""
         return 0
 
-    def memory_flops(self, extent: Extent) -> int:
+    def memory_flops(self, workload: Workload) -> int:
         """Operations on the encoder's features that are done once per window, however many tokens follow."""
         return 0
 

@@ -96,7 +96,7 @@ class Spec:
 
         The counting rule, here and per node: 2*M*N*K for a matrix product or convolution, 2*2*rows*keys*width for
         attention (scores and weighted sum, over the keys that are seen), and nothing for element-wise work, softmax,
-        normalisation and table look-ups.
+        normalization and table look-ups.
         """
         return sum(node.flops_per_window for part in self.parts.values() for node in part.nodes)
 

@@ -130,7 +130,7 @@ class Ops(Protocol):
     def begin(self, path: str) -> None:
         """Called before each layer that has none inside is built; `path` is that of the node (see `tree.Node`)."""
 
-    def tap(self, path: str, x: Value) -> None:
+    def layer_output(self, path: str, x: Value) -> None:
         """Called with the output of each layer as soon as it is built: of all but `repeat`, in order of execution.
 
         `path` is that of the node (see `tree.Node`). It is how a verification sees all layers of a model.

@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any
 
 from max_whisper.messages import quote
-from max_whisper.spec.layer import Container, Context, Extent, Layer, Shape, TensorSpec
+from max_whisper.spec.layer import Container, Context, Layer, Shape, TensorSpec, Workload
 from max_whisper.spec.ops import Ops, Value
 
 MAX_LAYERS = 20_000
@@ -49,18 +49,18 @@ class Node:
     @property
     def flops_per_window(self) -> int:
         """Operations of this layer and those below, once per window (see `Spec.flops_per_window`)."""
-        extent = self._extent(self.input_shape.length, self.input_shape.length)
-        own = self.layer.memory_flops(extent) if self.memory else self.layer.flops(extent)
+        workload = self._workload(self.input_shape.length, self.input_shape.length)
+        own = self.layer.memory_flops(workload) if self.memory else self.layer.flops(workload)
         return own + sum(child.flops_per_window for child in self.children)
 
     def flops_per_token(self, position: int) -> int:
         """Operations of this layer and those below in the decoder step with `position` tokens in the cache."""
-        own = self.layer.flops(self._extent(1, position + 1)) if self.memory else 0
+        own = self.layer.flops(self._workload(1, position + 1)) if self.memory else 0
         return own + sum(child.flops_per_token(position) for child in self.children)
 
-    def _extent(self, rows: int, keys: int) -> Extent:
+    def _workload(self, rows: int, keys: int) -> Workload:
         memory = self.memory or self.output_shape
-        return Extent(rows, self.input_shape.channels, self.output_shape.channels, keys, memory)
+        return Workload(rows, self.input_shape.channels, self.output_shape.channels, keys, memory)
 
     def lower(self, ops: Ops, x: Value) -> Value:
         """Builds this layer, and those below, on `x`."""
@@ -69,8 +69,8 @@ class Node:
             y = self.layer.lower(ops, x)
         else:
             y = self.layer.lower_around(ops, x, partial(_chain, self.children, ops))
-        if self.layer.tapped:
-            ops.tap(self.path, y)
+        if self.layer.exposed:
+            ops.layer_output(self.path, y)
         return y
 
 

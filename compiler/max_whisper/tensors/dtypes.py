@@ -54,8 +54,8 @@ BuildDtype = Literal["float32", "bfloat16", "int8"]
 """The dtypes that the matrices of a build can have."""
 StoredDtype = Literal["float32", "float16", "bfloat16", "int8"]
 """The dtypes that the tensors of an artifact can have."""
-CastDtype = Literal["float32", "bfloat16"]
-"""The dtypes that the tensors of a checkpoint are cast to."""
+ComputeDtype = Literal["float32", "bfloat16"]
+"""The dtypes of floats in products, to which the tensors of a checkpoint are cast."""
 BUILD_DTYPES: tuple[str, ...] = get_args(BuildDtype)
 STORED_FORMATS = tuple(DTYPES[name].format for name in get_args(StoredDtype))
 FLOAT_DTYPES = (FLOAT32, FLOAT16, BFLOAT16)

@@ -16,7 +16,7 @@ from max_whisper.files import expanded, is_folder, is_there
 from max_whisper.messages import nearest, printable, quote
 from max_whisper.progress import OnProgress, unheard
 from max_whisper.tensors.cast import lossless, to_bfloat16, to_float32
-from max_whisper.tensors.dtypes import FLOAT32, FLOAT_DTYPES, CastDtype
+from max_whisper.tensors.dtypes import FLOAT32, FLOAT_DTYPES, ComputeDtype
 from max_whisper.weights.hub import fetch
 from max_whisper.weights.hub_files import VOCABULARIES
 from max_whisper.weights.source import TensorSource, open_source
@@ -145,7 +145,7 @@ class Checkpoint:
             f"{_listed('different', wrong[:SHOWN], wrong)}"
         )
 
-    def read(self, name: str, dtype: CastDtype) -> NDArray[Any]:
+    def read(self, name: str, dtype: ComputeDtype) -> NDArray[Any]:
         """Returns a tensor in the source's shape, as float32 or as the uint16 bits of bfloat16 (rounded, ties to even).
 
         The array may be a view of the file. Raises WeightsError for a tensor that is not there, of a dtype that is no

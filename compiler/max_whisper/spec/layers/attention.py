@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from max_whisper.spec.heads import check_heads, projections
-from max_whisper.spec.layer import Context, Extent, Layer, Shape, TensorSpec, option, register, weight_name
+from max_whisper.spec.layer import Context, Layer, Shape, TensorSpec, Workload, option, register, weight_name
 from max_whisper.spec.ops import Ops, Value
 
 
@@ -29,10 +29,10 @@ class Attention(Layer):
     def tensors(self, shape: Shape) -> list[TensorSpec]:
         return projections(self, self.weights, shape.channels)
 
-    def flops(self, extent: Extent) -> int:
+    def flops(self, workload: Workload) -> int:
         """Four projections, then 2*2*rows*keys*width for the scores and the weighted sum."""
-        width = extent.channels
-        return 4 * 2 * extent.rows * width * width + 2 * 2 * extent.rows * extent.keys * width
+        rows, width = workload.query_length, workload.channels
+        return 4 * 2 * rows * width * width + 2 * 2 * rows * workload.kv_length * width
 
     def lower(self, ops: Ops, x: Value) -> Value:
         prefix = self.weights

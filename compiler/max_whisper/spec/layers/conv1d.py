@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from max_whisper.spec.layer import Context, Extent, Layer, Shape, TensorSpec, option, register, weight_name
+from max_whisper.spec.layer import Context, Layer, Shape, TensorSpec, Workload, option, register, weight_name
 from max_whisper.spec.ops import Ops, Value
 
 
@@ -35,8 +35,8 @@ class Conv1d(Layer):
         weight = self.matrix(f"{self.weights}.weight", self.out, shape.channels, self.kernel)
         return [weight, self.tensor(f"{self.weights}.bias", self.out)]
 
-    def flops(self, extent: Extent) -> int:
-        return 2 * self._length(extent.rows) * self.out * extent.channels * self.kernel
+    def flops(self, workload: Workload) -> int:
+        return 2 * self._length(workload.query_length) * self.out * workload.channels * self.kernel
 
     def lower(self, ops: Ops, x: Value) -> Value:
         weight, bias = ops.weight(f"{self.weights}.weight"), ops.weight(f"{self.weights}.bias")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from max_whisper.spec.heads import check_heads, projections
-from max_whisper.spec.layer import Context, Extent, Layer, Shape, TensorSpec, option, register, weight_name
+from max_whisper.spec.layer import Context, Layer, Shape, TensorSpec, Workload, option, register, weight_name
 from max_whisper.spec.ops import Ops, Value
 
 
@@ -31,14 +31,14 @@ class CrossAttention(Layer):
     def tensors(self, shape: Shape) -> list[TensorSpec]:
         return projections(self, self.weights, shape.channels)
 
-    def flops(self, extent: Extent) -> int:
+    def flops(self, workload: Workload) -> int:
         """The q and out projections, then 2*2*rows*keys*width; the keys are the rows of the features."""
-        width = extent.channels
-        return 2 * 2 * extent.rows * width * width + 2 * 2 * extent.rows * extent.memory.length * width
+        rows, width = workload.query_length, workload.channels
+        return 2 * 2 * rows * width * width + 2 * 2 * rows * workload.memory.length * width
 
-    def memory_flops(self, extent: Extent) -> int:
+    def memory_flops(self, workload: Workload) -> int:
         """The k and v projections of the features."""
-        return 2 * 2 * extent.memory.length * extent.memory.channels * extent.channels
+        return 2 * 2 * workload.memory.length * workload.memory.channels * workload.channels
 
     def memory_tensors(self, shape: Shape) -> list[TensorSpec]:
         """Those of the k and v projections."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from max_whisper.spec.layer import Context, Extent, Layer, Shape, TensorSpec, option, register, weight_name
+from max_whisper.spec.layer import Context, Layer, Shape, TensorSpec, Workload, option, register, weight_name
 from max_whisper.spec.ops import Ops, Value
 
 
@@ -24,8 +24,8 @@ class Linear(Layer):
         weight = self.matrix(f"{self.weights}.weight", self.out, shape.channels)
         return [weight, self.tensor(f"{self.weights}.bias", self.out)] if self.bias else [weight]
 
-    def flops(self, extent: Extent) -> int:
-        return 2 * extent.rows * extent.channels * self.out
+    def flops(self, workload: Workload) -> int:
+        return 2 * workload.query_length * workload.channels * self.out
 
     def lower(self, ops: Ops, x: Value) -> Value:
         bias = ops.weight(f"{self.weights}.bias") if self.bias else None

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from max_whisper.messages import one_of, quote, suggestion
-from max_whisper.spec.layer import Context, Extent, Layer, Shape, register, weight_name
+from max_whisper.spec.layer import Context, Layer, Shape, Workload, register, weight_name
 from max_whisper.spec.layers.embedding import Embedding
 from max_whisper.spec.ops import Ops, Value
 
@@ -32,8 +32,8 @@ class Logits(Layer):
             raise self.error(f"expected an input of {table.width} channels, as in the table, got {shape.channels}")
         return Shape(shape.length, table.vocab)
 
-    def flops(self, extent: Extent) -> int:
-        return 2 * extent.rows * extent.channels * extent.out
+    def flops(self, workload: Workload) -> int:
+        return 2 * workload.query_length * workload.channels * workload.out
 
     def lower(self, ops: Ops, x: Value) -> Value:
         return ops.logits(x, ops.weight(f"{self.tied}.weight"))

@@ -14,7 +14,7 @@ class Repeat(Container):
     """The layers inside, several times over; each copy's weights have the copy's number in their names."""
 
     label: ClassVar[str | None] = "layers"
-    tapped: ClassVar[bool] = False  # its last layer is
+    exposed: ClassVar[bool] = False  # its last layer is
 
     times: int = option("how many copies", maximum=1000)
     as_: str = option("name of the index: `{i}` in weight names is 0, 1, 2, ...", default="i", key="as", role="index")

@@ -11,16 +11,16 @@ from max_whisper.errors import UserError
 from max_whisper.files import expanded
 from max_whisper.progress import OnProgress, Progress, unheard
 from max_whisper.spec import Spec
-from max_whisper.tools.bench.ceilings import Ceilings, Probes, higher
 from max_whisper.tools.bench.clocks import GRAPHS, compile_instrumented, times
-from max_whisper.tools.bench.floor import floors
+from max_whisper.tools.bench.lower_bounds import lower_bounds
+from max_whisper.tools.bench.peak_rates import PeakRates, Probes, higher
 from max_whisper.tools.bench.phases import Window, load, loading, peak_memory, phases
 from max_whisper.tools.bench.roofline import Roofline, roofline
 from max_whisper.tools.options import BenchOptions
 
 
 @dataclass(frozen=True)
-class Figures:
+class BenchReport:
     """What a benchmark measured. Times are milliseconds of a batch of windows: medians."""
 
     artifact: Path
@@ -32,15 +32,15 @@ class Figures:
     rounds: int
     seconds: float  # of sound in a window
     threads: int  # CPU cores that were used
-    ceilings: Ceilings
+    peak_rates: PeakRates
     phases: dict[str, float]  # "load", "log_mel", "encoder", "cross_kv", "first", "token", "total"
-    floors: dict[str, float]  # of "encoder", "token", "total"; empty where the CPU has no products of this dtype
+    lower_bounds: dict[str, float]  # of "encoder", "token", "total"; empty where the CPU has no products of this dtype
     peak_memory: float  # MB, of a process that runs the phases
     position: int  # tokens in the caches, for which FLOPs and bytes of a token are counted
     rooflines: list[Roofline]
 
 
-def bench(folder: Path, *, n_tokens: int, rounds: int, progress: OnProgress = unheard) -> Figures:
+def bench(folder: Path, *, n_tokens: int, rounds: int, progress: OnProgress = unheard) -> BenchReport:
     """Measures an artifact, whose graphs are compiled once more for the layers: as long as a build, the first time.
 
     n_tokens: of each window. rounds: what is measured so often has its median given.
@@ -65,9 +65,9 @@ def bench(folder: Path, *, n_tokens: int, rounds: int, progress: OnProgress = un
     instrumented = compile_instrumented(artifact, spec, progress) if plan.kernels == "ours" else None
     found = times(window, instrumented, rounds)
     progress(Progress("measured the layers"))
-    ceilings = higher(before, probes.measure())
+    peak_rates = higher(before, probes.measure())
     position = window.prompt_length + (n_tokens - 1) // 2  # of the token in the middle
-    return Figures(
+    return BenchReport(
         folder,
         spec.name,
         plan.dtype,
@@ -77,9 +77,9 @@ def bench(folder: Path, *, n_tokens: int, rounds: int, progress: OnProgress = un
         rounds,
         window.seconds,
         probes.threads,
-        ceilings,
+        peak_rates,
         {"load": loading(folder), **measured},
-        _floors(spec, ceilings, plan.dtype, plan.batch, n_tokens),
+        _lower_bounds(spec, peak_rates, plan.dtype, plan.batch, n_tokens),
         memory,
         position,
         [
@@ -88,7 +88,7 @@ def bench(folder: Path, *, n_tokens: int, rounds: int, progress: OnProgress = un
                 instrumented.calls[graph] if instrumented else [],
                 found[graph],
                 spec=spec,
-                ceilings=ceilings,
+                peak_rates=peak_rates,
                 batch=plan.batch,
                 position=position,
             )
@@ -97,7 +97,7 @@ def bench(folder: Path, *, n_tokens: int, rounds: int, progress: OnProgress = un
     )
 
 
-def _floors(spec: Spec, ceilings: Ceilings, dtype: str, batch: int, n_tokens: int) -> dict[str, float]:
+def _lower_bounds(spec: Spec, peak_rates: PeakRates, dtype: str, batch: int, n_tokens: int) -> dict[str, float]:
     """The machine's, of those phases that are alike."""
-    found = floors(spec, ceilings, batch, n_tokens).get(dtype, {})
+    found = lower_bounds(spec, peak_rates, batch, n_tokens).get(dtype, {})
     return {name: found[name] for name in ("encoder", "token", "total") if name in found}

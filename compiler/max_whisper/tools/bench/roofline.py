@@ -15,8 +15,8 @@ from max_whisper.lowering.kernel_calls import KernelCall
 from max_whisper.lowering.targets.cpu.kernels import cost
 from max_whisper.spec import Spec
 from max_whisper.spec.tree import Node
-from max_whisper.tools.bench.ceilings import Ceilings, arithmetic_ms
 from max_whisper.tools.bench.clocks import Times
+from max_whisper.tools.bench.peak_rates import PeakRates, arithmetic_ms
 
 COPY = re.compile(r"\.layers\[\d+\]")  # of a repeat, in a path
 
@@ -35,7 +35,7 @@ class Kernel:
     copies: int = 1
 
     @property
-    def floor(self) -> float:
+    def lower_bound(self) -> float:
         """Milliseconds that the machine needs at least."""
         return max(self.arithmetic_ms, self.memory_ms)
 
@@ -60,8 +60,8 @@ class Sums(ABC):
         return sum(kernel.ms for kernel in self.parts())
 
     @property
-    def floor(self) -> float:
-        return sum(kernel.floor for kernel in self.parts())
+    def lower_bound(self) -> float:
+        return sum(kernel.lower_bound for kernel in self.parts())
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ def roofline(
     times: Times,
     *,
     spec: Spec,
-    ceilings: Ceilings,
+    peak_rates: PeakRates,
     batch: int,
     position: int,
 ) -> Roofline:
@@ -122,7 +122,7 @@ def roofline(
     calls: those of the graph's kernels. batch: windows that it computes at once. position: tokens in the caches, for
     the graph of a token.
     """
-    kernels = [_kernel(call, ms, ceilings, position) for call, ms in zip(calls, times.kernels, strict=True)]
+    kernels = [_kernel(call, ms, peak_rates, position) for call, ms in zip(calls, times.kernels, strict=True)]
     leaves = _leaves(spec, graph)
     flops = {
         path: batch * (node.flops_per_token(position) if graph == "step" else node.flops_per_window)
@@ -137,12 +137,14 @@ def roofline(
     return Roofline(graph, rows, times.whole)
 
 
-def _kernel(call: KernelCall, ms: float, ceilings: Ceilings, position: int) -> Kernel:
+def _kernel(call: KernelCall, ms: float, peak_rates: PeakRates, position: int) -> Kernel:
     costs = cost(call, position)
     weights = [operand.weight for operand in call.operands if operand.matrix]
     weight = weights[0] if len(weights) == 1 else None
-    memory_ms = costs.bytes / ceilings["memory"] / 1e6
-    return Kernel(call.kernel, weight, costs.flops, costs.bytes, ms, arithmetic_ms(costs.products, ceilings), memory_ms)
+    memory_ms = costs.bytes / peak_rates["memory"] / 1e6
+    return Kernel(
+        call.kernel, weight, costs.flops, costs.bytes, ms, arithmetic_ms(costs.products, peak_rates), memory_ms
+    )
 
 
 def _leaves(spec: Spec, graph: str) -> dict[str, Node]:

@@ -1,4 +1,4 @@
-"""The figures of an artifact as tables and as JSON."""
+"""The report of an artifact as tables and as JSON."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from max_whisper.console import Table, table_console
-from max_whisper.tools.bench.bench import Figures
+from max_whisper.tools.bench.bench import BenchReport
 from max_whisper.tools.bench.roofline import Kernel, Roofline, Row
 
 PHASES = {
@@ -21,40 +21,40 @@ PHASES = {
 GRAPHS = {"encoder": "encoder", "cross_kv": "cross-attention keys and values", "step": "a token"}
 
 
-def show(figures: Figures) -> None:
+def show(report: BenchReport) -> None:
     """Prints the tables."""
     console = table_console()
-    console.print(phase_table(figures), layer_table(figures))
+    console.print(phase_table(report), layer_table(report))
     limits = [
         f"{value:,.1f} GB/s read from memory" if name == "memory" else f"{value:,.0f} GFLOP/s {name}"
-        for name, value in figures.ceilings.items()
+        for name, value in report.peak_rates.items()
     ]
-    console.print(f"the machine's ceilings, {figures.threads} cores: {', '.join(limits)}")
+    console.print(f"the machine's peak rates, {report.threads} cores: {', '.join(limits)}")
     console.print(
         "What a cache of the CPU keeps may be read faster than memory. Medians of kernels need not add up to that of "
         "the whole: where other programs disturb the machine, what is left may be below 0."
     )
 
 
-def phase_table(figures: Figures) -> Table:
+def phase_table(report: BenchReport) -> Table:
     """Medians, and what the machine needs at least where that is known."""
-    batch = f"{figures.batch} windows" if figures.batch > 1 else "a window"
-    kernels = ", with MAX's own kernels" if figures.kernels == "max" else ""
-    title = f"{figures.model} in {figures.dtype}{kernels}: {batch} of {figures.seconds:g} s, {figures.n_tokens} tokens"
-    table = _table(title, ["phase"], ["ms", "machine's floor"])
+    batch = f"{report.batch} windows" if report.batch > 1 else "a window"
+    kernels = ", with MAX's own kernels" if report.kernels == "max" else ""
+    title = f"{report.model} in {report.dtype}{kernels}: {batch} of {report.seconds:g} s, {report.n_tokens} tokens"
+    table = _table(title, ["phase"], ["ms", "machine's lower bound"])
     for name, shown in PHASES.items():
-        floor = figures.floors.get(name)
-        table.add_row(shown, _ms(figures.phases[name]), "" if floor is None else _ms(floor))
-    table.add_row("peak memory", f"{figures.peak_memory:.0f} MB", "")
+        lower_bound = report.lower_bounds.get(name)
+        table.add_row(shown, _ms(report.phases[name]), "" if lower_bound is None else _ms(lower_bound))
+    table.add_row("peak memory", f"{report.peak_memory:.0f} MB", "")
     return table
 
 
-def layer_table(figures: Figures) -> Table:
+def layer_table(report: BenchReport) -> Table:
     """Layers that kernels do together; below them the kernels, if there are several."""
-    numbers = ["FLOPs", "MB", "ms", "reached", "bound by", "of the ceiling"]
+    numbers = ["FLOPs", "MB", "ms", "reached", "bound by", "of the peak"]
     table = _table("layer by layer", ["layers", "kernel"], numbers)
-    for graph in figures.rooflines:
-        after = f" with {figures.position} tokens before it" if graph.graph == "step" else ""
+    for graph in report.rooflines:
+        after = f" with {report.position} tokens before it" if graph.graph == "step" else ""
         table.add_row(f"{GRAPHS[graph.graph]}{after}", style="bold")
         for row in graph.rows:
             table.add_row(*_row(row))
@@ -69,36 +69,36 @@ def layer_table(figures: Figures) -> Table:
     return table
 
 
-def as_json(figures: Figures) -> dict[str, Any]:
+def as_json(report: BenchReport) -> dict[str, Any]:
     """Everything that was measured, in milliseconds, bytes and operations."""
     return {
-        "artifact": str(figures.artifact),
-        "model": figures.model,
-        "dtype": figures.dtype,
-        "kernels": figures.kernels,
-        "batch": figures.batch,
-        "tokens": figures.n_tokens,
-        "rounds": figures.rounds,
-        "seconds": figures.seconds,
-        "threads": figures.threads,
-        "ceilings": dict(figures.ceilings),
-        "phases": figures.phases,
-        "floors": figures.floors,
-        "peak_memory_mb": figures.peak_memory,
-        "position": figures.position,
-        "graphs": {graph.graph: _graph_json(graph) for graph in figures.rooflines},
+        "artifact": str(report.artifact),
+        "model": report.model,
+        "dtype": report.dtype,
+        "kernels": report.kernels,
+        "batch": report.batch,
+        "tokens": report.n_tokens,
+        "rounds": report.rounds,
+        "seconds": report.seconds,
+        "threads": report.threads,
+        "peak_rates": dict(report.peak_rates),
+        "phases": report.phases,
+        "lower_bounds": report.lower_bounds,
+        "peak_memory_mb": report.peak_memory,
+        "position": report.position,
+        "graphs": {graph.graph: _graph_json(graph) for graph in report.rooflines},
     }
 
 
 def _graph_json(graph: Roofline) -> dict[str, Any]:
-    sums = {"flops": graph.flops, "bytes": graph.bytes, "kernels_ms": graph.ms, "floor_ms": graph.floor}
+    sums = {"flops": graph.flops, "bytes": graph.bytes, "kernels_ms": graph.ms, "lower_bound_ms": graph.lower_bound}
     rows = [
         {
             "layers": row.copies,
             "flops": row.flops,
             "bytes": row.bytes,
             "ms": row.ms,
-            "floor_ms": row.floor,
+            "lower_bound_ms": row.lower_bound,
             "kernels": [
                 {
                     "kernel": kernel.name,
@@ -136,9 +136,9 @@ def _kernel_name(kernel: Kernel) -> str:
 
 def _numbers(kernels: Sequence[Kernel]) -> list[str]:
     flops, moved, ms = (sum(getattr(kernel, name) for kernel in kernels) for name in ("flops", "bytes", "ms"))
-    floor = sum(kernel.floor for kernel in kernels)
-    arithmetic = sum(kernel.floor for kernel in kernels if kernel.arithmetic_ms >= kernel.memory_ms)
-    by_arithmetic = arithmetic >= floor / 2
+    lower_bound = sum(kernel.lower_bound for kernel in kernels)
+    arithmetic = sum(kernel.lower_bound for kernel in kernels if kernel.arithmetic_ms >= kernel.memory_ms)
+    by_arithmetic = arithmetic >= lower_bound / 2
     reached = _rate(flops, ms) if by_arithmetic else f"{moved / ms / 1e6:,.1f} GB/s"
     return [
         _millions(flops),
@@ -146,12 +146,13 @@ def _numbers(kernels: Sequence[Kernel]) -> list[str]:
         _ms(ms),
         reached,
         "arithmetic" if by_arithmetic else "memory",
-        f"{floor / ms:.0%}",
+        f"{lower_bound / ms:.0%}",
     ]
 
 
 def _rate(flops: int, ms: float) -> str:
-    return f"{flops / ms / 1e6:,.0f} GFLOP/s"
+    rate = flops / ms / 1e6
+    return f"{rate:,.0f} GFLOP/s" if rate >= 10 else f"{rate:.2g} GFLOP/s"
 
 
 def _millions(flops: int) -> str:

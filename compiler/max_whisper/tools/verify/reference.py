@@ -106,7 +106,7 @@ def _executed(tree: Sequence | Node) -> Iterator[Node]:
     nodes = tree.nodes if isinstance(tree, Sequence) else tree.children
     for node in nodes:
         yield from _executed(node)
-        if node.layer.tapped:
+        if node.layer.exposed:
             yield node
 
 

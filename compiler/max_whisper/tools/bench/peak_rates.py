@@ -16,12 +16,12 @@ from max.driver import CPU, Buffer
 from max.dtype import DType
 from max.graph import DeviceRef, Graph, Module, TensorType, ops
 
-from max_whisper.artifact.scheduling import RunsFirst
+from max_whisper.artifact.scheduling import LowPriorityThreads
 from max_whisper.artifact.target import machine_features
 from max_whisper.compile.modules import cache_folder
 from max_whisper.compile.mojo_packages import kernels_package
 
-Ceilings = Mapping[str, float]  # GFLOP/s by dtype (int8: GOP/s), where the CPU has such products, and GB/s as "memory"
+PeakRates = Mapping[str, float]  # GFLOP/s by dtype (int8: GOP/s), where the CPU has such products, and GB/s as "memory"
 
 PRODUCTS = {"float32": 1, "bfloat16": 2, "int8": 4}  # added to one lane by one instruction
 NEEDS: Mapping[str, set[str]] = {"float32": set(), "bfloat16": {"avx512_bf16"}, "int8": {"avx512_vnni"}}
@@ -52,28 +52,28 @@ class Probes:
         self._graphs = engine.InferenceSession(devices=[CPU()]).load_all(module, custom_extensions=[package])
 
     def measure(self) -> dict[str, float]:
-        """The ceilings: the best of RUNS."""
+        """The peak rates: the best of RUNS."""
         operands, steps = Buffer.from_numpy(np.zeros(8 * LANES, np.uint8)), Buffer.from_numpy(np.array(STEPS))
         memory = Buffer.from_numpy(np.ones(MEMORY, np.uint8))
-        graphs = {name: RunsFirst(graph) for name, graph in self._graphs.items()}
-        ceilings = {}
+        graphs = {name: LowPriorityThreads(graph) for name, graph in self._graphs.items()}
+        peak_rates = {}
         for dtype in self._dtypes:
             operations = 2 * PRODUCTS[dtype] * LANES * SUMS * STEPS * self.threads
-            ceilings[dtype] = operations / _fastest(graphs[dtype].execute, operands, steps) / 1e9
-        return ceilings | {"memory": MEMORY / _fastest(graphs["memory"].execute, memory) / 1e9}
+            peak_rates[dtype] = operations / _fastest(graphs[dtype].execute, operands, steps) / 1e9
+        return peak_rates | {"memory": MEMORY / _fastest(graphs["memory"].execute, memory) / 1e9}
 
 
-def higher(one: Ceilings, other: Ceilings) -> dict[str, float]:
+def higher(one: PeakRates, other: PeakRates) -> dict[str, float]:
     """Of two measurements, whichever others disturbed less."""
     return {what: max(one[what], other[what]) for what in one}
 
 
-def arithmetic_ms(products: Mapping[str, int], ceilings: Ceilings) -> float:
+def arithmetic_ms(products: Mapping[str, int], peak_rates: PeakRates) -> float:
     """Returns the milliseconds of operations, by the dtype of the products, at the CPU's peak rates.
 
     A CPU without products of a dtype has none of it that are faster than those of float32.
     """
-    return sum(flops / ceilings.get(dtype, ceilings["float32"]) for dtype, flops in products.items()) / 1e6
+    return sum(flops / peak_rates.get(dtype, peak_rates["float32"]) for dtype, flops in products.items()) / 1e6
 
 
 def _fastest(run: Callable[..., Any], *inputs: Buffer) -> float:

@@ -5,26 +5,30 @@ from __future__ import annotations
 from max_whisper.spec import Spec
 from max_whisper.spec.counts import cross_kv_size, self_kv_size, weights_read
 from max_whisper.tensors.dtypes import BUILD_DTYPES, DTYPES
-from max_whisper.tools.bench.ceilings import Ceilings
+from max_whisper.tools.bench.peak_rates import PeakRates
 
 PROMPT = 4  # tokens
 
 
-def floors(spec: Spec, ceilings: Ceilings, batch: int, n_tokens: int) -> dict[str, dict[str, float]]:
-    """Milliseconds of the phases of a batch of windows, for each dtype that has a peak among the ceilings.
+def lower_bounds(spec: Spec, peak_rates: PeakRates, batch: int, n_tokens: int) -> dict[str, dict[str, float]]:
+    """Returns the milliseconds of the phases of a batch of windows, for each dtype that has a peak rate.
 
-    ceilings: GFLOP/s by dtype, and GB/s as "memory". Weights are read once for all windows of a batch; keys and values
-    of the cross-attention, and those of the tokens before, for each. What a cache of the CPU keeps counts as read.
+    peak_rates: GFLOP/s by dtype, and GB/s as "memory". Weights are read once for all windows of a batch; keys and
+    values of the cross-attention, and those of the tokens before, for each. What a cache of the CPU keeps counts as
+    read.
     """
-    return {dtype: _floor(spec, ceilings, dtype, batch, n_tokens) for dtype in BUILD_DTYPES if dtype in ceilings}
+    return {
+        dtype: _lower_bound(spec, peak_rates, dtype, batch, n_tokens) for dtype in BUILD_DTYPES if dtype in peak_rates
+    }
 
 
-def _floor(spec: Spec, ceilings: Ceilings, dtype: str, batch: int, n_tokens: int) -> dict[str, float]:
-    peak, speed, width = ceilings[dtype] * 1e6, ceilings["memory"] * 1e6, DTYPES[dtype].bytes  # FLOP and bytes in a ms
+def _lower_bound(spec: Spec, peak_rates: PeakRates, dtype: str, batch: int, n_tokens: int) -> dict[str, float]:
+    flops_per_ms, bytes_per_ms = peak_rates[dtype] * 1e6, peak_rates["memory"] * 1e6
+    bytes_each = DTYPES[dtype].bytes
 
-    def step(flops: float, numbers: float) -> float:
-        """Whichever takes longer: products, or numbers read."""
-        return max(flops / peak, numbers * width / speed)
+    def step(flops: float, elements: float) -> float:
+        """Whichever takes longer: products, or elements read."""
+        return max(flops / flops_per_ms, elements * bytes_each / bytes_per_ms)
 
     encoder_flops = sum(node.flops_per_window for node in spec.encoder.nodes)
     encoder_weights = sum(tensor.size for node in spec.encoder.walk() for tensor in node.tensors)
