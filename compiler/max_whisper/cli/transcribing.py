@@ -121,8 +121,8 @@ def transcribe_files(
                     ended.add(number)
                     bar.remove_task(tasks[number])
                 else:
-                    speed = window.end / (time.monotonic() - started)
-                    bar.update(tasks[number], completed=window.end, speed=speed)
+                    done = begun[number].progress(window).done
+                    bar.update(tasks[number], completed=done, speed=done / (time.monotonic() - started))
                     show.window(names[number] if len(names) > 1 else "", window)
                 while unfinished and unfinished[0] in ended:
                     finish_next()
