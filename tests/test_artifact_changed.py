@@ -145,7 +145,7 @@ def test_the_home_folder(artifact: Path, tmp_path: Path, kind: type, monkeypatch
     monkeypatch.setenv("HOME", str(tmp_path))
     copy(artifact, tmp_path / "small")
     assert max_whisper.load(kind("~/small")).multilingual
-    assert check_artifact(Path("~/small")).spec.name == "small"
+    assert check_artifact(Path("~/small")).plan.spec.name == "small"
     with pytest.raises(UserError, match=f"there is no folder {tmp_path}/nowhere"):
         max_whisper.load(kind("~/nowhere"))
 
