@@ -14,10 +14,10 @@ import pytest
 from blake3 import blake3
 from max_whisper.artifact.manifest import FILE, UNSEALED, File, Manifest
 from max_whisper.artifact.read import read_manifest
+from max_whisper.compile.plan import with_tensors
 from max_whisper.errors import MaxWhisperError
 from max_whisper.plan import BuildPlan, SpecName, Target
 from max_whisper.spec import Spec
-from max_whisper.tensors.layout import stored_tensors
 
 FILES = ("manifest.json", "encoder.mef", "decoder.mef", "weights.safetensors", "vocab.tiktoken", "spec.json")
 
@@ -63,8 +63,8 @@ def plan_of(
     whisper = spec.family == "whisper"
     heads = [(0, head) for head in range(spec.cross_attentions()[0].heads)] if whisper else []
     target = Target(device, "x86_64" if device == "cpu" else "sm_90a", [])
-    tensors = stored_tensors(spec, dtype=dtype, packed=kernels == "ours")
-    return BuildPlan(SpecName(spec.name, spec.hash), target, dtype, kernels, batch, heads, tensors)
+    plan = BuildPlan(SpecName(spec.name, spec.hash), target, dtype, kernels, batch, heads, tensors=[])
+    return with_tensors(plan, spec, lossless={})
 
 
 def plan_for_gpu(folder: Path, target: Target) -> Manifest:

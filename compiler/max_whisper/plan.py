@@ -77,6 +77,11 @@ class BuildPlan(Record, frozen=True):
         return tuple(dtype.name for dtype in LOSSLESS_DTYPES) if lossless else ()
 
     @property
+    def logits_dtype(self) -> BuildDtype:
+        """The dtype of the table that logits are a product with; MAX rounds a product to the dtype of its factors."""
+        return "float32" if self.kernels == "max" else self.dtype
+
+    @property
     def cross_kv_dtype(self) -> ComputeDtype:
         """The dtype of the cross-attention KV cache.
 

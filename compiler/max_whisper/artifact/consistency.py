@@ -120,7 +120,7 @@ def _check_tensor(plan: BuildPlan, tensor: StoredTensor) -> None:
         raise ValueError(f"expected '{tensor.name}' not to be packed")
     expected: list[str] = [plan.dtype if tensor.matrix else "float32"]
     if tensor.matrix and not tensor.packed:
-        expected += plan.lossless_dtypes
+        expected += {*plan.lossless_dtypes, plan.logits_dtype} - {plan.dtype}
     if tensor.dtype not in expected:
         raise ValueError(
             f"expected '{tensor.name}' as {' or '.join(expected)}, as this is {plan.dtype}, found {tensor.dtype}"

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import msgspec
 
 from max_whisper.compile.options import BuildOptions
 from max_whisper.errors import UserError
 from max_whisper.plan import MATRIX_DTYPES, BuildPlan, Kernels, SpecName, Target
 from max_whisper.spec import Spec
-from max_whisper.tensors.layout import stored_tensors, token_matrices
+from max_whisper.tensors.layout import logits_tables, stored_tensors, token_matrices
 from max_whisper.weights.alignment import read_alignment_heads
 from max_whisper.weights.checkpoint import Checkpoint
 
@@ -27,8 +29,15 @@ def make_plan(spec: Spec, checkpoint: Checkpoint, target: Target, kernels: Kerne
         alignment_heads=read_alignment_heads(checkpoint.file, [layer.heads for layer in spec.cross_attentions()]),
         tensors=[],
     )
-    lossless = checkpoint.lossless(token_matrices(spec)) if plan.lossless_dtypes else {}
-    tensors = stored_tensors(spec, dtype=plan.dtype, packed=plan.packed, lossless=lossless)
+    return with_tensors(plan, spec, checkpoint.lossless(token_matrices(spec)) if plan.lossless_dtypes else {})
+
+
+def with_tensors(plan: BuildPlan, spec: Spec, lossless: Mapping[str, str]) -> BuildPlan:
+    """Returns the plan with every tensor of the spec as it is stored. lossless: see `Checkpoint.lossless`."""
+    others = dict(lossless)
+    if plan.logits_dtype != plan.dtype:
+        others |= dict.fromkeys(logits_tables(spec), plan.logits_dtype)
+    tensors = stored_tensors(spec, dtype=plan.dtype, packed=plan.packed, others=others)
     return msgspec.structs.replace(plan, tensors=tensors)
 
 

@@ -4,7 +4,9 @@ Matrices have the dtype of the build; vectors and tables of positions are float3
 own kernels, the matrices that meet a whole window of rows (the encoder's, and those of the keys and values of its
 features) are packed for kernels/dense_linear.mojo. int8 matrices have scales beside them. Where float32 is asked for,
 and 16 bits hold a matrix without loss, the matrices that the decoder reads for every token have 16 bits: reading them
-is what a token costs, and the results are the same to the last bit.
+is what a token costs, and the results are the same to the last bit. For MAX's own kernels, which round a product to the
+dtype of its factors, the table of the vocabulary is float32 always: logits in bfloat16 (in steps of 0.125 from 16 on)
+have ties.
 """
 
 from __future__ import annotations
@@ -13,21 +15,22 @@ from collections.abc import Mapping
 
 from max_whisper.spec import Spec, TensorSpec
 from max_whisper.spec.family import families
+from max_whisper.spec.layers.logits import Logits
 from max_whisper.tensors.stored import StoredTensor
 
 
 def stored_tensors(
-    spec: Spec, *, dtype: str, packed: bool, lossless: Mapping[str, str] | None = None
+    spec: Spec, *, dtype: str, packed: bool, others: Mapping[str, str] | None = None
 ) -> list[StoredTensor]:
     """Returns how each tensor of a spec is stored, in the order of the spec.
 
-    packed: whether kernels/dense_linear.mojo reads the matrices that are used once per window. lossless: the dtype of
-    16 bits, "float16" or "bfloat16", of those of `token_matrices` that it holds without loss.
+    dtype: of matrices; others: of those that have another, by name. packed: whether kernels/dense_linear.mojo reads
+    the matrices that are used once per window.
     """
-    window, halves = window_tensors(spec), lossless or {}
+    window, dtypes = window_tensors(spec), others or {}
 
     def stored(tensor: TensorSpec) -> StoredTensor:
-        of = halves.get(tensor.name, dtype) if tensor.matrix else "float32"
+        of = dtypes.get(tensor.name, dtype) if tensor.matrix else "float32"
         return StoredTensor(
             tensor.name,
             list(tensor.shape),
@@ -43,6 +46,12 @@ def token_matrices(spec: Spec) -> list[str]:
     """Returns the names of the matrices that the decoder reads for each token."""
     window = window_tensors(spec)
     return [tensor.name for tensor in spec.tensors() if tensor.matrix and tensor.name not in window]
+
+
+def logits_tables(spec: Spec) -> list[str]:
+    """Returns the names of the matrices that logits are a product with."""
+    nodes = (node for part in spec.parts.values() for node in part.walk())
+    return [f"{node.layer.tied}.weight" for node in nodes if isinstance(node.layer, Logits)]
 
 
 def window_tensors(spec: Spec) -> set[str]:

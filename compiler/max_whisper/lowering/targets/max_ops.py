@@ -3,8 +3,7 @@
 The idioms are those that MAX turns into its fast kernels: matrix products on transposed external weights, and
 `softmax((q @ k^T) * scale) @ v` in that order, which becomes one flash attention kernel. Activations, normalization
 and softmax are float32. Where the weights are bfloat16, the operands of matrix products are rounded to bfloat16 and
-their results are float32 again; the product with the vocabulary stays float32, because logits that are rounded to
-bfloat16 (in steps of 0.125 from 16 on) have ties.
+their results are float32 again.
 """
 
 from __future__ import annotations
@@ -81,8 +80,8 @@ def _would_be_tf32(context: Context, x: TensorValue, elements: TensorValue) -> b
 
 
 def logits(context: Context, x: TensorValue, table: Matrix) -> TensorValue:
-    """Returns x @ table.T in float32, whatever the dtype of the table is."""
-    return product(context, x, table.elements.cast(DType.float32))
+    """Returns x @ table.T; the table is float32 (`BuildPlan.logits_dtype`)."""
+    return product(context, x, table.elements)
 
 
 def layernorm(context: Context, x: TensorValue, weight: TensorValue, bias: TensorValue, *, eps: float) -> TensorValue:
