@@ -5,7 +5,8 @@ from __future__ import annotations
 from itertools import repeat
 from pathlib import Path
 
-from max_whisper.lowering.builder import Builder, DecoderContext
+from max_whisper.lowering.builder import Builder
+from max_whisper.lowering.context import DecoderContext
 from max_whisper.lowering.ops import Program, Value
 from max_whisper.spec import Spec
 from max_whisper.tensors.layout import stored_tensors
@@ -64,7 +65,7 @@ def write(folder: Path, text: str, name: str = "mini.yaml") -> Path:
 
 def recorded(spec: Spec, part: str, x: Value) -> Program:
     """A part of a spec, of which `x` is the input, as a list of ops."""
-    tensors = {tensor.name: tensor for tensor in stored_tensors(spec, dtype="float32", packed=False)}
+    tensors = {tensor.name: tensor for tensor in stored_tensors(spec, dtype="float32", packed=True)}
     position, cache = Value((), "int64"), (Value(("cache",)), Value(("cache",)))
     decoder = DecoderContext(position, repeat(cache), repeat(cache)) if part == "decoder" else None
     builder = Builder(tensors, (), {}, decoder)

@@ -12,8 +12,9 @@ from max_whisper.compile.mojo_packages import kernels_package
 from max_whisper.lowering.lower import lower
 
 NANO = load_spec("nano")
-LINEAR = {"encoder": 2 + 3 * 6, "cross_kv": 2 * 2, "decoder": 2 * 8 + 1, "step": 2 * 8 + 1}
-"""Products with weights in each graph of nano: convolutions, the linear layers of its 3 and 2 blocks, and logits."""
+LINEAR = {"encoder": 2 + 3 * 6, "cross_kv": 2 * 2, "decoder": 2 * 8 + 1, "step": 2 * 8 + 1, "alignment": 1}
+"""The products of each graph of nano that are no attention: those of convolutions, of the linear layers in its 3 and 2
+blocks, of logits, and of the alignment heads of one layer."""
 
 
 def split_products(device: str, dtype: str = "float32", batch: int = 1) -> Counter[str]:
@@ -33,7 +34,7 @@ def split_products(device: str, dtype: str = "float32", batch: int = 1) -> Count
 
 
 def test_each_product_is_split() -> None:
-    assert split_products("cuda") == {name: LINEAR[name] for name in ("encoder", "cross_kv", "decoder")}
+    assert split_products("cuda") == {name: LINEAR[name] for name in ("encoder", "cross_kv", "decoder", "alignment")}
     assert split_products("cpu") == {}
 
 
@@ -42,5 +43,5 @@ def test_one_row_is_no_work_for_tensor_cores() -> None:
     assert split_products("cuda", batch=2)["step"] == LINEAR["step"]
 
 
-def test_in_bfloat16_the_logits_alone_are_split() -> None:
-    assert split_products("cuda", dtype="bfloat16") == {"decoder": 1}
+def test_in_bfloat16_what_stays_float32_is_split() -> None:
+    assert split_products("cuda", dtype="bfloat16") == {"decoder": 1, "alignment": 1}

@@ -6,16 +6,24 @@ import importlib
 import json
 import re
 import sys
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import max_whisper
 import numpy as np
 import pytest
+from artifacts import plan_of
 from checkpoints import write_checkpoint, write_safetensors
-from max_whisper.errors import UserError
+from max_whisper.errors import SpecError, UserError
 from max_whisper.lowering.builder import Builder
+from max_whisper.lowering.families.whisper import step
 from max_whisper.lowering.ops import Value
 from max_whisper.spec import layer, load_spec
+from max_whisper.spec.counts import self_kv_size
+from max_whisper.spec.layer import Layer, option, register
+from max_whisper.spec.layers.attention import Attention
+from spec_helpers import MINI, changed, write
 
 PAGE = (Path(__file__).parents[1] / "docs" / "adding-a-layer.md").read_text()
 RMSNORM = re.findall(r"^```python\n(.*?)^```", PAGE, flags=re.MULTILINE | re.DOTALL)[0]
@@ -145,3 +153,57 @@ def test_a_kind_of_ones_own_is_in_the_canonical_form(checkpoint: tuple[Path, Pat
     assert {"rmsnorm": {"eps": 0.001, "weights": "model.decoder.first_norm"}} in json.loads(
         json.dumps(spec.canonical())
     )["decoder"][2]["residual"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wrong(Layer):
+    """A layer that multiplies by a number."""
+
+    def lower(self, ops, x):
+        return ops.mul(x, 2)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Doubled(Attention):
+    """An attention of one's own, with queries twice as large."""
+
+    def lower(self, ops, x):
+        weights = [ops.weight(f"{self.weights}.{name}_proj.weight") for name in "qkv"]
+        q, k, v = (ops.linear(x, weight, None) for weight in weights)
+        return ops.self_attention(ops.add(q, q), k, v, heads=self.heads, causal=self.causal)
+
+
+def test_a_mistake_in_a_layer_is_an_error_at_its_line(checkpoint: tuple[Path, Path, Weights], tmp_path: Path) -> None:
+    register("wrong")(Wrong)
+    spec, folder, _ = checkpoint
+    spec.write_text(spec.read_text().replace("  - relu", "  - wrong"))
+    said = r"normed.yaml:5: encoder\[1\].wrong: encoder.wrong cannot be lowered: mul: expected a value .* found 2; "
+    with pytest.raises(SpecError, match=said):
+        max_whisper.build(spec, weights=folder, out=tmp_path / "artifact")
+    assert not (tmp_path / "artifact").exists()
+
+
+def test_an_attention_of_ones_own_has_a_cache(rmsnorm: None, tmp_path: Path) -> None:
+    register("doubled")(Doubled)
+    text = changed(("- attention: {heads: $n_heads, causal: true", "- doubled: {heads: $n_heads, causal: true"))
+    spec = load_spec(write(tmp_path, text))
+    program = step(spec, plan_of(spec), ())
+    assert [name for name in program.inputs if name.startswith("self_")] == ["self_keys.0", "self_values.0"]
+    assert self_kv_size(spec) == self_kv_size(load_spec(write(tmp_path, MINI)))
+
+
+def test_options_and_attentions_are_checked_when_a_kind_is_registered(rmsnorm: None) -> None:
+    with pytest.raises(ValueError, match=r"Half.by: the default 0.5 is not from 1 to \d+; give the option another"):
+        register("half")(Half)
+    with pytest.raises(ValueError, match="Headless has self_attention: expected an option `heads`"):
+        register("headless")(Headless)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Half(Layer):
+    by: float = option("factor", default=0.5)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Headless(Layer):
+    self_attention: ClassVar[bool] = True

@@ -10,15 +10,19 @@ import pytest
 from artifacts import plan_of
 from max_whisper.compile.modules import cache_folder
 from max_whisper.compile.mojo_packages import kernels_package
-from max_whisper.lowering.builder import Builder, DecoderContext
+from max_whisper.lowering.builder import Builder
+from max_whisper.lowering.context import DecoderContext
 from max_whisper.lowering.families.whisper import decoder, step
 from max_whisper.lowering.lower import TARGETS, lower
-from max_whisper.lowering.ops import Op, Program, Value
+from max_whisper.lowering.ops import EFFECTS, Op, Program, Value
 from max_whisper.lowering.passes.expose import expose
 from max_whisper.lowering.passes.fuse import fuse
 from max_whisper.lowering.passes.instrument import TIMES, instrument
+from max_whisper.lowering.targets import max_ops
 from max_whisper.lowering.targets.cpu.kernels import COSTS, CPU_KERNELS
 from max_whisper.spec import load_spec
+from max_whisper.spec.layer import kinds as kinds_of_layers
+from max_whisper.spec.ops import ACTIVATIONS
 from max_whisper.tensors.stored import StoredTensor
 from spec_helpers import MINI, recorded, write
 
@@ -90,6 +94,29 @@ def test_only_the_second_of_a_sum_is_joined(ops: Builder) -> None:
     program = program_of(ops, y)
     assert kinds(program) == ["fused_linear"] * 2
     assert linears(program)[1].inputs["residual"] is linears(program)[0].outputs[0]
+
+
+@pytest.mark.parametrize(
+    "other", [Value((8,)), Value((1, 10, 8)), Value((10, 8)), Value((2, 10, 1)), Value(())], ids=lambda x: str(x.shape)
+)
+def test_a_sum_that_broadcasts_is_an_op_of_its_own(ops: Builder, other: Value) -> None:
+    """The kernels read a residual of the shape of their output, and would read beyond a smaller one."""
+    program = program_of(ops, ops.add(other, ops.linear(X, ops.weight("A"), None)))
+    assert kinds(program) == ["fused_linear", "add"]
+
+
+def test_positions_join_packed_products_alone(ops: Builder) -> None:
+    """The kernel for a few rows wants a residual for each window of the batch."""
+    program = program_of(ops, ops.positions(ops.linear(X, ops.weight("A"), None), Value((10, 8))))
+    assert kinds(program) == ["fused_linear", "positions"]
+
+
+def test_projections_of_rows_that_are_normalized_otherwise_are_three(ops: Builder) -> None:
+    one, other = (ops.layernorm(X, ops.weight("a"), ops.weight(bias), eps=1e-5) for bias in "bc")
+    q, k = ops.linear(one, ops.weight("A"), ops.weight("a")), ops.linear(one, ops.weight("B"), None)
+    v = ops.linear(other, ops.weight("C"), ops.weight("c"))
+    assert kinds(program_of(ops, ops.self_attention(q, k, v, heads=2, causal=False)))[-1] == "attention"
+    assert "projections" not in kinds(program_of(ops, ops.self_attention(q, k, v, heads=2, causal=False)))
 
 
 def test_a_normalization_is_done_by_each_linear_layer_after_it(ops: Builder) -> None:
@@ -174,6 +201,7 @@ def test_ops_that_nobody_reads_are_pruned(ops: Builder) -> None:
     ops.exp(ops.exp(X))
     state = Value((2, 8))
     ops.write(state, ops.exp(state))
+    assert "cached_attention" in EFFECTS
     assert kinds(ops.program("graph", {"y": ops.tanh(X)}).pruned()) == ["exp", "write", "tanh"]
 
 
@@ -188,12 +216,50 @@ def test_ops_that_nobody_reads_are_pruned(ops: Builder) -> None:
         (lambda ops: ops.slice(X, 4, 9), "slice: expected 0 <= start < stop <= 8, found 4 and 9"),
         (lambda ops: ops.write(Value((2, 8)), X), r"write: expected the shape of the buffer, \(2, 8\), found"),
         (lambda ops: ops.self_attention(X, X, X, heads=2, causal=True), "causal attention needs a KV cache"),
+        (lambda ops: ops.weight("nothing"), "there is no tensor 'nothing': expected one that the layer's `tensors`"),
+        (lambda ops: ops.mul(X, 2.0), r"mul: expected a value of the program, found 2.0; `ops.constant` makes one"),
+        (
+            lambda ops: ops.mul(X, ops.weight("A")),
+            "mul: 'y' is a matrix, which only conv1d, linear, .* take; declare it",
+        ),
+        (lambda ops: ops.linear(X, ops.weight("a"), None), "linear: expected 'weight' to be a matrix"),
+        (lambda ops: ops.linear(Value((2, 10, 3)), ops.weight("A"), None), "linear: expected weights for 3 inputs"),
+        (
+            lambda ops: ops.linear(X, ops.weight("A"), Value((3,))),
+            r"linear: expected 'bias' of shape \(8,\), found \(3,\)",
+        ),
+        (lambda ops: ops.layernorm(X, Value((3,)), ops.weight("b"), eps=1.0), "layernorm: expected 'weight' of shape"),
+        (lambda ops: ops.activation(X, "swish"), "activation: expected one of gelu, .* found 'swish'"),
+        (lambda ops: ops.self_attention(X, X, X, heads=3, causal=False), "expected a number of heads that divides 8"),
+        (lambda ops: ops.self_attention(X, X, Value((2, 5, 8)), heads=2, causal=False), "expected one shape, found"),
+        (
+            lambda ops: ops.positions(X, Value((9, 8))),
+            r"positions: expected a table for \(2, 10, 8\), found shape \(9, 8\)",
+        ),
+        (lambda ops: ops.reshape(X, (2, 79)), r"reshape: expected as many elements as \(2, 10, 8\) has"),
+        (lambda ops: ops.state("last"), "there is no buffer 'last' for this layer"),
+        (lambda ops: ops.call("linear", lambda ops: X), "call: 'linear' is an operation that every target has"),
         (lambda ops: ops.cross_attention(X, heads=2), "cross-attention needs the encoder's features"),
     ],
 )
 def test_what_does_not_fit_is_refused(ops: Builder, record, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         record(ops)
+
+
+def test_attention_without_a_cache_says_how_a_layer_gets_one() -> None:
+    ops = Builder(SQUARE, (), {}, DecoderContext(Value((), "int64"), iter([]), iter([])))
+    with pytest.raises(ValueError, match=r"no KV cache for this layer: .* must say `self_attention = True`"):
+        ops.self_attention(X, X, X, heads=2, causal=True)
+    with pytest.raises(ValueError, match="no KV cache for this layer: only cross_attention"):
+        ops.cross_attention(X, heads=2)
+
+
+def test_a_cache_is_not_hidden_in_an_op_of_ones_own() -> None:
+    cache = iter([(Value((2, 2, 20, 4)), Value((2, 2, 20, 4)))])
+    ops = Builder(SQUARE, ("mine",), {}, DecoderContext(Value((), "int64"), cache, iter([])))
+    with pytest.raises(ValueError, match="call: 'mine' is one op of this target, and cannot have a KV cache inside"):
+        ops.call("mine", lambda ops, x: ops.self_attention(x, x, x, heads=2, causal=True), X)
 
 
 def test_shapes_of_primitives(ops: Builder) -> None:
@@ -208,7 +274,7 @@ def test_shapes_of_primitives(ops: Builder) -> None:
 
 def test_a_decoder_counts_its_positions() -> None:
     position = Value((), "int64")
-    ops = Builder(SQUARE, (), {}, DecoderContext(position, [], []))
+    ops = Builder(SQUARE, (), {}, DecoderContext(position, iter([]), iter([])))
     ops.rows(Value((20, 8)), X)
     ops.positions(X, Value((20, 8)))
     program = ops.program("graph", {})
@@ -221,7 +287,7 @@ def test_a_decoder_counts_its_positions() -> None:
 def test_both_targets_have_an_emitter_for_every_op_that_is_recorded() -> None:
     tree = ast.parse((LOWERING / "builder.py").read_text())
     calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)]
-    recorders = {"_op", "_record", "_elementwise"}
+    recorders = {"_op", "_record", "_elementwise", "_same_shape"}
     kinds = {
         call.args[0].value for call in calls if call.func.attr in recorders and isinstance(call.args[0], ast.Constant)
     }
@@ -245,6 +311,10 @@ def test_every_kernel_call_of_a_model_is_described(kernels: str) -> None:
         assert {call.kernel for call in calls} == {*COSTS}
         weights = {operand.weight for call in calls for operand in call.operands}
         assert {tensor.name for tensor in spec.tensors() if tensor.matrix} <= weights
+
+
+def test_the_activations_are_those_that_the_spec_language_has() -> None:
+    assert {*max_ops.ACTIVATIONS} == {*ACTIVATIONS} == {*kinds_of_layers()} & {*ACTIVATIONS}
 
 
 def test_no_class_has_two_bases() -> None:

@@ -135,8 +135,8 @@ class Bottleneck(Layer):
         return shape
 
     def tensors(self, shape: Shape) -> list[TensorSpec]:
-        down = self.tensor(f"{self.weights}.down", self.out, shape.channels)
-        return [down, self.tensor(f"{self.weights}.up", shape.channels, self.out)]
+        down = self.matrix(f"{self.weights}.down", self.out, shape.channels)
+        return [down, self.matrix(f"{self.weights}.up", shape.channels, self.out)]
 
     def flops(self, workload: Workload) -> int:
         return 4 * workload.query_length * workload.channels * self.out

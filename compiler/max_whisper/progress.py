@@ -43,4 +43,4 @@ def unheard(progress: Progress) -> None:
 def check_progress(progress: object) -> None:
     """Raises UserError for a `progress` that cannot be called."""
     if not callable(progress):
-        raise UserError(f"progress: expected a function, got a {type(progress).__name__}")
+        raise UserError(f"progress: expected a function, got {progress!r}")

@@ -19,8 +19,9 @@ from max_whisper.compile.stored import read_spec
 from max_whisper.compile.weights import stored_bytes, write_weights
 from max_whisper.errors import MaxWhisperError, UserError
 from max_whisper.files import expanded
+from max_whisper.lowering.family import check_layers
 from max_whisper.plan import BuildPlan
-from max_whisper.progress import OnProgress, Progress, unheard
+from max_whisper.progress import OnProgress, Progress, check_progress, unheard
 from max_whisper.spec import Spec, load_spec
 from max_whisper.spec.families.whisper import WHISPER
 from max_whisper.tokens import Tokens
@@ -64,6 +65,7 @@ def build(
     Raises UserError (SpecError and WeightsError among them) for wrong input, before anything is compiled; HubError,
     CompileError and MaxWhisperError for failures. Whenever it ends, the folder is the old one or the whole new one.
     """
+    check_progress(progress)
     options = BuildOptions(revision, dtype, target, kernels, batch, force, offline)
     model, machine = load_spec(spec), parse_target(options.target)
     if model.family != WHISPER.name:  # an artifact has a vocabulary, and the runtime is Whisper's
@@ -90,6 +92,7 @@ def build(
         vocabulary = read_vocabulary(checkpoint.file, model.n_vocab)
         progress(Progress(f"checked {len(given)} tensors of {checkpoint.describe()}"))
         plan = make_plan(model, checkpoint, machine, chosen, options)
+        check_layers(model, plan)
         _check_space(folder, new, plan)
         write_weights(new / WEIGHTS, plan, model, checkpoint)
         write_tiktoken(vocabulary.ranks, new / VOCABULARY)

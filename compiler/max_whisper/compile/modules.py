@@ -120,7 +120,8 @@ class _Worker:
                 how = "gave no result"
         self._errors.seek(0)
         lines = [line.strip() for line in self._errors.read().decode(errors="replace").splitlines() if line.strip()]
-        said = f", saying: {lines[-1][:300]}" if lines else ""
+        said = next((line for line in lines if "error:" in line.lower()), lines[-1] if lines else "")
+        said = f", saying: {said[:300]}" if said else ""
         raise CompileError(
             f"MAX could not compile the {self._module}: the compiler {how}{said}; nothing was written. If memory was "
             f"short (it takes 2 GB), try again; if the cache may be damaged, delete {cache_folder()}"

@@ -43,6 +43,13 @@ class BuildOptions(Options):
             unset="ours for a CPU, max for a GPU",
         ),
     ] = None
-    batch: Annotated[int, Integer("Number of 30 second windows that are computed at once.", low=1, high=MAX_BATCH)] = 1
+    batch: Annotated[
+        int,
+        Integer(
+            "Number of windows that are computed at once.",
+            low=1,
+            high=MAX_BATCH,
+        ),
+    ] = 1
     force: Annotated[bool, Flag("Replace an artifact that is already there.")] = False
     offline: Annotated[bool, Flag("Do not connect to the Hub; use what is in its cache.")] = False

@@ -47,10 +47,10 @@ def choose_kernels(target: Target, options: BuildOptions) -> Kernels:
     Raises UserError where the target has no such kernels, or these have no such dtype.
     """
     kernels: Kernels = options.kernels or target.kernels[0]  # type: ignore[assignment]  # one of these
+    if not target.on_host and options.dtype not in MATRIX_DTYPES["max"]:
+        raise UserError(f"dtype {options.dtype} is for a CPU only: build for {options.target} with bfloat16")
     if kernels not in target.kernels:
         raise UserError(f"kernels ours are for a CPU only: build for {options.target} with kernels max")
     if options.dtype in MATRIX_DTYPES[kernels]:
         return kernels
-    if not target.on_host:
-        raise UserError(f"dtype {options.dtype} is for a CPU only: build for {options.target} with bfloat16")
     raise UserError(f"dtype {options.dtype} needs kernels ours: build with those, or kernels {kernels} with bfloat16")

@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
-from max_whisper.lowering.ops import Dim, Input, Op, Program, Value
-from max_whisper.spec.ops import Ops
+from max_whisper.lowering.context import DecoderContext, next_pair
+from max_whisper.lowering.ops import Dim, Input, Op, Program, Value, WeightValue
+from max_whisper.lowering.shapes import (
+    broadcast,
+    check_heads,
+    check_product,
+    check_rows,
+    check_vector,
+    known,
+    operands,
+    reshaped,
+)
+from max_whisper.messages import one_of
+from max_whisper.spec.ops import ACTIVATIONS, Ops
 from max_whisper.tensors.stored import StoredTensor
 
-KeysValues = tuple[Value, Value]  # [batch, heads, length, channels of a head] each
-
-
-@dataclass
-class DecoderContext:
-    """What the layers of a decoder are given besides tokens."""
-
-    position: Value  # of the first token, an int64 scalar on the host
-    caches: Iterable[KeysValues]  # the KV cache of each self-attention, in order
-    cross: Iterable[KeysValues]  # the keys and values of the features for each cross-attention, in order
-    logits_from: Value | None = None  # the first token that logits are computed for; None is the first of all
-    queries: list[Value] = field(default_factory=list)  # of each cross-attention, in order, once it was built
-
-    def __post_init__(self) -> None:
-        self.caches, self.cross = iter(self.caches), iter(self.cross)
+CACHED = ("attention", "cached_attention", "cross_attention")
+"""The ops of attention, of which two read what was computed before."""
 
 
 class Builder(Ops):
@@ -54,57 +52,80 @@ class Builder(Ops):
     # --- operations of Transformers
 
     def weight(self, name: str) -> Value:
+        if name not in self._tensors:
+            raise ValueError(f"there is no tensor '{name}': expected one that the layer's `tensors` declares")
         if name not in self._weights:  # a graph takes a weight once
             tensor = self._tensors[name]
-            self._weights[name] = self._op("weight", {}, tuple(tensor.shape), tensor.dtype, tensor=tensor)
+            self._weights[name] = WeightValue(tuple(tensor.shape), tensor.dtype, tensor.matrix, tensor.packed)
+            self._record("weight", {}, (self._weights[name],), tensor=tensor)
         return self._weights[name]
 
     def conv1d(self, x: Value, weight: Value, bias: Value | None, *, stride: int, padding: int) -> Value:
+        inputs = operands("conv1d", x=x, weight=weight, bias=bias)
+        check_product("conv1d", x, weight, bias)
         out, _, kernel = weight.shape
-        length = (_known(x.shape[1]) + 2 * padding - _known(kernel)) // stride + 1
-        inputs = _given(x=x, weight=weight, bias=bias)
+        length = (known(x.shape[1]) + 2 * padding - known(kernel)) // stride + 1
         return self._op("conv1d", inputs, (x.shape[0], length, out), stride=stride, padding=padding)
 
     def linear(self, x: Value, weight: Value, bias: Value | None) -> Value:
-        return self._op("linear", _given(x=x, weight=weight, bias=bias), (*x.shape[:-1], weight.shape[0]))
+        inputs = operands("linear", x=x, weight=weight, bias=bias)
+        check_product("linear", x, weight, bias)
+        return self._op("linear", inputs, (*x.shape[:-1], weight.shape[0]))
 
     def layernorm(self, x: Value, weight: Value, bias: Value, *, eps: float) -> Value:
-        return self._op("layernorm", {"x": x, "weight": weight, "bias": bias}, x.shape, eps=eps)
+        inputs = operands("layernorm", x=x, weight=weight, bias=bias)
+        check_rows("layernorm", x)
+        for name, vector in (("weight", weight), ("bias", bias)):
+            check_vector("layernorm", name, vector, x.shape[2])
+        return self._op("layernorm", inputs, x.shape, eps=eps)
 
     def activation(self, x: Value, function: str) -> Value:
-        return self._op("activation", {"x": x}, x.shape, function=function)
+        if function not in ACTIVATIONS:
+            raise ValueError(f"activation: expected {one_of(ACTIVATIONS)}, found '{function}'")
+        return self._same_shape("activation", x, function=function)
 
     def embedding(self, tokens: Value, table: Value) -> Value:
-        return self._op("embedding", {"tokens": tokens, "table": table}, (*tokens.shape, table.shape[1]))
+        inputs = operands("embedding", tokens=tokens, table=table)
+        return self._op("embedding", inputs, (*tokens.shape, table.shape[1]))
 
     def positions(self, x: Value, table: Value) -> Value:
         position = self._decoder.position if self._decoder else None
-        return self._op("positions", _given(x=x, table=table, position=position), x.shape)
+        inputs = operands("positions", x=x, table=table, position=position)
+        if table.shape[1:] != x.shape[2:] or (position is None and table.shape[0] != x.shape[1]):
+            raise ValueError(f"positions: expected a table for {x.shape}, found shape {table.shape}")
+        return self._op("positions", inputs, x.shape)
 
     def self_attention(self, q: Value, k: Value, v: Value, *, heads: int, causal: bool) -> Value:
-        inputs = {"q": q, "k": k, "v": v}
+        inputs = operands("self_attention", q=q, k=k, v=v)
+        check_rows("self_attention", q, k, v)
+        check_heads("self_attention", q, heads)
         if not causal:
             return self._op("attention", inputs, q.shape, heads=heads)
         if self._decoder is None:
             raise ValueError("causal attention needs a KV cache: it is for decoders")
-        keys, values = next(iter(self._decoder.caches))
+        keys, values = next_pair(self._decoder.caches, "a layer with causal attention must say `self_attention = True`")
         inputs |= {"key_cache": keys, "value_cache": values, "position": self._decoder.position}
         return self._op("cached_attention", inputs, q.shape, heads=heads)
 
     def cross_attention(self, q: Value, *, heads: int) -> Value:
         if self._decoder is None:
             raise ValueError("cross-attention needs the encoder's features: it is for decoders")
+        inputs = operands("cross_attention", q=q)
+        check_rows("cross_attention", q)
+        check_heads("cross_attention", q, heads)
         self._decoder.queries.append(q)
-        keys, values = next(iter(self._decoder.cross))
-        return self._op("cross_attention", {"q": q, "keys": keys, "values": values}, q.shape, heads=heads)
+        keys, values = next_pair(self._decoder.cross, "only cross_attention has keys and values of the features")
+        return self._op("cross_attention", {**inputs, "keys": keys, "values": values}, q.shape, heads=heads)
 
     def add(self, x: Value, y: Value) -> Value:
         return self._elementwise("add", x, y)
 
     def logits(self, x: Value, table: Value) -> Value:
+        operands("logits", x=x, table=table)
         if self._decoder and self._decoder.logits_from:
             shape = (x.shape[0], "n_scored", *x.shape[2:])
             x = self._op("rows_from", {"x": x, "first": self._decoder.logits_from}, shape)
+        check_product("logits", x, table)
         return self._op("logits", {"x": x, "table": table}, (*x.shape[:-1], table.shape[0]))
 
     # --- primitives
@@ -119,53 +140,64 @@ class Builder(Ops):
         return self._elementwise("div", x, y)
 
     def exp(self, x: Value) -> Value:
-        return self._op("exp", {"x": x}, x.shape)
+        return self._same_shape("exp", x)
 
     def tanh(self, x: Value) -> Value:
-        return self._op("tanh", {"x": x}, x.shape)
+        return self._same_shape("tanh", x)
 
     def sigmoid(self, x: Value) -> Value:
-        return self._op("sigmoid", {"x": x}, x.shape)
+        return self._same_shape("sigmoid", x)
 
     def rsqrt(self, x: Value) -> Value:
-        return self._op("rsqrt", {"x": x}, x.shape)
+        return self._same_shape("rsqrt", x)
 
     def constant(self, value: float) -> Value:
         return self._op("constant", {}, (), value=value)
 
     def mean(self, x: Value) -> Value:
-        return self._op("mean", {"x": x}, (*x.shape[:-1], 1))
+        return self._op("mean", operands("mean", x=x), (*x.shape[:-1], 1))
 
     def softmax(self, x: Value) -> Value:
-        return self._op("softmax", {"x": x}, x.shape)
+        return self._same_shape("softmax", x)
 
     def matmul(self, x: Value, y: Value) -> Value:
+        inputs = operands("matmul", x=x, y=y)
         if x.shape[-1] != y.shape[-2]:
             raise ValueError(f"matmul: expected {x.shape[-1]} rows in the second matrix, found shape {y.shape}")
-        stacked = _broadcast(x.shape[:-2], y.shape[:-2])
-        return self._op("matmul", {"x": x, "y": y}, (*stacked, x.shape[-2], y.shape[-1]))
+        stacked = broadcast(x.shape[:-2], y.shape[:-2])
+        return self._op("matmul", inputs, (*stacked, x.shape[-2], y.shape[-1]))
 
     def reshape(self, x: Value, shape: Sequence[int | str]) -> Value:
-        return self._op("reshape", {"x": x}, tuple(shape), shape=tuple(shape))
+        return self._op("reshape", operands("reshape", x=x), reshaped(x.shape, shape), shape=tuple(shape))
 
     def transpose(self, x: Value, axes: Sequence[int]) -> Value:
-        return self._op("transpose", {"x": x}, tuple(x.shape[axis] for axis in axes), axes=tuple(axes))
+        return self._op(
+            "transpose", operands("transpose", x=x), tuple(x.shape[axis] for axis in axes), axes=tuple(axes)
+        )
 
     def slice(self, x: Value, start: int, stop: int) -> Value:
-        if not 0 <= start < stop <= _known(x.shape[-1]):
+        inputs = operands("slice", x=x)
+        if not 0 <= start < stop <= known(x.shape[-1]):
             raise ValueError(f"slice: expected 0 <= start < stop <= {x.shape[-1]}, found {start} and {stop}")
-        return self._op("slice", {"x": x}, (*x.shape[:-1], stop - start), start=start, stop=stop)
+        return self._op("slice", inputs, (*x.shape[:-1], stop - start), start=start, stop=stop)
 
     def concat(self, values: Sequence[Value]) -> Value:
-        last = sum(_known(x.shape[-1]) for x in values)
-        return self._op("concat", {f"x{i}": x for i, x in enumerate(values)}, (*values[0].shape[:-1], last))
+        inputs = operands("concat", **{f"x{i}": x for i, x in enumerate(values)})
+        if len({x.shape[:-1] for x in values}) != 1:
+            raise ValueError(f"concat: expected shapes that differ in the last axis, found {[x.shape for x in values]}")
+        return self._op("concat", inputs, (*values[0].shape[:-1], sum(known(x.shape[-1]) for x in values)))
 
     def rows(self, table: Value, x: Value) -> Value:
         position = self._decoder.position if self._decoder else None
-        return self._op("rows", _given(table=table, x=x, position=position), (x.shape[1], table.shape[1]))
+        inputs = operands("rows", table=table, x=x, position=position)
+        return self._op("rows", inputs, (x.shape[1], table.shape[1]))
 
     def state(self, name: str) -> Value:
-        return self._inputs[f"{self._layer}.{name}"]
+        key = f"{self._layer}.{name}"
+        if key not in self._inputs:
+            known = "the graphs of this family have buffers for those that `states` declares, if they have any"
+            raise ValueError(f"there is no buffer '{name}' for this layer: {known}")
+        return self._inputs[key]
 
     def read(self, state: Value) -> Value:
         return self._op("read", {"state": state}, state.shape, state.dtype)
@@ -178,10 +210,14 @@ class Builder(Ops):
     # --- layers
 
     def call(self, kind: str, otherwise: Callable[..., Value], /, *values: Value, **attributes: Any) -> Value:
+        if kind in vars(Ops) or kind in CACHED:
+            raise ValueError(f"call: '{kind}' is an operation that every target has; give this one another name")
         ops, weights = [*self._ops], dict(self._weights)
         value = otherwise(self, *values, **attributes)
         if kind not in self._kinds:
             return value
+        if any(op.kind in CACHED for op in self._ops[len(ops) :]):
+            raise ValueError(f"call: '{kind}' is one op of this target, and cannot have a KV cache inside")
         self._ops, self._weights = ops, weights  # the primitives have told the shape
         return self._op(kind, {f"x{i}": x for i, x in enumerate(values)}, value.shape, value.dtype, **attributes)
 
@@ -197,7 +233,7 @@ class Builder(Ops):
     def split_heads(self, x: Value, *, heads: int, dtype: str) -> Value:
         """Returns [batch, heads, length, channels of a head] of [batch, length, channels], as attention reads it."""
         batch, length, channels = x.shape
-        shape = (batch, heads, length, _known(channels) // heads)
+        shape = (batch, heads, length, known(channels) // heads)
         return self._op("split_heads", {"x": x}, shape, dtype, heads=heads, dtype=dtype)
 
     def choose_token(self, logits: Value, mask: Value, allowed: Value, noise: Value) -> tuple[Value, Value]:
@@ -226,7 +262,10 @@ class Builder(Ops):
     # --- recording
 
     def _elementwise(self, kind: str, x: Value, y: Value) -> Value:
-        return self._op(kind, {"x": x, "y": y}, _broadcast(x.shape, y.shape))
+        return self._op(kind, operands(kind, x=x, y=y), broadcast(x.shape, y.shape))
+
+    def _same_shape(self, kind: str, x: Value, **attributes: Any) -> Value:
+        return self._op(kind, operands(kind, x=x), x.shape, **attributes)
 
     def _op(
         self,
@@ -247,26 +286,3 @@ class Builder(Ops):
     ) -> None:
         layers = (self._layer,) if self._layer else ()
         self._ops.append(Op(op_kind, inputs, outputs, attributes, layers))
-
-
-def _given(**values: Value | None) -> dict[str, Value]:
-    """Returns the operands that are there; an optional one may be None."""
-    return {name: value for name, value in values.items() if value is not None}
-
-
-def _known(dim: Dim) -> int:
-    if not isinstance(dim, int):
-        raise ValueError(f"expected a dimension that is known when the graph is compiled, found '{dim}'")
-    return dim
-
-
-def _broadcast(x: Sequence[Dim], y: Sequence[Dim]) -> tuple[Dim, ...]:
-    """Returns the shape of an element-wise result, by numpy's rules."""
-    rank = max(len(x), len(y))
-    padded = zip([1] * (rank - len(x)) + [*x], [1] * (rank - len(y)) + [*y], strict=True)
-    shape: list[Dim] = []
-    for one, other in padded:
-        if one != other and 1 not in (one, other):
-            raise ValueError(f"expected shapes that broadcast, found {tuple(x)} and {tuple(y)}")
-        shape.append(other if one == 1 else one)
-    return tuple(shape)

@@ -37,6 +37,16 @@ def register(family: str, graphs: Graphs) -> None:
     _families[family] = graphs
 
 
+def check_layers(spec: Spec, plan: BuildPlan) -> None:
+    """Records every graph of a spec, so that mistakes in the `lower` of layers are found before anything is compiled.
+
+    Raises SpecError at the line of the layer.
+    """
+    for module in graphs_of(spec.family).values():
+        for recipe in module.values():
+            recipe.record(spec, plan, ())
+
+
 def graphs_of(family: str) -> Graphs:
     """Returns the graphs of a family. Raises UserError where nobody registered them."""
     import max_whisper.lowering.families  # noqa: F401 - importing the package registers them

@@ -9,8 +9,8 @@ from typing import Any
 
 Dim = int | str  # a name is a dimension that varies
 
-EFFECTS = frozenset({"write"})
-"""Kinds of ops that count though nothing reads what they give."""
+EFFECTS = frozenset({"write", "cached_attention"})
+"""Kinds of ops that change a buffer, and so count even where nothing reads what they give."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,6 +19,14 @@ class Value:
 
     shape: tuple[Dim, ...]
     dtype: str = "float32"
+
+
+@dataclass(frozen=True, eq=False)
+class WeightValue(Value):
+    """A tensor of the artifact."""
+
+    matrix: bool = False  # the weights of a product
+    packed: bool = False  # as our kernels for whole windows read it
 
 
 @dataclass(frozen=True, eq=False)

@@ -108,7 +108,8 @@ class Model:
 
         They follow each other without overlap, and there is at least one. The last is filled up with silence: its
         frames are those of zero samples, as openai/whisper's `pad_or_trim` of a waveform makes them. An hour takes
-        120 windows, and 115 MB for 80 mels. (`transcribe` begins each window where the text of the last one ended.)
+        120 windows of 30 s, and 115 MB for 80 mels. (`transcribe` begins each window where the text of the last one
+        ended.)
 
         audio, audio_track: as for `transcribe`. Raises AudioError for what cannot be read.
         """

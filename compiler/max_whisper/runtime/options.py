@@ -60,7 +60,7 @@ class DecodingOptions(Options):
             "The most tokens that one window's text may have (openai/whisper calls this sample_len).",
             low=1,
             high=100_000,
-            unset="half of the model's text context, which is 224",
+            unset="half of the model's text context, 224 tokens of Whisper's 448",
         ),
     ] = None
     best_of: Annotated[

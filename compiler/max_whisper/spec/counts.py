@@ -6,6 +6,8 @@ from collections.abc import Callable
 from operator import attrgetter
 
 from max_whisper.spec.layer import TensorSpec
+from max_whisper.spec.layers.cross_attention import CrossAttention
+from max_whisper.spec.layers.positions import Positions
 from max_whisper.spec.model import Spec
 
 
@@ -18,7 +20,7 @@ def weights_read(spec: Spec, size: Callable[[TensorSpec], int] = attrgetter("siz
     per_token = 0
     for node in spec.decoder.walk():
         window = sum(size(tensor) for tensor in node.layer.memory_tensors(node.input_shape))
-        rows = node.input_shape.length if node.layer.kind == "positions" else 1  # one row of the table is read
+        rows = node.input_shape.length if isinstance(node.layer, Positions) else 1  # one row of the table is read
         per_window += window
         per_token += (sum(size(tensor) for tensor in node.tensors) - window) // rows
     return per_window, per_token
@@ -26,13 +28,10 @@ def weights_read(spec: Spec, size: Callable[[TensorSpec], int] = attrgetter("siz
 
 def cross_kv_size(spec: Spec) -> int:
     """Returns the elements of the cross-attention KV cache of a window, which each token reads."""
-    return 2 * spec.n_audio_ctx * _channels(spec, "cross_attention")
+    channels = [node.input_shape.channels for node in spec.decoder.walk() if isinstance(node.layer, CrossAttention)]
+    return 2 * spec.n_audio_ctx * sum(channels)
 
 
 def self_kv_size(spec: Spec) -> int:
     """Returns the elements that each token adds to the self-attention KV cache, and all later ones read."""
-    return 2 * _channels(spec, "attention")
-
-
-def _channels(spec: Spec, kind: str) -> int:
-    return sum(node.input_shape.channels for node in spec.decoder.walk() if node.layer.kind == kind)
+    return 2 * sum(node.input_shape.channels for node in spec.decoder.walk() if node.layer.self_attention)

@@ -138,6 +138,7 @@ class Layer:
     inline: ClassVar[str | None] = None  # the field that is written without its name: `residual: [...]`
     reads_tokens: ClassVar[bool] = False  # takes token ids, so it is first in the decoder
     gives_logits: ClassVar[bool] = False  # ends the decoder
+    self_attention: ClassVar[bool] = False  # calls `ops.self_attention`; then it has a field `heads`
     exposed: ClassVar[bool] = True  # whether a verification compares its output
     label: ClassVar[str | None] = None  # what paths call its copies, always numbered, instead of its kind
 
@@ -175,9 +176,12 @@ class Layer:
         """Builds the layer on `x` [batch, length, channels] and returns its output."""
         raise NotImplementedError
 
-    def tensor(self, name: str, *shape: int) -> TensorSpec:
-        """The checkpoint tensor `name`, as one that this layer brings along."""
-        return TensorSpec(name, shape, self.path)
+    def tensor(self, name: str, *shape: int, computed: Callable[..., NDArray[np.float32]] | None = None) -> TensorSpec:
+        """Returns the tensor `name` of the checkpoint, as one that this layer brings along.
+
+        computed: gives a tensor that is in no checkpoint, for its sizes; name such a one after `self.path`.
+        """
+        return TensorSpec(name, shape, self.path, computed)
 
     def matrix(self, name: str, *shape: int) -> TensorSpec:
         """As `tensor`, of the weights of a matrix product, [out, in, ...]."""
@@ -252,6 +256,15 @@ def register(kind: str) -> Callable[[LayerType], LayerType]:
             raise ValueError(f"two classes for the layer kind {kind!r}: {_kinds[kind].__name__} and {cls.__name__}")
         cls.kind = kind
         cls.options = _options(cls)
+        for item in cls.options.values():
+            numeric = isinstance(item.default, int | float) and not isinstance(item.default, bool)
+            if numeric and not item.minimum <= item.default <= item.maximum:
+                raise ValueError(
+                    f"{cls.__name__}.{item.attribute}: the default {item.default} is not from {item.minimum} to "
+                    f"{item.maximum}; give the option another minimum or maximum"
+                )
+        if cls.self_attention and "heads" not in cls.options:
+            raise ValueError(f"{cls.__name__} has self_attention: expected an option `heads`")
         _kinds[kind] = cls
         return cls
 

@@ -13,6 +13,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
+ACTIVATIONS = ("gelu", "gelu_tanh", "relu", "silu")
+
 Value = Any  # a value of the program being built; `.shape` and `.dtype` are all that a layer may ask of it
 
 

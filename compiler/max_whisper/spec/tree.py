@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from max_whisper.errors import SpecError
 from max_whisper.messages import quote
 from max_whisper.spec.layer import Container, Context, Layer, Shape, TensorSpec, Workload
 from max_whisper.spec.ops import Ops, Value
@@ -66,12 +67,22 @@ class Node:
         """Builds this layer, and those below, on `x`."""
         if not isinstance(self.layer, Container):
             ops.begin(self.path)
-            y = self.layer.lower(ops, x)
+            y = self._lowered(ops, x)
         else:
             y = self.layer.lower_around(ops, x, partial(_chain, self.children, ops))
         if self.layer.exposed:
             ops.layer_output(self.path, y)
         return y
+
+    def _lowered(self, ops: Ops, x: Value) -> Value:
+        """Returns what the layer gives; a mistake in its `lower` is an error at the layer's line in the spec."""
+        try:
+            return self.layer.lower(ops, x)
+        except SpecError:
+            raise
+        except Exception as e:
+            said = str(e) if isinstance(e, ValueError) else f"{type(e).__name__} {e}".strip()
+            raise self.layer.error(f"{self.path} cannot be lowered: {said}") from e
 
 
 @dataclass(frozen=True)

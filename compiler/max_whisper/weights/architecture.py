@@ -10,7 +10,6 @@ from max_whisper.messages import quote
 from max_whisper.spec import Spec
 from max_whisper.spec.layer import Layer
 from max_whisper.spec.layers.activation import Activation
-from max_whisper.spec.layers.attention import Attention
 from max_whisper.spec.layers.residual import Residual
 from max_whisper.spec.tree import Sequence
 from max_whisper.weights.checkpoint import Checkpoint
@@ -68,7 +67,7 @@ def _configuration(spec: Spec) -> dict[str, Any]:
 
 def _heads(side: Sequence) -> list[int]:
     """Returns the number of heads of each self-attention."""
-    return [node.layer.heads for node in side.walk() if isinstance(node.layer, Attention)]
+    return [node.layer.heads for node in side.walk() if node.layer.self_attention]  # type: ignore[attr-defined]
 
 
 def _only(values: list[int]) -> Any:

@@ -122,7 +122,7 @@ class Checkpoint:
                 continue
             found.add(stored)
             info = self.source.info(stored)
-            if info.shape != tuple(shape):
+            if tuple(info.shape) != tuple(shape):
                 wrong.append(f"{quote(name)} expected in shape {list(shape)}, found {list(info.shape)}")
             elif info.dtype not in FLOAT_DTYPES:
                 wrong.append(f"{quote(name)} expected as {FLOATS}, found {info.dtype.name}")
@@ -158,7 +158,14 @@ class Checkpoint:
         where = f"tensor {quote(stored)} in {info.file}"
         if info.dtype not in FLOAT_DTYPES:
             raise WeightsError(f"{where} is {info.dtype.name}: expected {FLOATS}")
-        array = to_float32(self.source.read(stored), info.dtype)
+        given = self.source.read(stored)
+        if not isinstance(given, np.ndarray) or (given.dtype, given.shape) != (info.dtype.numpy, tuple(info.shape)):
+            found = f"{given.dtype} {given.shape}" if isinstance(given, np.ndarray) else type(given).__name__
+            raise WeightsError(
+                f"{where}: the format '{type(self.source).__name__}' says that it is {info.dtype.name} "
+                f"{tuple(info.shape)}, and reads {found}: correct its `info` or its `read`"
+            )
+        array = to_float32(given, info.dtype)
         broken = array.size - np.count_nonzero(np.isfinite(array))
         if broken:
             raise WeightsError(f"{where}: {broken} of {array.size} elements are NaN or infinite; get the file again")

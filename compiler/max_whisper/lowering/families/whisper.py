@@ -18,15 +18,18 @@ come, beams and cancelling need, and costs little: see `benchmarks/overhead.py`.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from typing import TypeAlias
 
-from max_whisper.lowering.builder import Builder, DecoderContext, KeysValues
+from max_whisper.lowering.builder import Builder
+from max_whisper.lowering.context import DecoderContext, KeysValues
 from max_whisper.lowering.family import GraphRecipe, register
 from max_whisper.lowering.ops import Input, Program, Value
 from max_whisper.plan import BuildPlan
 from max_whisper.spec import Spec
-from max_whisper.spec.layers.attention import Attention
 from max_whisper.spec.layers.cross_attention import CrossAttention
+from max_whisper.spec.tree import Node
 
+Heads: TypeAlias = "list[tuple[int, int]]"  # of attentions: how many heads, and the channels of one
 N_BOUNDS = 4  # of `allowed`: first text, end of text, first timestamp, end of timestamps (runtime/rules.py)
 
 
@@ -82,7 +85,7 @@ def step(spec: Spec, plan: BuildPlan, kinds: Collection[str]) -> Program:
 def alignment(spec: Spec, plan: BuildPlan, kinds: Collection[str]) -> Program:
     """Records queries and keys to the scores of the alignment heads, in order, before the softmax."""
     cross, layers = _cross_inputs(spec, plan), _aligned_layers(plan)
-    heads = _heads(spec, CrossAttention)
+    heads = _cross_heads(spec)
     queries = {f"queries.{i}": Input((plan.batch, "length", heads[i][0] * heads[i][1])) for i in layers}
     inputs = queries | {f"cross_keys.{i}": cross[f"cross_keys.{i}"] for i in layers}
     builder = Builder(plan.by_name, kinds, inputs)
@@ -103,18 +106,16 @@ def _decoder_inputs(spec: Spec, plan: BuildPlan, length: int | str) -> dict[str,
         "mask": Input((spec.n_vocab,)),
         "allowed": Input((plan.batch, N_BOUNDS), "int64"),
         "noise": Input((plan.batch, spec.n_vocab)),
-        **_caches("self", _heads(spec, Attention), plan.batch, spec.n_text_ctx, "float32", state=True),
+        **_caches("self", _self_heads(spec), plan.batch, spec.n_text_ctx, "float32", state=True),
         **_cross_inputs(spec, plan),
     }
 
 
 def _cross_inputs(spec: Spec, plan: BuildPlan) -> dict[str, Input]:
-    return _caches("cross", _heads(spec, CrossAttention), plan.batch, spec.n_audio_ctx, plan.cross_kv_dtype)
+    return _caches("cross", _cross_heads(spec), plan.batch, spec.n_audio_ctx, plan.cross_kv_dtype)
 
 
-def _caches(
-    name: str, heads: list[tuple[int, int]], batch: int, length: int, dtype: str, *, state: bool = False
-) -> dict[str, Input]:
+def _caches(name: str, heads: Heads, batch: int, length: int, dtype: str, *, state: bool = False) -> dict[str, Input]:
     """Returns keys and values [batch, heads, length, channels of a head] of each attention, in turns."""
     return {
         f"{name}_{part}.{i}": Input((batch, n, length, channels), dtype, state=state)
@@ -124,7 +125,8 @@ def _caches(
 
 
 def _context(inputs: Mapping[str, Input], logits_from: Value | None = None) -> DecoderContext:
-    return DecoderContext(inputs["position"], _pairs(inputs, "self_"), _pairs(inputs, "cross_"), logits_from)
+    caches, cross = (iter(_pairs(inputs, prefix)) for prefix in ("self_", "cross_"))
+    return DecoderContext(inputs["position"], caches, cross, logits_from)
 
 
 def _pairs(inputs: Mapping[str, Input], prefix: str) -> list[KeysValues]:
@@ -132,10 +134,18 @@ def _pairs(inputs: Mapping[str, Input], prefix: str) -> list[KeysValues]:
     return list(zip(values[::2], values[1::2], strict=True))
 
 
-def _heads(spec: Spec, kind: type[Attention] | type[CrossAttention]) -> list[tuple[int, int]]:
-    """Returns (number of heads, channels of a head) of each attention of this kind in the decoder, in order."""
-    layers = [(node.layer, node.input_shape.channels) for node in spec.decoder.walk()]
-    return [(layer.heads, channels // layer.heads) for layer, channels in layers if isinstance(layer, kind)]
+def _self_heads(spec: Spec) -> Heads:
+    """Returns the heads of each self-attention of the decoder, in order."""
+    return [_shared(node, node.layer.heads) for node in spec.decoder.walk() if node.layer.self_attention]  # type: ignore[attr-defined]
+
+
+def _cross_heads(spec: Spec) -> Heads:
+    """Returns the heads of each cross-attention of the decoder, in order."""
+    return [_shared(node, node.layer.heads) for node in spec.decoder.walk() if isinstance(node.layer, CrossAttention)]
+
+
+def _shared(node: Node, heads: int) -> tuple[int, int]:
+    return heads, node.input_shape.channels // heads
 
 
 def _rules(inputs: Mapping[str, Input]) -> tuple[Input, Input, Input]:

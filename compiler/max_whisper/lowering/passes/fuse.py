@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from max_whisper.lowering.ops import Op, Program, Value
+from max_whisper.lowering.ops import Op, Program, Value, WeightValue
 
 PLAIN: Mapping[str, Any] = {
     "activation": "none",
@@ -90,14 +90,18 @@ class _Fuser:
         return (_extended(linear, op, attributes={"activation": op.attributes["function"]}),)
 
     def _add(self, op: Op) -> Iterable[Op]:
-        linear = self._linear_before(op.inputs["y"])
-        return (_extended(linear, op, inputs={"residual": op.inputs["x"]}),) if linear else (op,)
+        linear, x = self._linear_before(op.inputs["y"]), op.inputs["x"]
+        if linear is None or not x.shape == linear.outputs[0].shape == op.outputs[0].shape:
+            return (op,)  # the kernels do not broadcast
+        return (_extended(linear, op, inputs={"residual": x}),)
 
     def _positions(self, op: Op) -> Iterable[Op]:
         x, table = op.inputs["x"], op.inputs["table"]
         if "position" not in op.inputs:
             linear = self._linear_before(x)
-            return (_extended(linear, op, inputs={"residual": table}),) if linear else (op,)
+            if linear is None or not _is_packed(linear):  # kernels for a few rows want a residual for each window
+                return (op,)
+            return (_extended(linear, op, inputs={"residual": table}),)
         embedding = self._producer(x, "embedding")
         if embedding is None:
             return (op,)
@@ -168,12 +172,18 @@ def _extended(
     )
 
 
+def _is_packed(linear: Op) -> bool:
+    weight = linear.inputs["weight"]
+    return isinstance(weight, WeightValue) and weight.packed
+
+
 def _are_projections(parts: Iterable[Op | None]) -> bool:
     found = [part for part in parts if part]
     if len(found) < 3:
         return False
     q, k, v = found
-    same = all(part.inputs.get(name) is q.inputs.get(name) for part in found for name in ("x", "norm_weight"))
+    rows = ("x", "norm_weight", "norm_bias")
+    same = all(part.inputs.get(name) is q.inputs.get(name) for part in found for name in rows)
     plain = all(part.attributes == {**PLAIN, "eps": q.attributes["eps"]} for part in found)
     alike = len({(part.inputs["weight"].shape, part.inputs["weight"].dtype) for part in found}) == 1
     return same and plain and alike and "bias" in q.inputs and "bias" not in k.inputs and "bias" in v.inputs

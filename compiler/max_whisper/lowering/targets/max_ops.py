@@ -15,9 +15,9 @@ import numpy as np
 from max.dtype import DType
 from max.graph import BufferValue, Dim, TensorValue, ops
 
-from max_whisper.lowering.targets.emission import HOST, Context, Emitter, Matrix, Target, weight
+from max_whisper.lowering.targets.emission import Context, Emitter, Matrix, Target, weight
 from max_whisper.lowering.targets.max_selection import choose_token, token_probability
-from max_whisper.lowering.targets.primitives import PRIMITIVES, length_of, one, rows, zero
+from max_whisper.lowering.targets.primitives import PRIMITIVES, length_of, matmul, one, rows, zero
 
 ACTIVATIONS: Mapping[str, Callable[[TensorValue], TensorValue]] = {
     "gelu": ops.gelu,  # MAX's default is the exact erf form
@@ -50,33 +50,8 @@ def linear(context: Context, x: TensorValue, weight: Matrix, bias: TensorValue |
 
 def product(context: Context, x: TensorValue, elements: TensorValue, bias: TensorValue | None = None) -> TensorValue:
     """Returns x @ elements.T + bias in float32, multiplied in the dtype of the weights."""
-    multiply = precise_matmul if _would_be_tf32(context, x, elements) else ops.matmul
-    y = multiply(x.cast(elements.dtype), ops.transpose(elements, 0, 1)).cast(DType.float32)
+    y = matmul(context, x.cast(elements.dtype), ops.transpose(elements, 0, 1)).cast(DType.float32)
     return y if bias is None else y + bias
-
-
-def precise_matmul(x: TensorValue, y: TensorValue) -> TensorValue:
-    """Returns x @ y of float32 operands on a GPU, whose tensor cores keep 11 bits of each factor (TF32).
-
-    MAX has no option against that. Each operand is split in two that lose nothing there, or little, and the three
-    products that matter, high @ high + high @ low + low @ high, are one of three times the depth: it compiles as fast
-    as the plain product, whose relative error of 8e-4 (on an H200) becomes 3e-6.
-    """
-    (x_high, x_low), (y_high, y_low) = _halves(x), _halves(y)
-    return ops.matmul(ops.concat([x_high, x_high, x_low], axis=-1), ops.concat([y_high, y_low, y_high], axis=0))
-
-
-def _halves(x: TensorValue) -> tuple[TensorValue, TensorValue]:
-    """Returns the upper 8 bits of each element's significand, which bfloat16 has, and the rest."""
-    high = x.cast(DType.bfloat16).cast(DType.float32)
-    return high, x - high
-
-
-def _would_be_tf32(context: Context, x: TensorValue, elements: TensorValue) -> bool:
-    """Whether MAX multiplies on tensor cores: float32 on a GPU, but for a single row."""
-    if context.device == HOST or elements.dtype != DType.float32:
-        return False
-    return any(str(dim) != "1" for dim in x.shape[:-1])
 
 
 def logits(context: Context, x: TensorValue, table: Matrix) -> TensorValue:
@@ -154,7 +129,9 @@ def attention_scores(context: Context, q: TensorValue, keys: TensorValue, *, hea
     q: [batch, length, channels]. keys: [batch, all heads, n_keys, channels of a head].
     """
     chosen = ops.constant(np.array(heads), DType.int64, device=context.device)
-    return ops.gather(scaled_products(split(q, int(keys.shape[1])), keys), chosen, axis=1)
+    split_q = split(q, int(keys.shape[1]))
+    products = matmul(context, split_q, ops.transpose(keys, 2, 3)) * int(split_q.shape[-1]) ** -0.5
+    return ops.gather(products, chosen, axis=1)
 
 
 def split(x: TensorValue, heads: int) -> TensorValue:
@@ -166,14 +143,9 @@ def split(x: TensorValue, heads: int) -> TensorValue:
 def attend(q: TensorValue, k: TensorValue, v: TensorValue, mask: TensorValue | None = None) -> TensorValue:
     """Returns softmax(q k^T / sqrt(channels of a head) + mask) v of split heads, merged: [batch, length, channels]."""
     batch, heads, length, channels = q.shape
-    scores = scaled_products(q, k)
+    scores = (q @ ops.transpose(k, 2, 3)) * int(channels) ** -0.5
     y = ops.softmax(scores if mask is None else scores + mask) @ v
     return ops.reshape(ops.permute(y, [0, 2, 1, 3]), [batch, length, int(heads) * int(channels)])
-
-
-def scaled_products(q: TensorValue, k: TensorValue) -> TensorValue:
-    """Returns q k^T / sqrt(channels of a head) of split heads, [batch, heads, length of q, length of k]."""
-    return (q @ ops.transpose(k, 2, 3)) * int(q.shape[-1]) ** -0.5
 
 
 def _causal_mask(context: Context, length: TensorValue, n_rows: Dim, first: TensorValue, n_keys: Dim) -> TensorValue:

@@ -10,6 +10,27 @@ from max.graph import BufferValue, TensorValue, ops
 from max_whisper.lowering.targets.emission import HOST, Context, Emitter
 
 
+def matmul(context: Context, x: TensorValue, y: TensorValue) -> TensorValue:
+    """Returns x @ y, in float32 as exact as a CPU's.
+
+    A GPU's tensor cores keep 11 bits of each factor (TF32), and MAX has no option against that. So each operand is
+    split in two that lose nothing there, or little, and the three products that matter, high @ high + high @ low +
+    low @ high, are one of three times the depth: it compiles as fast as the plain product, whose relative error of 8e-4
+    (on an H200) becomes 3e-6. A single row is multiplied without tensor cores, and so is the fused attention
+    (max_ops.attend).
+    """
+    if context.device == HOST or x.dtype != DType.float32 or all(str(dim) == "1" for dim in x.shape[:-1]):
+        return ops.matmul(x, y)
+    (x_high, x_low), (y_high, y_low) = _halves(x), _halves(y)
+    return ops.matmul(ops.concat([x_high, x_high, x_low], axis=-1), ops.concat([y_high, y_low, y_high], axis=-2))
+
+
+def _halves(x: TensorValue) -> tuple[TensorValue, TensorValue]:
+    """Returns the upper 8 bits of each element's significand, which bfloat16 has, and the rest."""
+    high = x.cast(DType.bfloat16).cast(DType.float32)
+    return high, x - high
+
+
 def constant(context: Context, *, value: float) -> TensorValue:
     """Returns a float32 scalar."""
     return ops.constant(value, DType.float32, device=context.device)
@@ -83,7 +104,7 @@ PRIMITIVES: dict[str, Emitter] = {
     "rsqrt": lambda context, x: ops.rsqrt(x),
     "mean": lambda context, x: ops.mean(x, axis=-1),
     "softmax": lambda context, x: ops.softmax(x),
-    "matmul": lambda context, x, y: x @ y,
+    "matmul": matmul,
     "constant": constant,
     "concat": concat,
     "slice": last_axis,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from max_whisper.spec.heads import check_heads, projections
 from max_whisper.spec.layer import Context, Layer, Shape, TensorSpec, Workload, option, register, weight_name
@@ -13,6 +14,8 @@ from max_whisper.spec.ops import Ops, Value
 @dataclass(frozen=True, kw_only=True)
 class Attention(Layer):
     """Multi-head self-attention. Causal in the decoder, where a token sees itself and the ones before it."""
+
+    self_attention: ClassVar[bool] = True
 
     heads: int = option("number of heads; must divide the width")
     causal: bool = option("whether a row sees only itself and earlier rows", default=False)

@@ -42,7 +42,7 @@ class Positions(Layer):
         return f"{self.path}.sinusoids" if self.sinusoidal else f"{self.weights}.weight"
 
     def tensors(self, shape: Shape) -> list[TensorSpec]:
-        return [TensorSpec(self.table, tuple(shape), self.path, sinusoids if self.sinusoidal else None)]
+        return [self.tensor(self.table, *shape, computed=sinusoids if self.sinusoidal else None)]
 
     def lower(self, ops: Ops, x: Value) -> Value:
         return ops.positions(x, ops.weight(self.table))

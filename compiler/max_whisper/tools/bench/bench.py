@@ -9,7 +9,7 @@ from max_whisper.artifact.load import check_artifact
 from max_whisper.compile.stored import read_spec
 from max_whisper.errors import UserError
 from max_whisper.files import expanded
-from max_whisper.progress import OnProgress, Progress, unheard
+from max_whisper.progress import OnProgress, Progress, check_progress, unheard
 from max_whisper.spec import Spec
 from max_whisper.tools.bench.clocks import GRAPHS, compile_instrumented, times
 from max_whisper.tools.bench.lower_bounds import lower_bounds
@@ -47,6 +47,7 @@ def bench(folder: Path, *, n_tokens: int, rounds: int, progress: OnProgress = un
 
     Raises UserError for an artifact for a GPU and for tokens that do not fit; what `load` raises; CompileError.
     """
+    check_progress(progress)
     options = BenchOptions(n_tokens, rounds)
     n_tokens, rounds = options.tokens, options.rounds
     folder = expanded(folder)

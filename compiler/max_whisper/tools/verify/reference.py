@@ -77,7 +77,7 @@ def _config(spec: Spec) -> dict[str, Any]:
     heads, ffn, layers = {}, {}, {}
     for side, tree in (("encoder", spec.encoder), ("decoder", spec.decoder)):
         nodes = list(tree.walk())
-        attention = [node for node in nodes if node.layer.kind == "attention"]
+        attention = [node for node in nodes if node.layer.self_attention]
         if not attention:
             raise UserError(f"transformers has no Whisper like {spec.name}: its {side} has no attention")
         heads[side] = attention[0].layer.heads  # type: ignore[attr-defined]

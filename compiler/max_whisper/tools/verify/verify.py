@@ -21,7 +21,7 @@ from max_whisper.errors import UserError
 from max_whisper.files import expanded
 from max_whisper.messages import printable
 from max_whisper.plan import BuildPlan
-from max_whisper.progress import OnProgress, Progress, unheard
+from max_whisper.progress import OnProgress, Progress, check_progress, unheard
 from max_whisper.runtime.audio import load_audio
 from max_whisper.runtime.decoder import Decoder
 from max_whisper.runtime.mel import HOP
@@ -101,6 +101,7 @@ def verify(
     The weights are those in the artifact, under the names of the checkpoint. Raises UserError where transformers is
     missing or the artifact is for a GPU or for batches, and what `load` raises.
     """
+    check_progress(progress)
     n_tokens = VerifyOptions(n_tokens).tokens
     folder = expanded(folder)
     model = load(folder)

@@ -1,0 +1,87 @@
+"""What the operands of an op must be: values, of shapes that fit. A kernel would read beyond those that do not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+
+from max_whisper.lowering.ops import Dim, Value, WeightValue
+
+MATRIX_OPERANDS = {"conv1d": ("weight",), "linear": ("weight",), "embedding": ("table",), "logits": ("table",)}
+"""The operands that are the weights of a product, whose dtype and layout are the target's affair, by kind of op."""
+
+
+def operands(kind: str, **values: Value | None) -> dict[str, Value]:
+    """Returns the operands of an op that are there; an optional one may be None.
+
+    Raises ValueError for what is no value, and for a matrix or a vector where the other is expected.
+    """
+    inputs = {name: value for name, value in values.items() if value is not None}
+    for name, value in inputs.items():
+        if not isinstance(value, Value):
+            raise ValueError(f"{kind}: expected a value of the program, found {value!r}; `ops.constant` makes one")
+        matrix = isinstance(value, WeightValue) and value.matrix
+        wanted = name in MATRIX_OPERANDS.get(kind, ())
+        if matrix and not wanted:
+            takers = ", ".join(MATRIX_OPERANDS)
+            raise ValueError(f"{kind}: '{name}' is a matrix, which only {takers} take; declare it with `self.tensor`")
+        if wanted and not matrix:
+            raise ValueError(f"{kind}: expected '{name}' to be a matrix; declare it with `self.matrix`")
+    return inputs
+
+
+def check_rows(kind: str, *values: Value) -> None:
+    """Raises ValueError unless all are [batch, length, channels], of one shape."""
+    for value in values:
+        if len(value.shape) != 3:
+            raise ValueError(f"{kind}: expected [batch, length, channels], found shape {value.shape}")
+        if value.shape != values[0].shape:
+            raise ValueError(f"{kind}: expected one shape, found {values[0].shape} and {value.shape}")
+
+
+def check_product(kind: str, x: Value, weight: Value, bias: Value | None = None) -> None:
+    """Raises ValueError unless the weights [out, in, ...] fit `x` [batch, length, in], and the bias [out] them."""
+    check_rows(kind, x)
+    check_vector(kind, "bias", bias, weight.shape[0])
+    if x.shape[2] != weight.shape[1]:
+        raise ValueError(f"{kind}: expected weights for {x.shape[2]} inputs, found shape {weight.shape}")
+
+
+def check_vector(kind: str, name: str, vector: Value | None, size: Dim) -> None:
+    """Raises ValueError unless a vector, if it is there, has so many elements."""
+    if vector is not None and vector.shape != (size,):
+        raise ValueError(f"{kind}: expected '{name}' of shape ({size},), found {vector.shape}")
+
+
+def check_heads(kind: str, q: Value, heads: int) -> None:
+    """Raises ValueError unless the channels can be shared among so many heads."""
+    if heads < 1 or known(q.shape[2]) % heads:
+        raise ValueError(f"{kind}: expected a number of heads that divides {q.shape[2]} channels, found {heads}")
+
+
+def known(dim: Dim) -> int:
+    """Returns a dimension that is known when the graph is compiled. Raises ValueError for one that varies."""
+    if not isinstance(dim, int):
+        raise ValueError(f"expected a dimension that is known when the graph is compiled, found '{dim}'")
+    return dim
+
+
+def broadcast(x: Sequence[Dim], y: Sequence[Dim]) -> tuple[Dim, ...]:
+    """Returns the shape of an element-wise result, by numpy's rules. Raises ValueError where there is none."""
+    rank = max(len(x), len(y))
+    padded = zip([1] * (rank - len(x)) + [*x], [1] * (rank - len(y)) + [*y], strict=True)
+    shape: list[Dim] = []
+    for one, other in padded:
+        if one != other and 1 not in (one, other):
+            raise ValueError(f"expected shapes that broadcast, found {tuple(x)} and {tuple(y)}")
+        shape.append(other if one == 1 else one)
+    return tuple(shape)
+
+
+def reshaped(x: Sequence[Dim], shape: Sequence[Dim]) -> tuple[Dim, ...]:
+    """Returns the new shape. Raises ValueError unless it has as many elements, and the same dimensions that vary."""
+    sizes, names = ([dim for dim in dims if isinstance(dim, kind)] for dims, kind in ((x, int), (x, str)))
+    new_sizes, new_names = ([dim for dim in shape if isinstance(dim, kind)] for kind in (int, str))
+    if prod(map(int, sizes)) != prod(map(int, new_sizes)) or sorted(map(str, names)) != sorted(map(str, new_names)):
+        raise ValueError(f"reshape: expected as many elements as {tuple(x)} has, found {tuple(shape)}")
+    return tuple(shape)
