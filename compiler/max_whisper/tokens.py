@@ -8,6 +8,9 @@ import msgspec
 
 from max_whisper.records import Dim, Id, Name, Natural, Record
 
+N_BOUNDS = 4
+"""Token ids that say what may come next: first text, end of text, first timestamp, end of timestamps; half open."""
+
 
 class Tokens(Record, frozen=True):
     """Ids of the special tokens and the decoding rules of one vocabulary, all from the checkpoint's files."""

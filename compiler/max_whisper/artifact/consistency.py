@@ -16,7 +16,7 @@ from typing import TypeAlias
 from max_whisper.artifact.manifest import Manifest, Port
 from max_whisper.plan import MATRIX_DTYPES, BuildPlan
 from max_whisper.tensors.stored import StoredTensor
-from max_whisper.tokens import Tokens
+from max_whisper.tokens import N_BOUNDS, Tokens
 
 WEIGHTS = "weights.safetensors"
 VOCABULARY = "vocab.tiktoken"
@@ -154,7 +154,7 @@ def _signatures(manifest: Manifest) -> dict[str, tuple[Signature, Signature]]:
     memory = caches("cross_", manifest.plan.cross_kv_dtype, context)
     rules: Signature = [
         ("mask", "float32", (n_vocab,)),
-        ("allowed", "int64", (batch, 4)),
+        ("allowed", "int64", (batch, N_BOUNDS)),
         ("noise", "float32", (batch, n_vocab)),
     ]
     state = [*rules, *caches("self_", "float32", n_text_ctx), *memory]

@@ -20,6 +20,7 @@ import msgspec
 
 from max_whisper.artifact.manifest import Graph, Port
 from max_whisper.lowering.kernel_calls import KernelCall
+from max_whisper.lowering.ops import dims_of
 from max_whisper.plan import BuildPlan
 
 ADDR_NO_RANDOMIZE = 0x0040000  # linux/personality.h
@@ -112,10 +113,7 @@ def compile_module(job: Job) -> Compiled:
 
 
 def _ports(types: Mapping[str, Any]) -> list[Port]:
-    return [
-        Port(name, type_.dtype.name, [int(dim) if str(dim).isdigit() else str(dim) for dim in type_.shape])
-        for name, type_ in types.items()
-    ]
+    return [Port(name, type_.dtype.name, dims_of(type_.shape)) for name, type_ in types.items()]
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from max_whisper.lowering.ops import Dim, Input, Op, Program, Value
-from max_whisper.spec.ops import Ops
+from max_whisper.spec.ops import Ops, conv1d_length
 from max_whisper.tensors.stored import StoredTensor
 
 KeysValues = tuple[Value, Value]  # [batch, heads, length, channels of a head] each
@@ -15,20 +15,20 @@ KeysValues = tuple[Value, Value]  # [batch, heads, length, channels of a head] e
 
 @dataclass
 class DecoderContext:
-    """What the layers of a decoder are given besides tokens."""
+    """The inputs of a decoder's graph that its layers read, besides the tokens, and the queries that they compute."""
 
     position: Value  # of the first token, an int64 scalar on the host
     caches: Iterable[KeysValues]  # the KV cache of each self-attention, in order
     cross: Iterable[KeysValues]  # the keys and values of the features for each cross-attention, in order
     logits_from: Value | None = None  # the first token that logits are computed for; None is the first of all
-    queries: list[Value] = field(default_factory=list)  # of each cross-attention, in order, once it was built
+    queries: list[Value] = field(default_factory=list)  # of each cross-attention, in order, appended as it is recorded
 
     def __post_init__(self) -> None:
         self.caches, self.cross = iter(self.caches), iter(self.cross)
 
 
 class Builder(Ops):
-    """Records one program. Its methods are those of `Ops`, and a few that only graphs need."""
+    """Records one program. Its methods are those of `Ops`, and a few that only the graphs of a family call."""
 
     def __init__(
         self,
@@ -37,7 +37,11 @@ class Builder(Ops):
         inputs: Mapping[str, Input],
         decoder: DecoderContext | None = None,
     ) -> None:
-        """tensors: all of the artifact, by name. kinds: the ops that the target has emitters for."""
+        """Starts an empty program.
+
+        tensors: all of the artifact, by name. kinds: the ops that the target has emitters for. inputs: those of the
+        graph, by name. decoder: None for a graph without positions and caches.
+        """
         self._tensors = tensors
         self._kinds = kinds
         self._inputs = inputs
@@ -48,7 +52,7 @@ class Builder(Ops):
         self._layers: dict[str, Value] = {}
 
     def program(self, name: str, outputs: Mapping[str, Value]) -> Program:
-        """Returns what was recorded."""
+        """Returns what was recorded so far as the graph `name`, with these outputs."""
         return Program(name, self._inputs, self._ops, outputs, self._layers)
 
     # --- operations of Transformers
@@ -61,12 +65,12 @@ class Builder(Ops):
 
     def conv1d(self, x: Value, weight: Value, bias: Value | None, *, stride: int, padding: int) -> Value:
         out, _, kernel = weight.shape
-        length = (_known(x.shape[1]) + 2 * padding - _known(kernel)) // stride + 1
-        inputs = _given(x=x, weight=weight, bias=bias)
+        length = conv1d_length(_fixed(x.shape[1]), _fixed(kernel), stride=stride, padding=padding)
+        inputs = _present(x=x, weight=weight, bias=bias)
         return self._op("conv1d", inputs, (x.shape[0], length, out), stride=stride, padding=padding)
 
     def linear(self, x: Value, weight: Value, bias: Value | None) -> Value:
-        return self._op("linear", _given(x=x, weight=weight, bias=bias), (*x.shape[:-1], weight.shape[0]))
+        return self._op("linear", _present(x=x, weight=weight, bias=bias), (*x.shape[:-1], weight.shape[0]))
 
     def layernorm(self, x: Value, weight: Value, bias: Value, *, eps: float) -> Value:
         return self._op("layernorm", {"x": x, "weight": weight, "bias": bias}, x.shape, eps=eps)
@@ -79,7 +83,7 @@ class Builder(Ops):
 
     def positions(self, x: Value, table: Value) -> Value:
         position = self._decoder.position if self._decoder else None
-        return self._op("positions", _given(x=x, table=table, position=position), x.shape)
+        return self._op("positions", _present(x=x, table=table, position=position), x.shape)
 
     def self_attention(self, q: Value, k: Value, v: Value, *, heads: int, causal: bool) -> Value:
         inputs = {"q": q, "k": k, "v": v}
@@ -152,17 +156,17 @@ class Builder(Ops):
         return self._op("transpose", {"x": x}, tuple(x.shape[axis] for axis in axes), axes=tuple(axes))
 
     def slice(self, x: Value, start: int, stop: int) -> Value:
-        if not 0 <= start < stop <= _known(x.shape[-1]):
+        if not 0 <= start < stop <= _fixed(x.shape[-1]):
             raise ValueError(f"slice: expected 0 <= start < stop <= {x.shape[-1]}, found {start} and {stop}")
         return self._op("slice", {"x": x}, (*x.shape[:-1], stop - start), start=start, stop=stop)
 
     def concat(self, values: Sequence[Value]) -> Value:
-        last = sum(_known(x.shape[-1]) for x in values)
+        last = sum(_fixed(x.shape[-1]) for x in values)
         return self._op("concat", {f"x{i}": x for i, x in enumerate(values)}, (*values[0].shape[:-1], last))
 
     def rows(self, table: Value, x: Value) -> Value:
         position = self._decoder.position if self._decoder else None
-        return self._op("rows", _given(table=table, x=x, position=position), (x.shape[1], table.shape[1]))
+        return self._op("rows", _present(table=table, x=x, position=position), (x.shape[1], table.shape[1]))
 
     def state(self, name: str) -> Value:
         return self._inputs[f"{self._layer}.{name}"]
@@ -182,22 +186,22 @@ class Builder(Ops):
         value = otherwise(self, *values, **attributes)
         if kind not in self._kinds:
             return value
-        self._ops, self._weights = ops, weights  # the primitives have told the shape
+        self._ops, self._weights = ops, weights  # the primitives were recorded for their shape alone
         return self._op(kind, {f"x{i}": x for i, x in enumerate(values)}, value.shape, value.dtype, **attributes)
 
     def begin(self, path: str | None) -> None:
-        """None: what follows belongs to no layer."""
+        """Attributes the ops that follow to the layer at `path`; None is no layer."""
         self._layer = path
 
     def layer_output(self, path: str, x: Value) -> None:
         self._layers[path] = x
 
-    # --- what only graphs need
+    # --- what only the graphs of a family call
 
     def split_heads(self, x: Value, *, heads: int, dtype: str) -> Value:
         """Returns [batch, heads, length, channels of a head] of [batch, length, channels], as attention reads it."""
         batch, length, channels = x.shape
-        shape = (batch, heads, length, _known(channels) // heads)
+        shape = (batch, heads, length, _fixed(channels) // heads)
         return self._op("split_heads", {"x": x}, shape, dtype, heads=heads, dtype=dtype)
 
     def choose_token(self, logits: Value, mask: Value, allowed: Value, noise: Value) -> tuple[Value, Value]:
@@ -216,7 +220,7 @@ class Builder(Ops):
         return self._op("token_probability", {"logits": logits, "token": token}, (logits.shape[0], 1))
 
     def attention_scores(self, q: Value, keys: Value, *, heads: Sequence[int]) -> Value:
-        """Returns what some heads of a cross-attention see before the softmax: [batch, heads, length, n_keys].
+        """Returns the scores of these heads of a cross-attention, before the softmax: [batch, heads, length, n_keys].
 
         q: [batch, length, channels]. keys: [batch, all heads, n_keys, channels of a head].
         """
@@ -230,38 +234,37 @@ class Builder(Ops):
 
     def _op(
         self,
-        op_kind: str,
+        kind: str,
         inputs: Mapping[str, Value],
         shape: tuple[Dim, ...],
-        out: str = "float32",
+        dtype: str = "float32",
         /,
         **attributes: Any,
     ) -> Value:
-        """Records an op with one output."""
-        value = Value(shape, out)
-        self._record(op_kind, inputs, (value,), **attributes)
+        """Records an op with one output, and returns that."""
+        value = Value(shape, dtype)
+        self._record(kind, inputs, (value,), **attributes)
         return value
 
-    def _record(
-        self, op_kind: str, inputs: Mapping[str, Value], outputs: tuple[Value, ...], /, **attributes: Any
-    ) -> None:
+    def _record(self, kind: str, inputs: Mapping[str, Value], outputs: tuple[Value, ...], /, **attributes: Any) -> None:
         layers = (self._layer,) if self._layer else ()
-        self._ops.append(Op(op_kind, inputs, outputs, attributes, layers))
+        self._ops.append(Op(kind, inputs, outputs, attributes, layers))
 
 
-def _given(**values: Value | None) -> dict[str, Value]:
-    """Returns the operands that are there; an optional one may be None."""
+def _present(**values: Value | None) -> dict[str, Value]:
+    """Returns the operands by name, without those that are None."""
     return {name: value for name, value in values.items() if value is not None}
 
 
-def _known(dim: Dim) -> int:
+def _fixed(dim: Dim) -> int:
+    """Returns a dimension as an integer. Raises ValueError for one that varies."""
     if not isinstance(dim, int):
         raise ValueError(f"expected a dimension that is known when the graph is compiled, found '{dim}'")
     return dim
 
 
 def _broadcast(x: Sequence[Dim], y: Sequence[Dim]) -> tuple[Dim, ...]:
-    """Returns the shape of an element-wise result, by numpy's rules."""
+    """Returns the shape of an element-wise result, by numpy's rules. Raises ValueError where there is none."""
     rank = max(len(x), len(y))
     padded = zip([1] * (rank - len(x)) + [*x], [1] * (rank - len(y)) + [*y], strict=True)
     shape: list[Dim] = []

@@ -15,9 +15,10 @@ import numpy as np
 from max.dtype import DType
 from max.graph import BufferValue, Dim, TensorValue, ops
 
-from max_whisper.lowering.targets.emission import HOST, Context, Emitter, Matrix, Target, weight
+from max_whisper.lowering.targets.emission import HOST, Context, Emitter, Matrix, Target, scalar, weight
 from max_whisper.lowering.targets.max_selection import choose_token, token_probability
-from max_whisper.lowering.targets.primitives import PRIMITIVES, length_of, one, rows, zero
+from max_whisper.lowering.targets.primitives import PRIMITIVES, length_of, rows
+from max_whisper.spec.ops import conv1d_length
 
 ACTIVATIONS: Mapping[str, Callable[[TensorValue], TensorValue]] = {
     "gelu": ops.gelu,  # MAX's default is the exact erf form
@@ -37,7 +38,7 @@ def conv1d(
     out, channels, kernel = weight.stored.shape
     batch, length = int(x.shape[0]), int(x.shape[1])
     x = ops.pad(x, [0, 0, padding, padding, 0, 0])
-    n_rows = (length + 2 * padding - kernel) // stride + 1
+    n_rows = conv1d_length(length, kernel, stride=stride, padding=padding)
     seen = [x[:, i : i + (n_rows - 1) * stride + 1 : stride, :] for i in range(kernel)]
     patches = ops.reshape(ops.stack(seen, axis=-1), [batch, n_rows, channels * kernel])
     return product(context, patches, ops.reshape(weight.elements, [out, channels * kernel]), bias)
@@ -58,7 +59,7 @@ def product(context: Context, x: TensorValue, elements: TensorValue, bias: Tenso
 def precise_matmul(x: TensorValue, y: TensorValue) -> TensorValue:
     """Returns x @ y of float32 operands on a GPU, whose tensor cores keep 11 bits of each factor (TF32).
 
-    MAX has no option against that. Each operand is split in two that lose nothing there, or little, and the three
+    MAX has no option against that. Each operand is split in two that TF32 holds without loss, or nearly, and the three
     products that matter, high @ high + high @ low + low @ high, are one of three times the depth: it compiles as fast
     as the plain product, whose relative error of 8e-4 (on an H200) becomes 3e-6.
     """
@@ -67,13 +68,13 @@ def precise_matmul(x: TensorValue, y: TensorValue) -> TensorValue:
 
 
 def _halves(x: TensorValue) -> tuple[TensorValue, TensorValue]:
-    """Returns the upper 8 bits of each element's significand, which bfloat16 has, and the rest."""
+    """Returns each element rounded to the 8 significant bits of bfloat16, and the rest; both float32."""
     high = x.cast(DType.bfloat16).cast(DType.float32)
     return high, x - high
 
 
 def _would_be_tf32(context: Context, x: TensorValue, elements: TensorValue) -> bool:
-    """Whether MAX multiplies on tensor cores: float32 on a GPU, but for a single row."""
+    """Returns whether MAX would multiply on tensor cores: float32 on a GPU, but for a single row."""
     if context.device == HOST or elements.dtype != DType.float32:
         return False
     return any(str(dim) != "1" for dim in x.shape[:-1])
@@ -96,10 +97,10 @@ def activation(context: Context, x: TensorValue, *, function: str) -> TensorValu
 
 def embedding(context: Context, tokens: TensorValue, table: Matrix) -> TensorValue:
     """Returns the rows of the table for tokens [batch, length], float32."""
-    found = ops.gather(table.elements, tokens, axis=0).cast(DType.float32)
+    embedded = ops.gather(table.elements, tokens, axis=0).cast(DType.float32)
     if table.scales is None:
-        return found
-    return found * ops.unsqueeze(ops.gather(table.scales[0, :], tokens, axis=0), -1)
+        return embedded
+    return embedded * ops.unsqueeze(ops.gather(table.scales[0, :], tokens, axis=0), -1)
 
 
 def positions(context: Context, x: TensorValue, table: TensorValue, position: TensorValue | None = None) -> TensorValue:
@@ -123,15 +124,15 @@ def cached_attention(
     *,
     heads: int,
 ) -> TensorValue:
-    """Puts keys and values of the rows at `position` and after into the KV cache, and attends to all up to each row.
+    """Returns the attention of each row to all up to itself, after its keys and values were put into the KV cache.
 
-    Caches are float32 [batch, heads, n_text_ctx, channels of a head].
+    The rows stand at `position` and after. Caches are float32 [batch, heads, n_text_ctx, channels of a head].
     """
     length, end, n_keys = q.shape[1], position + length_of(q), Dim("n_keys")
     seen = []
     for cache, new in ((key_cache, k), (value_cache, v)):
         ops.buffer_store_slice(cache, split(new, heads), [..., (slice(position, end), length), slice(None)])
-        seen.append(cache[:, :, (slice(zero(), end), n_keys), :])
+        seen.append(cache[:, :, (slice(scalar(0), end), n_keys), :])
     mask = _causal_mask(context, length_of(q), length, position, n_keys)
     return attend(split(q, heads), seen[0], seen[1], mask)
 
@@ -149,7 +150,7 @@ def split_heads(context: Context, x: TensorValue, *, heads: int, dtype: str) -> 
 
 
 def attention_scores(context: Context, q: TensorValue, keys: TensorValue, *, heads: Sequence[int]) -> TensorValue:
-    """Returns what some heads see before the softmax: [batch, some heads, length, n_keys].
+    """Returns the scores of these heads before the softmax: [batch, these heads, length, n_keys].
 
     q: [batch, length, channels]. keys: [batch, all heads, n_keys, channels of a head].
     """
@@ -179,8 +180,8 @@ def scaled_products(q: TensorValue, k: TensorValue) -> TensorValue:
 def _causal_mask(context: Context, length: TensorValue, n_rows: Dim, first: TensorValue, n_keys: Dim) -> TensorValue:
     """Returns float32 [rows, keys]: 0 where key <= first + row, else -inf."""
     device = context.device
-    row = ops.range(first, first + length, one(), out_dim=n_rows, dtype=DType.int64, device=device)
-    key = ops.range(zero(), first + length, one(), out_dim=n_keys, dtype=DType.int64, device=device)
+    row = ops.range(first, first + length, scalar(1), out_dim=n_rows, dtype=DType.int64, device=device)
+    key = ops.range(scalar(0), first + length, scalar(1), out_dim=n_keys, dtype=DType.int64, device=device)
     seen = ops.unsqueeze(key, 0) <= ops.unsqueeze(row, 1)
     return ops.where(seen, *(ops.constant(x, DType.float32, device=device) for x in (0.0, -math.inf)))
 
