@@ -29,4 +29,6 @@ class Tokens(Record, frozen=True):
     languages: dict[Name, Id]  # code -> id in id order; empty for an English-only model
     suppress: list[Id]  # never chosen
     begin_suppress: list[Id]  # not chosen as the first token
-    logprob_threshold: Annotated[float, msgspec.Meta(ge=-1e6, le=0)]  # a text of a lower average is unlikely
+    logprob_threshold: Annotated[
+        float, msgspec.Meta(ge=-1e6, le=0)
+    ]  # a text with a lower average log-probability is taken for a failure

@@ -1,4 +1,4 @@
-"""What building an artifact can be asked for; each field says what it takes."""
+"""The options of `build`; each field says which values it takes."""
 
 from dataclasses import dataclass
 from typing import Annotated
