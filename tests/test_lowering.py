@@ -187,6 +187,7 @@ def test_ops_that_nobody_reads_are_pruned(ops: Builder) -> None:
         (lambda ops: ops.matmul(X, X), r"matmul: expected 8 rows in the second matrix, found shape \(2, 10, 8\)"),
         (lambda ops: ops.slice(X, 4, 9), "slice: expected 0 <= start < stop <= 8, found 4 and 9"),
         (lambda ops: ops.write(Value((2, 8)), X), r"write: expected the shape of the buffer, \(2, 8\), found"),
+        (lambda ops: ops.state("last"), "no buffers for the states of layers"),
         (lambda ops: ops.self_attention(X, X, X, heads=2, causal=True), "causal attention needs a KV cache"),
         (lambda ops: ops.cross_attention(X, heads=2), "cross-attention needs the encoder's features"),
     ],

@@ -124,7 +124,9 @@ def check_artifact(folder: Path, *, machine: bool = True) -> Manifest:
     except FileNotFoundError:
         raise UserError(f"there is no folder {folder}; make one with: max-whisper build --spec tiny.yaml") from None
     except (OSError, ValueError) as e:  # ValueError: a name with NUL
-        raise UserError(f"{folder}: {getattr(e, 'strerror', e)}; expected a folder that can be read") from e
+        raise UserError(
+            f"{folder}: {e.strerror if isinstance(e, OSError) else e}; expected a folder that can be read"
+        ) from e
     if not is_artifact:
         raise UserError(
             f"{folder} is no artifact (it has no {FILE}); make one with: max-whisper build --spec tiny.yaml"

@@ -169,7 +169,10 @@ class Builder(Ops):
         return self._op("rows", _present(table=table, x=x, position=position), (x.shape[1], table.shape[1]))
 
     def state(self, name: str) -> Value:
-        return self._inputs[f"{self._layer}.{name}"]
+        port = f"{self._layer}.{name}"
+        if port not in self._inputs:
+            raise ValueError(f"no input '{port}': the graphs of this family have no buffers for the states of layers")
+        return self._inputs[port]
 
     def read(self, state: Value) -> Value:
         return self._op("read", {"state": state}, state.shape, state.dtype)

@@ -52,7 +52,7 @@ def token_matrices(spec: Spec) -> list[str]:
 def logits_tables(spec: Spec) -> list[str]:
     """Returns the names of the matrices that logits are a product with."""
     nodes = (node for part in spec.parts.values() for node in part.walk())
-    return [f"{node.layer.tied}.weight" for node in nodes if isinstance(node.layer, Logits)]
+    return [node.layer.table for node in nodes if isinstance(node.layer, Logits)]
 
 
 def window_tensors(spec: Spec) -> set[str]:
