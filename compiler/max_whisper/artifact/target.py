@@ -88,15 +88,15 @@ def _check_accelerator(target: Target, where: Path) -> None:
     from max.driver import accelerator_api, accelerator_architecture_name, accelerator_count
 
     if not accelerator_count():
-        found = "no GPU"
+        present = "no GPU"
     elif accelerator_api() != target.device:
-        found = f"a GPU of the {accelerator_api()} kind"
+        present = f"a GPU of the {accelerator_api()} kind"
     elif _family(accelerator_architecture_name()) != _family(target.arch):
-        found = f"a GPU of architecture {accelerator_architecture_name()}"
+        present = f"a GPU of architecture {accelerator_architecture_name()}"
     else:
         return
     raise ArtifactError(
-        f"{where} needs a GPU of architecture {target.arch} ({target.device}), this machine has {found}; "
+        f"{where} needs a GPU of architecture {target.arch} ({target.device}), this machine has {present}; "
         "run it there, or build for this machine with --target cpu"
     )
 

@@ -34,10 +34,10 @@ def make_plan(spec: Spec, checkpoint: Checkpoint, target: Target, kernels: Kerne
 
 def with_tensors(plan: BuildPlan, spec: Spec, lossless: Mapping[str, str]) -> BuildPlan:
     """Returns the plan with how every tensor of the spec is stored. lossless: as `Checkpoint.lossless` returns."""
-    others = dict(lossless)
+    other_dtypes = dict(lossless)
     if plan.logits_dtype != plan.dtype:
-        others |= dict.fromkeys(logits_tables(spec), plan.logits_dtype)
-    tensors = stored_tensors(spec, dtype=plan.dtype, packed=plan.packed, others=others)
+        other_dtypes |= dict.fromkeys(logits_tables(spec), plan.logits_dtype)
+    tensors = stored_tensors(spec, dtype=plan.dtype, packed=plan.packed, others=other_dtypes)
     return msgspec.structs.replace(plan, tensors=tensors)
 
 

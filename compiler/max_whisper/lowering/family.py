@@ -17,7 +17,7 @@ from max_whisper.spec import Spec
 
 @dataclass(frozen=True)
 class GraphRecipe:
-    """How one graph is recorded."""
+    """How one graph is recorded, and which tools look into it."""
 
     record: Callable[[Spec, BuildPlan, Collection[str]], Program]  # with the kinds that the target has emitters for
     exposed: bool = False  # whether a verification looks at the layers of this graph

@@ -41,7 +41,7 @@ class KernelCall:
 
 @dataclass(frozen=True)
 class Cost:
-    """What one call computes and moves."""
+    """The operations and bytes of one call."""
 
     products: dict[str, int]  # operations by the dtype of the products, whose peak rate counts
     bytes: int  # read and written, each once

@@ -31,7 +31,7 @@ class Input(Value):
 
 @dataclass(frozen=True, eq=False)
 class Op:
-    """One operation. `kind` is what a target's table has an emitter for."""
+    """One operation; a target has an emitter for each `kind`."""
 
     kind: str
     inputs: Mapping[str, Value]
@@ -43,7 +43,7 @@ class Op:
 
 @dataclass(frozen=True)
 class Program:
-    """One graph."""
+    """One graph: its inputs, ops and outputs."""
 
     name: str
     inputs: Mapping[str, Input]

@@ -29,7 +29,7 @@ Size = Annotated[int, msgspec.Meta(ge=0, le=2**48)]
 
 
 class TensorInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a header says about a tensor."""
+    """The entry of a tensor in a file's header."""
 
     dtype: str  # as safetensors calls it
     shape: Annotated[tuple[Size, ...], msgspec.Meta(max_length=32)]

@@ -61,8 +61,8 @@ def _folder_tensors(folder: Path) -> dict[str, SourceTensor]:
             raise WeightsError(f"{index} names the file {file}, which is not there: get the checkpoint again")
         for name, tensor in _file_tensors(folder / file).items():
             if files.get(name) != file:
-                said = f"says it is in {files[name]}" if name in files else "does not name it"
-                raise WeightsError(f"{folder / file} holds tensor {quote(name)}, but {INDEX} {said}")
+                claim = f"says it is in {files[name]}" if name in files else "does not name it"
+                raise WeightsError(f"{folder / file} holds tensor {quote(name)}, but {INDEX} {claim}")
             tensors[name] = tensor
     for name, file in files.items():
         if name not in tensors:
