@@ -25,9 +25,7 @@ class Family:
 
     name: str
     parts: Mapping[str, str]  # a description of each list of layers by its key in a spec, in order of execution
-    windowed: tuple[
-        str, ...
-    ]  # the parts that see a whole window of rows at once: our kernels read packed weights there
+    windowed: tuple[str, ...]  # the parts that see a whole window of rows at once; our kernels want them packed
     required_dims: tuple[str, ...]
     other_dims: tuple[str, ...]  # dimensions that a spec may give though no layer uses them
     expand: Callable[[Layers, Mapping[str, int], Mapping[str, Place]], dict[str, Sequence]]
