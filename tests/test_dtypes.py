@@ -1,4 +1,4 @@
-"""The table of dtypes is the only one: nothing else names the dtypes of safetensors, or lists dtypes."""
+"""There is one table of dtypes: no other module has safetensors' names of dtypes, or lists dtypes."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from max_whisper.tensors.dtypes import (
 
 PACKAGE = Path(max_whisper.__file__).parent
 TABLE = PACKAGE / "tensors" / "dtypes.py"
-OTHERS = {  # what is known of dtypes there is no property of theirs
-    "lowering/targets/cpu/attention.py",  # what a kernel multiplies in which of them
+OTHERS = {  # modules with tables by dtype of something that is no property of the dtype
+    "lowering/targets/cpu/attention.py",  # how many operations a kernel does in each
     "tools/bench/peak_rates.py",  # instructions of a CPU
     "tools/verify/verify.py",  # tolerances
 }
@@ -31,7 +31,7 @@ FORMAT = re.compile(rf"\b({'|'.join(BY_FORMAT)})\b")
 
 
 def strings(tree: ast.AST) -> Iterator[tuple[int, str]]:
-    """Every string of a module that is no docstring."""
+    """Yields every string of a module that is no docstring, with its line."""
     documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
     docs = {id(node.body[0].value) for node in ast.walk(tree) if isinstance(node, documented) and _has_text(node.body)}
     for node in ast.walk(tree):
@@ -44,7 +44,7 @@ def _has_text(body: list[ast.stmt]) -> bool:
 
 
 def lists(tree: ast.AST) -> Iterator[int]:
-    """Where two dtypes or more are listed: in a tuple (that of `Literal[...]` too), a list, a set or as keys."""
+    """Yields the lines where two dtypes or more are listed: in a tuple (as in `Literal[...]`), list, set or as keys."""
     for node in ast.walk(tree):
         items = node.keys if isinstance(node, ast.Dict) else getattr(node, "elts", [])
         named = [item for item in items if isinstance(item, ast.Constant) and item.value in DTYPES]
@@ -53,6 +53,7 @@ def lists(tree: ast.AST) -> Iterator[int]:
 
 
 def findings(text: str) -> list[str]:
+    """Returns what a module must not have, by line."""
     tree = ast.parse(text)
     named = [f"{line}: {text!r}" for line, text in strings(tree) if FORMAT.search(text)]
     return named + [f"{line}: a list of dtypes" for line in lists(tree)]

@@ -1,4 +1,4 @@
-"""A family of models that is no encoder and no decoder: one graph that keeps a state from call to call."""
+"""A family of models without encoder and decoder: one graph that keeps a state from call to call."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ BATCH = 2
 class MovingAverage(Layer):
     """y = decay * (the last y) + (1 - decay) * x."""
 
-    decay: float = option("share of what was before", minimum=0, maximum=1)
+    decay: float = option("weight of the last output", minimum=0, maximum=1)
 
     def states(self, shape: Shape) -> dict[str, tuple[int, ...]]:
         return {"last": (1, shape.channels)}

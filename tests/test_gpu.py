@@ -1,4 +1,4 @@
-"""What a build for a GPU relies on, as far as it can be seen without one."""
+"""What a build for a GPU relies on, as far as it can be tested without one."""
 
 from __future__ import annotations
 

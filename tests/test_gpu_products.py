@@ -18,9 +18,9 @@ blocks, of logits, and of the alignment heads of one layer."""
 
 
 def split_products(device: str, dtype: str = "float32", batch: int = 1) -> Counter[str]:
-    """Returns how many products of each graph of nano are of [high, high, low] and [high, low, high]."""
+    """Returns how many products of each graph of nano are split, [high, high, low] @ [high, low, high]; no zeros."""
     plan = plan_of(NANO, kernels="max", device=device, dtype=dtype, batch=batch)
-    found: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     for module in ("encoder", "decoder"):
         text = lower(NANO, plan, module, kernels=kernels_package(cache_folder())).module._to_mlir_str()
         for graph in re.split(r"(?=mo\.graph @)", text)[1:]:
@@ -29,8 +29,8 @@ def split_products(device: str, dtype: str = "float32", batch: int = 1) -> Count
             left = set(re.findall(r"(%\d+) = rmo\.concat\((%\d+), \2, (?!\2)%\d+\)", graph))
             right = set(re.findall(r"(%\d+) = rmo\.concat\((%\d+), (?!\2)%\d+, \2\)", graph))
             operands = re.findall(r"rmo\.matmul\((%\d+), (%\d+)\)", graph)
-            found[name[1]] = sum(x in {v for v, _ in left} and y in {v for v, _ in right} for x, y in operands)
-    return +found
+            counts[name[1]] = sum(x in {v for v, _ in left} and y in {v for v, _ in right} for x, y in operands)
+    return +counts
 
 
 def test_each_product_is_split() -> None:
@@ -38,7 +38,7 @@ def test_each_product_is_split() -> None:
     assert split_products("cpu") == {}
 
 
-def test_one_row_is_no_work_for_tensor_cores() -> None:
+def test_a_single_row_is_not_split() -> None:
     assert "step" not in split_products("cuda")
     assert split_products("cuda", batch=2)["step"] == LINEAR["step"]
 

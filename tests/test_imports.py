@@ -1,8 +1,7 @@
-"""The package's floors: which part may import which, read from the sources, so that imports in functions count too.
+"""Which part of the package may import which, read from the sources, so that imports in functions count too.
 
-Imports for type checking alone count as well: whoever reads a file has to follow them, and a circle of types is a
-circle of ideas. That late imports stay late, so that loading imports no compiler, is seen in
-tests/test_runtime_transcribe.py.
+Imports for type checking alone count as well: a reader of a file has to follow them. That late imports stay late, so
+that loading imports no compiler, is tested in tests/test_runtime_transcribe.py.
 """
 
 from __future__ import annotations
@@ -42,12 +41,12 @@ CIRCLES = [
         "max_whisper.runtime.transcription",
     }
 ]
-"""Those that are known: to be taken out of this list, and in the end this list out of the test."""
+"""The circles that are known. One that is gone must be taken out, and in the end this list."""
 
 
 @cache
 def imports() -> dict[str, set[str]]:
-    """The modules of the package that each module imports, directly."""
+    """Returns the modules of the package that each module imports itself."""
     files = {module_name(file): file for file in ROOT.rglob("*.py")}
     return {name: {*imported(ast.parse(file.read_text()), {*files})} - {name} for name, file in files.items()}
 
@@ -58,7 +57,7 @@ def module_name(file: Path) -> str:
 
 
 def imported(tree: ast.Module, modules: set[str]) -> Iterator[str]:
-    """The modules that the import statements in a file name, be it as what they import from or as what they import."""
+    """Yields the modules that import statements name, after `from` or after `import`."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from {alias.name for alias in node.names} & modules
@@ -70,20 +69,21 @@ def imported(tree: ast.Module, modules: set[str]) -> Iterator[str]:
 
 
 def part_of(module: str) -> str:
-    """The part of the house that a module is in: a package, or a file beside them."""
+    """Returns the part that a module is in: a folder of max_whisper, or a file beside these."""
     return [*module.split("."), "__init__"][1]
 
 
 def circles(graph: dict[str, set[str]]) -> list[set[str]]:
-    """The sets of modules, of more than one, that reach each other."""
+    """Returns the sets of modules that reach each other by imports."""
 
     def reached(start: str) -> set[str]:
-        found, waiting = set(), [start]
+        visited: set[str] = set()
+        waiting = [start]
         while waiting:
-            new = graph[waiting.pop()] - found
-            found |= new
+            new = graph[waiting.pop()] - visited
+            visited |= new
             waiting += new
-        return found
+        return visited
 
     reach = {name: reached(name) for name in graph}
     together = {name: frozenset(other for other in reach[name] if name in reach[other]) for name in graph}
@@ -127,6 +127,5 @@ def late():
 if TYPE_CHECKING:
     from max_whisper.runtime.model import Model
 """
-    found = {*imported(ast.parse(source), {*imports()})}
     names = ("errors", "plan", "runtime.model", "spec", "spec.layer")
-    assert found == {f"max_whisper.{name}" for name in names}
+    assert {*imported(ast.parse(source), {*imports()})} == {f"max_whisper.{name}" for name in names}

@@ -6,6 +6,7 @@ import importlib
 import json
 import re
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -49,7 +50,7 @@ Weights = dict[str, np.ndarray]
 
 
 @pytest.fixture
-def rmsnorm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def rmsnorm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The layer kind, from one file that is in no package."""
     (tmp_path / "rmsnorm_of_mine.py").write_text(RMSNORM)
     monkeypatch.syspath_prepend(tmp_path)
@@ -65,8 +66,8 @@ def checkpoint(tmp_path: Path, rmsnorm: None) -> tuple[Path, Path, Weights]:
     folder = tmp_path / "checkpoint"
     dims = write_checkpoint(folder, d_model=32, n_audio_ctx=50, n_text_ctx=64, encoder_layers=1, decoder_layers=1)
     configuration = json.loads((folder / "config.json").read_text())
-    said = {name: value for name, value in configuration.items() if not name.endswith(("_layers", "_heads"))}
-    (folder / "config.json").write_text(json.dumps(said))  # this model has no layers of Transformers
+    kept = {name: value for name, value in configuration.items() if not name.endswith(("_layers", "_heads"))}
+    (folder / "config.json").write_text(json.dumps(kept))  # this model has other layers than Transformers counts
     path = tmp_path / "normed.yaml"
     path.write_text(SPEC.replace("N_VOCAB", str(dims["n_vocab"])))
     rng = np.random.default_rng(0)
@@ -79,11 +80,12 @@ def checkpoint(tmp_path: Path, rmsnorm: None) -> tuple[Path, Path, Weights]:
 
 
 def norm(x: np.ndarray, weight: np.ndarray, eps: float = 1e-5) -> np.ndarray:
+    """Returns what the layer should: x / sqrt(mean(x^2) + eps) * weight, for each row."""
     return x / np.sqrt((x * x).mean(axis=-1, keepdims=True) + eps) * weight
 
 
 def encoded(mel: np.ndarray, w: Weights) -> np.ndarray:
-    """The encoder of SPEC in float64: [n_audio_ctx, d_model] of [n_mels, n_frames]."""
+    """Returns the features of SPEC in float64, [n_audio_ctx, d_model], for mel [n_mels, n_frames]."""
     padded = np.pad(mel.T, [(1, 1), (0, 0)])
     kernel = w["model.encoder.conv1.weight"]  # [out, in, 3]
     rows = sum(padded[i : i + mel.shape[1] : 2] @ kernel[:, :, i].T for i in range(3)) + w["model.encoder.conv1.bias"]
@@ -91,7 +93,7 @@ def encoded(mel: np.ndarray, w: Weights) -> np.ndarray:
 
 
 def decoded(features: np.ndarray, tokens: list[int], w: Weights) -> np.ndarray:
-    """The decoder of SPEC in float64: logits [length, n_vocab]."""
+    """Returns the logits of SPEC in float64, [length, n_vocab]."""
     table, prefix = w["model.decoder.embed_tokens.weight"], "model.decoder.attn"
     x = table[tokens] + w["model.decoder.embed_positions.weight"][: len(tokens)]
     normed = norm(x, w["model.decoder.first_norm.weight"], 1e-3)
@@ -103,8 +105,8 @@ def decoded(features: np.ndarray, tokens: list[int], w: Weights) -> np.ndarray:
     heads = []
     for head in (slice(0, 16), slice(16, 32)):
         scores = q[:, head] @ k[:, head].T / 4
-        shares = np.exp(scores - scores.max(axis=1, keepdims=True))
-        heads.append(shares / shares.sum(axis=1, keepdims=True) @ v[:, head])
+        exps = np.exp(scores - scores.max(axis=1, keepdims=True))
+        heads.append(exps / exps.sum(axis=1, keepdims=True) @ v[:, head])
     y = np.hstack(heads) @ w[f"{prefix}.out_proj.weight"].T + w[f"{prefix}.out_proj.bias"]
     return norm(x + y, w["model.decoder.last_norm.weight"]) @ table.T
 
@@ -126,8 +128,8 @@ def test_a_target_with_an_emitter_gets_the_kind_itself() -> None:
         return ops.mul(ops.mul(x, ops.rsqrt(ops.add(ops.mean(ops.mul(x, x)), ops.constant(eps)))), weight)
 
     x, weight = Value((1, "length", 8)), Value((8,))
-    built = ["mul", "mean", "constant", "add", "rsqrt", "mul", "mul"]
-    for kinds, expected in (((), built), (("rmsnorm",), ["rmsnorm"])):
+    primitive_kinds = ["mul", "mean", "constant", "add", "rsqrt", "mul", "mul"]
+    for kinds, expected in (((), primitive_kinds), (("rmsnorm",), ["rmsnorm"])):
         builder = Builder({}, kinds, {})
         y = builder.call("rmsnorm", primitives, x, weight, eps=1e-5)
         program = builder.program("graph", {"y": y})

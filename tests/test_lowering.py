@@ -1,4 +1,4 @@
-"""Specs as lists of ops, and what the passes make of them. Nothing here is compiled."""
+"""Recording specs as lists of ops, and the passes over them. Nothing here is compiled."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ SQUARE = {
 
 
 def kinds(program: Program) -> list[str]:
-    """The ops, without the weights."""
+    """Returns the kinds of the ops, without the weights."""
     return [op.kind for op in program.ops if op.kind != "weight"]
 
 

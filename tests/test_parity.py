@@ -1,6 +1,6 @@
-"""Small models against what transformers computed for them (see make_golden.py): every layer, and what comes out.
+"""Small models against what transformers computed for them (see make_golden.py): every layer, and the outputs.
 
-With our kernels, and with MAX's own, which GPU builds have. All of MAX's models in float32 have one graph, those in
+With our kernels, and with MAX's own, which GPU builds use. All of MAX's models in float32 have one graph, those in
 bfloat16 another: compiling its matrix products takes a minute or two of both cores each, so there are no more.
 """
 
@@ -37,8 +37,8 @@ class Case:
     def mel(self, sound: str) -> npt.NDArray[np.float32]:
         return self.golden[f"{sound} mel"][None].astype(np.float32)
 
-    def given(self, sound: str) -> npt.NDArray[np.int64]:
-        """The prompt and the greedy tokens."""
+    def tokens(self, sound: str) -> npt.NDArray[np.int64]:
+        """Returns the prompt and the greedy tokens, [1, length]."""
         return np.concatenate([self.golden[f"{sound} prompt"], self.golden[f"{sound} tokens"]])[None]
 
 
@@ -63,7 +63,7 @@ def case(request: pytest.FixtureRequest, spec: Path, tmp_path_factory: pytest.Te
 def layers(case: Case) -> dict[str, dict[str, npt.NDArray[np.float32]]]:
     """Sound -> path -> output of every layer, from graphs that are compiled to give them."""
     spec = Spec.from_canonical(json.loads((case.folder / SPEC).read_text()))
-    windows = [(case.mel(sound), case.given(sound)) for sound in SOUNDS]
+    windows = [(case.mel(sound), case.tokens(sound)) for sound in SOUNDS]
     outputs = layer_outputs(case.folder, case.model.manifest, spec, windows, lambda message: None)
     return dict(zip(SOUNDS, outputs, strict=True))
 
@@ -71,7 +71,7 @@ def layers(case: Case) -> dict[str, dict[str, npt.NDArray[np.float32]]]:
 @pytest.mark.parametrize("sound", SOUNDS)
 def test_features_and_logits(case: Case, sound: str) -> None:
     features = np.asarray(case.model.encode(case.mel(sound)))
-    logits = case.model.logits(features, case.given(sound))
+    logits = case.model.logits(features, case.tokens(sound))
     expected = {name: case.golden[f"{sound} {name}"] for name in ("features", "logits")}
     found = {"features": sample(features, OUTPUT_SAMPLE), "logits": sample(logits, OUTPUT_SAMPLE)}
     assert [row for row in compare(found, expected, "float32") if not row.passed] == []
@@ -105,7 +105,7 @@ def test_words_with_max_kernels(model: max_whisper.Model, max_artifact: Path) ->
     options = {"language": "en", "word_timestamps": True, "temperature": 0.0, "max_new_tokens": 40}
     other = max_whisper.load(max_artifact)
     for sound in SOUNDS.values():
-        found, expected = (words_of(each.transcribe(sound(2 * WINDOW), **options)) for each in (other, model))
+        found, expected = (words_of(m.transcribe(sound(2 * WINDOW), **options)) for m in (other, model))
         assert found == expected != []
 
 
@@ -117,12 +117,12 @@ def test_batches_with_max_kernels_in_bfloat16(max_batched: max_whisper.Model) ->
     """Each row is what transformers computed, within the bounds of the dtype."""
     golden = read_golden("multilingual", 0)
     features = max_batched.encode(np.concatenate([golden[f"{sound} mel"][None] for sound in SOUNDS]).astype(np.float32))
-    given = [np.concatenate([golden[f"{sound} prompt"], golden[f"{sound} tokens"]]) for sound in SOUNDS]
-    logits = max_batched.logits(features, np.stack(given))
+    tokens = [np.concatenate([golden[f"{sound} prompt"], golden[f"{sound} tokens"]]) for sound in SOUNDS]
+    logits = max_batched.logits(features, np.stack(tokens))
     for sound, row, scores in zip(SOUNDS, np.asarray(features), logits, strict=True):
         found = {"features": sample(row, OUTPUT_SAMPLE), "logits": sample(scores, OUTPUT_SAMPLE)}
         expected = {name: golden[f"{sound} {name}"] for name in found}
-        assert [each for each in compare(found, expected, "bfloat16") if not each.passed] == []
+        assert [failed for failed in compare(found, expected, "bfloat16") if not failed.passed] == []
 
 
 def test_a_batch_with_max_kernels_gives_the_texts_of_one_by_one(max_batched: max_whisper.Model) -> None:
@@ -130,4 +130,4 @@ def test_a_batch_with_max_kernels_gives_the_texts_of_one_by_one(max_batched: max
     sounds = [sound(2 * WINDOW) for sound in SOUNDS.values()]
     together = max_batched.transcribe_batch(sounds, **options)
     alone = [max_batched.transcribe(sound, **options) for sound in sounds]
-    assert [each.segments for each in together] == [each.segments for each in alone]
+    assert [result.segments for result in together] == [result.segments for result in alone]

@@ -20,10 +20,10 @@ from max_whisper.weights.hub import fetch
 
 @pytest.mark.parametrize("name", max_whisper.__all__)
 def test_every_public_name_is_there_and_documented(name: str) -> None:
-    found = getattr(max_whisper, name)
+    member = getattr(max_whisper, name)
     assert name in dir(max_whisper)
-    if inspect.isclass(found) or inspect.isfunction(found):
-        assert found.__doc__ and found.__name__ == name
+    if inspect.isclass(member) or inspect.isfunction(member):
+        assert member.__doc__ and member.__name__ == name
 
 
 def test_what_is_not_there_is_named() -> None:
@@ -42,7 +42,7 @@ def test_importing_it_imports_neither_max_nor_numpy() -> None:
     assert done.stdout.split() == []
 
 
-LONG: list[Callable[..., Any]] = [
+SLOW: list[Callable[..., Any]] = [
     max_whisper.build,
     max_whisper.verify,
     max_whisper.Model.transcribe,
@@ -53,7 +53,7 @@ LONG: list[Callable[..., Any]] = [
 ]
 
 
-@pytest.mark.parametrize("function", LONG, ids=lambda function: function.__qualname__)
+@pytest.mark.parametrize("function", SLOW, ids=lambda function: function.__qualname__)
 def test_progress_has_one_signature(function: Callable[..., Any]) -> None:
     assert get_type_hints(function)["progress"] == OnProgress
     assert inspect.signature(function).parameters["progress"].default is unheard

@@ -85,19 +85,19 @@ def test_a_model_from_a_new_format(
     assert (built / "weights.safetensors").read_bytes() == (artifact / "weights.safetensors").read_bytes()
     mel = np.random.default_rng(0).standard_normal((1, 80, 200)).astype(np.float32)
     results = [
-        each.decode(each.encode(mel), language="en", max_new_tokens=20) for each in (max_whisper.load(built), model)
+        opened.decode(opened.encode(mel), language="en", max_new_tokens=20)
+        for opened in (max_whisper.load(built), model)
     ]
     assert len(results[0][0].tokens) == 20 and results[0][0].tokens == results[1][0].tokens
 
 
-def test_the_official_package_reads_the_weights_of_an_artifact(artifact: Path) -> None:
-    """To the byte."""
+def test_the_official_package_reads_the_same_bytes_of_an_artifact(artifact: Path) -> None:
     path = artifact / "weights.safetensors"
-    found = dict(safetensors.deserialize(path.read_bytes()))
+    theirs = dict(safetensors.deserialize(path.read_bytes()))
     ours = open_tensors(path)
-    assert found.keys() == ours.keys()
+    assert theirs.keys() == ours.keys()
     for name, array in ours.items():
-        assert bytes(found[name]["data"]) == array.tobytes() and tuple(found[name]["shape"]) == array.shape
+        assert bytes(theirs[name]["data"]) == array.tobytes() and tuple(theirs[name]["shape"]) == array.shape
 
 
 def test_a_new_format_is_checked_against_the_spec(folder: Path, spec: Path) -> None:

@@ -1,7 +1,8 @@
-"""What is decided before anything is compiled: for which machine, by which kernels, and how each tensor is stored.
+"""The plan of a build: for which machine, by which kernels, and how each tensor is stored.
 
-A plan is made once, by `build`. The processes that compile get it whole, the manifest keeps it, and `bench` and
-`verify` read it back from there. It stands on the ground floor, because lowering and the artifact both read it.
+A plan is made once, by `build`, before anything is compiled. The processes that compile get it whole, the manifest
+keeps it, and `bench` and `verify` read it back from there. Lowering and the artifact both read it, so it belongs to
+neither.
 """
 
 from __future__ import annotations
@@ -19,11 +20,8 @@ MAX_BATCH = 256
 
 Kernels = Literal["ours", "max"]
 
-MATRIX_DTYPES: Mapping[Kernels, tuple[str, ...]] = {
-    "ours": BUILD_DTYPES,
-    "max": COMPUTE_DTYPES,
-}
-"""What the matrices of a build can have, by its kernels."""
+MATRIX_DTYPES: Mapping[Kernels, tuple[str, ...]] = {"ours": BUILD_DTYPES, "max": COMPUTE_DTYPES}
+"""The dtypes that the matrices of a build can have, by its kernels."""
 
 
 class Target(Record, frozen=True):
@@ -72,7 +70,7 @@ class BuildPlan(Record, frozen=True):
 
     @property
     def lossless_dtypes(self) -> tuple[str, ...]:
-        """The dtypes of 16 bits that a matrix which is read for every token may have, where they hold it exactly."""
+        """The 16-bit dtypes that matrices which are read for every token have where it loses nothing; or none."""
         lossless = self.kernels == "ours" and self.dtype == "float32"
         return tuple(dtype.name for dtype in LOSSLESS_DTYPES) if lossless else ()
 

@@ -1,4 +1,4 @@
-"""How whoever waits hears how far something is: the one shape of progress in this package.
+"""Reports of progress, of one type everywhere in this package.
 
 def show(progress: max_whisper.Progress) -> None:
     print(progress.message)
@@ -21,7 +21,7 @@ class Progress:
     """How far a build, a download or a transcription is.
 
     message: a sentence for people, such as "compiled the encoder in 31 s" or "transcribed 90 of 600 s".
-    done, total: how much is done and how much there is, in `unit`; total is 0 where nobody knows.
+    done, total: how much is done and how much there is, in `unit`; total is 0 where it is unknown.
     unit: "seconds" of a recording, "bytes" of a download, or "" where only the message counts.
     index: which of the recordings of `transcribe_batch`, from 0; else 0.
     """
@@ -37,7 +37,7 @@ OnProgress: TypeAlias = Callable[[Progress], None]
 
 
 def unheard(progress: Progress) -> None:
-    """Does nothing: what `progress` is where nobody wants to hear of it."""
+    """Does nothing: the default of every `progress` parameter."""
 
 
 def check_progress(progress: object) -> None:

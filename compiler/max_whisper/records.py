@@ -1,4 +1,4 @@
-"""The types of what is kept as JSON: manifests, plans, special tokens. Numbers have ranges, texts have patterns."""
+"""The types of the fields of manifests, plans and special tokens, which are JSON: numbers in ranges, checked texts."""
 
 from __future__ import annotations
 

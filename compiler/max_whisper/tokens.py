@@ -8,6 +8,9 @@ import msgspec
 
 from max_whisper.records import Dim, Id, Name, Natural, Record
 
+N_BOUNDS = 4
+"""Token ids that say what may come next: first text, end of text, first timestamp, end of timestamps; half open."""
+
 
 class Tokens(Record, frozen=True):
     """Ids of the special tokens and the decoding rules of one vocabulary, all from the checkpoint's files."""
@@ -26,4 +29,6 @@ class Tokens(Record, frozen=True):
     languages: dict[Name, Id]  # code -> id in id order; empty for an English-only model
     suppress: list[Id]  # never chosen
     begin_suppress: list[Id]  # not chosen as the first token
-    logprob_threshold: Annotated[float, msgspec.Meta(ge=-1e6, le=0)]  # a text of a lower average is unlikely
+    logprob_threshold: Annotated[
+        float, msgspec.Meta(ge=-1e6, le=0)
+    ]  # a text with a lower average log-probability is taken for a failure

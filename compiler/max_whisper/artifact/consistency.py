@@ -1,8 +1,8 @@
-"""Whether what a manifest says fits together: dimensions, token ids, files, its plan, and the ports of the graphs.
+"""Checks that the parts of a manifest fit together: dimensions, token ids, files, its plan, and the graphs' ports.
 
-The runtime and MAX believe all of it: an id out of range or a shape that is not the graph's would be read out of
-bounds. Each field by itself has been checked by its type (manifest.py); that the ports are those of the compiled code
-is seen when MAX has loaded it (load.py).
+The runtime and MAX rely on all of it: an id out of range or a shape that is not the graph's would be read out of
+bounds. The type of each field has checked it by itself (manifest.py). That the ports are those of the compiled code
+is checked when MAX has loaded it (load.py).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import TypeAlias
 from max_whisper.artifact.manifest import Manifest, Port
 from max_whisper.plan import MATRIX_DTYPES, BuildPlan
 from max_whisper.tensors.stored import StoredTensor
-from max_whisper.tokens import Tokens
+from max_whisper.tokens import N_BOUNDS, Tokens
 
 WEIGHTS = "weights.safetensors"
 VOCABULARY = "vocab.tiktoken"
@@ -53,11 +53,12 @@ def check_consistency(manifest: Manifest) -> None:
 
 
 def shape_of(port: Port) -> Shape:
-    """The shape of a port without the names of the dimensions that vary."""
+    """Returns the shape of a port, with None for each dimension that varies."""
     return tuple(dim if isinstance(dim, int) else None for dim in port.shape)
 
 
 def _check_files(manifest: Manifest) -> None:
+    """Raises ValueError unless files and graphs are exactly those that an artifact has."""
     for name in manifest.files:
         if Path(name).name != name or name in ("", ".", ".."):
             raise ValueError(f"expected plain file names, found '{name}', which leaves the folder")
@@ -76,14 +77,17 @@ def _check_files(manifest: Manifest) -> None:
 
 
 def _check_sizes(manifest: Manifest) -> None:
-    """Of the files that are read into memory as a whole."""
+    """Raises ValueError for too large a file among those that are read into memory as a whole."""
     for name, most in ((SPEC, LARGEST_SPEC), (VOCABULARY, LONGEST_TOKEN * manifest.dims["n_vocab"])):
         if manifest.files[name].size > most:
             raise ValueError(f"expected at most {most} bytes of {name}, found {manifest.files[name].size}")
 
 
 def check_tokens(tokens: Tokens, n_vocab: int) -> None:
-    """Text, end-of-text, start, languages, the other control tokens, timestamps: decoding relies on this order."""
+    """Raises ValueError unless ids are below n_vocab and in Whisper's order, on which decoding relies.
+
+    That is text, end-of-text, start, languages, the other control tokens, and timestamps.
+    """
     controls = [tokens.translate, tokens.transcribe, tokens.startoflm, tokens.startofprev, tokens.nospeech]
     order = [tokens.eot, tokens.sot, *tokens.languages.values(), *controls, tokens.notimestamps]
     last = max([*order, tokens.timestamp_begin + tokens.n_timestamps - 1, *tokens.suppress, *tokens.begin_suppress])
@@ -99,6 +103,7 @@ def check_tokens(tokens: Tokens, n_vocab: int) -> None:
 
 
 def _check_plan(plan: BuildPlan) -> None:
+    """Raises ValueError where target, kernels, dtype and tensors of a plan do not fit together."""
     if plan.kernels not in plan.target.kernels:
         raise ValueError(f"expected kernels for {plan.target}, found those called '{plan.kernels}'")
     if plan.dtype not in MATRIX_DTYPES[plan.kernels]:
@@ -113,6 +118,7 @@ def _check_plan(plan: BuildPlan) -> None:
 
 
 def _check_tensor(plan: BuildPlan, tensor: StoredTensor) -> None:
+    """Raises ValueError for a rank, a layout or a dtype that no build of this plan gives a tensor."""
     least = 2 if tensor.matrix else 1
     if not least <= len(tensor.shape) <= MOST_DIMS:
         raise ValueError(f"expected {least} to {MOST_DIMS} dimensions of '{tensor.name}', found {tensor.shape[:100]}")
@@ -128,6 +134,7 @@ def _check_tensor(plan: BuildPlan, tensor: StoredTensor) -> None:
 
 
 def _check_alignment_heads(manifest: Manifest) -> None:
+    """Raises ValueError unless the heads are in order, each once, and in the graphs."""
     heads = manifest.plan.alignment_heads
     if not heads or any(left >= right for left, right in pairwise(heads)):
         raise ValueError(f"expected alignment_heads in order, each once, found {heads[:100]}")
@@ -138,69 +145,72 @@ def _check_alignment_heads(manifest: Manifest) -> None:
 
 
 def _signatures(manifest: Manifest) -> dict[str, tuple[Signature, Signature]]:
-    """Returns inputs and outputs of each graph (lowering/families/whisper.py); caches say how many heads there are."""
+    """Returns the inputs and outputs that each graph must have, as lowering/families/whisper.py makes them.
+
+    The numbers of heads are taken from the caches among the ports of the decoder.
+    """
     dims, batch = manifest.dims, manifest.plan.batch
-    n_vocab, context, n_text_ctx = dims["n_vocab"], dims["n_audio_ctx"], dims["n_text_ctx"]
+    n_vocab, n_audio_ctx, n_text_ctx = dims["n_vocab"], dims["n_audio_ctx"], dims["n_text_ctx"]
     ports = manifest.graphs["decoder"].inputs
-    cross = _heads("cross_", ports)
+    cross_heads = _heads("cross_", ports)
 
     def caches(prefix: str, dtype: str, length: int) -> Signature:
         return [
-            (f"{prefix}{part}.{i}", dtype, (batch, n, length, width))
-            for i, (n, width) in enumerate(_heads(prefix, ports))
+            (f"{prefix}{part}.{i}", dtype, (batch, n, length, channels))
+            for i, (n, channels) in enumerate(_heads(prefix, ports))
             for part in ("keys", "values")
         ]
 
-    memory = caches("cross_", manifest.plan.cross_kv_dtype, context)
+    cross_kv = caches("cross_", manifest.plan.cross_kv_dtype, n_audio_ctx)
     rules: Signature = [
         ("mask", "float32", (n_vocab,)),
-        ("allowed", "int64", (batch, 4)),
+        ("allowed", "int64", (batch, N_BOUNDS)),
         ("noise", "float32", (batch, n_vocab)),
     ]
-    state = [*rules, *caches("self_", "float32", n_text_ctx), *memory]
+    state = [*rules, *caches("self_", "float32", n_text_ctx), *cross_kv]
     position: Signature = [("position", "int64", ())]
     scalars = [*position, ("first_scored", "int64", ()), ("no_speech", "int64", ())]
-    features: Signature = [("features", "float32", (batch, context, dims["d_model"]))]
+    features: Signature = [("features", "float32", (batch, n_audio_ctx, dims["d_model"]))]
     chosen: Signature = [("token", "int64", (batch, 1)), ("logprob", "float32", (batch, 1))]
     aligned = Counter(layer for layer, _ in manifest.plan.alignment_heads)
-    queries = [(f"queries.{i}", "float32", (batch, None, cross[i][0] * cross[i][1])) for i in aligned]
+    queries = [(f"queries.{i}", "float32", (batch, None, cross_heads[i][0] * cross_heads[i][1])) for i in aligned]
     scored: Signature = [
         ("no_speech_prob", "float32", (batch, 1)),
         ("logits", "float32", (batch, None, n_vocab)),
     ]
-    scores: Signature = [(f"scores.{i}", "float32", (batch, n, None, context)) for i, n in aligned.items()]
+    scores: Signature = [(f"scores.{i}", "float32", (batch, n, None, n_audio_ctx)) for i, n in aligned.items()]
     return {
         "encoder": ([("mel", "float32", (batch, dims["n_mels"], dims["n_frames"]))], features),
-        "cross_kv": (features, memory),
+        "cross_kv": (features, cross_kv),
         "decoder": ([("tokens", "int64", (batch, None)), *scalars, *state], [*chosen, *scored, *queries]),
         "step": ([("tokens", "int64", (batch, 1)), *position, *state], chosen),
-        "alignment": ([*queries, *(memory[2 * i] for i in aligned)], scores),
+        "alignment": ([*queries, *(cross_kv[2 * i] for i in aligned)], scores),
     }
 
 
 def _heads(prefix: str, ports: Iterable[Port]) -> list[tuple[int, int]]:
-    """(number of heads, channels of a head) of each attention, as the shapes of the keys that it caches say."""
-    found = []
+    """Returns (number of heads, channels of a head) of each attention, from the shapes of the keys that it caches."""
+    heads = []
     for port in ports:
         if port.name.startswith(f"{prefix}keys."):
             shape = shape_of(port)
             if len(shape) != 4 or not shape[1] or not shape[3]:
                 raise ValueError(f"expected [batch, heads, length, channels] of '{port.name}', found {port.shape}")
-            found.append((shape[1], shape[3]))
-    return found
+            heads.append((shape[1], shape[3]))
+    return heads
 
 
-def _check_ports(where: str, expected: Signature, found: Sequence[Port]) -> None:
-    if len(expected) != len(found):
-        raise ValueError(f"{where}s: expected {len(expected)}, found {len(found)}")
-    for number, (one, port) in enumerate(zip(expected, found, strict=True)):
-        if one != (port.name, port.dtype, shape_of(port)):
-            name, dtype, shape = one
+def _check_ports(where: str, expected: Signature, ports: Sequence[Port]) -> None:
+    """Raises ValueError where the ports of a graph are not those that are expected."""
+    if len(expected) != len(ports):
+        raise ValueError(f"{where}s: expected {len(expected)}, found {len(ports)}")
+    for number, ((name, dtype, shape), port) in enumerate(zip(expected, ports, strict=True)):
+        if (name, dtype, shape) != (port.name, port.dtype, shape_of(port)):
             raise ValueError(
-                f"{where} {number}: expected '{name}' as {dtype} {_told(shape)}, found '{port.name}' as {port.dtype} "
-                f"{_told(shape_of(port))}"
+                f"{where} {number}: expected '{name}' as {dtype} {_shown(shape)}, found '{port.name}' as {port.dtype} "
+                f"{_shown(shape_of(port))}"
             )
 
 
-def _told(shape: Shape) -> str:
+def _shown(shape: Shape) -> str:
     return "[" + ", ".join("any" if dim is None else str(dim) for dim in shape) + "]"

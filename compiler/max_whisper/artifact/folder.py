@@ -42,7 +42,7 @@ def new_folder(folder: Path, *, replace: bool) -> Iterator[Path]:
         new, lock = _make_locked(place)
     except (OSError, RuntimeError, ValueError) as e:  # links in a circle, until Python 3.13; a name with NUL
         _remove_empty(made)
-        reason = getattr(e, "strerror", e)
+        reason = e.strerror if isinstance(e, OSError) else e
         raise UserError(f"{folder}: cannot be written ({reason}); choose another place with --out") from e
     try:
         yield new

@@ -1,4 +1,4 @@
-"""A folder -> compiled graphs that can be executed, or one sentence why not.
+"""Loads an artifact folder: its graphs ready to run, or one sentence why they cannot.
 
 MAX checks nothing: a MEF has no version, no target and no checksum, and a weight of another shape is read out of
 bounds. So everything in the manifest is checked here before MAX sees a file.
@@ -36,7 +36,7 @@ from max_whisper.tensors.dtypes import BFLOAT16
 __all__ = ["SPEC", "VOCABULARY", "WEIGHTS", "Artifact", "bind", "check_artifact", "hash_file", "open_artifact"]
 
 IMPORTED_IN = os.getpid()
-ONCE_A_WINDOW = ("encoder", "cross_kv")  # one of them runs before the others can
+ONCE_A_WINDOW = ("encoder", "cross_kv")  # of a window, before its other graphs can run
 
 
 @dataclass(frozen=True)
@@ -52,13 +52,13 @@ class Artifact:
 
     @property
     def at_work(self) -> AbstractContextManager[None]:
-        """Every execution enters this by itself; to be entered around many of them, which costs 40 us for each."""
+        """Returns a context that each execution enters by itself; entering it around many saves 40 us for each."""
         return AT_WORK if self.device.is_host else nullcontext()
 
     def check(self) -> None:
-        """To be called before work begins, which costs a microsecond.
+        """Checks, in a microsecond, that the artifact can still be run; to be called before each window.
 
-        Raises ForkError in a forked process, ArtifactError where one of its files was changed in place.
+        Raises ForkError in a forked process, ArtifactError where one of the files was changed in place.
         """
         inside_max.check()
         self.files.check()
@@ -68,8 +68,8 @@ def open_artifact(folder: str | PathLike[str]) -> Artifact:
     """Checks an artifact and makes it ready to run.
 
     Its files are mapped into memory, so that processes share them. An artifact may be replaced as a folder, as `build`
-    does; its files must not be changed in place. `Artifact.check` tells where they were, before the next window; a file
-    that is made shorter just while it is read ends the process (SIGBUS).
+    does; its files must not be changed in place. `Artifact.check` finds that before the next window; a file that
+    is made shorter while it is read ends the process (SIGBUS).
 
     Raises UserError where there is no artifact; ArtifactError where it is damaged or not for this machine or this MAX;
     ForkError in a process that was forked from one that had loaded an artifact.
@@ -86,8 +86,8 @@ def open_artifact(folder: str | PathLike[str]) -> Artifact:
 def bind(folder: Path, compiled: Path, manifest: Manifest) -> Artifact:
     """Binds the weights of an artifact to compiled graphs, its own or others for the same plan, on the plan's device.
 
-    folder: of the artifact. compiled: the folder that the graphs are in. Nothing is checked but that the graphs have
-    the ports in the manifest. Raises ArtifactError where they do not, and where MAX refuses a file.
+    folder: of the artifact. compiled: the folder that the graphs are in. Only that the graphs have the ports in the
+    manifest is checked. Raises ArtifactError where they do not, and where MAX refuses a file.
     """
     device: Device = CPU() if manifest.plan.target.on_host else Accelerator()
     try:
@@ -113,9 +113,9 @@ def bind(folder: Path, compiled: Path, manifest: Manifest) -> Artifact:
 
 
 def check_artifact(folder: Path, *, machine: bool = True) -> Manifest:
-    """All that open_artifact checks without MAX's engine; the errors are the same.
+    """Returns the manifest of an artifact after all checks of `open_artifact` that need no MAX; raises the same.
 
-    machine: whether it must fit this machine and this MAX, too.
+    machine: whether the artifact must fit this machine and this MAX, too.
     """
     folder = expanded(folder)
     try:
@@ -124,7 +124,9 @@ def check_artifact(folder: Path, *, machine: bool = True) -> Manifest:
     except FileNotFoundError:
         raise UserError(f"there is no folder {folder}; make one with: max-whisper build --spec tiny.yaml") from None
     except (OSError, ValueError) as e:  # ValueError: a name with NUL
-        raise UserError(f"{folder}: {getattr(e, 'strerror', e)}; expected a folder that can be read") from e
+        raise UserError(
+            f"{folder}: {e.strerror if isinstance(e, OSError) else e}; expected a folder that can be read"
+        ) from e
     if not is_artifact:
         raise UserError(
             f"{folder} is no artifact (it has no {FILE}); make one with: max-whisper build --spec tiny.yaml"
@@ -148,27 +150,29 @@ def check_artifact(folder: Path, *, machine: bool = True) -> Manifest:
 
 
 def _check_file(folder: Path, name: str, file: File) -> None:
+    """Raises ArtifactError unless a file has the size and content that the manifest says."""
     path = folder / name
     if path.is_symlink() or not path.is_file():
         raise ArtifactError(f"{path}: expected a file of {file.size} bytes, there is none; build the artifact again")
     size = path.stat().st_size
     if size != file.size:
         raise ArtifactError(f"{path}: expected {file.size} bytes, found {size}; build the artifact again")
-    found = hash_file(path)
-    if found != file.blake3:
+    actual = hash_file(path)
+    if actual != file.blake3:
         raise ArtifactError(
-            f"{path}: expected content with BLAKE3 {file.blake3[:16]}…, found {found[:16]}…; "
+            f"{path}: expected content with BLAKE3 {file.blake3[:16]}…, found {actual[:16]}…; "
             "the file was damaged after the build, build the artifact again"
         )
 
 
 def _check_tensors(path: Path, plan: BuildPlan) -> None:
+    """Raises ArtifactError unless a file of weights holds exactly the tensors of the plan."""
     try:
-        found = safetensors_file.read_header(path)
+        header = safetensors_file.read_header(path)
     except WeightsError as e:
         raise ArtifactError(f"{e}; build the artifact again") from e
     for name, dtype, shape in [entry for tensor in plan.tensors for entry in tensor.entries]:
-        info = found.pop(name, None)
+        info = header.pop(name, None)
         if info is None:
             raise ArtifactError(f"{path}: tensor '{name}' is missing; build the artifact again")
         if (info.dtype, info.shape) != (dtype, shape):
@@ -176,28 +180,28 @@ def _check_tensors(path: Path, plan: BuildPlan) -> None:
                 f"{path}: expected '{name}' as {dtype} {list(shape)}, found {info.dtype} {list(info.shape)}; build the "
                 "artifact again"
             )
-    if found:
-        raise ArtifactError(f"{path}: unexpected tensor '{next(iter(found))}'; build the artifact again")
+    if header:
+        raise ArtifactError(f"{path}: unexpected tensor '{next(iter(header))}'; build the artifact again")
 
 
 def _check_vocabulary(path: Path, expected: int) -> None:
-    """That there is a line for each text token; what they say is checked when it is first needed (tokenizer.py)."""
-    found = path.read_bytes().count(b"\n")
-    if found != expected:
-        raise ArtifactError(f"{path}: expected {expected} tokens, found {found}; build the artifact again")
+    """Raises ArtifactError unless there is a line for each text token; the tokenizer checks what the lines say."""
+    lines = path.read_bytes().count(b"\n")
+    if lines != expected:
+        raise ArtifactError(f"{path}: expected {expected} tokens, found {lines}; build the artifact again")
 
 
 def hash_file(path: Path) -> str:
-    """BLAKE3 in hexadecimal, over all cores: 20 ms for 150 MB that are in memory.
+    """Returns the BLAKE3 of a file in hexadecimal, computed on all cores: 20 ms for 150 MB that are in memory.
 
-    In a forked process by one thread: those that its parent may have hashed with are not there.
+    A forked process computes it with one thread, because the parent's pool of threads is not in it.
     """
     threads = blake3.AUTO if os.getpid() == IMPORTED_IN else 1
     return blake3(max_threads=threads).update_mmap(path).hexdigest()
 
 
 def _placed(array: np.ndarray, device: Device) -> Buffer:
-    """Returns an array on the device; bfloat16, which numpy lacks, comes as unsigned integers."""
+    """Returns an array as a buffer on the device; bfloat16, which numpy lacks, comes as unsigned integers."""
     buffer = Buffer.from_numpy(array)
     if array.dtype == BFLOAT16.numpy:
         buffer = buffer.view(DType.bfloat16)

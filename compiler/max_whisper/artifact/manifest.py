@@ -1,4 +1,4 @@
-"""manifest.json: what an artifact is, and everything that must hold for it to run."""
+"""The contents of manifest.json: what an artifact is, and everything that must hold for it to run."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ UNSEALED = "0" * 64
 
 
 class Source(Record, frozen=True):
-    """Where the weights came from; neither for a local folder or file."""
+    """Where the weights came from on the Hub; both are None for a local folder or file."""
 
     repo: Name | None
     commit: Word | None
@@ -61,6 +61,6 @@ class Manifest(Record, frozen=True):
     files: dict[str, File]  # every file of the folder but this one
 
     def sealed(self) -> bytes:
-        """Returns the file's content, its hash filled in."""
+        """Returns the file's content, with its hash filled in."""
         text = msgspec.json.format(msgspec.json.encode(msgspec.structs.replace(self, hash=UNSEALED)), indent=1) + b"\n"
         return text.replace(UNSEALED.encode(), blake3(text).hexdigest().encode(), 1)

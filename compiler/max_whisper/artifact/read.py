@@ -1,4 +1,4 @@
-"""Reading manifest.json: one that is missing, damaged, contradictory or of another version is refused."""
+"""Reads manifest.json, and refuses one that is missing, damaged, contradictory or of another version."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from max_whisper.artifact.consistency import check_consistency
 from max_whisper.artifact.manifest import FILE, UNSEALED, VERSION, Manifest
 from max_whisper.errors import ArtifactError
 
-MAX_BYTES = 16 << 20  # a manifest of large-v3 has 0.4 MB
+MAX_BYTES = 16 << 20  # that of large-v3 has 0.4 MB
 
 
 class _Version(msgspec.Struct):
@@ -49,10 +49,10 @@ def read_manifest(folder: Path) -> Manifest:
         check_consistency(manifest)
     except (ValueError, RecursionError) as e:  # msgspec.DecodeError and UnicodeDecodeError are ValueErrors
         raise ArtifactError(f"{path}: {e}; the manifest is damaged, build the artifact again") from e
-    found = blake3(text.replace(manifest.hash.encode(), UNSEALED.encode(), 1)).hexdigest()
-    if found != manifest.hash:
+    actual = blake3(text.replace(manifest.hash.encode(), UNSEALED.encode(), 1)).hexdigest()
+    if actual != manifest.hash:
         raise ArtifactError(
-            f"{path}: expected content with BLAKE3 {manifest.hash[:16]}…, found {found[:16]}…; "
+            f"{path}: expected content with BLAKE3 {manifest.hash[:16]}…, found {actual[:16]}…; "
             "the manifest was changed after the build, build the artifact again"
         )
     return manifest
@@ -67,7 +67,7 @@ def holds(folder: Path, manifest: Manifest) -> bool:
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Returns an object of JSON, none of whose keys is there twice: of those, msgspec takes the last without a word."""
+    """Returns a JSON object. Raises ValueError for a key that is there twice, of which msgspec would take the last."""
     fields = dict(pairs)
     if len(fields) < len(pairs):
         raise ValueError(f"expected each key once, found {[key for key, _ in pairs][:100]}")

@@ -1,4 +1,4 @@
-"""What code is compiled for, and whether this machine is such a one."""
+"""The machines that code is compiled for, and whether this machine is one of them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,10 @@ EXAMPLES = "cpu, cpu:x86-64-v3, cuda:sm_80, cuda:sm_89, cuda:sm_90a or hip:gfx94
 
 
 def parse_target(text: str) -> Target:
-    """`cpu` is this machine's own; the others can be compiled for anywhere. Raises UserError for another text."""
+    """Returns the target of that name: `cpu` is this machine, the others can be compiled for anywhere.
+
+    Raises UserError for an unknown name.
+    """
     device, _, arch = text.partition(":")
     if text == "cpu":
         return Target("cpu", platform.machine(), sorted(machine_features()))
@@ -50,12 +53,12 @@ def host_cpu(target: Target) -> str | None:
 
 
 def _gpu_host_features() -> list[str]:
-    """Returns the CPU features that the host code of a GPU build may use: the GPU's machine is seldom this one."""
+    """Returns the CPU features that the host code of a GPU build may use, on whichever machine the GPU is."""
     return PORTABLE_CPUS[GPU_HOST].split() if platform.machine() == "x86_64" else sorted(machine_features())
 
 
 def machine_features() -> set[str]:
-    """Those of CPU_FEATURES that this machine's CPU has; empty where the system does not list them."""
+    """Returns those of CPU_FEATURES that this machine's CPU has; none where the system does not list them."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -81,22 +84,23 @@ def check_machine(target: Target, where: Path) -> None:
 
 
 def _check_accelerator(target: Target, where: Path) -> None:
+    """Raises ArtifactError where this machine has no GPU of the target's kind."""
     from max.driver import accelerator_api, accelerator_architecture_name, accelerator_count
 
     if not accelerator_count():
-        found = "no GPU"
+        present = "no GPU"
     elif accelerator_api() != target.device:
-        found = f"a GPU of the {accelerator_api()} kind"
+        present = f"a GPU of the {accelerator_api()} kind"
     elif _family(accelerator_architecture_name()) != _family(target.arch):
-        found = f"a GPU of architecture {accelerator_architecture_name()}"
+        present = f"a GPU of architecture {accelerator_architecture_name()}"
     else:
         return
     raise ArtifactError(
-        f"{where} needs a GPU of architecture {target.arch} ({target.device}), this machine has {found}; "
+        f"{where} needs a GPU of architecture {target.arch} ({target.device}), this machine has {present}; "
         "run it there, or build for this machine with --target cpu"
     )
 
 
 def _family(arch: str) -> str:
-    """`sm_90a` and `sm_90` are one chip: the letter only allows its own instructions."""
+    """Returns the chip of an architecture: `sm_90a` is `sm_90`, with instructions of its own."""
     return arch.rstrip("af") if arch.startswith("sm_") else arch

@@ -29,7 +29,7 @@ from max_whisper.weights.architecture import check_architecture
 from max_whisper.weights.checkpoint import Checkpoint, open_checkpoint
 from max_whisper.weights.vocabulary import read_vocabulary, write_tiktoken
 
-COMPILED_SIZE = 64 << 20  # bytes, more than the MEF files of any model take
+COMPILED_SIZE = 64 << 20  # bytes, more than the MEF files of any model have
 
 
 def build(
@@ -50,20 +50,19 @@ def build(
 
     spec: a YAML file, or the name of a spec that ships with the package.
     weights: a Hub repository, a local folder in Hub layout or a safetensors file; None is the source in the spec.
-    revision: of the Hub repository; None is the one in the spec for its own source, else the main branch.
-    out: the folder; None is `artifacts/` and the spec's file name, with dtype, target and kernels unless they are the
-    default.
+    revision: of the Hub repository; None is the spec's for its own source, else the main branch.
+    out: the folder; None is `artifacts/` and the spec's file name, with dtype, target and kernels if not the default.
     dtype: of the weights of matrix products, "float32", "bfloat16" or, for a CPU, "int8".
     target: "cpu" is this machine's own; "cpu:x86-64-v3", "cuda:sm_90a", "hip:gfx942" and others are cross-compiled.
     kernels: "ours", which are for CPUs, or "max", MAX's ops alone, in float32 and bfloat16; None is "ours" for a CPU
     and "max" for a GPU.
     batch: windows that are computed at once.
     force: replace an artifact that is already there.
-    offline: never connect to the Hub; what it gave before is in its cache.
+    offline: never connect to the Hub, and use what is in its cache.
     progress: called after each phase, and once a second during downloads.
 
     Raises UserError (SpecError and WeightsError among them) for wrong input, before anything is compiled; HubError,
-    CompileError and MaxWhisperError for failures. Whenever it ends, the folder is the old one or the whole new one.
+    CompileError and MaxWhisperError for failures. However it ends, the folder is the old one or the whole new one.
     """
     check_progress(progress)
     options = BuildOptions(revision, dtype, target, kernels, batch, force, offline)
@@ -75,11 +74,10 @@ def build(
     folder = default_folder(spec, dtype=options.dtype, target=options.target, kernels=options.kernels)
     folder = expanded(folder if out is None else out)
     with new_folder(folder, replace=force) as new:
-        own = weights is None
         checkpoint = open_checkpoint(
             weights,
             repo=model.repo,
-            revision=revision or (model.revision if own else None),
+            revision=revision or (model.revision if weights is None else None),
             folder=model.folder,
             offline=offline,
             progress=progress,
@@ -87,17 +85,17 @@ def build(
         if revision is not None and checkpoint.repo is None:
             raise UserError(f"revision '{revision}' is for a Hub repository, the weights are a {checkpoint.describe()}")
         check_architecture(checkpoint, model)
-        given = [tensor for tensor in model.tensors() if tensor.computed is None]
-        checkpoint.check([(tensor.name, tensor.shape) for tensor in given])
+        expected = [(tensor.name, tensor.shape) for tensor in model.tensors() if tensor.computed is None]
+        checkpoint.check(expected)
         vocabulary = read_vocabulary(checkpoint.file, model.n_vocab)
-        progress(Progress(f"checked {len(given)} tensors of {checkpoint.describe()}"))
+        progress(Progress(f"checked {len(expected)} tensors of {checkpoint.describe()}"))
         plan = make_plan(model, checkpoint, machine, chosen, options)
         check_layers(model, plan)
         _check_space(folder, new, plan)
         write_weights(new / WEIGHTS, plan, model, checkpoint)
         write_tiktoken(vocabulary.ranks, new / VOCABULARY)
         (new / SPEC).write_text(json.dumps(model.canonical(), indent=1) + "\n")
-        progress(Progress(f"packed the weights{_lossless_told(plan)}"))
+        progress(Progress(f"packed the weights{_lossless_summary(plan)}"))
         compiled = compile_modules(plan, model, new, progress=progress)
         manifest = _manifest(new, plan, model, checkpoint, vocabulary.tokens, compiled.graphs)
         (new / FILE).write_bytes(manifest.sealed())
@@ -110,23 +108,24 @@ def _read_back(new: Path, folder: Path) -> None:
     try:
         read_spec(new, check_artifact(new, machine=False))
     except MaxWhisperError as e:
-        said = str(e).replace(str(new), str(folder)).removesuffix("; build the artifact again")
+        reason = str(e).replace(str(new), str(folder)).removesuffix("; build the artifact again")
         raise MaxWhisperError(
-            f"what was built could not be loaded, so that nothing was changed: {said}; look into the checkpoint's JSON "
-            "files for such a value, or report it"
+            f"what was built could not be loaded, so that nothing was changed: {reason}; look into the checkpoint's "
+            "JSON files for such a value, or report it"
         ) from e
 
 
-def _lossless_told(plan: BuildPlan) -> str:
+def _lossless_summary(plan: BuildPlan) -> str:
+    """Returns how many matrices are stored in 16 bits without loss, for the message of progress; "" for none."""
     counts = Counter(tensor.dtype for tensor in plan.tensors if tensor.dtype in plan.lossless_dtypes)
-    told = ", ".join(f"{count} as {dtype}" for dtype, count in sorted(counts.items()))
-    return f"; of the decoder's matrices {told}, which holds their numbers exactly" if counts else ""
+    numbers = ", ".join(f"{count} as {dtype}" for dtype, count in sorted(counts.items()))
+    return f"; of the decoder's matrices {numbers}, which holds their numbers exactly" if counts else ""
 
 
 def default_folder(
     spec: str | Path, *, dtype: str = "float32", target: str = "cpu", kernels: str | None = None
 ) -> Path:
-    """Returns where an artifact goes if no folder is named: what is not the default is in the name.
+    """Returns the folder of an artifact where `out` is None; all that is not the default is in its name.
 
     `artifacts/tiny`, `artifacts/tiny-bfloat16-cuda-sm_90a`, `artifacts/tiny-max`.
     """
@@ -138,6 +137,7 @@ def default_folder(
 
 
 def _check_space(folder: Path, new: Path, plan: BuildPlan) -> None:
+    """Raises MaxWhisperError where the disk of the folder `new` has no room for the artifact."""
     needed = stored_bytes(plan) + COMPILED_SIZE
     free = shutil.disk_usage(new).free
     if free < needed:

@@ -1,4 +1,4 @@
-"""Spec -> the compiled modules of its family, each by a process of its own, with a cache that lasts."""
+"""Spec -> the compiled modules of its family, each by a process of its own, with a cache on disk."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ def compile_modules(
 
     Whisper's are `encoder.mef` and `decoder.mef`. All are compiled at the same time.
 
-    expose: let the graphs give the output of every layer too, for verification. instrument: compile graphs that tell
-    when each of our kernels begins and ends, `encoder`, `cross_kv` and `step`, and no others.
+    expose: let the graphs give the output of every layer too, for a verification.
+    instrument: compile the graphs that a benchmark times, with timestamps around each of our kernels, and no others.
 
-    Raises CompileError with the compiler's last words where one fails or aborts.
+    Raises CompileError with the last line of the compiler's output where one fails or aborts.
     """
     started = time.monotonic()
     kernels = str(kernels_package(cache_folder()))
@@ -65,12 +65,12 @@ def compile_modules(
 
 
 def foreign_modules(spec: Spec) -> list[str]:
-    """Returns the modules that brought layer kinds or the family of a spec and are not ours.
+    """Returns the modules outside this package that register the family or layer kinds of a spec.
 
     The process that compiles must import them, too. Raises UserError for one that another process cannot import.
     """
     recipes = [recipe for module in graphs_of(spec.family).values() for recipe in module.values()]
-    found = {
+    modules = {
         f"family '{spec.family}'": families()[spec.family].expand.__module__,
         **{f"graphs of the family '{spec.family}'": recipe.record.__module__ for recipe in recipes},
         **{
@@ -79,13 +79,13 @@ def foreign_modules(spec: Spec) -> list[str]:
             for node in part.walk()
         },
     }
-    for what, module in found.items():
+    for what, module in modules.items():
         if module == "__main__":
             raise UserError(
                 f"{what}: it is defined in the program that runs, from where the process that compiles cannot import "
                 "it; put it into a file of its own, and import that"
             )
-    return sorted({module for module in found.values() if not module.startswith("max_whisper.")})
+    return sorted({module for module in modules.values() if not module.startswith("max_whisper.")})
 
 
 class _Worker:
@@ -110,6 +110,7 @@ class _Worker:
             stdin.write(msgspec.json.encode(job))
 
     def compiled(self) -> Compiled:
+        """Waits for the process, and returns what it compiled. Raises CompileError where it failed."""
         code = self.process.wait()
         how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"exited with {code}"
         if code == 0:
@@ -120,22 +121,23 @@ class _Worker:
                 how = "gave no result"
         self._errors.seek(0)
         lines = [line.strip() for line in self._errors.read().decode(errors="replace").splitlines() if line.strip()]
-        said = next((line for line in lines if "error:" in line.lower()), lines[-1] if lines else "")
-        said = f", saying: {said[:300]}" if said else ""
+        line = next((line for line in lines if "error:" in line.lower()), lines[-1] if lines else "")
+        last_words = f", saying: {line[:300]}" if line else ""
         raise CompileError(
-            f"MAX could not compile the {self._module}: the compiler {how}{said}; nothing was written. If memory was "
-            f"short (it takes 2 GB), try again; if the cache may be damaged, delete {cache_folder()}"
+            f"MAX could not compile the {self._module}: the compiler {how}{last_words}; nothing was written. If memory "
+            f"was short (it takes 2 GB), try again; if the cache may be damaged, delete {cache_folder()}"
         )
 
     def stop(self) -> None:
+        """Ends the process."""
         self.process.kill()
         self.process.wait()
 
 
 def graph_key(job: Job) -> str:
-    """Returns a word that is the same for jobs that compile the same graph.
+    """Returns a key that is the same for jobs that compile the same graphs.
 
-    Each graph has a cache of its own: out of one for all, MAX puts code of other graphs into a MEF (that of tiny's
+    Each module has a cache of its own: out of one for all, MAX puts code of other graphs into a MEF (that of tiny's
     decoder had 2.5 MB from an empty cache and 10.8 MB from a used one).
     """
     kernels, probes = (path and Path(path).parent.name for path in (job.kernels, job.probes))
@@ -144,7 +146,7 @@ def graph_key(job: Job) -> str:
 
 
 def cache_folder() -> Path:
-    """Returns where compiled code is kept: MODULAR_CACHE_DIR, or a folder of ours in the user's cache."""
-    if given := os.environ.get("MODULAR_CACHE_DIR"):
-        return Path(given)
+    """Returns where compiled code is kept: MODULAR_CACHE_DIR, or else a folder in the user's cache."""
+    if configured := os.environ.get("MODULAR_CACHE_DIR"):
+        return Path(configured)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "max-whisper" / "max"

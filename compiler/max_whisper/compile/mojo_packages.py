@@ -1,4 +1,4 @@
-"""Our custom ops in Mojo, compiled once to packages for graphs: `kernels` of models, `probes` to measure."""
+"""Compiles our custom ops in Mojo to packages for graphs: `kernels` of models, `probes` for measuring."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from max_whisper.resources import shipped_folder
 
 
 def kernels_package(cache: Path, name: str = "kernels") -> Path:
-    """The compiled package of `kernels` or `probes` in the cache; made if it is not there, which takes two seconds.
+    """Returns the compiled package of `kernels` or `probes` in the cache; compiling it takes two seconds, once.
 
-    MAX would take the sources too, but compile them for every graph anew, and take equal ones in another folder for
-    others. The folder of the package is named after their content.
+    MAX would take the sources too, but would compile them for every graph anew, and again for a copy in another
+    folder. The folder of the package is named by a hash of their content.
 
     Raises CompileError where they do not compile.
     """
@@ -29,11 +29,13 @@ def kernels_package(cache: Path, name: str = "kernels") -> Path:
     if package.is_file():
         return package
     package.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=package.parent) as staging:  # others may be at it, and may be killed
+    with tempfile.TemporaryDirectory(
+        dir=package.parent
+    ) as staging:  # other processes may compile it at the same time, and may be killed
         new = Path(staging) / package.name
         done = subprocess_run_mojo(["precompile", str(sources), "-o", str(new)], capture_output=True, text=True)
         if done.returncode:
-            said = next((line for line in done.stderr.splitlines() if "error:" in line), done.stderr.strip()[-300:])
-            raise CompileError(f"the {name} in {sources} do not compile: {said}")
+            error = next((line for line in done.stderr.splitlines() if "error:" in line), done.stderr.strip()[-300:])
+            raise CompileError(f"the {name} in {sources} do not compile: {error}")
         new.replace(package)
     return package

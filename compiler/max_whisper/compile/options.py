@@ -1,10 +1,10 @@
-"""What building an artifact can be asked for; each field says what it takes."""
+"""The options of `build`; each field says which values it takes."""
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, get_args
 
 from max_whisper.options import Choice, Flag, Integer, Options, Text
-from max_whisper.plan import MAX_BATCH
+from max_whisper.plan import MAX_BATCH, Kernels
 from max_whisper.tensors.dtypes import BUILD_DTYPES
 
 
@@ -39,7 +39,7 @@ class BuildOptions(Options):
         Choice(
             "What graphs are made of: our own kernels, which are for CPUs, or MAX's ops alone, which take float32 and "
             "bfloat16.",
-            words=("ours", "max"),
+            words=get_args(Kernels),
             unset="ours for a CPU, max for a GPU",
         ),
     ] = None

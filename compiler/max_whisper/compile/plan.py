@@ -16,14 +16,14 @@ from max_whisper.weights.checkpoint import Checkpoint
 
 
 def make_plan(spec: Spec, checkpoint: Checkpoint, target: Target, kernels: Kernels, options: BuildOptions) -> BuildPlan:
-    """Returns how a spec is compiled, and how its weights from a checkpoint are stored.
+    """Returns the plan of a build of a spec with the weights of a checkpoint.
 
-    Raises WeightsError where the checkpoint's alignment heads are not the spec's, or its numbers are none.
+    Raises WeightsError for alignment heads that the spec does not have, and for tensors with NaN or infinities.
     """
     plan = BuildPlan(
         spec=SpecName(spec.name, spec.hash),
         target=target,
-        dtype=options.dtype,  # type: ignore[arg-type]  # one of these, as its option class checks
+        dtype=options.dtype,  # type: ignore[arg-type]  # BuildOptions checks that it is one of these
         kernels=kernels,
         batch=options.batch,
         alignment_heads=read_alignment_heads(checkpoint.file, [layer.heads for layer in spec.cross_attentions()]),
@@ -33,16 +33,16 @@ def make_plan(spec: Spec, checkpoint: Checkpoint, target: Target, kernels: Kerne
 
 
 def with_tensors(plan: BuildPlan, spec: Spec, lossless: Mapping[str, str]) -> BuildPlan:
-    """Returns the plan with every tensor of the spec as it is stored. lossless: see `Checkpoint.lossless`."""
-    others = dict(lossless)
+    """Returns the plan with how every tensor of the spec is stored. lossless: as `Checkpoint.lossless` returns."""
+    other_dtypes = dict(lossless)
     if plan.logits_dtype != plan.dtype:
-        others |= dict.fromkeys(logits_tables(spec), plan.logits_dtype)
-    tensors = stored_tensors(spec, dtype=plan.dtype, packed=plan.packed, others=others)
+        other_dtypes |= dict.fromkeys(logits_tables(spec), plan.logits_dtype)
+    tensors = stored_tensors(spec, dtype=plan.dtype, packed=plan.packed, others=other_dtypes)
     return msgspec.structs.replace(plan, tensors=tensors)
 
 
 def choose_kernels(target: Target, options: BuildOptions) -> Kernels:
-    """Returns the kernels that are asked for, or the default of the target.
+    """Returns the kernels of the options, or the target's default.
 
     Raises UserError where the target has no such kernels, or these have no such dtype.
     """

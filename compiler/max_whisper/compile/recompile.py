@@ -1,4 +1,4 @@
-"""Compiling an artifact's graphs once more, to give what its own do not: every layer, or the times of kernels."""
+"""Compiles an artifact's graphs again with more outputs: those of every layer, or the times of kernels."""
 
 from __future__ import annotations
 
@@ -29,7 +29,9 @@ def recompile(
     expose, instrument: see `compile_modules`. Raises CompileError where MAX fails.
     """
     with tempfile.TemporaryDirectory() as temporary:
-        place = Path(temporary)
-        compiled = compile_modules(manifest.plan, spec, place, progress=progress, expose=expose, instrument=instrument)
-        other = msgspec.structs.replace(manifest, graphs=compiled.graphs)
-        return bind(folder, place, other), compiled.calls
+        compiled_folder = Path(temporary)
+        compiled = compile_modules(
+            manifest.plan, spec, compiled_folder, progress=progress, expose=expose, instrument=instrument
+        )
+        recompiled = msgspec.structs.replace(manifest, graphs=compiled.graphs)
+        return bind(folder, compiled_folder, recompiled), compiled.calls

@@ -1,4 +1,4 @@
-"""The spec that an artifact was built from, for those who show it, measure it or compile it once more.
+"""Reads the spec that an artifact was built from, for the tools that show, measure or recompile it.
 
 Loading an artifact does not need it, and does not import the spec language.
 """
@@ -13,14 +13,14 @@ from max_whisper.artifact.consistency import SPEC
 from max_whisper.artifact.manifest import Manifest
 from max_whisper.errors import ArtifactError, SpecError
 from max_whisper.spec import Spec
-from max_whisper.tensors.layout import window_tensors
+from max_whisper.tensors.layout import stored_tensors
 
 
 def read_spec(folder: Path, manifest: Manifest) -> Spec:
     """Returns the spec of an artifact that was checked (`check_artifact`).
 
-    Raises ArtifactError where it is no spec, or another one than the plan names, or where dimensions or tensors of
-    the manifest are not those that it says.
+    Raises ArtifactError where it is no spec or another one than the plan names, or where the manifest has other
+    dimensions or tensors.
     """
     path, plan = folder / SPEC, manifest.plan
     try:
@@ -34,16 +34,13 @@ def read_spec(folder: Path, manifest: Manifest) -> Spec:
         )
     if manifest.dims != {**spec.dims, "n_frames": spec.n_frames}:
         raise ArtifactError(f"{path}: expected the dimensions {manifest.dims}, found {spec.dims}; build it again")
-    window = window_tensors(spec)
-    expected = [
-        (tensor.name, list(tensor.shape), tensor.matrix, plan.packed and tensor.matrix and tensor.name in window)
-        for tensor in spec.tensors()
-    ]
-    found = [(tensor.name, tensor.shape, tensor.matrix, tensor.packed) for tensor in plan.tensors]
-    for one, other in zip_longest(expected, found, fillvalue=("nothing",)):
-        if one != other:
+    dtypes = {tensor.name: tensor.dtype for tensor in plan.tensors}
+    of_spec = stored_tensors(spec, dtype=plan.dtype, packed=plan.packed, others=dtypes)
+    for expected, planned in zip_longest(of_spec, plan.tensors):
+        if expected != planned:
+            names = [tensor.name if tensor else "nothing" for tensor in (planned, expected)]
             raise ArtifactError(
-                f"{path}: expected the tensors of the plan, which has '{other[0]}' where the spec has '{one[0]}', or "
+                f"{path}: expected the tensors of the plan, which has '{names[0]}' where the spec has '{names[1]}', or "
                 "another shape or layout of it; build the artifact again"
             )
     return spec

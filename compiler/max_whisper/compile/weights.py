@@ -1,4 +1,4 @@
-"""Checkpoint -> weights.safetensors, each tensor as the plan says that it is stored."""
+"""Checkpoint -> weights.safetensors, with each tensor in the dtype and layout of the plan."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ Read = Callable[[ComputeDtype], NDArray[Any]]
 
 
 def write_weights(path: Path, plan: BuildPlan, spec: Spec, checkpoint: Checkpoint) -> None:
-    """Writes the tensors of a plan as the graphs read them, under the checkpoint's names, one after the other.
+    """Writes the tensors of a plan as the graphs read them, under the names of the spec, one after the other.
 
-    Raises WeightsError for a tensor that the checkpoint does not have, or whose numbers are none.
+    Raises WeightsError for a tensor that the checkpoint does not have, or that holds NaN or infinities.
     """
     computed = {tensor.name: tensor.computed for tensor in spec.tensors()}
 
@@ -43,14 +43,14 @@ def stored_bytes(plan: BuildPlan) -> int:
 
 
 def _entries(tensor: StoredTensor, read: Read) -> Iterator[safetensors_file.Entry]:
-    """Yields a tensor and, of int8, its scales, to be computed when they are written."""
+    """Yields a tensor and, if it is int8, its scales; both are computed when they are written."""
 
     def values() -> NDArray[Any]:
         if tensor.dtype == "int8":
             array, _ = quantize(as_matrix(read("float32")))
         elif tensor.dtype == "bfloat16":
             array = read("bfloat16")
-        else:  # float16 holds the numbers exactly, or it would not be here
+        else:  # float16 is in a plan only where it holds the elements exactly
             array = read("float32").astype(tensor.dtype, copy=False)
         return pack(as_matrix(array), tensor.dtype) if tensor.packed else array.reshape(tensor.stored_shape)
 

@@ -1,7 +1,7 @@
-"""The process that compiles one module: a job as JSON on stdin, the ports of its graphs as JSON on stdout.
+"""The process that compiles one module: it reads a Job as JSON from stdin, and writes a Compiled to stdout.
 
-It is a process of its own because MAX's compiler sometimes aborts, and because its output depends on the addresses
-that things happen to get. Without address randomization a small graph gave equal bytes from two cold caches, which it
+It is a process of its own because MAX's compiler sometimes aborts, and because its output depends on memory
+addresses. Without address randomization a small graph gave equal bytes from two cold caches, which it
 did not with it; graphs of the size of tiny still differ in the order of their kernels.
 """
 
@@ -20,6 +20,7 @@ import msgspec
 
 from max_whisper.artifact.manifest import Graph, Port
 from max_whisper.lowering.kernel_calls import KernelCall
+from max_whisper.lowering.ops import dims_of
 from max_whisper.plan import BuildPlan
 
 ADDR_NO_RANDOMIZE = 0x0040000  # linux/personality.h
@@ -27,12 +28,12 @@ PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 class Job(msgspec.Struct):
-    """What a process is to compile."""
+    """One module to compile."""
 
     plan: BuildPlan
     spec: dict[str, Any]  # its canonical form
-    imports: list[str]  # the modules of layer kinds that are not ours
-    module: str  # "encoder" or "decoder"
+    imports: list[str]  # the modules outside this package that register layer kinds or families
+    module: str  # "encoder" or "decoder" of Whisper
     output: str  # the path of the MEF file
     kernels: str  # the compiled package of our kernels
     probes: str | None  # the compiled package of clocks, for instrumented graphs
@@ -41,10 +42,10 @@ class Job(msgspec.Struct):
 
 
 class Compiled(msgspec.Struct):
-    """What was compiled."""
+    """The graphs of one module or several, and their calls of our kernels."""
 
     graphs: dict[str, Graph]
-    calls: dict[str, list[KernelCall]]  # of kernels, by graph
+    calls: dict[str, list[KernelCall]]  # by graph
 
 
 def main() -> None:
@@ -69,16 +70,16 @@ def _make_reproducible() -> None:
 
 
 def _end_with(parent: int) -> None:
-    """Lets this process end when its parent does: the compiler would go on for minutes, and nobody wants its result."""
+    """Makes this process end when its parent does: the compiler would run on for minutes without use."""
     if sys.platform != "linux":
         return
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it died before we asked to hear of it
+    if os.getppid() != parent:  # it ended before prctl was called
         os._exit(1)
 
 
 def compile_module(job: Job) -> Compiled:
-    """Lowers, compiles and exports a module; cross-compiles where the target is no CPU of this kind."""
+    """Lowers, compiles and exports a module; cross-compiles where the target is another machine."""
     from max import driver, engine
 
     from max_whisper.artifact.target import host_cpu
@@ -112,10 +113,7 @@ def compile_module(job: Job) -> Compiled:
 
 
 def _ports(types: Mapping[str, Any]) -> list[Port]:
-    return [
-        Port(name, type_.dtype.name, [int(dim) if str(dim).isdigit() else str(dim) for dim in type_.shape])
-        for name, type_ in types.items()
-    ]
+    return [Port(name, type_.dtype.name, dims_of(type_.shape)) for name, type_ in types.items()]
 
 
 if __name__ == "__main__":

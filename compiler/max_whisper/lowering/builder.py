@@ -18,7 +18,7 @@ from max_whisper.lowering.shapes import (
     reshaped,
 )
 from max_whisper.messages import one_of
-from max_whisper.spec.ops import ACTIVATIONS, Ops
+from max_whisper.spec.ops import ACTIVATIONS, Ops, conv1d_length
 from max_whisper.tensors.stored import StoredTensor
 
 CACHED = ("attention", "cached_attention", "cross_attention")
@@ -26,7 +26,7 @@ CACHED = ("attention", "cached_attention", "cross_attention")
 
 
 class Builder(Ops):
-    """Records one program. Its methods are those of `Ops`, and a few that only graphs need."""
+    """Records one program. Its methods are those of `Ops`, and a few that only the graphs of a family call."""
 
     def __init__(
         self,
@@ -35,7 +35,11 @@ class Builder(Ops):
         inputs: Mapping[str, Input],
         decoder: DecoderContext | None = None,
     ) -> None:
-        """tensors: all of the artifact, by name. kinds: the ops that the target has emitters for."""
+        """Starts an empty program.
+
+        tensors: all of the artifact, by name. kinds: the ops that the target has emitters for. inputs: those of the
+        graph, by name. decoder: None for a graph without positions and caches.
+        """
         self._tensors = tensors
         self._kinds = kinds
         self._inputs = inputs
@@ -46,7 +50,7 @@ class Builder(Ops):
         self._layers: dict[str, Value] = {}
 
     def program(self, name: str, outputs: Mapping[str, Value]) -> Program:
-        """Returns what was recorded."""
+        """Returns what was recorded so far as the graph `name`, with these outputs."""
         return Program(name, self._inputs, self._ops, outputs, self._layers)
 
     # --- operations of Transformers
@@ -64,7 +68,7 @@ class Builder(Ops):
         inputs = operands("conv1d", x=x, weight=weight, bias=bias)
         check_product("conv1d", x, weight, bias)
         out, _, kernel = weight.shape
-        length = (known(x.shape[1]) + 2 * padding - known(kernel)) // stride + 1
+        length = conv1d_length(known(x.shape[1]), known(kernel), stride=stride, padding=padding)
         return self._op("conv1d", inputs, (x.shape[0], length, out), stride=stride, padding=padding)
 
     def linear(self, x: Value, weight: Value, bias: Value | None) -> Value:
@@ -222,13 +226,13 @@ class Builder(Ops):
         return self._op(kind, {f"x{i}": x for i, x in enumerate(values)}, value.shape, value.dtype, **attributes)
 
     def begin(self, path: str | None) -> None:
-        """None: what follows belongs to no layer."""
+        """Attributes the ops that follow to the layer at `path`; None is no layer."""
         self._layer = path
 
     def layer_output(self, path: str, x: Value) -> None:
         self._layers[path] = x
 
-    # --- what only graphs need
+    # --- what only the graphs of a family call
 
     def split_heads(self, x: Value, *, heads: int, dtype: str) -> Value:
         """Returns [batch, heads, length, channels of a head] of [batch, length, channels], as attention reads it."""
@@ -252,7 +256,7 @@ class Builder(Ops):
         return self._op("token_probability", {"logits": logits, "token": token}, (logits.shape[0], 1))
 
     def attention_scores(self, q: Value, keys: Value, *, heads: Sequence[int]) -> Value:
-        """Returns what some heads of a cross-attention see before the softmax: [batch, heads, length, n_keys].
+        """Returns the scores of these heads of a cross-attention, before the softmax: [batch, heads, length, n_keys].
 
         q: [batch, length, channels]. keys: [batch, all heads, n_keys, channels of a head].
         """
@@ -269,20 +273,18 @@ class Builder(Ops):
 
     def _op(
         self,
-        op_kind: str,
+        kind: str,
         inputs: Mapping[str, Value],
         shape: tuple[Dim, ...],
-        out: str = "float32",
+        dtype: str = "float32",
         /,
         **attributes: Any,
     ) -> Value:
-        """Records an op with one output."""
-        value = Value(shape, out)
-        self._record(op_kind, inputs, (value,), **attributes)
+        """Records an op with one output, and returns that."""
+        value = Value(shape, dtype)
+        self._record(kind, inputs, (value,), **attributes)
         return value
 
-    def _record(
-        self, op_kind: str, inputs: Mapping[str, Value], outputs: tuple[Value, ...], /, **attributes: Any
-    ) -> None:
+    def _record(self, kind: str, inputs: Mapping[str, Value], outputs: tuple[Value, ...], /, **attributes: Any) -> None:
         layers = (self._layer,) if self._layer else ()
-        self._ops.append(Op(op_kind, inputs, outputs, attributes, layers))
+        self._ops.append(Op(kind, inputs, outputs, attributes, layers))

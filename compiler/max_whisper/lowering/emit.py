@@ -12,17 +12,16 @@ from max.graph import BufferType, BufferValue, Graph, Module, TensorType, Tensor
 from max.graph import Value as PortValue
 
 from max_whisper.lowering.kernel_calls import KernelCall, Operand
-from max_whisper.lowering.ops import Input, Op, Program, Value
+from max_whisper.lowering.ops import Input, Op, Program, Value, dims_of
 from max_whisper.lowering.passes.instrument import TIMES
-from max_whisper.lowering.targets.cpu.operands import scalar
-from max_whisper.lowering.targets.emission import HOST, Context, Emitted, Invocation, Matrix, Target, type_of
+from max_whisper.lowering.targets.emission import HOST, Context, Emitted, Invocation, Matrix, Target, scalar, type_of
 
 Type: TypeAlias = "TensorType | BufferType"
 
 
 @dataclass(frozen=True)
 class Signature:
-    """What a graph takes and gives, in order."""
+    """The inputs and outputs of a graph by name, in order."""
 
     inputs: Mapping[str, Type]
     outputs: Mapping[str, Type]
@@ -53,9 +52,10 @@ class _Emitter:
         self.calls: list[KernelCall] = []
         self._target, self._context = target, context
         self._weights: dict[int, tuple[str, tuple[int, int] | None]] = {}  # by identity: name and matrix shape
+        self._times: BufferValue  # the input TIMES, of instrumented programs alone
 
     def give(self, name: str, value: Input, port: PortValue) -> None:
-        """Makes an input of the graph known."""
+        """Makes an input of the graph available to the ops that read it."""
         self.values[value] = port.buffer if value.state else port.tensor
         if name == TIMES:
             self._times = port.buffer
@@ -78,6 +78,7 @@ class _Emitter:
         return results if call.squeeze is None else [ops.squeeze(result, call.squeeze) for result in results]
 
     def _name(self, emitted: Emitted, op: Op) -> None:
+        """Remembers which tensor of the artifact an emitted weight is, for the description of kernel calls."""
         stored = op.attributes["tensor"]
         if isinstance(emitted, Matrix):
             self._weights[id(emitted.elements)] = stored.name, stored.matrix_shape
@@ -94,9 +95,10 @@ class _Emitter:
 
 
 def _timed(call: Invocation, slot: int, times: BufferValue) -> list[TensorValue]:
-    """Makes a call between two of the clock, and returns what the kernel gives.
+    """Adds a call to the graph with a timestamp before and after it, and returns what the kernel gives.
 
-    The kernel must wait for the clock: it takes an operand from it, the one that is soonest copied.
+    So that the kernel waits for the first timestamp, one of its operands passes through the clock: the smallest, as
+    the clock copies it.
     """
     chosen = min(range(len(call.operands)), key=lambda i: _elements(call.operands[i]))
     operands = [*call.operands]
@@ -109,9 +111,9 @@ def _timed(call: Invocation, slot: int, times: BufferValue) -> list[TensorValue]
 
 def _elements(value: TensorValue | BufferValue) -> float:
     """Returns how many elements the clock would copy; infinity for what it cannot."""
-    dims = [str(dim) for dim in value.shape]
-    known = isinstance(value, TensorValue) and all(dim.isdigit() for dim in dims)
-    return math.prod(map(int, dims)) if known else math.inf
+    dims = [dim for dim in dims_of(value.shape) if isinstance(dim, int)]
+    known = isinstance(value, TensorValue) and len(dims) == value.rank
+    return math.prod(dims) if known else math.inf
 
 
 def _input_type(value: Input, context: Context) -> Type:
@@ -119,5 +121,4 @@ def _input_type(value: Input, context: Context) -> Type:
 
 
 def _operand(type_: Type, weight: str | None = None, matrix: tuple[int, int] | None = None) -> Operand:
-    shape = [int(dim) if str(dim).isdigit() else str(dim) for dim in type_.shape]
-    return Operand(type_.dtype.name, shape, weight, matrix)
+    return Operand(type_.dtype.name, dims_of(type_.shape), weight, matrix)

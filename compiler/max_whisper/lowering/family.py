@@ -1,4 +1,4 @@
-"""What a family of models has of graphs: which there are, what they take and give, and which are compiled together.
+"""The graphs of a family of models: which there are, how each is recorded, and which are compiled together.
 
 Each family is one file in families/; Whisper has five graphs.
 """
@@ -17,7 +17,7 @@ from max_whisper.spec import Spec
 
 @dataclass(frozen=True)
 class GraphRecipe:
-    """How one graph is recorded."""
+    """How one graph is recorded, and which tools look into it."""
 
     record: Callable[[Spec, BuildPlan, Collection[str]], Program]  # with the kinds that the target has emitters for
     exposed: bool = False  # whether a verification looks at the layers of this graph
@@ -25,13 +25,13 @@ class GraphRecipe:
 
 
 Graphs = Mapping[str, Mapping[str, GraphRecipe]]
-"""By module, which is a file of the artifact and is compiled by a process of its own, and by the graph's name."""
+"""Recipes by module, then by the graph's name. A module is one file, and is compiled by a process of its own."""
 
 _families: dict[str, Graphs] = {}
 
 
 def register(family: str, graphs: Graphs) -> None:
-    """Says which graphs a family of specs has. Raises ValueError where it has some already."""
+    """Makes the graphs of a family of specs known. Raises ValueError where it has some already."""
     if family in _families:
         raise ValueError(f"two lists of graphs for the family {quote(family)}")
     _families[family] = graphs

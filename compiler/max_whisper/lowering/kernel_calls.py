@@ -1,4 +1,4 @@
-"""What the kernels of a compiled graph do, call by call: told by the process that compiles it, read by `bench`."""
+"""The kernel calls of a compiled graph: described by the process that compiles it, read by `bench`."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ class Operand:
 
     dtype: str
     shape: list[int | str]  # a name is a dimension that varies
-    weight: str | None = None  # its name, if it is one of the artifact's tensors
-    matrix: tuple[int, int] | None = None  # outputs and inputs, if it is the weights of a product, packed or not
+    weight: str | None = None  # the name in the artifact, if it is one of its tensors
+    matrix: tuple[int, int] | None = None  # outputs and inputs, if it holds the weights of a product, packed or not
 
     @property
     def dims(self) -> list[int]:
@@ -24,7 +24,7 @@ class Operand:
 
     @property
     def bytes(self) -> int:
-        """What it takes in memory."""
+        """Its size in memory. Raises ValueError where a dimension varies."""
         return prod(self.dims) * DTYPES[self.dtype].bytes
 
 
@@ -33,15 +33,15 @@ class KernelCall:
     """One call of one of our kernels."""
 
     kernel: str
-    layers: list[str]  # paths of those of the spec that it does, or has a part in
+    layers: list[str]  # paths in the spec of those that it computes, or a part of which it computes
     operands: list[Operand]
     outputs: list[Operand]
-    dtype: str | None = None  # of products, where the operands do not say it: of attention, of those with keys
+    dtype: str | None = None  # of the products with the keys, in attention; None where the operands say it
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What one call computes and moves."""
+    """The operations and bytes of one call."""
 
     products: dict[str, int]  # operations by the dtype of the products, whose peak rate counts
     bytes: int  # read and written, each once

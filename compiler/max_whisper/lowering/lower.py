@@ -38,9 +38,10 @@ def lower(
 ) -> Lowered:
     """Returns the graphs of one module of a spec's family ("encoder" or "decoder" of Whisper).
 
-    kernels: the compiled package of our kernels. probes: the one with the clock; where it is given, only the graphs
-    that a benchmark times are there, with timestamps around every kernel call. expose: let those that a verification
-    looks at give the output of every layer too, under the layer's path.
+    kernels: the compiled package of our kernels.
+    probes: the package with the clock. With it, only the graphs that a benchmark times are lowered, with timestamps
+    before and after every kernel call.
+    expose: whether the graphs that a verification looks at give the output of every layer too, under the layer's path.
     """
     target = TARGETS[plan.kernels]
     context = Context(DeviceRef.CPU() if plan.target.on_host else DeviceRef.GPU(), plan.dtype)
@@ -49,14 +50,15 @@ def lower(
         if probes is not None and not recipe.timed:
             continue
         program = recipe.record(spec, plan, target.emitters.keys())
-        program = _passed(program, target, timed=probes is not None, exposed=expose and recipe.exposed)
+        program = _transformed(program, target, timed=probes is not None, exposed=expose and recipe.exposed)
         lowered.graphs[name], lowered.calls[name] = emit(program, target, context, lowered.module, lowered.extensions)
     return lowered
 
 
-def _passed(program: Program, target: Target, *, timed: bool, exposed: bool) -> Program:
+def _transformed(program: Program, target: Target, *, timed: bool, exposed: bool) -> Program:
+    """Returns the program after all passes. Layers are exposed first, so that fusion leaves their outputs alone."""
     if exposed:
         program = expose_layers(program)
-    for one in target.passes:
-        program = one(program)
+    for run_pass in target.passes:
+        program = run_pass(program)
     return instrument(program, target.kernels) if timed else program

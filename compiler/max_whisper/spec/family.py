@@ -1,4 +1,4 @@
-"""What the specs of one family of models have in common: their lists of layers, their dimensions, what must fit.
+"""Families of models: the lists of layers and the dimensions that their specs have, and how these become trees.
 
 Whisper is the family of a spec that names none; `family: silero` would be another. A family is one file in families/,
 and one in lowering/families/ for its graphs.
@@ -24,12 +24,10 @@ class Family:
     """A family of models."""
 
     name: str
-    parts: Mapping[str, str]  # the keys of its lists of layers, in order of execution, and what each is from and to
-    windowed: tuple[
-        str, ...
-    ]  # the parts that see a whole window of rows at once, for which kernels want packed weights
+    parts: Mapping[str, str]  # a description of each list of layers by its key in a spec, in order of execution
+    windowed: tuple[str, ...]  # the parts that see a whole window of rows at once; our kernels want them packed
     required_dims: tuple[str, ...]
-    other_dims: tuple[str, ...]  # that a spec may give though no layer uses them
+    other_dims: tuple[str, ...]  # dimensions that a spec may give though no layer uses them
     expand: Callable[[Layers, Mapping[str, int], Mapping[str, Place]], dict[str, Sequence]]
     """Takes the layers of each part as written, the dimensions, and where each part begins; returns the trees.
 
@@ -38,7 +36,7 @@ class Family:
 
     @property
     def known_dims(self) -> tuple[str, ...]:
-        """All dimensions that have a meaning of their own."""
+        """All dimensions that the family gives a meaning."""
         return self.required_dims + self.other_dims
 
 

@@ -1,8 +1,12 @@
-"""What the two kinds of attention have in common."""
+"""The heads and projections that both kinds of attention have."""
 
 from __future__ import annotations
 
 from max_whisper.spec.layer import Layer, TensorSpec
+from max_whisper.spec.ops import Ops, Value
+
+PROJECTIONS = {"q_proj": True, "k_proj": False, "v_proj": True, "out_proj": True}
+"""The projections of an attention, and whether each has a bias: that of the keys has none in Whisper."""
 
 
 def check_heads(layer: Layer, heads: int, width: int) -> None:
@@ -14,13 +18,16 @@ def check_heads(layer: Layer, heads: int, width: int) -> None:
 
 
 def projections(layer: Layer, prefix: str, width: int) -> list[TensorSpec]:
-    """The q, k, v and out projections below `prefix`; Whisper's k projection has no bias."""
-    return [
-        layer.matrix(f"{prefix}.q_proj.weight", width, width),
-        layer.tensor(f"{prefix}.q_proj.bias", width),
-        layer.matrix(f"{prefix}.k_proj.weight", width, width),
-        layer.matrix(f"{prefix}.v_proj.weight", width, width),
-        layer.tensor(f"{prefix}.v_proj.bias", width),
-        layer.matrix(f"{prefix}.out_proj.weight", width, width),
-        layer.tensor(f"{prefix}.out_proj.bias", width),
-    ]
+    """Returns the tensors of all PROJECTIONS, whose names begin with `prefix`."""
+    tensors = []
+    for name, has_bias in PROJECTIONS.items():
+        tensors.append(layer.matrix(f"{prefix}.{name}.weight", width, width))
+        if has_bias:
+            tensors.append(layer.tensor(f"{prefix}.{name}.bias", width))
+    return tensors
+
+
+def project(ops: Ops, x: Value, prefix: str, name: str) -> Value:
+    """Returns the projection of `x` that PROJECTIONS calls `name`, with the tensors below `prefix`."""
+    weight = ops.weight(f"{prefix}.{name}.weight")
+    return ops.linear(x, weight, ops.weight(f"{prefix}.{name}.bias") if PROJECTIONS[name] else None)

@@ -1,4 +1,4 @@
-"""What a kind of layer is: its fields, its shape rule, its weights, its work and its lowering, in one class.
+"""Kinds of layers: the fields, shape rule, weights, FLOPs and lowering of each, in one class.
 
 A new kind is one file in `layers/` with one class:
 
@@ -18,9 +18,9 @@ A new kind is one file in `layers/` with one class:
         def lower(self, ops: Ops, x: Value) -> Value:
             return ops.linear(x, ops.weight(f"{self.weights}.weight"), None)
 
-What `lower` may ask for is in `ops.py`: the operations of Transformers, and primitives for all else. A kind that some
-target has faster code for calls `ops.call`, and that code is one emitter in that target's table.
-The binder, the shape inference, the JSON Schema and `inspect` know it from then on.
+The binder, the shape inference, the JSON Schema and `inspect` know it from then on. The operations that `lower` may
+call are in `ops.py`: those of Transformers, and primitives for all else. A kind that some target has faster code for
+calls `ops.call`, and that code is one emitter in that target's table.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ MAX_DIM = 2**24
 
 
 class Shape(NamedTuple):
-    """One activation without its batch dimension; `channels` 0 means token ids that no layer has embedded yet."""
+    """The shape of an activation without its batch dimension; 0 `channels` are token ids, not embedded yet."""
 
     length: int
     channels: int
@@ -52,7 +52,7 @@ class Shape(NamedTuple):
 
 
 class Workload(NamedTuple):
-    """How much one execution of a layer works on."""
+    """The sizes that one execution of a layer works on, from which its FLOPs are counted."""
 
     query_length: int  # input rows that are computed: a whole window in the encoder, one token in a decoder step
     channels: int  # of the input
@@ -63,13 +63,15 @@ class Workload(NamedTuple):
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """One named tensor of the checkpoint, or one that is `computed` at build time and is in no checkpoint."""
+    """One named tensor that a layer reads: from the checkpoint, or `computed` at build time."""
 
     name: str
     shape: tuple[int, ...]
     layer_path: str
-    computed: Callable[..., NDArray[np.float32]] | None = None  # takes the shape's sizes
-    matrix: bool = False  # the weights of a matrix product, [out, in, ...], and no vector or table of positions
+    computed: Callable[..., NDArray[np.float32]] | None = None  # of the sizes of the shape
+    matrix: bool = (
+        False  # whether it is the weights of a matrix product, [out, in, ...]; no vector or table of positions
+    )
 
     @property
     def size(self) -> int:
@@ -82,7 +84,7 @@ class TensorSpec:
 
 @dataclass
 class Context:
-    """What a shape rule may look at besides its input."""
+    """What a shape rule may read besides the shape of its input."""
 
     part: str  # "encoder" or "decoder" of Whisper
     memory: Shape | None  # the encoder's features, in the decoder
@@ -98,17 +100,17 @@ def option(
     key: str = "",
     role: Role = "value",
 ) -> Any:
-    """A field of a layer, with a line for the schema. Numbers must be in the range.
+    """Returns a dataclass field of a layer that can be written in a spec.
 
-    `key` is the name in YAML where that is no Python name. `role` "index" is the name that a container gives to the
-    index of its copies.
+    doc: its description in the JSON Schema. minimum, maximum: the range of a number. key: its name in YAML where that
+    is no Python name. role: "index" is the name that a container gives to the index of its copies.
     """
     meta = {"doc": doc, "minimum": minimum, "maximum": maximum, "key": key, "role": role}
     return field(default=default, metadata=meta)
 
 
 def weight_name(doc: str, *, default: Any = MISSING) -> Any:
-    """A field with a prefix of tensor names; `{i}` in it is the index of an enclosing `repeat`."""
+    """Returns a field for a prefix of tensor names; `{i}` in it is the index of an enclosing `repeat`."""
     return option(doc, default=default, role="weights")
 
 
@@ -131,7 +133,7 @@ class Option(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Layer:
-    """Base of all kinds. Instances are checked values: no variables are left, `{i}` only before expansion."""
+    """The base of all kinds. Instances are checked: no variables are left, and `{i}` only before expansion."""
 
     kind: ClassVar[str]
     options: ClassVar[Mapping[str, Option]]  # the fields that can be written in a spec, by their YAML key
@@ -146,29 +148,29 @@ class Layer:
     places: Mapping[str, Place] = field(default_factory=dict, compare=False, repr=False)
 
     def output_shape(self, shape: Shape, context: Context) -> Shape:
-        """The shape for an input of `shape`; raises `self.error(...)` where the layer does not fit there."""
+        """Returns the output shape for an input of `shape`; raises `self.error(...)` where the layer does not fit."""
         return shape
 
     def tensors(self, shape: Shape) -> list[TensorSpec]:
-        """The tensors that this layer brings along, for an input of `shape`. Tied tensors belong to their owner."""
+        """Returns the tensors that this layer owns, for an input of `shape`; a tied tensor belongs to another layer."""
         return []
 
     def flops(self, workload: Workload) -> int:
-        """Floating-point operations over `workload`: 2*M*N*K per matrix product, element-wise work ignored."""
+        """Returns the floating-point operations: 2*M*N*K for a matrix product, none for element-wise work."""
         return 0
 
     def memory_flops(self, workload: Workload) -> int:
-        """Operations on the encoder's features that are done once per window, however many tokens follow."""
+        """Returns the operations on the encoder's features, done once per window, however many tokens follow."""
         return 0
 
     def memory_tensors(self, shape: Shape) -> list[TensorSpec]:
-        """Those of `tensors` that are used once per window, on the encoder's features."""
+        """Returns those of `tensors` that are used once per window, on the encoder's features."""
         return []
 
     def states(self, shape: Shape) -> dict[str, tuple[int, ...]]:
-        """The float32 buffers that the layer keeps from one call of the graph to the next, for an input of `shape`.
+        """Returns the shapes of the float32 buffers that the layer keeps from one call of the graph to the next.
 
-        By name, as `ops.state` takes it; shapes are without the batch dimension.
+        By name, as `ops.state` takes it, for an input of `shape`; shapes are without the batch dimension.
         """
         return {}
 
@@ -184,17 +186,17 @@ class Layer:
         return TensorSpec(name, shape, self.path, computed)
 
     def matrix(self, name: str, *shape: int) -> TensorSpec:
-        """As `tensor`, of the weights of a matrix product, [out, in, ...]."""
+        """Returns a tensor of the checkpoint that is the weights of a matrix product, [out, in, ...]."""
         return TensorSpec(name, shape, self.path, matrix=True)
 
     def error(self, message: str, key: str = "") -> SpecError:
-        """The error that `message` is about this layer, or its field `key`, at the line where that is written."""
+        """Returns an error about this layer, or its field `key`, that names the line where that is written."""
         place = self.places.get(key) or self.places.get("") or Place("<python>", 1, self.kind)
         key_path = place.key if key in self.places or not key else f"{place.key}.{key}"
         return place.at(key_path).error(message)
 
     def canonical(self) -> Any:
-        """The layer as JSON values, every field written out, in the form that the binder reads."""
+        """Returns the layer as JSON values, every field written out, in the form that the binder reads."""
         values = {}
         for key, item in self.options.items():
             value = getattr(self, item.attribute)
@@ -214,22 +216,22 @@ class Container(Layer):
     layers: tuple[Layer, ...] = option("the layers inside, in order")
 
     def copies(self) -> list[dict[str, int]]:
-        """One entry for each time the inner layers occur: the values of the indices in that copy."""
+        """Returns the values of the indices for each copy of the inner layers."""
         return [{}]
 
     def around_shape(self, shape: Shape, inner: Shape) -> Shape:
-        """The output shape, for an input of `shape` that the inner layers turn into `inner`."""
+        """Returns the output shape, for an input of `shape` that the inner layers turn into `inner`."""
         return inner
 
     def lower_around(self, ops: Ops, x: Value, inner: Callable[[Value], Value]) -> Value:
-        """Builds the layer; `inner` builds the layers inside."""
+        """Builds the layer on `x` and returns its output; `inner` builds the layers inside."""
         return inner(x)
 
 
 def _options(cls: type[Layer]) -> dict[str, Option]:
-    """The fields of a kind that can be written in a spec, by their YAML key."""
+    """Returns the fields of a kind that can be written in a spec, by their YAML key."""
     hints = get_type_hints(cls)
-    found = {}
+    options = {}
     for item in fields(cls):
         if "doc" not in item.metadata:
             continue
@@ -238,10 +240,10 @@ def _options(cls: type[Layer]) -> dict[str, Option]:
             hint = next(arg for arg in get_args(hint) if arg is not type(None))
         meta = item.metadata
         key = meta["key"] or item.name
-        found[key] = Option(
+        options[key] = Option(
             key, item.name, hint, meta["role"], meta["doc"], item.default, meta["minimum"], meta["maximum"]
         )
-    return found
+    return options
 
 
 LayerType = TypeVar("LayerType", bound=type[Layer])
@@ -249,7 +251,7 @@ _kinds: dict[str, type[Layer]] = {}
 
 
 def register(kind: str) -> Callable[[LayerType], LayerType]:
-    """Makes a class the layer that is called `kind` in specs."""
+    """Makes a class the layer that specs call `kind`. Raises ValueError where there is another of this name."""
 
     def add(cls: LayerType) -> LayerType:
         if kind in _kinds:
@@ -272,7 +274,7 @@ def register(kind: str) -> Callable[[LayerType], LayerType]:
 
 
 def kinds() -> dict[str, type[Layer]]:
-    """All layer kinds by name."""
+    """Returns all layer kinds by name."""
     import max_whisper.spec.layers  # noqa: F401 - importing the package registers its classes
 
     return _kinds

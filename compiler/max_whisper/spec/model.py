@@ -1,4 +1,4 @@
-"""A checked spec, and how one is loaded."""
+"""Specs that were checked as a whole, and how one is loaded."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ class Spec:
 
     name: str
     file: Path | None  # None for one read back with `from_canonical`
-    repo: str | None  # where the weights are on the Hugging Face Hub, at `revision`,
+    repo: str | None  # the repository of the weights on the Hugging Face Hub, at `revision`,
     revision: str
-    folder: Path | None  # or the local folder they are in; both None: to be given at build time
+    folder: Path | None  # or the local folder that holds them; both are None where `build` must name them
     dims: Mapping[str, int]
     parts: Mapping[str, Sequence] = field(repr=False)  # "encoder" and "decoder" of Whisper, in order of execution
     family: str = DEFAULT
@@ -84,15 +84,15 @@ class Spec:
         return self.dims["n_text_ctx"]
 
     def tensors(self) -> list[TensorSpec]:
-        """All tensors in order of execution, each once: tied ones belong to the embedding."""
+        """Returns all tensors in order of execution, each once: tied ones belong to the embedding."""
         return [tensor for part in self.parts.values() for node in part.walk() for tensor in node.tensors]
 
     def cross_attentions(self) -> list[CrossAttention]:
-        """The cross-attention layers in order of execution."""
+        """Returns the cross-attention layers in order of execution."""
         return [node.layer for node in self.decoder.walk() if isinstance(node.layer, CrossAttention)]
 
     def flops_per_window(self) -> int:
-        """Operations per window: the encoder, and the keys and values of all cross-attention layers.
+        """Returns the operations per window: of the encoder, and for the keys and values of all cross-attentions.
 
         The counting rule, here and per node: 2*M*N*K for a matrix product or convolution, 2*2*rows*keys*width for
         attention (scores and weighted sum, over the keys that are seen), and nothing for element-wise work, softmax,
@@ -101,11 +101,11 @@ class Spec:
         return sum(node.flops_per_window for part in self.parts.values() for node in part.nodes)
 
     def flops_per_token(self, position: int) -> int:
-        """Operations of one decoder step for one token when `position` tokens are in the cache."""
+        """Returns the operations of one decoder step for one token when `position` tokens are in the cache."""
         return sum(node.flops_per_token(position) for node in self.decoder.nodes)
 
     def canonical(self) -> dict[str, Any]:
-        """The spec as JSON values: extends and variables resolved, defaults written out, no file paths."""
+        """Returns the spec as JSON values: extends and variables resolved, defaults written out, no file paths."""
         source = {"source": {"repo": self.repo, "revision": self.revision}} if self.repo else {}
         family = {"family": self.family} if self.family != DEFAULT else {}
         parts = {name: [layer.canonical() for layer in part.layers] for name, part in self.parts.items()}
@@ -119,7 +119,7 @@ class Spec:
 
     @classmethod
     def from_canonical(cls, data: Mapping[str, Any]) -> Spec:
-        """The spec that gave `data` by `canonical()`. Raises SpecError for anything else."""
+        """Returns the spec whose `canonical()` is `data`. Raises SpecError for anything else."""
         document = document_of(data, "stored spec")
         table = expect_table(document, document.place, "a mapping")
         spec, _ = _bind(table, None)
@@ -129,7 +129,7 @@ class Spec:
 
 
 def load_spec(name: str | Path) -> Spec:
-    """The spec in a file, or the shipped one of that name (`tiny`, `tiny.yaml`), checked as a whole.
+    """Returns the spec in a file, or the shipped one of that name (`tiny`, `tiny.yaml`), checked as a whole.
 
     Raises SpecError: `file:line: key: what was expected, what was found; did you mean ...?`
     """
@@ -141,7 +141,7 @@ def load_spec(name: str | Path) -> Spec:
 
 
 def _bind(document: Table, path: Path | None) -> tuple[Spec, set[str]]:
-    """The spec that `document`, merged, describes, and the dimensions that its layers use."""
+    """Returns the spec that a merged document describes, and the dimensions that its layers use."""
     family = _family(document)
     check_keys(document, "", (*KEYS, *family.parts))
     for key in ("name", "dims", *family.parts):
@@ -158,6 +158,7 @@ def _bind(document: Table, path: Path | None) -> tuple[Spec, set[str]]:
 
 
 def _family(document: Table) -> Family:
+    """Returns the family that a document names, or the default. Raises SpecError for an unknown one."""
     known = families()
     node = document.entries.get("family")
     if node is None:
@@ -170,7 +171,7 @@ def _family(document: Table) -> Family:
 
 
 def _text(table: Table, key: str, parent: str, pattern: re.Pattern[str], what: str) -> str | None:
-    """The text at `key`, or None if there is none; raises SpecError unless it matches `pattern`."""
+    """Returns the text at `key`, or None if there is none; raises SpecError unless it matches `pattern`."""
     node = table.entries.get(key)
     if node is None:
         return None
@@ -182,7 +183,7 @@ def _text(table: Table, key: str, parent: str, pattern: re.Pattern[str], what: s
 
 
 def _source(document: Table, path: Path | None) -> tuple[str | None, str, Path | None]:
-    """Repository, revision and folder of `source`."""
+    """Returns repository, revision and folder of `source`; of repository and folder one is None, or both."""
     node = document.entries.get("source")
     if node is None:
         return None, "main", None
@@ -202,7 +203,7 @@ def _source(document: Table, path: Path | None) -> tuple[str | None, str, Path |
 
 
 def _inside(folder: str, place: Place) -> Path:
-    """`folder`, relative to the file at `place`; raises SpecError if it leaves the folder of that file."""
+    """Returns `folder` relative to the file at `place`; raises SpecError if it leaves the folder of that file."""
     base = place.folder
     if base is None:
         raise place.error("expected no folder: a stored spec has no file that it could be relative to")
@@ -217,6 +218,7 @@ def _inside(folder: str, place: Place) -> Path:
 
 
 def _dims(document: Table, family: Family) -> dict[str, int]:
+    """Returns the dimensions. Raises SpecError for one that is no size, and where the family requires another."""
     place = document.keys["dims"].at("dims")
     table = expect_table(document.entries["dims"], place, "a mapping of dimensions, name: number")
     dims: dict[str, int] = {}
@@ -237,7 +239,7 @@ def _dims(document: Table, family: Family) -> dict[str, int]:
 
 
 def _check_dims_used(document: Table, used: set[str]) -> None:
-    """Raises SpecError at a dimension that nothing uses and that is none of the well-known ones."""
+    """Raises SpecError at a dimension that no layer uses and that the family does not know."""
     table = expect_table(document.entries["dims"], document.place, "a mapping")
     known = _family(document).known_dims
     for name, place in table.keys.items():

@@ -1,11 +1,11 @@
 """The operations that layers are lowered to.
 
 A layer's `lower` is written against this protocol, so that `spec/` never imports MAX; `lowering/builder.py` records
-what is asked for as a list of ops. Activations are float32 [batch, length, channels], and every value tells its shape:
-`x.shape` has integers, and the names of dimensions that vary. Weights are named and shaped as in the checkpoint.
+what is asked for as a list of ops. Activations are float32 [batch, length, channels], and every value has a shape:
+`x.shape` holds integers, and the names of dimensions that vary. Weights are named and shaped as in the checkpoint.
 
-There are the operations of Transformers, for which every target has fast code, and primitives, from which a layer kind
-that nobody foresaw is built. `call` is for a kind that some targets have code of its own for.
+There are the operations of Transformers, for which every target has fast code, and primitives, from which any
+other kind of layer is built. `call` is for a kind that some targets have faster code for.
 """
 
 from __future__ import annotations
@@ -18,7 +18,14 @@ ACTIVATIONS = ("gelu", "gelu_tanh", "relu", "silu")
 Value = Any  # a value of the program being built; `.shape` and `.dtype` are all that a layer may ask of it
 
 
+def conv1d_length(length: int, kernel: int, *, stride: int, padding: int) -> int:
+    """Returns the rows that a convolution gives for an input of `length` rows, with `padding` zeros at either end."""
+    return (length + 2 * padding - kernel) // stride + 1
+
+
 class Ops(Protocol):
+    """The methods that `lower` may call, and those that the tree calls around it."""
+
     # --- operations of Transformers
 
     def weight(self, name: str) -> Value:
@@ -123,17 +130,20 @@ class Ops(Protocol):
     # --- layers
 
     def call(self, kind: str, otherwise: Callable[..., Value], /, *values: Value, **attributes: Any) -> Value:
-        """Returns the value of an op that a target may have code of its own for, under the name `kind`.
+        """Returns the value of an op `kind`, which some targets have an emitter for.
 
-        On all other targets it is `otherwise(ops, *values, **attributes)`, which is written with primitives, and which
-        says in any case what shape the value has.
+        On all other targets it is `otherwise(ops, *values, **attributes)`, which is written with primitives. That is
+        called for every target, because it gives the shape of the value.
         """
 
     def begin(self, path: str) -> None:
-        """Called before each layer that has none inside is built; `path` is that of the node (see `tree.Node`)."""
+        """Attributes the ops that follow to the layer at `path` (see `tree.Node`).
+
+        The tree calls it before each layer that has no layers inside.
+        """
 
     def layer_output(self, path: str, x: Value) -> None:
-        """Called with the output of each layer as soon as it is built: of all but `repeat`, in order of execution.
+        """Records that `x` is the output of the layer at `path` (see `tree.Node`), which a verification looks at.
 
-        `path` is that of the node (see `tree.Node`). It is how a verification sees all layers of a model.
+        The tree calls it for all layers but `repeat`, in order of execution.
         """

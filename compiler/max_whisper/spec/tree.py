@@ -1,4 +1,4 @@
-"""Layers as written -> every layer that runs, with shapes.
+"""Expands layers as written to every layer that runs, with shapes.
 
 Repeats are unrolled, `{i}` is filled in, and the shape rule of each layer is applied in order of execution.
 """
@@ -37,14 +37,14 @@ class Node:
     memory: Shape | None  # the encoder's features, for a node of the decoder
 
     def walk(self) -> Iterator[Node]:
-        """This node and all below it, parents first."""
+        """Yields this node and all below it, parents first."""
         yield self
         for child in self.children:
             yield from child.walk()
 
     @property
     def tensors(self) -> list[TensorSpec]:
-        """The tensors that this layer itself brings along."""
+        """The tensors that this layer itself owns."""
         return self.layer.tensors(self.input_shape)
 
     @property
@@ -55,7 +55,7 @@ class Node:
         return own + sum(child.flops_per_window for child in self.children)
 
     def flops_per_token(self, position: int) -> int:
-        """Operations of this layer and those below in the decoder step with `position` tokens in the cache."""
+        """Returns the operations of this layer and those below in a decoder step after `position` tokens."""
         own = self.layer.flops(self._workload(1, position + 1)) if self.memory else 0
         return own + sum(child.flops_per_token(position) for child in self.children)
 
@@ -64,7 +64,7 @@ class Node:
         return Workload(rows, self.input_shape.channels, self.output_shape.channels, keys, memory)
 
     def lower(self, ops: Ops, x: Value) -> Value:
-        """Builds this layer, and those below, on `x`."""
+        """Builds this layer, and those below, on `x`, and returns the output."""
         if not isinstance(self.layer, Container):
             ops.begin(self.path)
             y = self._lowered(ops, x)
@@ -87,7 +87,7 @@ class Node:
 
 @dataclass(frozen=True)
 class Sequence:
-    """The encoder or the decoder: `layers` as written, `nodes` as they run."""
+    """One part of a model, such as Whisper's encoder: `layers` as written, `nodes` as they run."""
 
     layers: tuple[Layer, ...]
     nodes: tuple[Node, ...]
@@ -97,12 +97,15 @@ class Sequence:
         return self.nodes[-1].output_shape
 
     def walk(self) -> Iterator[Node]:
-        """Every node, parents before their children, in order of execution."""
+        """Yields every node, parents before their children, in order of execution."""
         for node in self.nodes:
             yield from node.walk()
 
     def lower(self, ops: Ops, x: Value) -> Value:
-        """Builds all layers: on mel [batch, frames, n_mels], or on tokens [batch, length]; returns the output."""
+        """Builds all layers on the part's input, in Whisper mel [batch, frames, n_mels] or tokens [batch, length].
+
+        Returns the output of the last one.
+        """
         return _chain(self.nodes, ops, x)
 
 
@@ -113,7 +116,7 @@ def _chain(nodes: tuple[Node, ...], ops: Ops, x: Value) -> Value:
 
 
 def expand(layers: tuple[Layer, ...], shape: Shape, context: Context) -> Sequence:
-    """The tree of `layers` on an input of `shape`. Raises SpecError where a layer does not fit."""
+    """Returns the tree of `layers` on an input of `shape`. Raises SpecError where a layer does not fit."""
     return Sequence(layers, _Expander(context).nodes(layers, shape, context.part, {}))
 
 
@@ -164,7 +167,7 @@ class _Expander:
 
 
 def _copies(layers: tuple[Layer, ...], parent: str) -> Iterator[tuple[Layer, str, dict[str, int]]]:
-    """Each layer with its path and the indices it introduces, once for every copy."""
+    """Yields each layer with its path and the indices it introduces, once for every copy."""
     copies = [(layer, layer.copies() if isinstance(layer, Container) else [{}]) for layer in layers]
     totals: Counter[str] = Counter()
     for layer, all_copies in copies:
@@ -179,7 +182,7 @@ def _copies(layers: tuple[Layer, ...], parent: str) -> Iterator[tuple[Layer, str
 
 
 def _filled_in(layer: Layer, path: str, indices: Mapping[str, int]) -> Layer:
-    """`layer` at `path`, with the indices in its weight names."""
+    """Returns `layer` at `path`, with the indices in its weight names."""
     names: dict[str, Any] = {}
     for item in layer.options.values():
         value = getattr(layer, item.attribute)

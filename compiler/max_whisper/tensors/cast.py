@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from max_whisper.tensors.dtypes import BFLOAT16, FLOAT16, Dtype
 
-CHUNK = 1 << 20  # elements that are looked at together
+CHUNK = 1 << 20  # elements that are checked at once, to bound memory
 
 
 def to_float32(array: NDArray[Any], dtype: Dtype) -> NDArray[np.float32]:
@@ -40,9 +40,9 @@ def to_bfloat16(array: NDArray[np.float32]) -> NDArray[np.uint16]:
 
 
 def lossless(array: NDArray[np.float32]) -> Dtype | None:
-    """Returns the dtype of 16 bits, float16 or bfloat16, that holds these finite elements without loss, if one does.
+    """Returns the 16-bit dtype, float16 or else bfloat16, that holds these finite elements without loss, or None.
 
-    It does for checkpoints that were trained or published in half precision, whatever they are stored as.
+    One does for checkpoints that were trained or published in half precision, whatever they are stored as.
     """
     bits = np.ascontiguousarray(array).reshape(-1).view(np.uint32)
     chunks = [bits[i : i + CHUNK] for i in range(0, len(bits), CHUNK)]
@@ -52,11 +52,8 @@ def lossless(array: NDArray[np.float32]) -> Dtype | None:
 
 
 def _fits_float16(bits: NDArray[np.uint32]) -> bool:
-    """Returns whether 10 bits of fraction are enough, and the exponents are in range.
-
-    The smallest exponents have fewer bits of fraction.
-    """
-    if (bits & 0x1FFF).any():
+    """Returns whether float16 holds float32 elements, given by their bits, without loss."""
+    if (bits & 0x1FFF).any():  # more than 10 bits of fraction
         return False
     with np.errstate(over="ignore"):
         return np.array_equal(bits.view(np.float32).astype(np.float16).astype(np.float32).view(np.uint32), bits)

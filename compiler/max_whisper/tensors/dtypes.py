@@ -1,4 +1,4 @@
-"""The one table of dtypes: how each is called by safetensors, held by numpy, and read by the kernels."""
+"""The one table of dtypes: the name of each in safetensors, its type in numpy, and its layout for the kernels."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ class Dtype:
 
     name: str  # as MAX and the specs call it
     format: str  # as safetensors calls it
-    numpy: np.dtype[Any]  # how numpy holds it; those that it lacks (bfloat16, 8-bit floats) as unsigned bits
+    numpy: np.dtype[
+        Any
+    ]  # its type in numpy; unsigned integers of its bits where numpy has none (bfloat16, 8-bit floats)
     group: int = 1  # inputs that a kernel's SIMD lane multiplies at once, and so lie together in packed matrices
 
     @property
@@ -31,7 +33,7 @@ BFLOAT16 = Dtype("bfloat16", "BF16", np.dtype("<u2"), group=2)
 INT8 = Dtype("int8", "I8", np.dtype("i1"), group=4)
 INT64 = Dtype("int64", "I64", np.dtype("<i8"))
 
-_OF_CHECKPOINTS_ONLY = (  # mapped and skipped, or refused by name
+_OF_CHECKPOINTS_ONLY = (  # a build refuses tensors of these by name
     Dtype("float64", "F64", np.dtype("<f8")),
     Dtype("float8_e4m3fn", "F8_E4M3", np.dtype("u1")),
     Dtype("float8_e5m2", "F8_E5M2", np.dtype("u1")),
@@ -59,10 +61,11 @@ ComputeDtype = Literal["float32", "bfloat16"]
 BUILD_DTYPES: tuple[str, ...] = get_args(BuildDtype)
 COMPUTE_DTYPES: tuple[str, ...] = get_args(ComputeDtype)
 STORED_FORMATS = tuple(DTYPES[name].format for name in get_args(StoredDtype))
+"""The names in safetensors of the dtypes that the tensors of an artifact can have."""
 FLOAT_DTYPES = (FLOAT32, FLOAT16, BFLOAT16)
 """The dtypes that the tensors of a checkpoint can have."""
 LOSSLESS_DTYPES = (FLOAT16, BFLOAT16)
-"""The dtypes of 16 bits that tensors of a float32 build have where these hold them without loss."""
+"""The 16-bit dtypes that tensors of a float32 build have where one holds them without loss."""
 
 
 def byte_count(format: str, shape: Sequence[int]) -> int:

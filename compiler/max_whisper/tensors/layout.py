@@ -1,10 +1,10 @@
-"""How an artifact stores each tensor of a spec: the dtype, and the layout that the kernels read.
+"""How an artifact stores each tensor of a spec: in which dtype, and in which layout.
 
 Matrices have the dtype of the build; vectors and tables of positions are float32 always, as they cost nothing. For our
 own kernels, the matrices that meet a whole window of rows (the encoder's, and those of the keys and values of its
-features) are packed for kernels/dense_linear.mojo. int8 matrices have scales beside them. Where float32 is asked for,
-and 16 bits hold a matrix without loss, the matrices that the decoder reads for every token have 16 bits: reading them
-is what a token costs, and the results are the same to the last bit. For MAX's own kernels, which round a product to the
+features) are packed for kernels/dense_linear.mojo. int8 matrices have scales beside them. In a float32 build, the
+matrices that the decoder reads for every token have 16 bits where these hold them without loss: reading them is most of
+what a token costs, and the results are the same to the last bit. For MAX's own kernels, which round a product to the
 dtype of its factors, the table of the vocabulary is float32 always: logits in bfloat16 (in steps of 0.125 from 16 on)
 have ties.
 """
@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from max_whisper.spec import Spec, TensorSpec
 from max_whisper.spec.family import families
 from max_whisper.spec.layers.logits import Logits
+from max_whisper.tensors.dtypes import FLOAT32
 from max_whisper.tensors.stored import StoredTensor
 
 
@@ -24,17 +25,17 @@ def stored_tensors(
 ) -> list[StoredTensor]:
     """Returns how each tensor of a spec is stored, in the order of the spec.
 
-    dtype: of matrices; others: of those that have another, by name. packed: whether kernels/dense_linear.mojo reads
-    the matrices that are used once per window.
+    dtype: of matrices. others: the dtypes of matrices that have another one, by name. packed: whether the matrices
+    that are used once per window are packed for kernels/dense_linear.mojo.
     """
     window, dtypes = window_tensors(spec), others or {}
 
     def stored(tensor: TensorSpec) -> StoredTensor:
-        of = dtypes.get(tensor.name, dtype) if tensor.matrix else "float32"
+        stored_dtype = dtypes.get(tensor.name, dtype) if tensor.matrix else FLOAT32.name
         return StoredTensor(
             tensor.name,
             list(tensor.shape),
-            of,  # type: ignore[arg-type]  # one of these
+            stored_dtype,  # type: ignore[arg-type]  # a StoredDtype
             tensor.matrix,
             packed=packed and tensor.matrix and tensor.name in window,
         )
@@ -51,7 +52,7 @@ def token_matrices(spec: Spec) -> list[str]:
 def logits_tables(spec: Spec) -> list[str]:
     """Returns the names of the matrices that logits are a product with."""
     nodes = (node for part in spec.parts.values() for node in part.walk())
-    return [f"{node.layer.tied}.weight" for node in nodes if isinstance(node.layer, Logits)]
+    return [node.layer.table for node in nodes if isinstance(node.layer, Logits)]
 
 
 def window_tensors(spec: Spec) -> set[str]:

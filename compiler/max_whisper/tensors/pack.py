@@ -26,13 +26,13 @@ def packed_shape(n_out: int, n_in: int, dtype: str) -> tuple[int, int, int]:
 def as_matrix(weights: NDArray[Any]) -> NDArray[Any]:
     """Returns the matrix [out, in] of a matrix product.
 
-    A convolution [out, in, kernel] becomes [out, kernel * in], because the rows of its input stand together.
+    A convolution [out, in, kernel] becomes [out, kernel * in], because its input rows lie side by side in memory.
     """
     return weights if weights.ndim == 2 else weights.transpose(0, 2, 1).reshape(len(weights), -1)
 
 
 def from_matrix(matrix: NDArray[Any], shape: Sequence[int]) -> NDArray[Any]:
-    """Returns the weights, of that shape, that `as_matrix` made the matrix of."""
+    """Returns weights of that shape: the inverse of `as_matrix`."""
     if len(shape) == 2:
         return matrix
     n_out, n_in, kernel = shape
@@ -40,7 +40,7 @@ def from_matrix(matrix: NDArray[Any], shape: Sequence[int]) -> NDArray[Any]:
 
 
 def pack(matrix: NDArray[Any], dtype: str) -> NDArray[Any]:
-    """Returns a matrix [out, in] in `packed_shape`. `dtype` is what the kernel reads: groups are of its length."""
+    """Returns a matrix [out, in] in `packed_shape`. dtype: that of the kernel, which gives the length of a group."""
     n_out, n_in = matrix.shape
     panels, groups, _ = packed_shape(n_out, n_in, dtype)
     size = DTYPES[dtype].group
@@ -51,7 +51,7 @@ def pack(matrix: NDArray[Any], dtype: str) -> NDArray[Any]:
 
 
 def unpack(packed: NDArray[Any], n_out: int, n_in: int) -> NDArray[Any]:
-    """Returns the matrix [out, in] that `pack` packed."""
+    """Returns the matrix [out, in]: the inverse of `pack`."""
     panels, groups, width = packed.shape
     columns = packed.reshape(panels, groups, PANEL, width // PANEL).transpose(0, 2, 1, 3)
     return np.ascontiguousarray(columns.reshape(panels * PANEL, -1)[:n_out, :n_in])

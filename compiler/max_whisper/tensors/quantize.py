@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from max_whisper.tensors.dtypes import INT8
 
 LARGEST = 127
-ZERO_POINT = 128  # what stands for 0 in activations of unsigned 8 bits (kernels/tile.mojo)
+ZERO_POINT = 128  # the unsigned 8-bit value of an activation of 0 (kernels/tile.mojo)
 
 
 def quantize(matrix: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:

@@ -1,6 +1,6 @@
-"""safetensors files: the official package validates them, and what it cannot do is done here.
+"""Reads and writes safetensors files: the official package validates them, and what it cannot do is done here.
 
-It gives numpy neither bfloat16 nor memory-mapped tensors, and it wants all that it writes in memory. It accepts what is
+It gives numpy neither bfloat16 nor memory-mapped tensors, and it writes only what is all in memory. It accepts what is
 refused here: a name that is there twice (it takes the last), unknown fields, dtypes and shapes that numpy cannot hold.
 """
 
@@ -23,13 +23,13 @@ from max_whisper.messages import in_words, printable, quote
 from max_whisper.tensors.dtypes import BY_FORMAT, byte_count
 
 LONGEST_HEADER = 100_000_000  # bytes, as in the package
-ALIGNMENT = 64  # bytes of a cache line, and what vector loads like best
+ALIGNMENT = 64  # bytes: those of a cache line and of the widest vector loads
 Array = np.ndarray[Any, Any]
 Size = Annotated[int, msgspec.Meta(ge=0, le=2**48)]
 
 
 class TensorInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a header says about a tensor."""
+    """The entry of a tensor in a file's header."""
 
     dtype: str  # as safetensors calls it
     shape: Annotated[tuple[Size, ...], msgspec.Meta(max_length=32)]
@@ -37,7 +37,7 @@ class TensorInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Entry(NamedTuple):
-    """A tensor to be written. `load` is called in its turn, and returns an array of this shape and dtype."""
+    """A tensor to write. `load` is called when it is its turn, and returns an array of this shape and dtype."""
 
     name: str
     dtype: str  # as safetensors calls it
@@ -46,7 +46,7 @@ class Entry(NamedTuple):
 
 
 def read_header(path: Path) -> dict[str, TensorInfo]:
-    """Returns the tensors of a file in the order of their bytes. Raises WeightsError for whatever is not right."""
+    """Returns the tensors of a file in the order of their bytes. Raises WeightsError for a broken file."""
     return {name: info for name, (info, _) in _open(path).items()}
 
 
@@ -115,6 +115,6 @@ def _view(info: TensorInfo, data: Array) -> Array:
 
 
 def _unique(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    if len(found := dict(pairs)) < len(pairs):
+    if len(fields := dict(pairs)) < len(pairs):
         raise ValueError(f"the header names {quote(Counter(name for name, _ in pairs).most_common(1)[0][0])} twice")
-    return found
+    return fields

@@ -1,4 +1,4 @@
-"""What the plan of an artifact says about one of its tensors."""
+"""How one tensor of an artifact is stored, as its plan keeps it."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class StoredTensor(Record, frozen=True):
 
     @property
     def scales(self) -> str | None:
-        """The name of the tensor float32 [2, out] that belongs to an int8 matrix."""
+        """The name of the scales, float32 [2, out], of an int8 matrix; None for any other tensor."""
         return f"{self.name}.scales" if self.dtype == INT8.name else None
 
     @property

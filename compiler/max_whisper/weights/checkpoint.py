@@ -25,8 +25,8 @@ FileFinder = Callable[[str], "Path | None"]
 
 TIED, EMBEDDING = "proj_out.weight", "model.decoder.embed_tokens.weight"  # in the names of specs
 FLOATS = " or ".join(dtype.name for dtype in FLOAT_DTYPES)
-SHOWN = 4  # names of each kind in an error message
-COMPARED = 2000  # names among which a similar one is looked for
+SHOWN = 4  # names of each kind in an error message, at most
+COMPARED = 2000  # names among which a similar one is searched, at most
 
 
 def open_checkpoint(
@@ -47,21 +47,21 @@ def open_checkpoint(
 
     Raises UserError for a source that does not exist, WeightsError for a broken one, HubError if the Hub fails.
     """
-    given = folder if weights is None else weights
-    if given is not None:
-        if given == "":
+    chosen = folder if weights is None else weights
+    if chosen is not None:
+        if chosen == "":
             raise UserError("no weights: expected a Hub repository, a folder or a safetensors file, got an empty name")
-        path = expanded(given)
+        path = expanded(chosen)
         if is_folder(path):
             return Checkpoint(open_source(path))
         if is_there(path):
             source = open_source(path)
             return Checkpoint(source, files=_with_fallback(source, folder, repo, revision, offline, progress))
-        if isinstance(given, Path) or _looks_like_path(given):
+        if isinstance(chosen, Path) or _looks_like_path(chosen):
             raise UserError(
                 f"there is no file or folder {path}: give one, or a Hub repository like openai/whisper-tiny"
             )
-        repo = given
+        repo = chosen
     if repo is None:
         raise UserError("no weights: the spec names no source; give a Hub repository, a folder or a safetensors file")
     snapshot = fetch(repo, revision, offline=offline, progress=progress)
@@ -90,7 +90,7 @@ class Checkpoint:
         self._names = frozenset(source.names())
 
     def describe(self) -> str:
-        """Returns in a few words where the checkpoint is from, for messages."""
+        """Returns a few words that say where the checkpoint is from, for messages."""
         return printable(self.source if self.commit is None else f"{self.repo} (commit {self.commit[:12]})")
 
     def file(self, name: str) -> Path | None:
@@ -114,21 +114,21 @@ class Checkpoint:
 
         Raises WeightsError with the number of differences of each kind, and the first SHOWN of each.
         """
-        missing, wrong, found = [], [], set()
+        missing, wrong, matched = [], [], set()
         for name, shape in expected:
             stored = self._find(name)
             if stored is None:
                 missing.append((name, shape))
                 continue
-            found.add(stored)
+            matched.add(stored)
             info = self.source.info(stored)
             if tuple(info.shape) != tuple(shape):
                 wrong.append(f"{quote(name)} expected in shape {list(shape)}, found {list(info.shape)}")
             elif info.dtype not in FLOAT_DTYPES:
                 wrong.append(f"{quote(name)} expected as {FLOATS}, found {info.dtype.name}")
-        unexpected = [name for name in self.source.names() if name not in found]
+        unexpected = [name for name in self.source.names() if name not in matched]
         tied, embedding = self.source.renames.renamed(TIED), self._find(EMBEDDING)
-        if tied in unexpected and embedding is not None and embedding in found:
+        if tied in unexpected and embedding is not None and embedding in matched:
             unexpected.remove(tied)
             self._check_tied(tied, embedding)
         if not (missing or unexpected or wrong):
@@ -149,7 +149,7 @@ class Checkpoint:
         """Returns a tensor in the source's shape, as float32 or as the uint16 bits of bfloat16 (rounded, ties to even).
 
         The array may be a view of the file. Raises WeightsError for a tensor that is not there, of a dtype that is no
-        float, or that holds NaN, infinities or, for bfloat16, elements that are too large: such a model says nothing.
+        float, or that holds NaN, infinities or, for bfloat16, elements that are too large: such a model could not work.
         """
         stored = self._find(name)
         if stored is None:
@@ -177,12 +177,12 @@ class Checkpoint:
         return bits
 
     def lossless(self, names: Iterable[str]) -> dict[str, str]:
-        """Returns the tensors that a dtype of 16 bits holds without loss, and which: see `cast.lossless`."""
-        found = {name: lossless(self.read(name, "float32")) for name in names}
-        return {name: dtype.name for name, dtype in found.items() if dtype}
+        """Returns, by name, the 16-bit dtype that holds a tensor without loss, where one does: see `cast.lossless`."""
+        dtypes = {name: lossless(self.read(name, "float32")) for name in names}
+        return {name: dtype.name for name, dtype in dtypes.items() if dtype}
 
     def _find(self, name: str) -> str | None:
-        """Returns the name under which the source has a tensor of the spec, if it has it."""
+        """Returns the name that a tensor of the spec has in the source, or None."""
         return next((n for n in self.source.renames.candidates(name) if n in self._names), None)
 
     def _check_tied(self, tied: str, embedding: str) -> None:
@@ -204,10 +204,7 @@ def _with_fallback(
     offline: bool,
     progress: OnProgress,
 ) -> FileFinder:
-    """Returns what finds the files that belong to a single file of weights.
-
-    They are those beside it, or else those of the spec's source.
-    """
+    """Returns a function that finds the files of a single file of weights: beside it, or else in the spec's source."""
 
     @functools.cache
     def finder() -> FileFinder:
@@ -227,7 +224,7 @@ def _with_fallback(
 
 
 def _files_of(folder: Path) -> FileFinder:
-    """Returns what finds the files in a folder. What is there but is no file is found, too: reading it says so."""
+    """Returns a function that finds files in a folder by name, and whatever else has the name: reading that fails."""
     return lambda name: folder / name if is_there(folder / name) else None
 
 

@@ -1,4 +1,4 @@
-"""What the formats of checkpoints call the tensors of a model, as tables; specs use the names of transformers."""
+"""Tables of the names that tensors have in each format of checkpoints; specs use the names of transformers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ class RenameTable:
     """Translates names of a spec to those of a format.
 
     parts: what is replaced in a name, one after another in this order, and by what.
-    optional_prefix: what some files of the format have in front of all names, and others do not.
+    optional_prefix: what stands before all names in some files of the format, and is missing in others.
     """
 
     parts: Mapping[str, str] = field(default_factory=dict)
@@ -55,4 +55,4 @@ OPENAI = RenameTable(
         "decoder.layer_norm": "decoder.ln",
     }
 )
-"""openai/whisper's own, which ggml files have, too."""
+"""The names of openai/whisper, which ggml files use, too."""

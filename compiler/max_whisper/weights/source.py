@@ -1,4 +1,4 @@
-"""What a source of weights is, and the registry of formats.
+"""Sources of weights, and the registry of their formats.
 
 A new format is one file in `formats/` with one class, and a table in `names.py` where it has names of its own:
 
@@ -47,11 +47,11 @@ DEFAULT = "safetensors"
 
 @dataclass(frozen=True)
 class SourceTensor:
-    """What a source says about one of its tensors before it is read."""
+    """What a source knows of one of its tensors before it is read."""
 
     dtype: Dtype
     shape: tuple[int, ...]
-    file: Path  # that it is in, for messages
+    file: Path  # the file that holds it, for messages
 
 
 class TensorSource(ABC):
@@ -78,7 +78,7 @@ class TensorSource(ABC):
 
     @abstractmethod
     def info(self, name: str) -> SourceTensor:
-        """Returns what is known of a tensor that `names` lists."""
+        """Returns dtype, shape and file of a tensor that `names` lists."""
 
     @abstractmethod
     def read(self, name: str) -> NDArray[Any]:
@@ -87,7 +87,7 @@ class TensorSource(ABC):
     def file(self, name: str) -> Path | None:
         """Returns a file that came with the tensors, such as "vocab.json"; None if there is none.
 
-        Whatever has the name is returned: if it is no file, reading it says so.
+        Whatever has the name is returned: if it is no file, reading it fails with a clear error.
         """
         path = (self.path if is_folder(self.path) else self.path.parent) / name
         return path if is_there(path) else None
@@ -101,7 +101,7 @@ _formats: dict[str, type[TensorSource]] = {}
 
 
 def register(name: str) -> Callable[[SourceType], SourceType]:
-    """Makes a class the one that opens checkpoints of a format."""
+    """Makes a class the one that opens checkpoints of a format. Raises ValueError where there is another."""
 
     def add(cls: SourceType) -> SourceType:
         if name in _formats:
@@ -120,7 +120,7 @@ def known_formats() -> Mapping[str, type[TensorSource]]:
 
 
 def open_source(path: Path) -> TensorSource:
-    """Opens a file or folder in whatever format it is. Raises WeightsError for a broken one.
+    """Returns the tensors of a file or folder, in whatever format it is. Raises WeightsError for a broken one.
 
     What no format recognizes is opened as safetensors, whose error says what it lacks.
     """

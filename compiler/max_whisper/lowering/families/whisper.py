@@ -9,8 +9,8 @@
     alignment queries of `decoder`, keys         -> scores [batch, heads, length, n_audio_ctx] of those heads of each
                                                     layer that follow the sound, for the times of words
 
-`decoder` is the prompt's prefill and the teacher-forced pass alike: `length` is symbolic, and `first_scored` says from
-which of the tokens on logits are wanted. `step` is the same for one token, and gives nothing that the next step does
+`decoder` is the prompt's prefill and the teacher-forced pass alike: `length` is symbolic, and `first_scored` is the
+first of the tokens whose logits are wanted. `step` is the same for one token, and gives nothing that the next step does
 not need. The choice of the next token is part of both. The host drives the steps, which is what showing tokens as they
 come, beams and cancelling need, and costs little: see `benchmarks/overhead.py`.
 """
@@ -28,13 +28,13 @@ from max_whisper.plan import BuildPlan
 from max_whisper.spec import Spec
 from max_whisper.spec.layers.cross_attention import CrossAttention
 from max_whisper.spec.tree import Node
+from max_whisper.tokens import N_BOUNDS
 
 Heads: TypeAlias = "list[tuple[int, int]]"  # of attentions: how many heads, and the channels of one
-N_BOUNDS = 4  # of `allowed`: first text, end of text, first timestamp, end of timestamps (runtime/rules.py)
 
 
 def encoder(spec: Spec, plan: BuildPlan, kinds: Collection[str]) -> Program:
-    """Records log-mel to features."""
+    """Returns the graph from log-mel to features."""
     mel = Input((plan.batch, spec.n_mels, spec.n_frames))
     builder = Builder(plan.by_name, kinds, {"mel": mel})
     features = spec.encoder.lower(builder, builder.transpose(mel, (0, 2, 1)))
@@ -42,7 +42,7 @@ def encoder(spec: Spec, plan: BuildPlan, kinds: Collection[str]) -> Program:
 
 
 def cross_kv(spec: Spec, plan: BuildPlan, kinds: Collection[str]) -> Program:
-    """Records features to the keys and values of each cross-attention, in order."""
+    """Returns the graph from features to the keys and values of each cross-attention, in order."""
     features = Input((plan.batch, spec.n_audio_ctx, spec.d_model))
     builder = Builder(plan.by_name, kinds, {"features": features})
     outputs = {}
@@ -56,7 +56,7 @@ def cross_kv(spec: Spec, plan: BuildPlan, kinds: Collection[str]) -> Program:
 
 
 def decoder(spec: Spec, plan: BuildPlan, kinds: Collection[str]) -> Program:
-    """Records tokens at `position` and after to the next token and to logits."""
+    """Returns the graph from tokens at `position` and after to the next token and to logits."""
     inputs = _decoder_inputs(spec, plan, "length")
     scalars = {name: Input((), "int64", host=True) for name in ("first_scored", "no_speech")}
     first = ("tokens", "position")
@@ -73,7 +73,7 @@ def decoder(spec: Spec, plan: BuildPlan, kinds: Collection[str]) -> Program:
 
 
 def step(spec: Spec, plan: BuildPlan, kinds: Collection[str]) -> Program:
-    """Records the token at `position` to the next token."""
+    """Returns the graph from the token at `position` to the next token."""
     inputs = _decoder_inputs(spec, plan, 1)
     builder = Builder(plan.by_name, kinds, inputs, _context(inputs))
     logits = spec.decoder.lower(builder, inputs["tokens"])
@@ -83,7 +83,7 @@ def step(spec: Spec, plan: BuildPlan, kinds: Collection[str]) -> Program:
 
 
 def alignment(spec: Spec, plan: BuildPlan, kinds: Collection[str]) -> Program:
-    """Records queries and keys to the scores of the alignment heads, in order, before the softmax."""
+    """Returns the graph from queries and keys to the scores of the alignment heads, in order, before the softmax."""
     cross, layers = _cross_inputs(spec, plan), _aligned_layers(plan)
     heads = _cross_heads(spec)
     queries = {f"queries.{i}": Input((plan.batch, "length", heads[i][0] * heads[i][1])) for i in layers}
@@ -99,7 +99,7 @@ def alignment(spec: Spec, plan: BuildPlan, kinds: Collection[str]) -> Program:
 
 
 def _decoder_inputs(spec: Spec, plan: BuildPlan, length: int | str) -> dict[str, Input]:
-    """Returns what the decoder takes for tokens at `position` and after."""
+    """Returns the inputs that `decoder` and `step` share."""
     return {
         "tokens": Input((plan.batch, length), "int64"),
         "position": Input((), "int64", host=True),

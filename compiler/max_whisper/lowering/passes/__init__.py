@@ -1,1 +1,1 @@
-"""What is done to a program between a spec and a target: each pass takes a program and returns one."""
+"""The passes between recording and emitting: each takes a program and returns one."""

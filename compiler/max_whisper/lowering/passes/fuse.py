@@ -1,13 +1,13 @@
-"""Joins ops that one of our kernels does at once.
+"""Fuses ops that one of our kernels does at once.
 
-    layernorm -> linear -> activation -> add     one `fused_linear`, of which only the linear layer must be there
+    layernorm -> linear -> activation -> add     one `fused_linear`, of which all but the linear may be absent
     conv1d    -> activation -> add               the same, over rows that overlap
     linear    -> split_heads                     a `fused_linear` that writes the layout of attention
     q, k, v of one attention                     one `projections`
     embedding -> positions                       one `token_embedding`
-    logits    -> choose_token                    one `choose_next_token`, so that logits are not even written
+    logits    -> choose_token                    one `choose_next_token`, so that the logits are not written to memory
 
-An op is absorbed by the one after it only where nothing else reads its output; a layer normalization or an embedding
+An op is fused with the one after it only where nothing else reads its output; a layer normalization or an embedding
 is cheap enough to be done twice. A fused op stands where the last of its parts stood, and has the layers of all.
 """
 
@@ -28,7 +28,7 @@ PLAIN: Mapping[str, Any] = {
     "heads": None,  # that the output is split into; None where it is not
     "dtype": "float32",  # of the output
 }
-"""The attributes of a linear layer that nothing was joined to."""
+"""The attributes of a `fused_linear` that nothing else was fused into."""
 
 
 def fuse(program: Program) -> Program:
@@ -46,25 +46,28 @@ class _Fuser:
         self._producers: dict[Value, Op] = {}
 
     def take(self, op: Op) -> None:
-        """Adds an op, or what it and those before it become together. Those are pruned where nothing reads them."""
+        """Adds an op, fused with those before it where a rule applies; what nothing reads then is pruned in the end."""
         rule = _RULES.get(op.kind)
         for fused in rule(self, op) if rule else (op,):
             self.ops.append(fused)
             self._producers |= dict.fromkeys(fused.outputs, fused)
 
     def _producer(self, value: Value, kind: str) -> Op | None:
-        """Returns the op of that kind that gives a value, if it is one."""
+        """Returns the op that computes a value, if it is of that kind."""
         op = self._producers.get(value)
         return op if op is not None and op.kind == kind else None
 
     def _linear_before(self, value: Value) -> Op | None:
-        """Returns the fused_linear whose only reader takes `value`, if more can be joined to it; a sum comes last."""
+        """Returns the `fused_linear` that computes `value`, if more can be fused into it.
+
+        That needs a value with one reader, and neither a sum nor split heads yet, which come last in the kernel.
+        """
         op = self._producer(value, "fused_linear")
         if op is None or self._uses[value] > 1 or "residual" in op.inputs or op.attributes["heads"] is not None:
             return None
         return op
 
-    # --- one rule for each kind of op that others are joined to; each returns what is to be put in its place
+    # --- one rule for each kind of op that fuses with those before it; each returns the ops that take its place
 
     def _linear(self, op: Op) -> Iterable[Op]:
         norm = self._producer(op.inputs["x"], "layernorm")
@@ -113,11 +116,9 @@ class _Fuser:
         return (_extended(linear, op, attributes=op.attributes),) if linear else (op,)
 
     def _attention(self, op: Op) -> Iterable[Op]:
-        """Queries, keys and values by one op, if they are linear layers of the same rows; only q and v have biases."""
-        parts = [self._linear_before(op.inputs[name]) for name in "qkv"]
-        if not _are_projections(parts):
+        q, k, v = (self._linear_before(op.inputs[name]) for name in "qkv")
+        if q is None or k is None or v is None or not _are_projections(q, k, v):
             return (op,)
-        q, k, v = (part for part in parts if part)
         inputs = {name: value for name, value in q.inputs.items() if name not in ("weight", "bias")}
         inputs |= {f"{name}_weight": part.inputs["weight"] for name, part in zip("qkv", (q, k, v), strict=True)}
         inputs |= {"q_bias": q.inputs["bias"], "v_bias": v.inputs["bias"]}
@@ -149,6 +150,7 @@ _RULES: Mapping[str, Callable[[_Fuser, Op], Iterable[Op]]] = {
 
 
 def _after_norm(linear: Op, norm: Op) -> Op:
+    """Returns the `fused_linear` that normalizes the input of `norm` and then does `linear`."""
     inputs = {
         **linear.inputs,
         "x": norm.inputs["x"],
@@ -162,7 +164,7 @@ def _after_norm(linear: Op, norm: Op) -> Op:
 def _extended(
     linear: Op, op: Op, *, inputs: Mapping[str, Value] | None = None, attributes: Mapping[str, Any] | None = None
 ) -> Op:
-    """Returns the linear layer that gives what `op` gave."""
+    """Returns `linear` with `op` fused into it: with more inputs and attributes, and the outputs of `op`."""
     return replace(
         linear,
         inputs={**linear.inputs, **(inputs or {})},
@@ -177,17 +179,15 @@ def _is_packed(linear: Op) -> bool:
     return isinstance(weight, WeightValue) and weight.packed
 
 
-def _are_projections(parts: Iterable[Op | None]) -> bool:
-    found = [part for part in parts if part]
-    if len(found) < 3:
-        return False
-    q, k, v = found
-    rows = ("x", "norm_weight", "norm_bias")
-    same = all(part.inputs.get(name) is q.inputs.get(name) for part in found for name in rows)
-    plain = all(part.attributes == {**PLAIN, "eps": q.attributes["eps"]} for part in found)
-    alike = len({(part.inputs["weight"].shape, part.inputs["weight"].dtype) for part in found}) == 1
-    return same and plain and alike and "bias" in q.inputs and "bias" not in k.inputs and "bias" in v.inputs
+def _are_projections(q: Op, k: Op, v: Op) -> bool:
+    """Returns whether three linears read the same rows by equal matrices; only q and v have biases, as in Whisper."""
+    ops, rows = (q, k, v), ("x", "norm_weight", "norm_bias")
+    same_rows = all(op.inputs.get(name) is q.inputs.get(name) for op in ops for name in rows)
+    plain = all(op.attributes == {**PLAIN, "eps": q.attributes["eps"]} for op in ops)
+    alike = len({(op.inputs["weight"].shape, op.inputs["weight"].dtype) for op in ops}) == 1
+    return same_rows and plain and alike and "bias" in q.inputs and "bias" not in k.inputs and "bias" in v.inputs
 
 
 def _layers(*ops: Op) -> tuple[str, ...]:
+    """Returns the layers of all ops, each once."""
     return tuple(dict.fromkeys(path for op in ops for path in op.layers))

@@ -9,7 +9,7 @@ from itertools import count
 from max_whisper.lowering.ops import Input, Program
 
 TIMES = "times"
-"""The input that instrumented programs have, int64 [slots]: nanoseconds before and after each call, in turns."""
+"""The input of instrumented programs for the times, int64 [slots]: nanoseconds before and after each call, in turns."""
 
 
 def instrument(program: Program, kernels: Collection[str]) -> Program:

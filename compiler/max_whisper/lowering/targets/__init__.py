@@ -1,1 +1,1 @@
-"""What ops become: for each target a table, kind of op -> emitter of MAX's graph builder."""
+"""The targets: for each a table, kind of op -> emitter, which adds the op to a MAX graph."""

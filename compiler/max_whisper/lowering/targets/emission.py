@@ -1,4 +1,4 @@
-"""What emitters are given, and what they give."""
+"""The types that emitters take and return, and those of their parts that all targets share."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Invocation:
     squeeze: int | None = None  # an axis of length 1 that the kernel's result has and the op's does not
 
     def run(self) -> list[TensorValue]:
-        """Adds the call to the graph that is being built, and returns what the kernel gives."""
+        """Adds the call to the current graph, and returns what the kernel gives."""
         in_place = any(isinstance(value, BufferValue) for value in self.operands)
         custom = ops.inplace_custom if in_place else ops.custom
         results = custom(self.kernel, HOST, list(self.operands), list(self.results), parameters=dict(self.parameters))
@@ -57,15 +57,15 @@ Emitter: TypeAlias = Callable[..., Emitted]
 
 @dataclass(frozen=True)
 class Target:
-    """How programs become MAX graphs."""
+    """How programs become MAX graphs: an emitter for each kind of op, and the passes before."""
 
     emitters: Mapping[str, Emitter]
     kernels: frozenset[str] = frozenset()  # the kinds whose emitters give an Invocation
-    passes: Sequence[Callable[[Program], Program]] = ()  # done to a program beforehand
+    passes: Sequence[Callable[[Program], Program]] = ()  # run on each program before it is emitted
 
 
 def weight(context: Context, *, tensor: StoredTensor) -> TensorValue | Matrix:
-    """Returns a tensor of the artifact: a vector or table as it is, a matrix with its scales."""
+    """Returns a tensor of the artifact: the weights of a product as a Matrix, any other as it is."""
     elements = _external(context, tensor.name, tensor.dtype, tensor.stored_shape)
     if not tensor.matrix:
         return elements
@@ -74,9 +74,14 @@ def weight(context: Context, *, tensor: StoredTensor) -> TensorValue | Matrix:
 
 
 def _external(context: Context, name: str, dtype: str, shape: Sequence[int]) -> TensorValue:
-    """Returns a tensor that is given when the graph is loaded, in the memory of the device that the graph runs on."""
+    """Returns a tensor that is bound when the graph is loaded, in the memory of the device that the graph runs on."""
     declared = Weight(name, DType[dtype], list(shape), context.device)
     return Graph.current.add_weight(declared, force_initial_weight_on_host=context.device == HOST)
+
+
+def scalar(number: int) -> TensorValue:
+    """Returns an int64 scalar on the host, where slices and our kernels read theirs."""
+    return ops.constant(number, DType.int64, device=HOST)
 
 
 def type_of(

@@ -15,9 +15,10 @@ import numpy as np
 from max.dtype import DType
 from max.graph import BufferValue, Dim, TensorValue, ops
 
-from max_whisper.lowering.targets.emission import Context, Emitter, Matrix, Target, weight
+from max_whisper.lowering.targets.emission import Context, Emitter, Matrix, Target, scalar, weight
 from max_whisper.lowering.targets.max_selection import choose_token, token_probability
-from max_whisper.lowering.targets.primitives import PRIMITIVES, length_of, matmul, one, rows, zero
+from max_whisper.lowering.targets.primitives import PRIMITIVES, length_of, matmul, rows
+from max_whisper.spec.ops import conv1d_length
 
 ACTIVATIONS: Mapping[str, Callable[[TensorValue], TensorValue]] = {
     "gelu": ops.gelu,  # MAX's default is the exact erf form
@@ -37,7 +38,7 @@ def conv1d(
     out, channels, kernel = weight.stored.shape
     batch, length = int(x.shape[0]), int(x.shape[1])
     x = ops.pad(x, [0, 0, padding, padding, 0, 0])
-    n_rows = (length + 2 * padding - kernel) // stride + 1
+    n_rows = conv1d_length(length, kernel, stride=stride, padding=padding)
     seen = [x[:, i : i + (n_rows - 1) * stride + 1 : stride, :] for i in range(kernel)]
     patches = ops.reshape(ops.stack(seen, axis=-1), [batch, n_rows, channels * kernel])
     return product(context, patches, ops.reshape(weight.elements, [out, channels * kernel]), bias)
@@ -71,10 +72,10 @@ def activation(context: Context, x: TensorValue, *, function: str) -> TensorValu
 
 def embedding(context: Context, tokens: TensorValue, table: Matrix) -> TensorValue:
     """Returns the rows of the table for tokens [batch, length], float32."""
-    found = ops.gather(table.elements, tokens, axis=0).cast(DType.float32)
+    embedded = ops.gather(table.elements, tokens, axis=0).cast(DType.float32)
     if table.scales is None:
-        return found
-    return found * ops.unsqueeze(ops.gather(table.scales[0, :], tokens, axis=0), -1)
+        return embedded
+    return embedded * ops.unsqueeze(ops.gather(table.scales[0, :], tokens, axis=0), -1)
 
 
 def positions(context: Context, x: TensorValue, table: TensorValue, position: TensorValue | None = None) -> TensorValue:
@@ -98,15 +99,15 @@ def cached_attention(
     *,
     heads: int,
 ) -> TensorValue:
-    """Puts keys and values of the rows at `position` and after into the KV cache, and attends to all up to each row.
+    """Returns the attention of each row to all up to itself, after its keys and values were put into the KV cache.
 
-    Caches are float32 [batch, heads, n_text_ctx, channels of a head].
+    The rows stand at `position` and after. Caches are float32 [batch, heads, n_text_ctx, channels of a head].
     """
     length, end, n_keys = q.shape[1], position + length_of(q), Dim("n_keys")
     seen = []
     for cache, new in ((key_cache, k), (value_cache, v)):
         ops.buffer_store_slice(cache, split(new, heads), [..., (slice(position, end), length), slice(None)])
-        seen.append(cache[:, :, (slice(zero(), end), n_keys), :])
+        seen.append(cache[:, :, (slice(scalar(0), end), n_keys), :])
     mask = _causal_mask(context, length_of(q), length, position, n_keys)
     return attend(split(q, heads), seen[0], seen[1], mask)
 
@@ -124,7 +125,7 @@ def split_heads(context: Context, x: TensorValue, *, heads: int, dtype: str) -> 
 
 
 def attention_scores(context: Context, q: TensorValue, keys: TensorValue, *, heads: Sequence[int]) -> TensorValue:
-    """Returns what some heads see before the softmax: [batch, some heads, length, n_keys].
+    """Returns the scores of these heads before the softmax: [batch, these heads, length, n_keys].
 
     q: [batch, length, channels]. keys: [batch, all heads, n_keys, channels of a head].
     """
@@ -151,8 +152,8 @@ def attend(q: TensorValue, k: TensorValue, v: TensorValue, mask: TensorValue | N
 def _causal_mask(context: Context, length: TensorValue, n_rows: Dim, first: TensorValue, n_keys: Dim) -> TensorValue:
     """Returns float32 [rows, keys]: 0 where key <= first + row, else -inf."""
     device = context.device
-    row = ops.range(first, first + length, one(), out_dim=n_rows, dtype=DType.int64, device=device)
-    key = ops.range(zero(), first + length, one(), out_dim=n_keys, dtype=DType.int64, device=device)
+    row = ops.range(first, first + length, scalar(1), out_dim=n_rows, dtype=DType.int64, device=device)
+    key = ops.range(scalar(0), first + length, scalar(1), out_dim=n_keys, dtype=DType.int64, device=device)
     seen = ops.unsqueeze(key, 0) <= ops.unsqueeze(row, 1)
     return ops.where(seen, *(ops.constant(x, DType.float32, device=device) for x in (0.0, -math.inf)))
 

@@ -2,7 +2,7 @@
 
 The rules of openai/whisper (decoding.py: SuppressBlank, SuppressTokens, ApplyTimestampRules) come in as data: a mask
 that is added to the scores, and for each row the range of text and the range of timestamps that may follow. What these
-ranges are depends on the last two tokens only, so that the host finds them in a microsecond (runtime/rules.py).
+ranges are depends on the tokens so far alone, so that the host computes them in a microsecond (runtime/rules.py).
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ import math
 from max.dtype import DType
 from max.graph import DeviceRef, TensorValue, ops
 
-from max_whisper.lowering.targets.emission import HOST, Context
+from max_whisper.lowering.targets.emission import Context, scalar
+from max_whisper.tokens import N_BOUNDS
 
-N_BOUNDS = 4  # of `allowed`: first text, end of text, first timestamp, end of timestamps
 _LOWEST = -1e30  # in place of -inf, where -inf - -inf would be NaN
 
 
@@ -32,8 +32,7 @@ def token_probability(context: Context, logits: TensorValue, token: TensorValue)
     """Returns the probability [batch, 1] of one token, an int64 scalar on the host, by the first row of logits."""
     first = logits[:, 0, :]
     best = ops.max(first, axis=-1)
-    one = ops.constant(1, DType.int64, device=HOST)
-    score = first[:, (slice(token, token + one), 1)]
+    score = first[:, (slice(token, token + scalar(1)), 1)]
     return ops.exp(score - best) / ops.sum(ops.exp(first - best), axis=-1)
 
 

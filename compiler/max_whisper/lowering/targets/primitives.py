@@ -1,4 +1,4 @@
-"""The primitives by MAX's ops, on every target: what a layer kind without an emitter of its own is built from."""
+"""The primitives by MAX's ops, on every target: a layer kind without an emitter of its own is built from them."""
 
 from __future__ import annotations
 
@@ -81,16 +81,6 @@ def write(context: Context, state: BufferValue, x: TensorValue) -> None:
 def length_of(x: TensorValue) -> TensorValue:
     """Returns the length of [batch, length, channels] as an int64 scalar on the host, where slices need it."""
     return ops.shape_to_tensor([x.shape[1]])[0]
-
-
-def zero() -> TensorValue:
-    """Returns the int64 scalar 0 on the host."""
-    return ops.constant(0, DType.int64, device=HOST)
-
-
-def one() -> TensorValue:
-    """Returns the int64 scalar 1 on the host."""
-    return ops.constant(1, DType.int64, device=HOST)
 
 
 PRIMITIVES: dict[str, Emitter] = {

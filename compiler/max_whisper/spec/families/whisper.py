@@ -12,9 +12,10 @@ from max_whisper.spec.tree import Sequence, expand
 
 
 def expand_whisper(layers: Layers, dims: Mapping[str, int], places: Mapping[str, Place]) -> dict[str, Sequence]:
-    """Returns both trees, where features and logits have the shapes that the dimensions say.
+    """Returns the trees of the encoder and the decoder.
 
-    Raises SpecError where they have others, or where the decoder does not look at the features.
+    Raises SpecError where features or logits have another shape than the dimensions say, or where no layer of the
+    decoder reads the features.
     """
     frames = dims.get("n_frames", 2 * dims["n_audio_ctx"])
     features = Shape(dims["n_audio_ctx"], dims["d_model"])
@@ -32,6 +33,7 @@ def expand_whisper(layers: Layers, dims: Mapping[str, int], places: Mapping[str,
 
 
 def _expect_output(part: Sequence, expected: Shape, names: str, what: str) -> None:
+    """Raises SpecError at the last layer of a part that gives another shape. names: the shape's, as in a spec."""
     if part.output_shape != expected:
         last = part.layers[-1]
         raise last.error(f"expected {what} of shape {names} = {expected}, this last layer gives {part.output_shape}")

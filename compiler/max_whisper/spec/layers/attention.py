@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from max_whisper.spec.heads import check_heads, projections
+from max_whisper.spec.heads import check_heads, project, projections
 from max_whisper.spec.layer import Context, Layer, Shape, TensorSpec, Workload, option, register, weight_name
 from max_whisper.spec.ops import Ops, Value
 
@@ -33,14 +33,11 @@ class Attention(Layer):
         return projections(self, self.weights, shape.channels)
 
     def flops(self, workload: Workload) -> int:
-        """Four projections, then 2*2*rows*keys*width for the scores and the weighted sum."""
+        """Returns those of four projections, and 2*2*rows*keys*width for the scores and the weighted sum."""
         rows, width = workload.query_length, workload.channels
         return 4 * 2 * rows * width * width + 2 * 2 * rows * workload.kv_length * width
 
     def lower(self, ops: Ops, x: Value) -> Value:
-        prefix = self.weights
-        q = ops.linear(x, ops.weight(f"{prefix}.q_proj.weight"), ops.weight(f"{prefix}.q_proj.bias"))
-        k = ops.linear(x, ops.weight(f"{prefix}.k_proj.weight"), None)
-        v = ops.linear(x, ops.weight(f"{prefix}.v_proj.weight"), ops.weight(f"{prefix}.v_proj.bias"))
+        q, k, v = (project(ops, x, self.weights, name) for name in ("q_proj", "k_proj", "v_proj"))
         y = ops.self_attention(q, k, v, heads=self.heads, causal=self.causal)
-        return ops.linear(y, ops.weight(f"{prefix}.out_proj.weight"), ops.weight(f"{prefix}.out_proj.bias"))
+        return project(ops, y, self.weights, "out_proj")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from max_whisper.spec.layer import Context, Layer, Shape, TensorSpec, Workload, option, register, weight_name
-from max_whisper.spec.ops import Ops, Value
+from max_whisper.spec.ops import Ops, Value, conv1d_length
 
 
 @register("conv1d")
@@ -29,7 +29,7 @@ class Conv1d(Layer):
         return Shape(length, self.out)
 
     def _length(self, rows: int) -> int:
-        return (rows + 2 * self.padding - self.kernel) // self.stride + 1
+        return conv1d_length(rows, self.kernel, stride=self.stride, padding=self.padding)
 
     def tensors(self, shape: Shape) -> list[TensorSpec]:
         weight = self.matrix(f"{self.weights}.weight", self.out, shape.channels, self.kernel)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from max_whisper.spec.heads import check_heads, projections
+from max_whisper.spec.heads import check_heads, project, projections
 from max_whisper.spec.layer import Context, Layer, Shape, TensorSpec, Workload, option, register, weight_name
 from max_whisper.spec.ops import Ops, Value
 
@@ -32,28 +32,23 @@ class CrossAttention(Layer):
         return projections(self, self.weights, shape.channels)
 
     def flops(self, workload: Workload) -> int:
-        """The q and out projections, then 2*2*rows*keys*width; the keys are the rows of the features."""
+        """Returns those of the q and out projections, and 2*2*rows*keys*width; keys are rows of the features."""
         rows, width = workload.query_length, workload.channels
         return 2 * 2 * rows * width * width + 2 * 2 * rows * workload.memory.length * width
 
     def memory_flops(self, workload: Workload) -> int:
-        """The k and v projections of the features."""
+        """Returns those of the k and v projections of the features."""
         return 2 * 2 * workload.memory.length * workload.memory.channels * workload.channels
 
     def memory_tensors(self, shape: Shape) -> list[TensorSpec]:
-        """Those of the k and v projections."""
+        """Returns those of the k and v projections."""
         prefixes = (f"{self.weights}.k_proj.", f"{self.weights}.v_proj.")
         return [tensor for tensor in self.tensors(shape) if tensor.name.startswith(prefixes)]
 
     def lower(self, ops: Ops, x: Value) -> Value:
-        prefix = self.weights
-        q = ops.linear(x, ops.weight(f"{prefix}.q_proj.weight"), ops.weight(f"{prefix}.q_proj.bias"))
-        y = ops.cross_attention(q, heads=self.heads)
-        return ops.linear(y, ops.weight(f"{prefix}.out_proj.weight"), ops.weight(f"{prefix}.out_proj.bias"))
+        y = ops.cross_attention(project(ops, x, self.weights, "q_proj"), heads=self.heads)
+        return project(ops, y, self.weights, "out_proj")
 
     def lower_memory(self, ops: Ops, features: Value) -> tuple[Value, Value]:
-        """The keys and values of `features` [batch, length, channels], not yet split into heads."""
-        prefix = self.weights
-        keys = ops.linear(features, ops.weight(f"{prefix}.k_proj.weight"), None)
-        values = ops.linear(features, ops.weight(f"{prefix}.v_proj.weight"), ops.weight(f"{prefix}.v_proj.bias"))
-        return keys, values
+        """Returns keys and values of `features` [batch, length, channels], in its shape, not yet split into heads."""
+        return project(ops, features, self.weights, "k_proj"), project(ops, features, self.weights, "v_proj")

@@ -14,11 +14,16 @@ from max_whisper.spec.ops import Ops, Value
 @register("logits")
 @dataclass(frozen=True, kw_only=True)
 class Logits(Layer):
-    """One score per token: x @ table.T with the table of an embedding. Last in the decoder; brings no weights."""
+    """One score per token: x @ table.T with the table of an embedding. Last in the decoder; it owns no tensors."""
 
     gives_logits: ClassVar[bool] = True
 
     tied: str = weight_name("`weights` of the embedding whose table this reads")
+
+    @property
+    def table(self) -> str:
+        """The name of the table's tensor."""
+        return f"{self.tied}.weight"
 
     def output_shape(self, shape: Shape, context: Context) -> Shape:
         tables = {layer.weights: layer for layer in context.layers if isinstance(layer, Embedding)}
@@ -36,4 +41,4 @@ class Logits(Layer):
         return 2 * workload.query_length * workload.channels * workload.out
 
     def lower(self, ops: Ops, x: Value) -> Value:
-        return ops.logits(x, ops.weight(f"{self.tied}.weight"))
+        return ops.logits(x, ops.weight(self.table))

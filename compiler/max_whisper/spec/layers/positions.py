@@ -38,7 +38,7 @@ class Positions(Layer):
 
     @property
     def table(self) -> str:
-        """Name of the table's tensor."""
+        """The name of the table's tensor."""
         return f"{self.path}.sinusoids" if self.sinusoidal else f"{self.weights}.weight"
 
     def tensors(self, shape: Shape) -> list[TensorSpec]:

@@ -1,1 +1,1 @@
-"""The figures of an artifact on this machine: its phases, and each layer beside what the machine allows."""
+"""The benchmark of an artifact: its phases, and each layer beside what the machine allows."""

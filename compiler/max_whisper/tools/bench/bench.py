@@ -1,4 +1,4 @@
-"""The figures of one artifact on this machine: its phases, and each layer beside what the machine allows."""
+"""Benchmarks one artifact on this machine: its phases, and each layer beside what the machine allows."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from max_whisper.tools.options import BenchOptions
 
 @dataclass(frozen=True)
 class BenchReport:
-    """What a benchmark measured. Times are milliseconds of a batch of windows: medians."""
+    """What a benchmark measured. Times are medians, in milliseconds, of a batch of windows."""
 
     artifact: Path
     model: str  # the spec's name
@@ -41,9 +41,11 @@ class BenchReport:
 
 
 def bench(folder: Path, *, n_tokens: int, rounds: int, progress: OnProgress = unheard) -> BenchReport:
-    """Measures an artifact, whose graphs are compiled once more for the layers: as long as a build, the first time.
+    """Returns the times of an artifact's phases and layers.
 
-    n_tokens: of each window. rounds: what is measured so often has its median given.
+    For those of the layers its graphs are compiled again, which the first time takes as long as a build.
+
+    n_tokens: chosen for each window. rounds: times that each phase is measured; reported are medians.
 
     Raises UserError for an artifact for a GPU and for tokens that do not fit; what `load` raises; CompileError.
     """
@@ -64,7 +66,7 @@ def bench(folder: Path, *, n_tokens: int, rounds: int, progress: OnProgress = un
     before = probes.measure()
     progress(Progress("measured the machine"))
     instrumented = compile_instrumented(artifact, spec, progress) if plan.kernels == "ours" else None
-    found = times(window, instrumented, rounds)
+    graph_times = times(window, instrumented, rounds)
     progress(Progress("measured the layers"))
     peak_rates = higher(before, probes.measure())
     position = window.prompt_length + (n_tokens - 1) // 2  # of the token in the middle
@@ -87,7 +89,7 @@ def bench(folder: Path, *, n_tokens: int, rounds: int, progress: OnProgress = un
             roofline(
                 graph,
                 instrumented.calls[graph] if instrumented else [],
-                found[graph],
+                graph_times[graph],
                 spec=spec,
                 peak_rates=peak_rates,
                 batch=plan.batch,
@@ -99,6 +101,6 @@ def bench(folder: Path, *, n_tokens: int, rounds: int, progress: OnProgress = un
 
 
 def _lower_bounds(spec: Spec, peak_rates: PeakRates, dtype: str, batch: int, n_tokens: int) -> dict[str, float]:
-    """The machine's, of those phases that are alike."""
-    found = lower_bounds(spec, peak_rates, batch, n_tokens).get(dtype, {})
-    return {name: found[name] for name in ("encoder", "token", "total") if name in found}
+    """Returns the lower bounds of the phases that are the same in the report and in `lower_bounds`."""
+    bounds = lower_bounds(spec, peak_rates, batch, n_tokens).get(dtype, {})
+    return {name: bounds[name] for name in ("encoder", "token", "total") if name in bounds}

@@ -1,4 +1,4 @@
-"""The time of each kernel of an artifact, from instrumented graphs, which have a clock before and after each."""
+"""Measures each kernel of an artifact by instrumented graphs, which take a timestamp before and after each."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ GRAPHS = ("encoder", "cross_kv", "step")
 
 @dataclass(frozen=True)
 class Instrumented:
-    """Compiled graphs with clocks, and the calls of their kernels."""
+    """Instrumented graphs, compiled, and their kernel calls."""
 
     artifact: Artifact
     calls: dict[str, list[KernelCall]]  # by graph
@@ -33,25 +33,26 @@ class Instrumented:
 
 @dataclass(frozen=True)
 class Times:
-    """Milliseconds of a graph: medians."""
+    """The median times of a graph, in milliseconds."""
 
     kernels: list[float]  # in the order of the calls
-    whole: float  # of the graph without clocks
+    whole: float  # of the graph without timestamps
 
 
 def compile_instrumented(artifact: Artifact, spec: Spec, progress: OnProgress) -> Instrumented:
-    """Returns the graphs of an artifact for a CPU once more, with clocks. Raises CompileError where MAX fails."""
+    """Returns the graphs of an artifact for a CPU compiled again, instrumented. Raises CompileError where MAX fails."""
     return Instrumented(*recompile(artifact.folder, artifact.manifest, spec, progress=progress, instrument=True))
 
 
 class Plain:
-    """A graph without clocks; notes how long it runs."""
+    """A graph without timestamps, whose runs are timed."""
 
     def __init__(self, model: Executable) -> None:
         self._model = model
-        self.noted: list[float] = []  # milliseconds
+        self.noted: list[float] = []  # milliseconds of each run
 
     def execute(self, *inputs: Buffer) -> list[Buffer]:
+        """Runs the graph, and adds how long it took to `noted`."""
         begin = perf_counter()
         outputs: list[Buffer] = self._model.execute(*inputs)
         self.noted.append((perf_counter() - begin) * 1e3)
@@ -59,35 +60,36 @@ class Plain:
 
 
 class WithClocks:
-    """A graph with clocks, which takes and gives what the one without does; notes how long each kernel runs."""
+    """An instrumented graph, called as the one without timestamps is."""
 
     def __init__(self, model: Executable, n_calls: int) -> None:
         self._model = model
         self._times = np.zeros(2 * n_calls, np.int64)
         self._buffer = Buffer.from_numpy(self._times)  # the same memory
-        self.noted: list[NDArray[np.float64]] = []  # milliseconds of the kernels
+        self.noted: list[NDArray[np.float64]] = []  # milliseconds of the kernels in each run
 
     def execute(self, *inputs: Buffer) -> list[Buffer]:
+        """Runs the graph, and adds how long each kernel took to `noted`."""
         outputs: list[Buffer] = self._model.execute(*inputs, self._buffer)
         self.noted.append((self._times[1::2] - self._times[::2]) / 1e6)
         return outputs
 
 
 def times(window: Window, instrumented: Instrumented | None, rounds: int) -> dict[str, Times]:
-    """Returns the times of each of GRAPHS; without instrumented graphs, those of the whole alone.
+    """Returns the times of each of GRAPHS; without instrumented graphs, only those of the whole graph.
 
-    Graphs with and without clocks take turns; a round of `step` is all tokens of the window.
+    Graphs with and without timestamps take turns; a round of `step` is all tokens of the window.
     """
     artifact, mel = window.artifact, Buffer.from_numpy(window.log_mel())
     plain = {graph: Plain(artifact.graphs[graph]) for graph in GRAPHS}
     with_clocks = _with_clocks(instrumented) if instrumented else {}
     kinds: list[Mapping[str, Plain | WithClocks]] = [plain, with_clocks] if with_clocks else [plain]
     decoders = [Decoder(replace(artifact, graphs={**artifact.graphs, **graphs})) for graphs in kinds]
-    for each in range(rounds + 1):
+    for number in range(rounds + 1):
         for graphs, decoder in zip(kinds, decoders, strict=True):
             (features,) = graphs["encoder"].execute(mel)
             window.decode(decoder.cross_kv(features), window.n_tokens, decoder)
-            if each == 0:  # does not count
+            if number == 0:  # a warm-up
                 for graph in graphs.values():
                     graph.noted.clear()
     kernels = {graph: np.median(timed.noted, axis=0).tolist() for graph, timed in with_clocks.items()}

@@ -1,4 +1,4 @@
-"""The least time that a machine needs for a model: products at the CPU's peak, weights at the memory's speed."""
+"""Lower bounds of a model's times on a machine: products at the CPU's peak, weights at the memory's speed."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ PROMPT = 4  # tokens
 
 
 def lower_bounds(spec: Spec, peak_rates: PeakRates, batch: int, n_tokens: int) -> dict[str, dict[str, float]]:
-    """Returns the milliseconds of the phases of a batch of windows, for each dtype that has a peak rate.
+    """Returns the least milliseconds of each phase of a batch of windows, for each dtype that has a peak rate.
 
     peak_rates: GFLOP/s by dtype, and GB/s as "memory". Weights are read once for all windows of a batch; keys and
-    values of the cross-attention, and those of the tokens before, for each. What a cache of the CPU keeps counts as
-    read.
+    values of the cross-attention, and those of the tokens before, for each. What the CPU's
+    caches hold counts as read from memory.
     """
     return {
         dtype: _lower_bound(spec, peak_rates, dtype, batch, n_tokens) for dtype in BUILD_DTYPES if dtype in peak_rates
@@ -27,7 +27,7 @@ def _lower_bound(spec: Spec, peak_rates: PeakRates, dtype: str, batch: int, n_to
     bytes_each = DTYPES[dtype].bytes
 
     def step(flops: float, elements: float) -> float:
-        """Whichever takes longer: products, or elements read."""
+        """Returns the milliseconds of whichever takes longer: the products, or reading the elements."""
         return max(flops / flops_per_ms, elements * bytes_each / bytes_per_ms)
 
     encoder_flops = sum(node.flops_per_window for node in spec.encoder.nodes)
@@ -36,6 +36,7 @@ def _lower_bound(spec: Spec, peak_rates: PeakRates, dtype: str, batch: int, n_to
     cross, own = cross_kv_size(spec), self_kv_size(spec)
 
     def token(position: int) -> float:
+        """Returns the milliseconds of a token after `position` others."""
         caches = batch * (cross + own * position)
         return step(batch * spec.flops_per_token(position), per_token + caches)
 

@@ -1,6 +1,6 @@
-"""What this machine can do at most: products of float32, bfloat16 and int8 in a second, and bytes read from memory.
+"""Measures the peak rates of this machine: products of float32, bfloat16 and int8 in a second, and bytes read.
 
-No Whisper can be faster on it than its products and its weights take at these speeds.
+No model can be faster on it than its products and its weights take at these rates.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from max_whisper.compile.mojo_packages import kernels_package
 
 PeakRates = Mapping[str, float]  # GFLOP/s by dtype (int8: GOP/s), where the CPU has such products, and GB/s as "memory"
 
-PRODUCTS = {"float32": 1, "bfloat16": 2, "int8": 4}  # added to one lane by one instruction
+PRODUCTS = {"float32": 1, "bfloat16": 2, "int8": 4}  # that one instruction adds to a lane
 NEEDS: Mapping[str, set[str]] = {"float32": set(), "bfloat16": {"avx512_bf16"}, "int8": {"avx512_vnni"}}
 LANES, SUMS = 16, 24  # as in probes/arithmetic.mojo
 STEPS = 3_000_000
@@ -32,10 +32,10 @@ RUNS = 15
 
 
 class Probes:
-    """Small kernels that do nothing else, compiled for as many cores as this process may use."""
+    """Microbenchmarks, one for each rate, compiled for as many cores as this process may use."""
 
     def __init__(self) -> None:
-        """Raises CompileError where the kernels do not compile."""
+        """Compiles the kernels. Raises CompileError where that fails."""
         self.threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         self._dtypes = [dtype for dtype in PRODUCTS if NEEDS[dtype] <= machine_features()]
         host, module = DeviceRef.CPU(), Module()
@@ -52,7 +52,7 @@ class Probes:
         self._graphs = engine.InferenceSession(devices=[CPU()]).load_all(module, custom_extensions=[package])
 
     def measure(self) -> dict[str, float]:
-        """The peak rates: the best of RUNS."""
+        """Returns the peak rates: the best of RUNS."""
         operands, steps = Buffer.from_numpy(np.zeros(8 * LANES, np.uint8)), Buffer.from_numpy(np.array(STEPS))
         memory = Buffer.from_numpy(np.ones(MEMORY, np.uint8))
         graphs = {name: LowPriorityThreads(graph) for name, graph in self._graphs.items()}
@@ -64,20 +64,20 @@ class Probes:
 
 
 def higher(one: PeakRates, other: PeakRates) -> dict[str, float]:
-    """Of two measurements, whichever others disturbed less."""
-    return {what: max(one[what], other[what]) for what in one}
+    """Returns the higher of two measurements of each rate: other programs can only make one lower."""
+    return {name: max(one[name], other[name]) for name in one}
 
 
 def arithmetic_ms(products: Mapping[str, int], peak_rates: PeakRates) -> float:
     """Returns the milliseconds of operations, by the dtype of the products, at the CPU's peak rates.
 
-    A CPU without products of a dtype has none of it that are faster than those of float32.
+    On a CPU without instructions for a dtype, its products are as fast as those of float32.
     """
     return sum(flops / peak_rates.get(dtype, peak_rates["float32"]) for dtype, flops in products.items()) / 1e6
 
 
 def _fastest(run: Callable[..., Any], *inputs: Buffer) -> float:
-    """Seconds."""
+    """Returns the seconds of the fastest of RUNS."""
     times = []
     for _ in range(RUNS):
         start = perf_counter()

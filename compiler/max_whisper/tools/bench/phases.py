@@ -1,4 +1,4 @@
-"""What an artifact takes for a window, phase by phase."""
+"""Measures how long an artifact takes for a batch of windows, phase by phase."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from max_whisper.runtime.model import Model
 from max_whisper.runtime.waveform import SAMPLE_RATE
 
 LOADS = 5
-Given = TypeVar("Given")
+Result = TypeVar("Result")
 
 
 class Window:
-    """A batch of windows of noise that an artifact is run on: one number of tokens, whatever the weights make of it."""
+    """A batch of windows of noise for an artifact, decoded to a fixed number of tokens, whatever the weights."""
 
     def __init__(self, artifact: Artifact, n_tokens: int) -> None:
-        """Raises UserError where so many tokens do not fit."""
+        """Makes the noise. Raises UserError where so many tokens do not fit."""
         self.artifact, self.n_tokens = artifact, n_tokens
         self.model, self.decoder = Model(artifact), Decoder(artifact)
         self.batch, tokens = artifact.manifest.plan.batch, artifact.manifest.tokens
@@ -43,44 +43,48 @@ class Window:
         self.sound = np.random.default_rng(0).standard_normal((self.batch, self.samples)).astype(np.float32) * 0.1
 
     def log_mel(self) -> NDArray[np.float32]:
-        """Float32 [batch, n_mels, n_frames]."""
+        """Returns the log-mel spectrograms, float32 [batch, n_mels, n_frames]."""
         frames = self.model.n_frames
-        return np.stack([self.model.log_mel(each, padding=self.samples)[:, :frames] for each in self.sound])
+        return np.stack([self.model.log_mel(sound, padding=self.samples)[:, :frames] for sound in self.sound])
 
     def encode(self, mel: NDArray[np.float32]) -> Buffer:
-        """The features [batch, n_audio_ctx, d_model]."""
+        """Returns the features [batch, n_audio_ctx, d_model]."""
         features: Buffer = self.artifact.graphs["encoder"].execute(Buffer.from_numpy(mel))[0]
         return features
 
     def decode(self, memory: list[Buffer], n_tokens: int, decoder: Decoder | None = None) -> list[list[int]]:
-        """So many tokens of each window, greedy and without end-of-text; by another decoder, if one is given."""
+        """Returns `n_tokens` tokens of each window, chosen greedily, none of them end-of-text.
+
+        memory: the cross-attention KV cache. decoder: None is that of the artifact.
+        """
         masks = (self.mask, self.mask)
         sampled = (decoder or self.decoder).generate(
             memory, self.prompts, rows=self.batch, sot_index=self.sot_index, max_new_tokens=n_tokens, masks=masks
         )
-        return [each.tokens for each in sampled]
+        return [row.tokens for row in sampled]
 
 
 def load(folder: Path) -> tuple[Artifact, float]:
-    """The artifact, and the milliseconds of loading it. Raises what `open_artifact` raises."""
+    """Returns the artifact, and the milliseconds of loading it. Raises what `open_artifact` raises."""
     return timed(lambda: open_artifact(folder))
 
 
 def loading(folder: Path) -> float:
-    """Milliseconds of `load` in a process that has loaded it before: the median."""
+    """Returns the median milliseconds of loading an artifact to a Model, in a process that has done it before."""
     return median(timed(lambda: Model(open_artifact(folder)))[1] for _ in range(LOADS))
 
 
 def phases(window: Window, rounds: int) -> dict[str, float]:
-    """Milliseconds of each phase: medians of the rounds, after one that does not count.
+    """Returns the milliseconds of each phase: medians of the rounds, after one to warm up.
 
     "first" is the first token with the prompt, "token" every other one, "total" from the sound to the last token.
     """
     measured = [_round(window) for _ in range(rounds + 1)][1:]
-    return {name: median(each[name] for each in measured) for name in measured[0]}
+    return {name: median(round_[name] for round_ in measured) for name in measured[0]}
 
 
 def _round(window: Window) -> dict[str, float]:
+    """Returns the milliseconds of each phase, run once."""
     n_tokens, decoder = window.n_tokens, window.decoder
     mel, log_mel = timed(window.log_mel)
     features, encoder = timed(lambda: window.encode(mel))
@@ -99,15 +103,15 @@ def _round(window: Window) -> dict[str, float]:
     }
 
 
-def timed(run: Callable[[], Given]) -> tuple[Given, float]:
-    """What it gives, and milliseconds."""
+def timed(run: Callable[[], Result]) -> tuple[Result, float]:
+    """Returns the result of a function, and the milliseconds that it took."""
     start = perf_counter()
-    given = run()
-    return given, (perf_counter() - start) * 1e3
+    result = run()
+    return result, (perf_counter() - start) * 1e3
 
 
 def peak_memory() -> float:
-    """MB that this process had in memory at most so far; NaN where the system does not say."""
+    """Returns the MB that this process has had in memory at most; NaN where the system does not say."""
     try:
         lines = Path("/proc/self/status").read_text().splitlines()
     except OSError:

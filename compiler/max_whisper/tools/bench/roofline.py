@@ -1,4 +1,4 @@
-"""Each layer of a spec beside what the machine allows: the roofline of Williams, Waterman and Patterson (2009).
+"""Compares each layer of a spec with what the machine allows: the roofline of Williams, Waterman, Patterson (2009).
 
 No kernel is faster than its products at the CPU's peak, nor than its bytes at the speed of the memory; whichever takes
 longer binds it. Layers that a kernel does together are one row, whose FLOPs are those of the layers.
@@ -23,10 +23,10 @@ COPY = re.compile(r"\.layers\[\d+\]")  # of a repeat, in a path
 
 @dataclass(frozen=True)
 class Kernel:
-    """Calls of a kernel that do the same for copies of a layer. Sums over the copies."""
+    """The calls of a kernel that do the same for each copy of a layer; all numbers are sums over the copies."""
 
     name: str
-    weight: str | None  # the name of the first copy's, if it is a product with one matrix
+    weight: str | None  # that of the first copy, if the kernel is a product with one matrix
     flops: int
     bytes: int
     ms: float
@@ -41,11 +41,11 @@ class Kernel:
 
 
 class Sums(ABC):
-    """What some kernels compute, move and take together."""
+    """The sums of some kernels: what they compute and move, and how long they take."""
 
     @abstractmethod
     def parts(self) -> list[Kernel]:
-        """The kernels."""
+        """Returns the kernels."""
 
     @property
     def flops(self) -> int:
@@ -87,11 +87,11 @@ class Row(Sums):
 
 @dataclass(frozen=True)
 class Roofline(Sums):
-    """A compiled graph, layer by layer."""
+    """The times and costs of a compiled graph, layer by layer."""
 
     graph: str
     rows: list[Row]
-    whole: float  # milliseconds of the graph without clocks
+    whole: float  # milliseconds of the graph without timestamps
 
     def parts(self) -> list[Kernel]:
         return [kernel for row in self.rows for kernel in row.kernels]
@@ -117,7 +117,7 @@ def roofline(
     batch: int,
     position: int,
 ) -> Roofline:
-    """Returns the layers of a graph.
+    """Returns the times and costs of a graph, layer by layer.
 
     calls: those of the graph's kernels. batch: windows that it computes at once. position: tokens in the caches, for
     the graph of a token.
@@ -158,37 +158,41 @@ def _leaves(spec: Spec, graph: str) -> dict[str, Node]:
 
 
 def _joined(sets: Iterable[list[str]], layers: list[str]) -> list[list[str]]:
-    """The layers in sets that share none: those that are in one of the given sets together are in one."""
-    found = {path: [path] for path in layers}
+    """Returns the layers in disjoint groups, in order: layers that are together in a set are together in a group."""
+    groups = {path: [path] for path in layers}
     for paths in sets:
-        together = [path for path in layers if any(path in found[other] for other in paths)]
-        found |= dict.fromkeys(together, together)
-    return [found[path] for path in layers if found[path][0] == path]
+        together = [path for path in layers if any(path in groups[other] for other in paths)]
+        groups |= dict.fromkeys(together, together)
+    return [groups[path] for path in layers if groups[path][0] == path]
 
 
 def _add(rows: list[Row], row: Row) -> None:
     """Adds a row, or adds it to the one that it is a copy of."""
-    for place, other in enumerate(rows):
+    for index, other in enumerate(rows):
         if _alike(other, row):
             kernels = [_sum(one, another) for one, another in zip(other.kernels, row.kernels, strict=True)]
-            rows[place] = Row([*other.copies, *row.copies], kernels, other.layer_flops + row.layer_flops)
+            rows[index] = Row([*other.copies, *row.copies], kernels, other.layer_flops + row.layer_flops)
             return
     rows.append(row)
 
 
 def _alike(row: Row, other: Row) -> bool:
-    """Whether the layers have the same place in copies of a repeat, and cost the same."""
+    """Returns whether two rows are copies: the same layers of a repeat, at the same cost."""
     shapes = [
-        [(kernel.name, kernel.flops // kernel.copies, kernel.bytes // kernel.copies) for kernel in each.kernels]
-        for each in (row, other)
+        [(kernel.name, kernel.flops // kernel.copies, kernel.bytes // kernel.copies) for kernel in copy.kernels]
+        for copy in (row, other)
     ]
-    names = [[COPY.sub("", path) for path in each.layers] for each in (row, other)]
+    names = [[COPY.sub("", path) for path in copy.layers] for copy in (row, other)]
     return shapes[0] == shapes[1] and names[0] == names[1]
 
 
 def _sum(one: Kernel, other: Kernel) -> Kernel:
-    sums = {name: getattr(one, name) + getattr(other, name) for name in _SUMMED}
-    return replace(one, **sums)
-
-
-_SUMMED = ("flops", "bytes", "ms", "arithmetic_ms", "memory_ms", "copies")
+    return replace(
+        one,
+        flops=one.flops + other.flops,
+        bytes=one.bytes + other.bytes,
+        ms=one.ms + other.ms,
+        arithmetic_ms=one.arithmetic_ms + other.arithmetic_ms,
+        memory_ms=one.memory_ms + other.memory_ms,
+        copies=one.copies + other.copies,
+    )

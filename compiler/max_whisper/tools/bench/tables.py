@@ -1,4 +1,4 @@
-"""The report of an artifact as tables and as JSON."""
+"""Shows a benchmark's report as tables and as JSON."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ GRAPHS = {"encoder": "encoder", "cross_kv": "cross-attention keys and values", "
 
 
 def show(report: BenchReport) -> None:
-    """Prints the tables."""
+    """Prints the tables of phases and layers, and the machine's peak rates."""
     console = table_console()
     console.print(phase_table(report), layer_table(report))
     limits = [
@@ -37,7 +37,7 @@ def show(report: BenchReport) -> None:
 
 
 def phase_table(report: BenchReport) -> Table:
-    """Medians, and what the machine needs at least where that is known."""
+    """Returns the medians of the phases, beside their lower bounds where these are known."""
     batch = f"{report.batch} windows" if report.batch > 1 else "a window"
     kernels = ", with MAX's own kernels" if report.kernels == "max" else ""
     title = f"{report.model} in {report.dtype}{kernels}: {batch} of {report.seconds:g} s, {report.n_tokens} tokens"
@@ -50,7 +50,7 @@ def phase_table(report: BenchReport) -> Table:
 
 
 def layer_table(report: BenchReport) -> Table:
-    """Layers that kernels do together; below them the kernels, if there are several."""
+    """Returns a row for the layers that kernels do together, and below it the kernels if there are several."""
     numbers = ["FLOPs", "MB", "ms", "reached", "bound by", "of the peak"]
     table = _table("layer by layer", ["layers", "kernel"], numbers)
     for graph in report.rooflines:
@@ -70,7 +70,7 @@ def layer_table(report: BenchReport) -> Table:
 
 
 def as_json(report: BenchReport) -> dict[str, Any]:
-    """Everything that was measured, in milliseconds, bytes and operations."""
+    """Returns everything that was measured as JSON values, in milliseconds, bytes and operations."""
     return {
         "artifact": str(report.artifact),
         "model": report.model,
@@ -129,13 +129,14 @@ def _row(row: Row) -> list[str]:
 
 
 def _kernel_name(kernel: Kernel) -> str:
-    """`dense_linear q_proj`."""
+    """Returns the name of a kernel with that of its matrix, such as `dense_linear q_proj`."""
     parts = (kernel.weight or "").removesuffix(".weight").rpartition(".")
     return f"{kernel.name} {parts[2]}".strip()
 
 
 def _numbers(kernels: Sequence[Kernel]) -> list[str]:
-    flops, moved, ms = (sum(getattr(kernel, name) for kernel in kernels) for name in ("flops", "bytes", "ms"))
+    flops, moved = sum(kernel.flops for kernel in kernels), sum(kernel.bytes for kernel in kernels)
+    ms = sum(kernel.ms for kernel in kernels)
     lower_bound = sum(kernel.lower_bound for kernel in kernels)
     arithmetic = sum(kernel.lower_bound for kernel in kernels if kernel.arithmetic_ms >= kernel.memory_ms)
     by_arithmetic = arithmetic >= lower_bound / 2

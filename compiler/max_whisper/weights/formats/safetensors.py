@@ -1,4 +1,4 @@
-"""safetensors: a file, a folder in Hub layout, or such a folder whose tensors are in several files."""
+"""The format safetensors: one file, or a folder in Hub layout with one or several."""
 
 from __future__ import annotations
 
@@ -61,8 +61,8 @@ def _folder_tensors(folder: Path) -> dict[str, SourceTensor]:
             raise WeightsError(f"{index} names the file {file}, which is not there: get the checkpoint again")
         for name, tensor in _file_tensors(folder / file).items():
             if files.get(name) != file:
-                said = f"says it is in {files[name]}" if name in files else "does not name it"
-                raise WeightsError(f"{folder / file} holds tensor {quote(name)}, but {INDEX} {said}")
+                claim = f"says it is in {files[name]}" if name in files else "does not name it"
+                raise WeightsError(f"{folder / file} holds tensor {quote(name)}, but {INDEX} {claim}")
             tensors[name] = tensor
     for name, file in files.items():
         if name not in tensors:
@@ -82,14 +82,14 @@ def _file_tensors(path: Path) -> dict[str, SourceTensor]:
 
 
 def _what_it_may_be(path: Path) -> str:
-    """Returns what a file is that is not in the safetensors format, for the error message."""
+    """Returns what a file that is no safetensors file may be instead, for the error message; "" if that is unknown."""
     try:
         start = read_start(path, 16)
     except OSError:
         return ""
     if start.startswith(b"version https://"):
         return ": it is a Git LFS pointer; run `git lfs pull` in its folder"
-    zeros = bytes(4)  # which the length of a header has, and neither a zip file nor a pickle
+    zeros = bytes(4)  # the upper half of a header's length; a zip file or a pickle has others there
     if start.startswith((b"PK\x03\x04", b"\x80\x02")) and start[4:8] != zeros:
         return ": it looks like a PyTorch pickle, which is never read"
     return ""

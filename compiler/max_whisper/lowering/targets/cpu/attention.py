@@ -10,8 +10,8 @@ from max.graph import BufferValue, TensorValue, ops
 
 from max_whisper.lowering.kernel_calls import KernelCall
 from max_whisper.lowering.targets.cpu.costs import CostRule, Work
-from max_whisper.lowering.targets.cpu.operands import result, scalar
-from max_whisper.lowering.targets.emission import HOST, Context, Emitter, Invocation
+from max_whisper.lowering.targets.cpu.operands import result
+from max_whisper.lowering.targets.emission import HOST, Context, Emitter, Invocation, scalar
 
 
 def attention(context: Context, q: TensorValue, k: TensorValue, v: TensorValue, *, heads: int) -> Invocation:
@@ -21,12 +21,12 @@ def attention(context: Context, q: TensorValue, k: TensorValue, v: TensorValue, 
 
 
 def attention_products(dtype: str, flops: int) -> dict[str, int]:
-    """Returns operations of `dense_attention` by dtype: of int8 are only the products with the keys, half of all."""
+    """Returns the operations of `dense_attention` by dtype; in int8, those with the values (half) are bfloat16."""
     return {"int8": flops // 2, "bfloat16": flops // 2} if dtype == "int8" else {dtype: flops}
 
 
 def dense_attention_cost(call: KernelCall, position: int) -> Work:
-    """Scores and the weighted sum, of every row to every row."""
+    """Returns the work of the scores and of the weighted sum, of every row to every row."""
     batch, length, channels = call.outputs[0].dims
     return attention_products(call.dtype or "float32", 2 * 2 * batch * length * length * channels), 0
 
@@ -42,12 +42,12 @@ def cached_attention(
     *,
     heads: int,
 ) -> Invocation:
-    """Puts keys and values into the KV cache at `position`, and attends to all up to each row."""
+    """Returns the attention of each row to all up to itself, after its keys and values were put into the KV cache."""
     return Invocation("attention_over_cache", [q, k, v, key_cache, value_cache, position], [result(q.shape)])
 
 
 def cached_attention_cost(call: KernelCall, position: int) -> Work:
-    """Of the caches, what is behind the tokens is not read."""
+    """Returns the work over the filled part of the KV cache; what is behind the tokens is not read."""
     batch, length, channels = call.outputs[0].dims
     cache, n_keys = call.operands[3], position + length
     behind = cache.dims[2] - n_keys
@@ -63,21 +63,21 @@ def cross_attention(
 
 
 def cross_attention_cost(call: KernelCall, position: int) -> Work:
-    """Scores and the weighted sum over all of the features."""
+    """Returns the work of the scores and of the weighted sum over all of the features."""
     batch, length, channels = call.outputs[0].dims
     n_keys = call.operands[1].dims[2]
     return {"float32": 2 * 2 * batch * length * n_keys * channels}, 0
 
 
 def attention_scores(context: Context, q: TensorValue, keys: TensorValue, *, heads: Sequence[int]) -> Invocation:
-    """Returns what some heads of a cross-attention see before the softmax: [batch, some heads, length, n_keys]."""
+    """Returns the scores of these heads before the softmax: [batch, these heads, length, n_keys]."""
     chosen = ops.constant(np.array(heads), DType.int64, device=HOST)
     shape = [q.shape[0], len(heads), q.shape[1], keys.shape[2]]
     return Invocation("attention_scores", [q, keys, chosen], [result(shape)])
 
 
 def attention_scores_cost(call: KernelCall, position: int) -> Work:
-    """The products of these heads."""
+    """Returns the work of the products of the chosen heads."""
     batch, heads, length, n_keys = call.outputs[0].dims
     return {"float32": 2 * batch * heads * length * n_keys * call.operands[1].dims[3]}, 0
 

@@ -1,4 +1,4 @@
-"""How the cost of a kernel's call is said."""
+"""The types of cost rules, and the rules that several kernels share."""
 
 from __future__ import annotations
 

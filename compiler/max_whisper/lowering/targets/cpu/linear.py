@@ -7,8 +7,9 @@ from max.graph import TensorValue, ops
 
 from max_whisper.lowering.kernel_calls import KernelCall
 from max_whisper.lowering.targets.cpu.costs import CostRule, Work, of_elements, of_product
-from max_whisper.lowering.targets.cpu.operands import float_scalar, norm_operands, or_dummy, result, scalar
-from max_whisper.lowering.targets.emission import Context, Emitter, Invocation, Matrix
+from max_whisper.lowering.targets.cpu.operands import float_scalar, norm_operands, or_dummy, result
+from max_whisper.lowering.targets.emission import Context, Emitter, Invocation, Matrix, scalar
+from max_whisper.spec.ops import conv1d_length
 
 
 def fused_linear(
@@ -35,8 +36,8 @@ def fused_linear(
     if residual is not None and residual.rank == 2:  # a table of positions, the same for each window
         residual = ops.unsqueeze(residual, 0)
     norm, eps_operand = norm_operands(norm_weight, norm_bias, eps)
-    joined = [or_dummy(weight.scales, 2), or_dummy(bias, 1), *norm, or_dummy(residual, 3), eps_operand]
-    operands = [x, weight.elements, *joined]
+    fused = [or_dummy(weight.scales, 2), or_dummy(bias, 1), *norm, or_dummy(residual, 3), eps_operand]
+    operands = [x, weight.elements, *fused]
     parameters = {
         "has_norm": norm_weight is not None,
         "has_bias": bias is not None,
@@ -50,7 +51,7 @@ def fused_linear(
     row_stride, left_padding = n_in, 0
     if stride is not None:
         channels, kernel = weight.stored.shape[1:]
-        rows = (int(rows) + 2 * padding - kernel) // stride + 1
+        rows = conv1d_length(int(rows), kernel, stride=stride, padding=padding)
         row_stride, left_padding = stride * channels, padding * channels
     shape = [batch, heads or 1, rows, n_out // (heads or 1)]
     operands += map(scalar, (n_in, row_stride, left_padding))
@@ -59,14 +60,14 @@ def fused_linear(
 
 
 def dense_linear_cost(call: KernelCall, position: int) -> Work:
-    """Packed weights have zeros where the inputs do not fill a group; they are not counted."""
+    """Returns the work of the product, without the zeros of packed weights where the inputs do not fill a group."""
     batch, heads, rows, channels = call.outputs[0].dims
     _, n_in = call.operands[1].matrix or (0, 0)
     return of_product(call.operands[1].dtype, batch * rows, heads * channels, n_in)
 
 
 def skinny_linear_cost(call: KernelCall, position: int) -> Work:
-    """Products are float32 whatever the weights are."""
+    """Returns the work of the product, which is float32 whatever the weights are."""
     n_out, n_in = call.operands[1].dims
     batch, rows, _ = call.outputs[0].dims
     return of_product("float32", batch * rows, n_out, n_in)
@@ -85,7 +86,7 @@ def projections(
     *,
     eps: float | None,
 ) -> Invocation:
-    """Returns queries, keys and values [batch, rows, channels] of the same rows."""
+    """Returns queries, keys and values, [batch, rows, channels] each, of the same rows."""
     weights = [q_weight, k_weight, v_weight]
     elements = [weight.elements for weight in weights]
     scales = [or_dummy(weight.scales, 2) for weight in weights]
@@ -97,13 +98,13 @@ def projections(
 
 
 def dense_projections_cost(call: KernelCall, position: int) -> Work:
-    """Three products."""
+    """Returns the work of three products."""
     batch, rows, n_in = call.operands[0].dims
     return of_product(call.operands[1].dtype, batch * rows, 3 * call.outputs[0].dims[2], n_in)
 
 
 def skinny_projections_cost(call: KernelCall, position: int) -> Work:
-    """Three products in float32."""
+    """Returns the work of three products, which are float32 whatever the weights are."""
     batch, rows, n_in = call.operands[0].dims
     return of_product("float32", batch * rows, 3 * call.outputs[0].dims[2], n_in)
 

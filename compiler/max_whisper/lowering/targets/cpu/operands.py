@@ -11,11 +11,6 @@ from max.graph import Dim, DimLike, TensorType, TensorValue, ops
 from max_whisper.lowering.targets.emission import HOST
 
 
-def scalar(number: int) -> TensorValue:
-    """Returns an int64 scalar."""
-    return ops.constant(number, DType.int64, device=HOST)
-
-
 def float_scalar(number: float) -> TensorValue:
     """Returns a float32 scalar."""
     return ops.constant(number, DType.float32, device=HOST)
@@ -34,5 +29,5 @@ def norm_operands(
 
 
 def result(shape: Sequence[DimLike], dtype: DType = DType.float32) -> TensorType:
-    """Returns the type of what a kernel gives."""
+    """Returns the type of a kernel's result."""
     return TensorType(dtype, [Dim(dim) for dim in shape], HOST)

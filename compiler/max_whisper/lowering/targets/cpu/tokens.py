@@ -20,7 +20,7 @@ def token_embedding(
 
 
 def token_embedding_cost(call: KernelCall, position: int) -> Work:
-    """A row of either table is read for a token, and a scale."""
+    """Returns no products; of either table one row is read for each token, and scales do not count."""
     batch, length, _ = call.outputs[0].dims
     _, table, scales, positions, _ = call.operands
     untouched = sum(x.bytes - batch * length * x.bytes // x.dims[0] for x in (table, positions))
@@ -46,14 +46,14 @@ def choose_next_token(
     *,
     eps: float,
 ) -> Invocation:
-    """As `choose_token`, by the logits norm(x) @ weight.T, which are not written."""
+    """Returns the same as `choose_token` by the logits norm(x) @ weight.T, which are not written to memory."""
     scales = or_dummy(weight.scales, 2)
     operands = [x, weight.elements, scales, norm_weight, norm_bias, float_scalar(eps), mask, allowed, noise]
     return Invocation("choose_next_token", operands, _chosen(noise))
 
 
 def choose_next_token_cost(call: KernelCall, position: int) -> Work:
-    """The product with the vocabulary."""
+    """Returns the work of the product with the vocabulary."""
     n_vocab, n_in = call.operands[1].dims
     return of_product("float32", call.operands[0].dims[0], n_vocab, n_in)
 
