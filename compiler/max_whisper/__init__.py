@@ -162,7 +162,7 @@ def build(
     out: the folder; None is `artifacts/` and the spec's file name, with dtype, target and kernels unless they are the
     default.
     revision: of the Hub repository; None is the one in the spec for its own source, else the main branch.
-    dtype: of the weights of matrix products, "float32", "bfloat16" or, for a CPU, "int8".
+    dtype: of the weights of matrix products, "float32" or, for a CPU, "bfloat16" or "int8".
     target: "cpu" is this machine's own; "cpu:x86-64-v3", "cuda:sm_90a", "hip:gfx942" and others are cross-compiled.
     kernels: "ours", which are for CPUs, or "max", MAX's ops alone, in float32 and bfloat16; None is "ours" for a CPU
     and "max" for a GPU.

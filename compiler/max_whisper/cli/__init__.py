@@ -67,7 +67,7 @@ def build(spec: str, out: Path | None, **options: Any) -> None:
     \b
     max-whisper build --spec tiny.yaml
     max-whisper build --spec tiny.yaml --weights ./my-fine-tune --out artifacts/mine
-    max-whisper build --spec large-v3-turbo --dtype bfloat16 --target cuda:sm_90a
+    max-whisper build --spec large-v3-turbo --target cuda:sm_90a
 
     Weights come from the Hugging Face Hub, once; they are in its cache from then on. Without a connection, copy the
     model's repository to a folder and name that with --weights. Compiling takes minutes the first time and seconds

@@ -52,7 +52,7 @@ def build(
     weights: a Hub repository, a local folder in Hub layout or a safetensors file; None is the source in the spec.
     revision: of the Hub repository; None is the spec's for its own source, else the main branch.
     out: the folder; None is `artifacts/` and the spec's file name, with dtype, target and kernels if not the default.
-    dtype: of the weights of matrix products, "float32", "bfloat16" or, for a CPU, "int8".
+    dtype: of the weights of matrix products, "float32" or, for a CPU, "bfloat16" or "int8".
     target: "cpu" is this machine's own; "cpu:x86-64-v3", "cuda:sm_90a", "hip:gfx942" and others are cross-compiled.
     kernels: "ours", which are for CPUs, or "max", MAX's ops alone, in float32 and bfloat16; None is "ours" for a CPU
     and "max" for a GPU.
@@ -127,7 +127,7 @@ def default_folder(
 ) -> Path:
     """Returns the folder of an artifact where `out` is None; all that is not the default is in its name.
 
-    `artifacts/tiny`, `artifacts/tiny-bfloat16-cuda-sm_90a`, `artifacts/tiny-max`.
+    `artifacts/tiny`, `artifacts/tiny-bfloat16-cpu-x86-64-v3`, `artifacts/tiny-max`.
     """
     parts = [Path(spec).name.removesuffix(".yaml").removesuffix(".yml")]
     parts += [dtype] * (dtype != "float32") + [target.replace(":", "-")] * (target != "cpu")

@@ -23,7 +23,8 @@ class BuildOptions(Options):
     dtype: Annotated[
         str,
         Choice(
-            "Data type of the weights and of the operands of matrix products; int8 is for CPUs.", words=BUILD_DTYPES
+            "Data type of the weights and of the operands of matrix products; a GPU has float32 only.",
+            words=BUILD_DTYPES,
         ),
     ] = "float32"
     target: Annotated[
