@@ -25,7 +25,7 @@ import max_whisper  # noqa: E402
 import pytest  # noqa: E402
 from harness import Budget  # noqa: E402
 from max_whisper.artifact.cores import usable_cores  # noqa: E402
-from small import end_soon, write_spec, write_weights  # noqa: E402
+from small import end_soon, write_spec, write_thin, write_weights  # noqa: E402
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -119,8 +119,7 @@ def max_batched(home: Path, spec: Path, checkpoint: Path) -> max_whisper.Model:
 
 @pytest.fixture(scope="session")
 def cuda_artifact(home: Path) -> Path:
-    """The smallest model, built for a GPU."""
-    dims = {"n_audio_ctx": 50, "encoder_layers": 1, "decoder_layers": 1}
-    checkpoint = write_weights(home / "cuda-checkpoint", **dims)
-    spec = write_spec(home, "cuda", **dims)
-    return max_whisper.build(spec, weights=checkpoint, out=home / "cuda", target="cuda:sm_90a")
+    """A model of the fewest layers, built for a GPU."""
+    (home / "cuda").mkdir()
+    spec, checkpoint, _ = write_thin(home / "cuda")
+    return max_whisper.build(spec, weights=checkpoint, out=home / "cuda" / "artifact", target="cuda:sm_90a")

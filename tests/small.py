@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import yaml
 from checkpoints import make_tokens, make_weights, write_checkpoint, write_json, write_safetensors
+from max_whisper.spec import load_spec
 
 RATE = 16000
 WINDOW = 2.0  # seconds, of SMALL
@@ -29,6 +30,21 @@ SMALL = {
     "decoder_layers": 2,
 }
 EMBEDDING = "model.decoder.embed_tokens.weight"
+
+THIN = """\
+name: thin
+dims: {n_mels: 80, n_audio_ctx: 50, d_model: 32, n_heads: 2, n_vocab: N_VOCAB, n_text_ctx: 64}
+encoder:
+  - conv1d: {out: $d_model, kernel: 3, stride: 2, padding: 1, weights: model.encoder.conv1}
+  - relu
+decoder:
+  - embedding: {vocab: $n_vocab, width: $d_model, weights: model.decoder.embed_tokens}
+  - positions: {weights: model.decoder.embed_positions}
+  - residual:
+      - cross_attention: {heads: $n_heads, weights: model.decoder.attn}
+  - logits: {tied: model.decoder.embed_tokens}
+"""
+"""The fewest layers of which an artifact can be made, for what is slow to compile."""
 
 Weights = dict[str, np.ndarray]
 
@@ -67,3 +83,22 @@ def write_weights(
 def end_soon(weights: Weights) -> None:
     """Lets end-of-text win now and then, against what checkpoints.py does to it."""
     weights[EMBEDDING][TOKENS.special["<|endoftext|>"]] *= 40
+
+
+def write_thin(folder: Path, text: str = THIN) -> tuple[Path, Path, Weights]:
+    """The spec `text`, which has THIN's dimensions, a checkpoint of random weights for it, and these weights."""
+    checkpoint = folder / "thin-checkpoint"
+    sizes = {"n_audio_ctx": 50, "n_text_ctx": 64, "encoder_layers": 1, "decoder_layers": 1}
+    dims = write_checkpoint(checkpoint, d_model=32, **sizes)
+    configuration = json.loads((checkpoint / "config.json").read_text())
+    kept = {name: value for name, value in configuration.items() if not name.endswith(("_layers", "_heads"))}
+    write_json(checkpoint / "config.json", kept)  # this model has other layers than Transformers counts
+    path = folder / "thin.yaml"
+    path.write_text(text.replace("N_VOCAB", str(dims["n_vocab"])))
+    rng = np.random.default_rng(0)
+    weights = {
+        tensor.name: (rng.standard_normal(tensor.shape) * (0.2 if tensor.matrix else 1)).astype(np.float32)
+        for tensor in load_spec(path).tensors()
+    }
+    write_safetensors(checkpoint / "model.safetensors", weights, "float32")
+    return path, checkpoint, weights

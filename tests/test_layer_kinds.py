@@ -15,7 +15,6 @@ import max_whisper
 import numpy as np
 import pytest
 from artifacts import plan_of
-from checkpoints import write_checkpoint, write_safetensors
 from max_whisper.errors import SpecError, UserError
 from max_whisper.lowering.builder import Builder
 from max_whisper.lowering.families.whisper import step
@@ -24,29 +23,18 @@ from max_whisper.spec import layer, load_spec
 from max_whisper.spec.counts import self_kv_size
 from max_whisper.spec.layer import Layer, option, register
 from max_whisper.spec.layers.attention import Attention
+from small import THIN, Weights, write_thin
 from spec_helpers import MINI, changed, write
 
 PAGE = (Path(__file__).parents[1] / "docs" / "adding-a-layer.md").read_text()
 RMSNORM = re.findall(r"^```python\n(.*?)^```", PAGE, flags=re.MULTILINE | re.DOTALL)[0]
-SPEC = """\
-name: normed
-dims: {n_mels: 80, n_audio_ctx: 50, d_model: 32, n_heads: 2, n_vocab: N_VOCAB, n_text_ctx: 64}
-encoder:
-  - conv1d: {out: $d_model, kernel: 3, stride: 2, padding: 1, weights: model.encoder.conv1}
-  - relu
-  - rmsnorm: {weights: model.encoder.norm}
-decoder:
-  - embedding: {vocab: $n_vocab, width: $d_model, weights: model.decoder.embed_tokens}
-  - positions: {weights: model.decoder.embed_positions}
-  - residual:
-      - rmsnorm: {eps: 1e-3, weights: model.decoder.first_norm}
-      - cross_attention: {heads: $n_heads, weights: model.decoder.attn}
-  - rmsnorm: {weights: model.decoder.last_norm}
-  - logits: {tied: model.decoder.embed_tokens}
-"""
+SPEC = changed(
+    ("  - relu\n", "  - relu\n  - rmsnorm: {weights: model.encoder.norm}\n"),
+    ("      - cross", "      - rmsnorm: {eps: 1e-3, weights: model.decoder.first_norm}\n      - cross"),
+    ("  - logits", "  - rmsnorm: {weights: model.decoder.last_norm}\n  - logits"),
+    text=THIN,
+)
 TOKENS = [[3, 14, 15, 92, 65]]
-
-Weights = dict[str, np.ndarray]
 
 
 @pytest.fixture
@@ -63,20 +51,7 @@ def rmsnorm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.fixture
 def checkpoint(tmp_path: Path, rmsnorm: None) -> tuple[Path, Path, Weights]:
     """Spec, folder of weights, and the weights themselves."""
-    folder = tmp_path / "checkpoint"
-    dims = write_checkpoint(folder, d_model=32, n_audio_ctx=50, n_text_ctx=64, encoder_layers=1, decoder_layers=1)
-    configuration = json.loads((folder / "config.json").read_text())
-    kept = {name: value for name, value in configuration.items() if not name.endswith(("_layers", "_heads"))}
-    (folder / "config.json").write_text(json.dumps(kept))  # this model has other layers than Transformers counts
-    path = tmp_path / "normed.yaml"
-    path.write_text(SPEC.replace("N_VOCAB", str(dims["n_vocab"])))
-    rng = np.random.default_rng(0)
-    weights = {
-        tensor.name: (rng.standard_normal(tensor.shape) * (0.2 if tensor.matrix else 1)).astype(np.float32)
-        for tensor in load_spec(path).tensors()
-    }
-    write_safetensors(folder / "model.safetensors", weights, "float32")
-    return path, folder, weights
+    return write_thin(tmp_path, SPEC)
 
 
 def norm(x: np.ndarray, weight: np.ndarray, eps: float = 1e-5) -> np.ndarray:
@@ -179,7 +154,7 @@ def test_a_mistake_in_a_layer_is_an_error_at_its_line(checkpoint: tuple[Path, Pa
     register("wrong")(Wrong)
     spec, folder, _ = checkpoint
     spec.write_text(spec.read_text().replace("  - relu", "  - wrong"))
-    said = r"normed.yaml:5: encoder\[1\].wrong: encoder.wrong cannot be lowered: mul: expected a value .* found 2; "
+    said = r"thin.yaml:5: encoder\[1\].wrong: encoder.wrong cannot be lowered: mul: expected a value .* found 2; "
     with pytest.raises(SpecError, match=said):
         max_whisper.build(spec, weights=folder, out=tmp_path / "artifact")
     assert not (tmp_path / "artifact").exists()
