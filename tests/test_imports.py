@@ -15,7 +15,7 @@ import max_whisper
 import pytest
 
 ROOT = Path(max_whisper.__file__).parent
-GROUND = {"console", "errors", "files", "messages", "options", "progress", "records", "resources", "tokens"}
+GROUND = {"console", "errors", "files", "messages", "options", "progress", "records", "registry", "resources", "tokens"}
 
 BELOW: dict[str, set[str]] = {
     "spec": GROUND,

@@ -19,7 +19,7 @@ from max_whisper.artifact.manifest import Graph
 from max_whisper.compile.mojo_packages import kernels_package
 from max_whisper.compile.worker import Compiled, Job
 from max_whisper.errors import CompileError, UserError
-from max_whisper.lowering.family import graphs_of
+from max_whisper.lowering.family import graphs_of, recipes_of
 from max_whisper.lowering.kernel_calls import KernelCall
 from max_whisper.plan import BuildPlan
 from max_whisper.progress import OnProgress, Progress
@@ -69,10 +69,9 @@ def foreign_modules(spec: Spec) -> list[str]:
 
     The process that compiles must import them, too. Raises UserError for one that another process cannot import.
     """
-    recipes = [recipe for module in graphs_of(spec.family).values() for recipe in module.values()]
     modules = {
         f"family '{spec.family}'": families()[spec.family].expand.__module__,
-        **{f"graphs of the family '{spec.family}'": recipe.record.__module__ for recipe in recipes},
+        **{f"graphs of the family '{spec.family}'": recipe.record.__module__ for recipe in recipes_of(spec.family)},
         **{
             f"layer kind '{node.layer.kind}'": type(node.layer).__module__
             for part in spec.parts.values()

@@ -199,8 +199,10 @@ class Builder(Ops):
     def state(self, name: str) -> Value:
         key = f"{self._layer}.{name}"
         if key not in self._inputs:
-            known = "the graphs of this family have buffers for those that `states` declares, if they have any"
-            raise ValueError(f"there is no buffer '{name}' for this layer: {known}")
+            raise ValueError(
+                f"there is no buffer '{name}' for this layer: the graphs of this family have buffers for those that "
+                "`states` declares, if they have any"
+            )
         return self._inputs[key]
 
     def read(self, state: Value) -> Value:

@@ -42,9 +42,13 @@ def check_layers(spec: Spec, plan: BuildPlan) -> None:
 
     Raises SpecError at the line of the layer.
     """
-    for module in graphs_of(spec.family).values():
-        for recipe in module.values():
-            recipe.record(spec, plan, ())
+    for recipe in recipes_of(spec.family):
+        recipe.record(spec, plan, ())
+
+
+def recipes_of(family: str) -> list[GraphRecipe]:
+    """Returns the recipes of all graphs of a family. Raises UserError where nobody registered them."""
+    return [recipe for module in graphs_of(family).values() for recipe in module.values()]
 
 
 def graphs_of(family: str) -> Graphs:

@@ -80,8 +80,11 @@ def broadcast(x: Sequence[Dim], y: Sequence[Dim]) -> tuple[Dim, ...]:
 
 def reshaped(x: Sequence[Dim], shape: Sequence[Dim]) -> tuple[Dim, ...]:
     """Returns the new shape. Raises ValueError unless it has as many elements, and the same dimensions that vary."""
-    sizes, names = ([dim for dim in dims if isinstance(dim, kind)] for dims, kind in ((x, int), (x, str)))
-    new_sizes, new_names = ([dim for dim in shape if isinstance(dim, kind)] for kind in (int, str))
-    if prod(map(int, sizes)) != prod(map(int, new_sizes)) or sorted(map(str, names)) != sorted(map(str, new_names)):
+    if _size(x) != _size(shape):
         raise ValueError(f"reshape: expected as many elements as {tuple(x)} has, found {tuple(shape)}")
     return tuple(shape)
+
+
+def _size(shape: Sequence[Dim]) -> tuple[int, list[str]]:
+    """Returns the product of the dimensions that are known, and the names of those that vary."""
+    return prod(dim for dim in shape if isinstance(dim, int)), sorted(dim for dim in shape if isinstance(dim, str))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from operator import attrgetter
 
+from max_whisper.spec.family import families
 from max_whisper.spec.layer import TensorSpec
 from max_whisper.spec.layers.cross_attention import CrossAttention
 from max_whisper.spec.layers.positions import Positions
@@ -16,14 +17,22 @@ def weights_read(spec: Spec, size: Callable[[TensorSpec], int] = attrgetter("siz
 
     size: of a tensor, if something else than its elements is to be added up.
     """
-    per_window = sum(size(tensor) for node in spec.encoder.walk() for tensor in node.tensors)
-    per_token = 0
+    window, per_token = window_tensors(spec), 0
     for node in spec.decoder.walk():
-        window = sum(size(tensor) for tensor in node.layer.memory_tensors(node.input_shape))
         rows = node.input_shape.length if isinstance(node.layer, Positions) else 1  # one row of the table is read
-        per_window += window
-        per_token += (sum(size(tensor) for tensor in node.tensors) - window) // rows
-    return per_window, per_token
+        per_token += sum(size(tensor) for tensor in node.tensors if tensor.name not in window) // rows
+    return sum(size(tensor) for tensor in spec.tensors() if tensor.name in window), per_token
+
+
+def window_tensors(spec: Spec) -> set[str]:
+    """Returns the names of the tensors that are used once per window."""
+    windowed = [spec.parts[part] for part in families()[spec.family].windowed]
+    return {tensor.name for part in windowed for node in part.walk() for tensor in node.tensors} | {
+        tensor.name
+        for part in spec.parts.values()
+        for node in part.walk()
+        for tensor in node.layer.memory_tensors(node.input_shape)
+    }
 
 
 def cross_kv_size(spec: Spec) -> int:

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from max_whisper.spec import Spec, TensorSpec
-from max_whisper.spec.family import families
+from max_whisper.spec.counts import window_tensors
 from max_whisper.spec.layers.logits import Logits
 from max_whisper.tensors.dtypes import FLOAT32
 from max_whisper.tensors.stored import StoredTensor
@@ -53,14 +53,3 @@ def logits_tables(spec: Spec) -> list[str]:
     """Returns the names of the matrices that logits are a product with."""
     nodes = (node for part in spec.parts.values() for node in part.walk())
     return [node.layer.table for node in nodes if isinstance(node.layer, Logits)]
-
-
-def window_tensors(spec: Spec) -> set[str]:
-    """Returns the names of the tensors that are used once per window."""
-    windowed = [spec.parts[part] for part in families()[spec.family].windowed]
-    return {tensor.name for part in windowed for node in part.walk() for tensor in node.tensors} | {
-        tensor.name
-        for part in spec.parts.values()
-        for node in part.walk()
-        for tensor in node.layer.memory_tensors(node.input_shape)
-    }

@@ -27,8 +27,6 @@ A new format is one file in `formats/` with one class, and a table in `names.py`
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
@@ -38,8 +36,8 @@ from typing import Any, ClassVar, TypeVar
 from numpy.typing import NDArray
 
 from max_whisper.files import is_folder, is_there
+from max_whisper.registry import import_modules
 from max_whisper.tensors.dtypes import Dtype
-from max_whisper.weights import formats
 from max_whisper.weights.names import TRANSFORMERS, RenameTable
 
 DEFAULT = "safetensors"
@@ -114,8 +112,7 @@ def register(name: str) -> Callable[[SourceType], SourceType]:
 
 def known_formats() -> Mapping[str, type[TensorSource]]:
     """Returns the classes of all formats by name."""
-    for module in pkgutil.iter_modules(formats.__path__):
-        importlib.import_module(f"{formats.__name__}.{module.name}")
+    import_modules("max_whisper.weights.formats")
     return _formats
 
 

@@ -1,9 +1,7 @@
-"""The families of models, one file each. Importing this package imports, and so registers, every one of them."""
+"""The families of models, one file each. Importing this package imports, and so registers, all of them."""
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
+from max_whisper.registry import import_modules
 
-for _module in pkgutil.iter_modules(__path__):
-    importlib.import_module(f"{__name__}.{_module.name}")
+import_modules(__name__)
