@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from ggml import FILE_TYPES, write_ggml
 from greedy import MEL_FILTERS
-from max_whisper.runtime.mel import mel_filters
+from max_whisper.runtime.audio.mel import mel_filters
 from max_whisper.tensors import safetensors_file
 from max_whisper.tensors.dtypes import FLOAT32
 from max_whisper.weights.checkpoint import open_checkpoint

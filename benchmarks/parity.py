@@ -42,7 +42,7 @@ Arrays = dict[str, NDArray[Any]]
 def write_inputs(work: Path, recordings: Sequence[Path]) -> None:
     """WORK/inputs/NAME.npz: a waveform of 30 s and its log-mel, for each recording, for silence and for noise."""
     from max_whisper import load_audio
-    from max_whisper.runtime.mel import log_mel
+    from max_whisper.runtime.audio.mel import log_mel
 
     waveforms = {path.stem: load_audio(path)[:WINDOW] for path in recordings}
     waveforms["silence"] = np.zeros(WINDOW, np.float32)

@@ -23,9 +23,9 @@ os.environ["MODULAR_TELEMETRY_ENABLED"] = "false"
 
 import max_whisper  # noqa: E402
 import pytest  # noqa: E402
-from harness import Budget  # noqa: E402
 from max_whisper.artifact.cores import usable_cores  # noqa: E402
-from small import end_soon, write_spec, write_thin, write_weights  # noqa: E402
+from support.harness import Budget  # noqa: E402
+from support.small import end_soon, write_spec, write_thin, write_weights  # noqa: E402
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -15,7 +15,7 @@ import max_whisper
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from max_whisper.runtime.mel import log_mel, mel_filters
+from max_whisper.runtime.audio.mel import log_mel, mel_filters
 from max_whisper.spec import load_spec
 from max_whisper.tools.bench.lower_bounds import lower_bounds
 from rich.console import Console

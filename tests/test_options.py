@@ -9,7 +9,6 @@ import click
 import max_whisper
 import numpy as np
 import pytest
-from command import error, run
 from max_whisper.cli import main
 from max_whisper.cli.options import FallbackOptions, OptionType, ThreadOptions
 from max_whisper.compile.build import build
@@ -30,9 +29,10 @@ from max_whisper.options import (
 )
 from max_whisper.runtime.model import Model
 from max_whisper.runtime.options import DecodingOptions, TranscribeOptions
-from max_whisper.runtime.subtitles import SubtitleOptions
+from max_whisper.runtime.output.subtitles import SubtitleOptions
 from max_whisper.tools.options import BenchOptions, VerifyOptions
-from option_classes import CLASSES
+from support.command import error, run
+from support.option_classes import CLASSES
 
 
 @dataclass(frozen=True)

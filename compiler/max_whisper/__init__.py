@@ -29,14 +29,14 @@ from max_whisper.progress import OnProgress, Progress
 from max_whisper.progress import unheard as _unheard
 
 if TYPE_CHECKING:
-    from max_whisper.runtime.decoding import DecodingResult
+    from max_whisper.runtime.audio.waveform import Waveform as _Waveform
+    from max_whisper.runtime.decoding.result import DecodingResult
     from max_whisper.runtime.model import Features, Model
     from max_whisper.runtime.options import DecodingOptions, TranscribeOptions
-    from max_whisper.runtime.subtitles import SubtitleOptions
-    from max_whisper.runtime.transcription import Attempt, Segment, Transcriber, TranscriptionResult, Window
-    from max_whisper.runtime.waveform import Waveform as _Waveform
-    from max_whisper.runtime.words import Word
-    from max_whisper.runtime.writers import render, write
+    from max_whisper.runtime.output.subtitles import SubtitleOptions
+    from max_whisper.runtime.output.writers import render, write
+    from max_whisper.runtime.transcription.transcriber import Attempt, Segment, Transcriber, TranscriptionResult, Window
+    from max_whisper.runtime.transcription.word import Word
     from max_whisper.spec import Spec, load_spec
     from max_whisper.tools.inspect import inspect
     from max_whisper.tools.verify.verify import ReportCard, verify
@@ -84,25 +84,25 @@ __all__ = [
 
 
 _HOMES = {
-    "Attempt": "max_whisper.runtime.transcription",
+    "Attempt": "max_whisper.runtime.transcription.transcriber",
     "DecodingOptions": "max_whisper.runtime.options",
-    "DecodingResult": "max_whisper.runtime.decoding",
+    "DecodingResult": "max_whisper.runtime.decoding.result",
     "Features": "max_whisper.runtime.model",
     "Model": "max_whisper.runtime.model",
     "ReportCard": "max_whisper.tools.verify.verify",
-    "Segment": "max_whisper.runtime.transcription",
+    "Segment": "max_whisper.runtime.transcription.transcriber",
     "Spec": "max_whisper.spec",
-    "SubtitleOptions": "max_whisper.runtime.subtitles",
+    "SubtitleOptions": "max_whisper.runtime.output.subtitles",
     "TranscribeOptions": "max_whisper.runtime.options",
-    "Transcriber": "max_whisper.runtime.transcription",
-    "TranscriptionResult": "max_whisper.runtime.transcription",
-    "Window": "max_whisper.runtime.transcription",
-    "Word": "max_whisper.runtime.words",
+    "Transcriber": "max_whisper.runtime.transcription.transcriber",
+    "TranscriptionResult": "max_whisper.runtime.transcription.transcriber",
+    "Window": "max_whisper.runtime.transcription.transcriber",
+    "Word": "max_whisper.runtime.transcription.word",
     "inspect": "max_whisper.tools.inspect",
     "load_spec": "max_whisper.spec",
-    "render": "max_whisper.runtime.writers",
+    "render": "max_whisper.runtime.output.writers",
     "verify": "max_whisper.tools.verify.verify",
-    "write": "max_whisper.runtime.writers",
+    "write": "max_whisper.runtime.output.writers",
 }
 
 
@@ -193,12 +193,12 @@ def build(
 
 
 def load_audio(source: str | _PathLike[str] | _BinaryIO, *, track: int | None = None) -> _Waveform:
-    """Returns the sound of an audio or video file, float32 [samples], 16 kHz mono; see `runtime.audio.open_audio`.
+    """Returns the sound of an audio or video file, float32 [samples], 16 kHz mono; see `runtime.audio.load.open_audio`.
 
     source: a path, "-" for standard input, or an open binary file. track: which of several audio tracks, from 0.
     Raises AudioError for what cannot be read.
     """
     # Imported here and not with the package: who has a waveform already runs without FFmpeg.
-    from max_whisper.runtime.audio import load_audio
+    from max_whisper.runtime.audio.load import load_audio
 
     return load_audio(source, track=track)

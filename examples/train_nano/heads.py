@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from max_whisper.runtime.alignment import token_starts
-from max_whisper.runtime.mel import log_mel
+from max_whisper.runtime.audio.mel import log_mel
+from max_whisper.runtime.transcription.alignment import token_starts
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table

@@ -23,7 +23,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # the windows are made besid
 
 import numpy as np
 import torch
-from max_whisper.runtime.mel import log_mel
+from max_whisper.runtime.audio.mel import log_mel
 from max_whisper.spec import load_spec
 from metrics import word_error_rate
 from plot import plot

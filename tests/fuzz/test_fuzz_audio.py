@@ -15,11 +15,11 @@ from pathlib import Path
 
 import audio_worker
 import pytest
-from harness import Budget, refusal
 from max_whisper.errors import AudioError
-from max_whisper.runtime.audio import open_audio
 from max_whisper.runtime.audio.formats import CODECS, COMMON, CONTAINERS
-from sounds import encode, sweep
+from max_whisper.runtime.audio.load import open_audio
+from support.harness import Budget, refusal
+from support.sounds import encode, sweep
 
 PCM = "pcm_u8 pcm_s16le pcm_s24le pcm_s32le pcm_f32le pcm_f64le pcm_alaw pcm_mulaw".split()
 IN_PROCESS = {

@@ -14,8 +14,6 @@ from typing import Any
 
 import msgspec
 import pytest
-from checkpoints import make_tokens, write_checkpoint
-from harness import Budget, refusal
 from max_whisper.artifact.consistency import check_tokens
 from max_whisper.artifact.manifest import UNSEALED, VERSION, Manifest, Source
 from max_whisper.errors import WeightsError
@@ -26,6 +24,8 @@ from max_whisper.weights.architecture import check_architecture
 from max_whisper.weights.checkpoint import open_checkpoint
 from max_whisper.weights.json_files import Configuration, FeatureExtractor, GenerationConfiguration
 from max_whisper.weights.vocabulary import read_vocabulary
+from support.checkpoints import make_tokens, write_checkpoint
+from support.harness import Budget, refusal
 
 DIMS = {"d_model": 8, "n_heads": 1, "encoder_layers": 1, "decoder_layers": 1, "n_audio_ctx": 50, "n_text_ctx": 8}
 HOLE = "@@"  # where a value is put as raw JSON text, which no JSON writer would write

@@ -21,13 +21,13 @@ if __name__ == "__main__":
 
 import max_whisper
 import numpy as np
-from artifacts import copy, replace, write_fields
 from blake3 import blake3
-from harness import Budget, refusal
 from max_whisper.artifact.load import check_artifact
 from max_whisper.artifact.manifest import FILE
 from max_whisper.compile.stored import read_spec
 from max_whisper.errors import ArtifactError, MaxWhisperError
+from support.artifacts import copy, replace, write_fields
+from support.harness import Budget, refusal
 
 SECONDS = 5.0
 MEL = np.random.default_rng(0).standard_normal((1, 80, 200)).astype(np.float32)

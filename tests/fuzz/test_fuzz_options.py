@@ -9,17 +9,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from command import run
-from harness import Budget, Outcome, fault, refusal
 from max_whisper import Model
 from max_whisper.cli import main
 from max_whisper.cli.options import OptionType, flag_of
 from max_whisper.errors import UserError
 from max_whisper.options import Bounded, Options
 from max_whisper.runtime.options import DecodingOptions, TranscribeOptions
-from max_whisper.runtime.subtitles import SubtitleOptions
-from option_classes import CLASSES
-from sounds import noise, sweep, write_wav
+from max_whisper.runtime.output.subtitles import SubtitleOptions
+from support.command import run
+from support.harness import Budget, Outcome, fault, refusal
+from support.option_classes import CLASSES
+from support.sounds import noise, sweep, write_wav
 
 NUMBERS: tuple[Any, ...] = (
     float("nan"), float("inf"), -float("inf"), 1e308, -1e308, 1e-308, -0.0, 0, 1, -1, 0.5, 2, 3.7, 100, 2**31,

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import Budget, refusal
 from max_whisper.errors import WeightsError
 from max_whisper.tensors.dtypes import BY_FORMAT
 from max_whisper.tensors.safetensors_file import open_tensors, read_header
 from safetensors import safe_open
+from support.harness import Budget, refusal
 
 DATA = bytes(range(48))
 GOOD = {

@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 import yaml
-from harness import Budget, refusal
 from max_whisper.errors import SpecError
 from max_whisper.spec import Spec, load_spec, shipped_specs
+from support.harness import Budget, refusal
 
 TOO_LONG = 60.0  # seconds, after which it counts as a hang; a damaged spec takes milliseconds
 TEXT = shipped_specs()["tiny"].read_text()

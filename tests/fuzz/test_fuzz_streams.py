@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from harness import LONGEST_MESSAGE, Budget
 from max_whisper import Model
 from max_whisper.cli.streams import harmless
-from max_whisper.runtime.writers import render
-from sounds import sweep, write_wav
-from terminals import INPUTS, OUTPUTS, WRITABLE, Seen, look
+from max_whisper.runtime.output.writers import render
+from support.harness import LONGEST_MESSAGE, Budget
+from support.sounds import sweep, write_wav
+from support.terminals import INPUTS, OUTPUTS, WRITABLE, Seen, look
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs /dev/full and memfd_create")
 

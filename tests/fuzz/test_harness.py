@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from harness import Outcome, fault, refusal
 from max_whisper.errors import MaxWhisperError, UserError
 from max_whisper.messages import LONGEST_MESSAGE
+from support.harness import Outcome, fault, refusal
 
 GOOD = [
     Outcome(0, b"text\n", b""),

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from max_whisper.cli.streams import OutputError, Streams
 from max_whisper.errors import MaxWhisperError, UserError
-from max_whisper.runtime.subtitles import ShownSegment, SubtitleOptions
-from max_whisper.runtime.writers import Result, render, text_of, write
+from max_whisper.runtime.output.subtitles import ShownSegment, SubtitleOptions
+from max_whisper.runtime.output.writers import Result, render, text_of, write
 
 Output = dict[str, Path | None]  # format -> where the text of a recording goes; None is stdout
 BLOCK = 4096  # bytes that a disk which is not full has room for

@@ -15,7 +15,7 @@ from max_whisper.cli.outputs import Texts
 from max_whisper.cli.streams import Bar, OutputError, ReaderGone, Streams
 from max_whisper.errors import MaxWhisperError
 from max_whisper.messages import printable
-from max_whisper.runtime.writers import format_timestamp
+from max_whisper.runtime.output.writers import format_timestamp
 
 LONGEST_NAME = 40
 """Characters of a recording's name beside its progress bar."""
@@ -23,11 +23,11 @@ LONGEST_NAME = 40
 if TYPE_CHECKING:
     from rich.progress import ProgressColumn
 
-    from max_whisper.runtime.batching import Steps
+    from max_whisper.runtime.decoding.tokenizer import Tokenizer
     from max_whisper.runtime.model import Model
     from max_whisper.runtime.options import DecodingOptions, TranscribeOptions
-    from max_whisper.runtime.tokenizer import Tokenizer
-    from max_whisper.runtime.transcription import Transcriber, Window
+    from max_whisper.runtime.transcription.scheduler import Steps
+    from max_whisper.runtime.transcription.transcriber import Transcriber, Window
 
 
 @dataclass(frozen=True)
@@ -154,7 +154,7 @@ def _windows(
     model: Model, count: int, begin: Callable[[int], Transcriber], failures: dict[int, MaxWhisperError]
 ) -> Iterator[tuple[int, Window | None]]:
     """The windows of each of some recordings as they come, and None after the last; notes what failed."""
-    from max_whisper.runtime.batching import together
+    from max_whisper.runtime.transcription.scheduler import together
 
     def steps(number: int) -> Steps[Window]:
         try:
@@ -174,7 +174,7 @@ def _windows(
 
 def explanation(window: Window, tokenizer: Tokenizer) -> list[str]:
     """What was decided about a window, in one line; and in one for each rule, which tokens it kept from being taken."""
-    from max_whisper.runtime.explanation import summary
+    from max_whisper.runtime.decoding.explanation import summary
 
     parts = [f"{format_timestamp(window.start)} to {format_timestamp(window.end)}"]
     for attempt in window.attempts:

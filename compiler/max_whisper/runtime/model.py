@@ -19,23 +19,23 @@ from max_whisper.artifact.process import inside_max
 from max_whisper.errors import UserError
 from max_whisper.options import checked_integer, options_of
 from max_whisper.progress import OnProgress, check_progress, unheard
-from max_whisper.runtime.alignment import token_starts
 from max_whisper.runtime.arrays import as_array, check_finite, float32_rows, token_list, token_rows
-from max_whisper.runtime.batching import together
-from max_whisper.runtime.beam import search
-from max_whisper.runtime.decoder import Decoder, Memory, Sampled
-from max_whisper.runtime.decoding import DecodingResult, compression_ratio, rank
-from max_whisper.runtime.explanation import SAMPLE, SEARCH, TIE, Overruled, overruled
-from max_whisper.runtime.languages import language_code
-from max_whisper.runtime.mel import HOP, LogMel, Samples, log_mel
+from max_whisper.runtime.audio.mel import HOP, LogMel, Samples, log_mel
+from max_whisper.runtime.audio.vad import Clip, voice
+from max_whisper.runtime.audio.waveform import SAMPLE_RATE, check_waveform
+from max_whisper.runtime.decoding.beam import search
+from max_whisper.runtime.decoding.decoder import Decoder, Memory, Sampled
+from max_whisper.runtime.decoding.explanation import SAMPLE, SEARCH, TIE, Overruled, overruled
+from max_whisper.runtime.decoding.languages import language_code
+from max_whisper.runtime.decoding.result import DecodingResult, compression_ratio, rank
+from max_whisper.runtime.decoding.rules import TimestampRules, mask_of
+from max_whisper.runtime.decoding.tokenizer import Tokenizer
 from max_whisper.runtime.options import LONGEST_RECORDING, TIME_PRECISION, DecodingOptions, TranscribeOptions
-from max_whisper.runtime.rules import TimestampRules, mask_of
-from max_whisper.runtime.timing import Timing, timings
-from max_whisper.runtime.tokenizer import Tokenizer
-from max_whisper.runtime.transcription import Encoded, Transcriber, TranscriptionResult, clips_of
-from max_whisper.runtime.vad import Clip, voice
-from max_whisper.runtime.waveform import SAMPLE_RATE, check_waveform
-from max_whisper.runtime.words import APPENDED, PREPENDED
+from max_whisper.runtime.transcription.alignment import token_starts
+from max_whisper.runtime.transcription.scheduler import together
+from max_whisper.runtime.transcription.transcriber import Encoded, Transcriber, TranscriptionResult, clips_of
+from max_whisper.runtime.transcription.word import APPENDED, PREPENDED
+from max_whisper.runtime.transcription.words import Timing, timings
 
 Audio: TypeAlias = "str | PathLike[str] | BinaryIO | NDArray[Any]"
 
@@ -644,6 +644,6 @@ def _samples(audio: Audio, track: int | None) -> Samples:
         if track is not None:
             raise UserError("audio_track: is for files, a waveform has no tracks; leave it out")
         return check_waveform(audio)
-    from max_whisper.runtime.audio import open_audio
+    from max_whisper.runtime.audio.load import open_audio
 
     return open_audio(audio, track=track)

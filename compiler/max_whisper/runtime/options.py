@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from max_whisper.errors import UserError
 from max_whisper.options import Choice, Flag, Ids, Integer, Number, Numbers, Options, Text, TextOrIds
-from max_whisper.runtime.languages import asked_language
-from max_whisper.runtime.words import APPENDED, PREPENDED
+from max_whisper.runtime.decoding.languages import asked_language
+from max_whisper.runtime.transcription.word import APPENDED, PREPENDED
 
 if TYPE_CHECKING:
     from max_whisper.artifact.manifest import Manifest
-    from max_whisper.runtime.tokenizer import Tokenizer
+    from max_whisper.runtime.decoding.tokenizer import Tokenizer
 
 TASKS = ("transcribe", "translate")
 TIME_PRECISION = 0.02

@@ -24,7 +24,7 @@ ACTIVATIONS = {
 }
 """The names that transformers has for each activation of the spec language (its `ACT2FN`)."""
 
-SOUND = {"sampling_rate": 16000, "hop_length": 160, "n_fft": 400}  # of every Whisper, and of runtime/mel.py
+SOUND = {"sampling_rate": 16000, "hop_length": 160, "n_fft": 400}  # of every Whisper, and of runtime/audio/mel.py
 ADVICE = "take the spec of this model, or correct the one that is wrong"
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from av.audio.frame import AudioFrame
 
-from max_whisper.runtime.waveform import SAMPLE_RATE
+from max_whisper.runtime.audio.waveform import SAMPLE_RATE
 
 CANCELLED = 1e-3
 """Of the power of the loudest channel, what at least is in the mix (-30 dB), unless the channels cancel each other."""

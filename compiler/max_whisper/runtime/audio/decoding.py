@@ -27,7 +27,7 @@ from max_whisper.messages import printable
 from max_whisper.runtime.audio.channels import Phases, Planes, alone
 from max_whisper.runtime.audio.formats import CODECS, COMMON, COMMON_CODECS, CONTAINERS, HINT
 from max_whisper.runtime.audio.tracks import choose_track, which_track
-from max_whisper.runtime.waveform import SAMPLE_RATE, check_samples
+from max_whisper.runtime.audio.waveform import SAMPLE_RATE, check_samples
 
 MIN_SAMPLE_RATE = 1000
 """The lowest sample rate of a file that is believed: one of 1 Hz would fill the memory with interpolation."""

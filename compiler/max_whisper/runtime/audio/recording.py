@@ -12,7 +12,7 @@ import numpy as np
 
 from max_whisper.errors import MaxWhisperError
 from max_whisper.messages import printable
-from max_whisper.runtime.waveform import Waveform, full_scale
+from max_whisper.runtime.audio.waveform import Waveform, full_scale
 
 LEFT_FREE = 0.05
 """The share of the disk with the temporary folder that is left free, for the others who write there; at most 1 GiB."""

@@ -16,7 +16,7 @@ from max_whisper.artifact.load import Artifact
 from max_whisper.compile.recompile import recompile
 from max_whisper.lowering.kernel_calls import KernelCall
 from max_whisper.progress import OnProgress
-from max_whisper.runtime.decoder import Decoder
+from max_whisper.runtime.decoding.decoder import Decoder
 from max_whisper.spec import Spec
 from max_whisper.tools.bench.phases import Window
 

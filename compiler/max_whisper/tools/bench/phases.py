@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from max_whisper.artifact.load import Artifact, open_artifact
 from max_whisper.errors import UserError
-from max_whisper.runtime.decoder import Decoder
-from max_whisper.runtime.mel import HOP
+from max_whisper.runtime.audio.mel import HOP
+from max_whisper.runtime.audio.waveform import SAMPLE_RATE
+from max_whisper.runtime.decoding.decoder import Decoder
 from max_whisper.runtime.model import Model
-from max_whisper.runtime.waveform import SAMPLE_RATE
 
 LOADS = 5
 Result = TypeVar("Result")

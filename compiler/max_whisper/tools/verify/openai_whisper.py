@@ -1,6 +1,6 @@
 """openai/whisper with the weights of a checkpoint, as the reference of whole transcriptions.
 
-For `benchmarks/transcribe_parity.py` and `tests/make_golden_transcribe.py`. Needs torch and openai-whisper, which
+For `benchmarks/transcribe_parity.py` and `tests/golden/make_transcribe.py`. Needs torch and openai-whisper, which
 nothing else in the package does.
 """
 

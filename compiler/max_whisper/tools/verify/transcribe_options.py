@@ -1,7 +1,7 @@
 """The sets of options with which max-whisper's `transcribe` is compared with openai/whisper's, under its names.
 
 All at temperature 0: samples are drawn from other random numbers on each side. The thresholds of silence are for the
-models of `tests/transcribe_cases.py`; other models need others.
+models of `tests/support/transcribe_cases.py`; other models need others.
 """
 
 from __future__ import annotations

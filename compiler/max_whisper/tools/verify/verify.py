@@ -22,9 +22,9 @@ from max_whisper.files import expanded
 from max_whisper.messages import printable
 from max_whisper.plan import BuildPlan
 from max_whisper.progress import OnProgress, Progress, check_progress, unheard
-from max_whisper.runtime.audio import load_audio
-from max_whisper.runtime.decoder import Decoder
-from max_whisper.runtime.mel import HOP
+from max_whisper.runtime.audio.load import load_audio
+from max_whisper.runtime.audio.mel import HOP
+from max_whisper.runtime.decoding.decoder import Decoder
 from max_whisper.runtime.model import Model, load
 from max_whisper.spec import Spec
 from max_whisper.tensors import safetensors_file

@@ -1,0 +1,256 @@
+"""An audio or video file -> the waveform Whisper listens to (waveform.py).
+
+The samples are the ones that openai/whisper gets from `ffmpeg -i FILE -f s16le -ac 1 -acodec pcm_s16le -ar 16000`
+(whisper/audio.py, `load_audio`), made with the same libraries through PyAV and without an ffmpeg program: FFmpeg's
+own down-mix and resampler, int16, divided by 32768. There is one exception: channels that cancel each other, of which
+ffmpeg makes silence.
+
+A damaged file may end the process in which FFmpeg reads it. Few kinds of files are read at all (formats.py); the
+common ones in this process, because thousands of damaged ones did no harm (decoding.py); the others in a child process
+(child.py), and all of them with `isolated=True`, which is for whoever serves files of strangers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import operator
+import os
+import sys
+import time
+from pathlib import Path
+from typing import BinaryIO
+
+from max_whisper.errors import AudioError, MaxWhisperError
+from max_whisper.files import expanded
+from max_whisper.messages import printable
+from max_whisper.runtime.audio.decoding import Outcome, Request, Uncommon, cannot_read, decode, is_media
+from max_whisper.runtime.audio.edits import has_many_edits
+from max_whisper.runtime.audio.formats import HINT
+from max_whisper.runtime.audio.recording import Recording, Storage
+from max_whisper.runtime.audio.waveform import SAMPLE_RATE, Waveform
+
+__all__ = ["IN_MEMORY", "MAX_HOURS", "MAX_PIPE_BYTES", "Recording", "load_audio", "open_audio"]
+
+MAX_HOURS = 24
+"""The longest audio that is read: 24 hours are 2.8 GB of int16, in a temporary file."""
+IN_MEMORY = 32 << 20
+"""Bytes of int16, or of what a pipe gave, that are kept in memory: those of 17 minutes."""
+MAX_PIPE_BYTES = 4 << 30
+"""The most bytes taken from a pipe, which must be copied before they can be decoded: 6 hours of 16-bit stereo WAV."""
+PROBED_BYTES = 2 << 20
+"""How much of a pipe FFmpeg is asked about before the rest is copied; it looks at the first of these two megabytes."""
+PIPE_SECONDS = 20
+"""How long a named pipe is waited for until somebody writes to it."""
+
+_CHUNK = 1 << 20
+_LOG = logging.getLogger(__name__)
+_NEXT = f"give an audio or video file such as {HINT}"
+
+
+def load_audio(source: str | os.PathLike[str] | BinaryIO, *, track: int | None = None) -> Waveform:
+    """Read an audio track of an audio or video file, all at once; see `open_audio` for the rest.
+
+    Returns float32 [samples], mono, 16 kHz, in [-1, 1).
+    """
+    return open_audio(source, track=track)[:]
+
+
+def open_audio(
+    source: str | os.PathLike[str] | BinaryIO, *, track: int | None = None, isolated: bool = False
+) -> Recording:
+    """Decode an audio track of an audio or video file.
+
+    source: a path (`~` is expanded when there is no such file), "-" for standard input, or a binary file object. What
+        cannot seek (a pipe) is first copied, because formats such as mp4 keep their index at the end; at most
+        MAX_PIPE_BYTES. Never a URL.
+    track: which of several audio tracks, counted from 0 as ffmpeg's `-map 0:a:N` does. By default the one that ffmpeg
+        takes: the track marked as default, then the one with the most channels, then the first. A warning in the log
+        says which, when there are several.
+    isolated: decode in a child process whatever the format is. A file that crashes FFmpeg, or makes it take too much
+        memory or time, is then an AudioError and not the end of this process. Costs 0.2 s.
+
+    The channels are mixed as ffmpeg does. Where they cancel each other and the mix would be silent, the loudest channel
+    is taken alone, with a warning. Float samples beyond full scale are clipped, as ffmpeg does.
+    Parts that cannot be decoded are left out, as ffmpeg does, with a warning in the log.
+
+    Raises AudioError when there is no such file or track, it cannot be read, is of a kind that is not read
+    (formats.py), holds no sound, holds samples that are NaN, infinite or beyond MAX_PEAK, or is longer than MAX_HOURS;
+    and for a source that is none of the above. MaxWhisperError when the temporary folder has no room. What a header
+    claims about the length is never trusted: memory is taken for what was decoded.
+    """
+    number = None if track is None else _index(track)
+    if track is not None and number is None:
+        raise AudioError(
+            f"track is of type {type(track).__name__}, expected the number of an audio track, from 0, or None"
+        )
+    with contextlib.ExitStack() as stack:
+        file, name, suffix = _open(source, stack)
+        request = Request(name, suffix, number)
+        isolated = isolated or has_many_edits(file)
+        pcm = _Sound(name)
+        outcome = _decode(file, request, pcm, isolated)
+        if outcome.louder is not None:
+            pcm.clear()
+            file.seek(0)
+            _decode(file, Request(name, suffix, number, outcome.louder), pcm, isolated)
+        pcm.flush()
+    for warning in outcome.warnings:
+        _LOG.warning("%s", printable(warning))
+    return Recording(pcm.file)
+
+
+def _index(value: object) -> int | None:
+    """An integer of any type, None for what is none."""
+    try:
+        return None if isinstance(value, bool) else operator.index(value)  # type: ignore[arg-type]
+    except Exception:  # whatever somebody else's class raises
+        return None
+
+
+def _decode(file: BinaryIO, request: Request, pcm: _Sound, isolated: bool) -> Outcome:
+    if not isolated:
+        try:
+            return decode(file, request, pcm.write, common=True)
+        except Uncommon:
+            file.seek(0)
+    from max_whisper.runtime.audio.isolation import decode_in_child  # takes 12 ms, and few files need it
+
+    return decode_in_child(file, request, pcm.write)
+
+
+class _Sound(Storage):
+    """The samples of one file, as many as are allowed."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(IN_MEMORY)
+        self._name = name
+
+    def write(self, data: bytes) -> None:
+        super().write(data)
+        if self.size > MAX_HOURS * 3600 * SAMPLE_RATE * 2:
+            raise AudioError(f"{self._name} is longer than {MAX_HOURS} hours: cut it into shorter files")
+
+
+def _open(source: object, stack: contextlib.ExitStack) -> tuple[BinaryIO, str, str]:
+    """The seekable, not empty file of a source, what to call it in messages, and its suffix.
+
+    The stack closes what was opened.
+    """
+    file: BinaryIO
+    suffix = ""
+    if isinstance(source, str) and source == "-":
+        if sys.stdin is None:
+            raise AudioError("there is no standard input, it is closed: give a file, or redirect one to it")
+        file, name = sys.stdin.buffer, "standard input"
+    elif isinstance(source, str | os.PathLike):
+        path = os.fspath(source)
+        if not isinstance(path, str):
+            raise _wrong_type(path)
+        name, suffix = printable(path, 500), os.path.splitext(path)[1]  # noqa: PTH122 (Path refuses what may be in here)
+        try:
+            file = stack.enter_context(_open_path(path, name))
+        except (OSError, ValueError) as e:
+            raise AudioError(_cannot_open(name, e)) from e
+    elif hasattr(source, "read"):
+        file, name = source, printable(getattr(source, "name", "the audio stream"), 500)  # type: ignore[assignment]
+        suffix = os.path.splitext(name)[1]  # noqa: PTH122
+    else:
+        raise _wrong_type(source)
+    try:
+        if not isinstance(file.read(0), bytes):
+            raise AudioError(f"{name} is open as text, expected bytes: open it in mode 'rb'")
+        # Devices and the files of /proc have no size, and are copied as pipes are.
+        if not _size(file):
+            file = _copied(file, name, stack)
+        file.seek(0)
+    except MaxWhisperError:
+        raise
+    except Exception as e:  # a file object of the caller may raise anything
+        raise AudioError(cannot_read(name, e)) from e
+    return file, name, suffix if suffix[1:].isalnum() and suffix.isascii() and len(suffix) < 10 else ""
+
+
+def _wrong_type(source: object) -> AudioError:
+    return AudioError(
+        f"the audio source is of type {type(source).__name__}, expected a path as str or os.PathLike, '-' for standard "
+        "input, or a binary file object"
+    )
+
+
+def _open_path(path: str, name: str) -> BinaryIO:
+    if path.startswith("~") and not os.path.lexists(path):
+        path = str(expanded(path))
+    if not Path(path).is_fifo():
+        return Path(path).open("rb")
+    import select
+
+    # Opening a named pipe waits for a writer, without end and without a word.
+    file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb")
+    written = select.poll()
+    written.register(file)
+    if not written.poll(1000 * PIPE_SECONDS):
+        file.close()
+        raise AudioError(f"{name} is a named pipe, and in {PIPE_SECONDS} s nobody wrote to it: start what writes first")
+    os.set_blocking(file.fileno(), True)
+    return file
+
+
+def _size(file: BinaryIO) -> int:
+    """The bytes of a file that can seek, 0 of one that cannot."""
+    seekable = getattr(file, "seekable", None)
+    if not (seekable() if seekable else hasattr(file, "seek")):
+        return 0
+    try:
+        return file.seek(0, io.SEEK_END)
+    except OSError:
+        return 0
+
+
+def _copied(file: BinaryIO, name: str, stack: contextlib.ExitStack) -> BinaryIO:
+    copy = Storage(IN_MEMORY)
+    stack.callback(copy.file.close)
+    looked_at = False
+    while data := _read(file):
+        copy.write(data)
+        if copy.size > MAX_PIPE_BYTES:
+            raise AudioError(
+                f"{name} gave more than {MAX_PIPE_BYTES >> 20} MB and did not end, expected one audio or video file: "
+                "save it to a file first, in a format that is smaller than wav, or in parts"
+            )
+        if not looked_at and copy.size > PROBED_BYTES:
+            looked_at = True
+            copy.file.seek(0)
+            if not is_media(copy.file.read(PROBED_BYTES)):
+                raise AudioError(f"{name} does not begin as an audio or video file does: {_NEXT}")
+            copy.file.seek(0, io.SEEK_END)
+    if not copy.size:
+        raise AudioError(f"{name} is empty (0 bytes), expected sound: {_NEXT}")
+    copy.flush()
+    return copy.file  # type: ignore[return-value]
+
+
+def _read(file: BinaryIO) -> bytes:
+    while (data := file.read(_CHUNK)) is None:  # standard input need not be blocking
+        time.sleep(0.01)
+    return data
+
+
+def _cannot_open(name: str, error: OSError | ValueError) -> str:
+    if isinstance(error, FileNotFoundError):
+        if "://" in name:
+            return f"there is no file {name}: addresses are not opened, download it and give the file"
+        return f"there is no file {name}: check the path, it is looked up from {_folder()}"
+    if isinstance(error, IsADirectoryError):
+        return f"{name} is a folder, expected one audio or video file: give its files one by one, as in {name}/*.wav"
+    if isinstance(error, PermissionError):
+        return f"{name} may not be read by this user: change its permissions, or copy it to where you may read it"
+    return f"{name} cannot be opened ({getattr(error, 'strerror', None) or error}): check the path"
+
+
+def _folder() -> str:
+    try:
+        return printable(Path.cwd(), 500)
+    except OSError:
+        return "a folder that is gone"

@@ -1,0 +1,124 @@
+"""Token ids <-> text, and the prompt that tells Whisper what to do."""
+
+from __future__ import annotations
+
+import binascii
+import difflib
+from collections.abc import Iterable
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from max_whisper.errors import ArtifactError, UserError
+from max_whisper.runtime.decoding.languages import language_code
+from max_whisper.tokens import Tokens
+
+if TYPE_CHECKING:
+    import tiktoken
+
+TASKS = ("transcribe", "translate")
+
+# How GPT-2 cuts text into the pieces that are encoded one by one (openai/gpt-2, encoder.py); Whisper kept it.
+_PATTERN = r"""'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"""
+
+
+class Tokenizer:
+    """The byte-pair encoding of one checkpoint.
+
+    ranks_file: one text token per line, `base64 of its bytes, space, id` (openai's .tiktoken format).
+    tokens: the special tokens around it.
+
+    Making one reads the file and nothing else; it is parsed when first needed, and the encoder is built when text is
+    first encoded. One tokenizer may be used from several threads.
+    """
+
+    def __init__(self, ranks_file: Path, tokens: Tokens) -> None:
+        self.tokens = tokens
+        self._file = ranks_file
+        try:
+            self._ranks = ranks_file.read_bytes()
+        except OSError as e:
+            raise ArtifactError(
+                f"the vocabulary {ranks_file} cannot be read ({e.strerror}): build the artifact again"
+            ) from e
+
+    @property
+    def multilingual(self) -> bool:
+        """Whether the model takes a language and a task; otherwise it writes down English, without being told."""
+        return bool(self.tokens.languages)
+
+    def encode(self, text: str) -> list[int]:
+        """The ids of a text; what looks like a special token in it is text as well."""
+        return self._encoding.encode_ordinary(text)
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """The text of ids, without special tokens and timestamps; bytes that are no UTF-8 become U+FFFD."""
+        table = self._bytes
+        return b"".join(table[i] for i in ids if 0 <= i < len(table)).decode(errors="replace")
+
+    def prompt(self, language: str | None, task: str = "transcribe", without_timestamps: bool = False) -> list[int]:
+        """The ids that every window starts with.
+
+        language: code or English name, needed by a multilingual model; an English-only one takes none but English.
+        task: one of TASKS.
+        without_timestamps: ask for text only.
+        Raises UserError for a language or task that there is not, or that the model does not have.
+        """
+        if task not in TASKS:
+            near = difflib.get_close_matches(task.lower(), TASKS, n=1, cutoff=0.4)
+            hint = f"; did you mean '{near[0]}'?" if near else ""
+            raise UserError(f"unknown task '{task}': expected 'transcribe' or 'translate'{hint}")
+        tokens = self.tokens
+        ids = [tokens.sot]
+        if self.multilingual:
+            if language is None:
+                raise UserError("no language given: a multilingual model needs one, such as 'en'; give or detect it")
+            ids.append(tokens.languages[language_code(language, tokens.languages)])
+            ids.append(tokens.translate if task == "translate" else tokens.transcribe)
+        else:
+            if language is not None:
+                language_code(language, ("en",))  # raises for any other
+            if task == "translate":
+                raise UserError("an English-only model cannot translate: use a multilingual model")
+        if without_timestamps:
+            ids.append(tokens.notimestamps)
+        return ids
+
+    @cached_property
+    def _bytes(self) -> list[bytes]:
+        """The bytes of each text token. What may follow them in the file, special tokens, has no text.
+
+        All that `encode` and `decode` rely on is checked: each id and each token once, and every byte among them.
+        """
+        table = [self._token(*numbered) for numbered in enumerate(self._ranks.splitlines()[: self.tokens.eot])]
+        if len(table) < self.tokens.eot:
+            raise ArtifactError(
+                f"{self._file}: expected {self.tokens.eot} tokens, found {len(table)}: build the artifact again"
+            )
+        if len(set(table)) < len(table) or sum(len(token) == 1 for token in table) < 256:
+            raise ArtifactError(
+                f"{self._file}: expected each token once and all 256 bytes among them: build the artifact again"
+            )
+        return table
+
+    def _token(self, rank: int, line: bytes) -> bytes:
+        """The bytes of a token by its line, which must be the one that is written for it."""
+        text, _, number = line.partition(b" ")
+        try:
+            token = binascii.a2b_base64(text)
+            right = number == b"%d" % rank and binascii.b2a_base64(token, newline=False) in (text, text.lstrip(b"="))
+        except ValueError:
+            right = False
+        if not right:
+            raise ArtifactError(
+                f"{self._file}:{rank + 1}: expected 'base64 id', found {line[:40]!r}: build the artifact again"
+            )
+        return token
+
+    @cached_property
+    def _encoding(self) -> tiktoken.Encoding:
+        import tiktoken  # only here: whoever transcribes without an initial prompt needs no encoder
+
+        # The empty token of the multilingual vocabulary is never the result of a merge.
+        ranks = {token: rank for rank, token in enumerate(self._bytes) if token}
+        return tiktoken.Encoding(self._file.stem, pat_str=_PATTERN, mergeable_ranks=ranks, special_tokens={})

@@ -1,0 +1,199 @@
+"""Tokens and the positions at which they begin -> words with times, in segments (openai/whisper, timing.py)."""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Protocol
+
+import numpy as np
+
+from max_whisper.runtime.decoding.tokenizer import Tokenizer
+from max_whisper.runtime.transcription.word import APPENDED, PREPENDED, Word
+
+WITHOUT_SPACES = ("zh", "ja", "th", "lo", "my", "yue")  # languages that put none between words
+SENTENCE_ENDS = ".。!！?？"
+LONGEST_MEDIAN = 0.7  # seconds
+POSITIONS_PER_SECOND = 50  # in the encoder's output
+_EOT, _UNFINISHED = "<|endoftext|>", "\ufffd"
+
+
+@dataclass
+class Timing:
+    """A word on its way to become a Word: seconds from the start of its window. Merged into another, it is empty."""
+
+    word: str
+    tokens: list[int]
+    start: float
+    end: float
+    probability: float
+
+    @property
+    def duration(self) -> float:
+        return self.end - self.start
+
+
+def timings(
+    tokens: Sequence[int],
+    starts: Sequence[int],
+    probabilities: Sequence[float],
+    tokenizer: Tokenizer,
+    language: str,
+) -> list[Timing]:
+    """The words of some text tokens.
+
+    starts: for each of them and for end-of-text, the position in the window. probabilities: of each of them.
+    """
+    words = split_words([*tokens, tokenizer.tokens.eot], tokenizer, language)[:-1]
+    bounds = np.cumsum([0, *(len(ids) for _, ids in words)]).tolist()
+    times = np.asarray(starts) / POSITIONS_PER_SECOND
+    return [
+        Timing(text, ids, float(times[i]), float(times[j]), float(np.mean(probabilities[i:j])))
+        for (text, ids), (i, j) in zip(words, pairwise(bounds), strict=True)
+    ]
+
+
+def split_words(tokens: Sequence[int], tokenizer: Tokenizer, language: str) -> list[tuple[str, list[int]]]:
+    """Each word and its tokens; punctuation and end-of-text are words of their own."""
+    pieces = _characters(tokens, tokenizer)
+    if language in WITHOUT_SPACES:
+        return pieces
+    words: list[tuple[str, list[int]]] = []
+    for text, ids in pieces:
+        begins = ids[0] >= tokenizer.tokens.eot or text.startswith(" ") or text.strip() in string.punctuation
+        if begins or not words:
+            words.append((text, ids))
+        else:
+            words[-1] = (words[-1][0] + text, words[-1][1] + ids)
+    return words
+
+
+def _characters(tokens: Sequence[int], tokenizer: Tokenizer) -> list[tuple[str, list[int]]]:
+    """The smallest runs of tokens that are whole characters."""
+
+    def text_of(ids: Sequence[int]) -> str:
+        return tokenizer.decode(ids) + _EOT * (ids[-1] == tokenizer.tokens.eot)
+
+    whole = text_of(tokens)
+    pieces: list[tuple[str, list[int]]] = []
+    offset, run = 0, []
+    for token in tokens:
+        run.append(token)
+        text = text_of(run)
+        unfinished = text.find(_UNFINISHED)
+        if unfinished < 0 or whole[offset + unfinished : offset + unfinished + 1] == _UNFINISHED:  # bytes of no text
+            pieces.append((text, run))
+            offset, run = offset + len(text), []
+    return pieces
+
+
+class Timed(Protocol):
+    """A segment; times in seconds of the recording."""
+
+    @property
+    def start(self) -> float: ...
+    @property
+    def end(self) -> float: ...
+    @property
+    def tokens(self) -> list[int]: ...
+
+
+@dataclass(frozen=True)
+class Placed:
+    """The words of one segment, and the segment's times as corrected by theirs."""
+
+    start: float
+    end: float
+    words: list[Word]
+
+
+def place(
+    segments: Sequence[Timed],
+    words: list[Timing],
+    *,
+    eot: int,
+    offset: float,
+    last_speech: float,
+    prepended: str = PREPENDED,
+    appended: str = APPENDED,
+) -> list[Placed]:
+    """Gives the words of a window to its segments, and brings the times of both together.
+
+    offset: seconds at which the window begins. last_speech: seconds at which the last word before it ended. prepended,
+    appended: punctuation that belongs to the word after it and before it.
+    """
+    durations = [word.duration for word in words if word.duration]
+    median = min(LONGEST_MEDIAN, float(np.median(durations))) if durations else 0.0
+    _shorten_at_sentence_ends(words, 2 * median)
+    merge_punctuation(words, prepended, appended)
+    placed = []
+    rest = iter(words)
+    for segment in segments:
+        missing = sum(token < eot for token in segment.tokens)
+        own = []
+        while missing > 0 and (timing := next(rest, None)) is not None:
+            missing -= len(timing.tokens)
+            if timing.word:
+                start, end = round(offset + timing.start, 2), round(offset + timing.end, 2)
+                own.append(Word(timing.word, start, end, timing.probability))
+        placed.append(_together(segment, own, median, last_speech))
+        if own:
+            last_speech = placed[-1].end
+    return placed
+
+
+def _shorten_at_sentence_ends(words: list[Timing], longest: float) -> None:
+    """The pause after a sentence is put into its end, or into the next word, by the alignment."""
+    for before, word in pairwise(words):
+        if longest and word.duration > longest:
+            if word.word in SENTENCE_ENDS:
+                word.end = word.start + longest
+            elif before.word in SENTENCE_ENDS:
+                word.start = word.end - longest
+
+
+def merge_punctuation(words: list[Timing], prepended: str, appended: str) -> None:
+    """Joins punctuation to the word that it belongs to; what was joined is left empty."""
+    following = len(words) - 1
+    for i in range(len(words) - 2, -1, -1):
+        mark, word = words[i], words[following]
+        if mark.word.startswith(" ") and mark.word.strip() in prepended:
+            word.word, word.tokens = mark.word + word.word, mark.tokens + word.tokens
+            mark.word, mark.tokens = "", []
+        else:
+            following = i
+    previous = 0
+    for i in range(1, len(words)):
+        word, mark = words[previous], words[i]
+        if not word.word.endswith(" ") and mark.word in appended:
+            word.word, word.tokens = word.word + mark.word, word.tokens + mark.tokens
+            mark.word, mark.tokens = "", []
+        else:
+            previous = i
+
+
+def _together(segment: Timed, words: list[Word], median: float, last_speech: float) -> Placed:
+    """A first or last word that is too long is cut to the segment, which otherwise is as long as its words."""
+    if not words:
+        return Placed(segment.start, segment.end, words)
+    longest = 2 * median
+    after_pause = words[0].end - last_speech > 4 * median
+    if after_pause and (
+        words[0].end - words[0].start > longest or (len(words) > 1 and words[1].end - words[0].start > 2 * longest)
+    ):
+        if len(words) > 1 and words[1].end - words[1].start > longest:
+            boundary = max(words[1].end / 2, words[1].end - longest)
+            words[0], words[1] = replace(words[0], end=boundary), replace(words[1], start=boundary)
+        words[0] = replace(words[0], start=max(0, words[0].end - longest))
+    start, end = segment.start, segment.end
+    if start < words[0].end and start - 0.5 > words[0].start:
+        words[0] = replace(words[0], start=max(0, min(words[0].end - median, start)))
+    else:
+        start = words[0].start
+    if end > words[-1].start and end + 0.5 < words[-1].end:
+        words[-1] = replace(words[-1], end=max(words[-1].start + median, end))
+    else:
+        end = words[-1].end
+    return Placed(start, end, words)

@@ -1,0 +1,141 @@
+"""Several recordings at once, and the parts of one, give what each gives alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from max_whisper import Model, Progress
+from max_whisper.errors import UserError
+from max_whisper.runtime.transcription import scheduler as batching
+from support.command import run
+from support.sounds import noise, silence, sweep, write_wav
+
+OPTIONS: dict[str, Any] = {"language": "en", "max_new_tokens": 10, "temperature": (0.0, 0.4), "best_of": 2}
+SOUNDS = [noise(3.0, seed=1), sweep(2.0), np.concatenate([sweep(5.0), noise(2.5)]), noise(1.0, seed=2), sweep(4.1)]
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many questions were answered each time."""
+    seen: list[int] = []
+    answers = batching._answers
+
+    def counted(model: Model, questions: dict[int, batching.Question]) -> dict[int, Any]:
+        found = answers(model, questions)
+        seen.append(len(found))
+        return found
+
+    monkeypatch.setattr(batching, "_answers", counted)
+    return seen
+
+
+@pytest.mark.parametrize("conditioned", [True, False])
+def test_recordings_together_are_as_alone(batched: Model, calls: list[int], conditioned: bool):
+    options = {**OPTIONS, "condition_on_previous_text": conditioned}
+    alone = [batched.transcribe(sound, **options) for sound in SOUNDS]
+    calls.clear()
+    progress: list[Progress] = []
+    together = batched.transcribe_batch(SOUNDS, progress=progress.append, **options)
+    assert together == alone
+    assert max(calls) == 3
+    assert sorted((p.index, p.done, p.total) for p in progress) == sorted(
+        (i, window.end, result.duration) for i, result in enumerate(alone) for window in result.windows
+    )
+    tried = {attempt.temperature for result in alone for window in result.windows for attempt in window.attempts}
+    assert tried == {0.0, 0.4}  # sampling, too
+
+
+def test_languages_of_a_batch_are_detected_one_by_one(batched: Model):
+    options = {**OPTIONS, "language": None, "temperature": 0}
+    del options["best_of"]
+    assert [r.language for r in batched.transcribe_batch(SOUNDS, **options)] == [
+        batched.transcribe(sound, **options).language for sound in SOUNDS
+    ]
+
+
+PAUSED = np.concatenate([silence(3.0), sweep(1.5), silence(3.0), noise(1.0), silence(3.0), sweep(1.0), silence(2.0)])
+
+
+def test_clips_of_one_recording_share_a_batch(batched: Model, model: Model, calls: list[int]):
+    options = {**OPTIONS, "temperature": 0, "vad_filter": True, "condition_on_previous_text": False}
+    del options["best_of"]
+    result = batched.transcribe(PAUSED, **options)
+    assert len(result.windows) == 3
+    assert max(calls) == 3
+    starts = [window.start for window in result.windows]
+    assert starts == sorted(starts)
+    conditioned = batched.transcribe(PAUSED, **{**options, "condition_on_previous_text": True})
+    assert [window.start for window in conditioned.windows] == starts
+    assert conditioned.windows[0] == result.windows[0]
+    assert [window.start for window in model.transcribe(PAUSED, **options).windows] == starts
+
+
+def test_vad_and_clips_exclude_each_other(model: Model):
+    with pytest.raises(UserError, match="vad_filter: finds the clips itself"):
+        model.transcribe(noise(1.0), vad_filter=True, clip_timestamps="1,2")
+    with pytest.raises(UserError, match="are for vad_filter, give it too"):
+        model.transcribe(noise(1.0), vad_threshold=3.0)
+
+
+def test_several_files_on_the_command_line(
+    batched: Model, tmp_path: Path, calls: list[int], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    folder = str(batched._artifact.folder)
+    files = [write_wav(tmp_path / f"{i}.wav", sound) for i, sound in enumerate(SOUNDS)]
+    options = (
+        "--model",
+        folder,
+        "--language",
+        "en",
+        "--max-new-tokens",
+        "10",
+        "--temperature-increment-on-fallback",
+        "none",
+    )
+    out = run(
+        "transcribe", *files[:2], "missing.wav", *files[2:], *options, "--output-dir", "out", "--output-format", "all"
+    )
+    assert out.code == 2
+    assert "error: there is no file missing.wav" in out.stderr
+    assert "1 of 6 recordings were not transcribed" in out.stderr
+    for i, file in enumerate(files):
+        alone = run("transcribe", file, *options)
+        assert (Path("out") / f"{i}.txt").read_text() == alone.stdout
+    assert sorted(path.suffix for path in Path("out").glob("0.*")) == [".json", ".srt", ".tsv", ".txt", ".vtt"]
+
+
+def test_hotwords_are_seen_by_every_window(model: Model):
+    options = {"language": "en", "temperature": 0, "max_new_tokens": 10, "condition_on_previous_text": False}
+    plain = model.transcribe(noise(4.0), **options)
+    told = model.transcribe(noise(4.0), hotwords="the weather", **options)
+    prompted = model.transcribe(noise(4.0), initial_prompt="the weather", carry_initial_prompt=True, **options)
+    assert told == prompted
+    assert told != plain
+    both = model.transcribe(noise(4.0), hotwords="the", initial_prompt="weather", carry_initial_prompt=True, **options)
+    assert both == told
+    with pytest.raises(UserError, match="hotwords: expected fewer than 224 tokens"):
+        model.transcribe(noise(1.0), hotwords="weather " * 300)
+
+
+def test_language_by_several_windows(model: Model, monkeypatch: pytest.MonkeyPatch):
+    heard = [{"de": 0.4, "en": 0.3}, {"en": 0.45, "de": 0.3}, {"en": 0.4, "de": 0.3}, {"zh": 0.9}]
+    answers = iter(heard)
+    monkeypatch.setattr(model, "detect_language", lambda features: [next(answers)], raising=False)
+    options = {"temperature": 0, "max_new_tokens": 3}
+    assert model.transcribe(noise(9.0), **options, language_detection_segments=3).language == "en"  # the most frequent
+    answers = iter(heard)
+    assert model.transcribe(noise(9.0), **options, language_detection_segments=4).language == "zh"  # the first sure one
+    answers = iter(heard)
+    assert model.transcribe(noise(9.0), **options).language == "de"
+    answers = iter(heard)
+    sure = {"language_detection_segments": 4, "language_detection_threshold": 0.42}
+    assert model.transcribe(noise(9.0), **options, **sure).language == "en"
+    answers = iter(heard)
+    assert model.transcribe(noise(3.0), **options, language_detection_segments=4).language == "de"  # there are but two
+    for wrong in ({"language_detection_segments": 0}, {"language_detection_threshold": 1.5}):
+        with pytest.raises(UserError, match="expected"):
+            model.transcribe(noise(1.0), **wrong)

@@ -1,0 +1,186 @@
+"""A new kind of layer is one file: RMSNorm (Zhang and Sennrich, 2019) as docs/adding-a-layer.md has it."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import re
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import max_whisper
+import numpy as np
+import pytest
+from max_whisper.errors import SpecError, UserError
+from max_whisper.lowering.builder import Builder
+from max_whisper.lowering.families.whisper import step
+from max_whisper.lowering.ops import Value
+from max_whisper.spec import layer, load_spec
+from max_whisper.spec.counts import self_kv_size
+from max_whisper.spec.layer import Layer, option, register
+from max_whisper.spec.layers.attention import Attention
+from support.artifacts import plan_of
+from support.small import THIN, Weights, write_thin
+from support.spec_helpers import MINI, changed, write
+
+PAGE = (Path(__file__).parents[2] / "docs" / "adding-a-layer.md").read_text()
+RMSNORM = re.findall(r"^```python\n(.*?)^```", PAGE, flags=re.MULTILINE | re.DOTALL)[0]
+SPEC = changed(
+    ("  - relu\n", "  - relu\n  - rmsnorm: {weights: model.encoder.norm}\n"),
+    ("      - cross", "      - rmsnorm: {eps: 1e-3, weights: model.decoder.first_norm}\n      - cross"),
+    ("  - logits", "  - rmsnorm: {weights: model.decoder.last_norm}\n  - logits"),
+    text=THIN,
+)
+TOKENS = [[3, 14, 15, 92, 65]]
+
+
+@pytest.fixture
+def rmsnorm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The layer kind, from one file that is in no package."""
+    (tmp_path / "rmsnorm_of_mine.py").write_text(RMSNORM)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(layer, "_kinds", dict(layer.kinds()))
+    importlib.import_module("rmsnorm_of_mine")
+    yield
+    del sys.modules["rmsnorm_of_mine"]
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path, rmsnorm: None) -> tuple[Path, Path, Weights]:
+    """Spec, folder of weights, and the weights themselves."""
+    return write_thin(tmp_path, SPEC)
+
+
+def norm(x: np.ndarray, weight: np.ndarray, eps: float = 1e-5) -> np.ndarray:
+    """Returns what the layer should: x / sqrt(mean(x^2) + eps) * weight, for each row."""
+    return x / np.sqrt((x * x).mean(axis=-1, keepdims=True) + eps) * weight
+
+
+def encoded(mel: np.ndarray, w: Weights) -> np.ndarray:
+    """Returns the features of SPEC in float64, [n_audio_ctx, d_model], for mel [n_mels, n_frames]."""
+    padded = np.pad(mel.T, [(1, 1), (0, 0)])
+    kernel = w["model.encoder.conv1.weight"]  # [out, in, 3]
+    rows = sum(padded[i : i + mel.shape[1] : 2] @ kernel[:, :, i].T for i in range(3)) + w["model.encoder.conv1.bias"]
+    return norm(np.maximum(rows, 0), w["model.encoder.norm.weight"])
+
+
+def decoded(features: np.ndarray, tokens: list[int], w: Weights) -> np.ndarray:
+    """Returns the logits of SPEC in float64, [length, n_vocab]."""
+    table, prefix = w["model.decoder.embed_tokens.weight"], "model.decoder.attn"
+    x = table[tokens] + w["model.decoder.embed_positions.weight"][: len(tokens)]
+    normed = norm(x, w["model.decoder.first_norm.weight"], 1e-3)
+    q, v = (
+        rows @ w[f"{prefix}.{name}_proj.weight"].T + w[f"{prefix}.{name}_proj.bias"]
+        for name, rows in (("q", normed), ("v", features))
+    )
+    k = features @ w[f"{prefix}.k_proj.weight"].T
+    heads = []
+    for head in (slice(0, 16), slice(16, 32)):
+        scores = q[:, head] @ k[:, head].T / 4
+        exps = np.exp(scores - scores.max(axis=1, keepdims=True))
+        heads.append(exps / exps.sum(axis=1, keepdims=True) @ v[:, head])
+    y = np.hstack(heads) @ w[f"{prefix}.out_proj.weight"].T + w[f"{prefix}.out_proj.bias"]
+    return norm(x + y, w["model.decoder.last_norm.weight"]) @ table.T
+
+
+@pytest.mark.parametrize("kernels", ["ours", "max"])
+def test_one_file_is_built_and_run(checkpoint: tuple[Path, Path, Weights], kernels: str, tmp_path: Path) -> None:
+    spec, folder, weights = checkpoint
+    exact = {name: array.astype(np.float64) for name, array in weights.items()}
+    model = max_whisper.load(max_whisper.build(spec, weights=folder, out=tmp_path / "artifact", kernels=kernels))
+    mel = np.random.default_rng(1).standard_normal((1, 80, 100)).astype(np.float32)
+    features = np.asarray(model.encode(mel))
+    np.testing.assert_allclose(features[0], encoded(mel[0], exact), atol=1e-5)
+    logits = model.logits(features, TOKENS)
+    np.testing.assert_allclose(logits[0], decoded(encoded(mel[0], exact), TOKENS[0], exact), atol=2e-5)
+
+
+def test_a_target_with_an_emitter_gets_the_kind_itself() -> None:
+    def primitives(ops: Builder, x: Value, weight: Value, *, eps: float) -> Value:
+        return ops.mul(ops.mul(x, ops.rsqrt(ops.add(ops.mean(ops.mul(x, x)), ops.constant(eps)))), weight)
+
+    x, weight = Value((1, "length", 8)), Value((8,))
+    primitive_kinds = ["mul", "mean", "constant", "add", "rsqrt", "mul", "mul"]
+    for kinds, expected in (((), primitive_kinds), (("rmsnorm",), ["rmsnorm"])):
+        builder = Builder({}, kinds, {})
+        y = builder.call("rmsnorm", primitives, x, weight, eps=1e-5)
+        program = builder.program("graph", {"y": y})
+        assert [op.kind for op in program.ops] == expected
+        assert y.shape == x.shape
+    assert program.ops[0].attributes == {"eps": 1e-5} and [*program.ops[0].inputs.values()] == [x, weight]
+
+
+def test_a_kind_that_the_compiler_cannot_import_is_refused(
+    checkpoint: tuple[Path, Path, Weights], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec, folder, _ = checkpoint
+    monkeypatch.setattr(layer.kinds()["rmsnorm"], "__module__", "__main__")
+    with pytest.raises(
+        UserError, match=r"layer kind 'rmsnorm': it is defined in the program that runs.*file of its own"
+    ):
+        max_whisper.build(spec, weights=folder, out=tmp_path / "artifact")
+    assert not (tmp_path / "artifact").exists()
+
+
+def test_a_kind_of_ones_own_is_in_the_canonical_form(checkpoint: tuple[Path, Path, Weights]) -> None:
+    spec = load_spec(checkpoint[0])
+    assert {"rmsnorm": {"eps": 0.001, "weights": "model.decoder.first_norm"}} in json.loads(
+        json.dumps(spec.canonical())
+    )["decoder"][2]["residual"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wrong(Layer):
+    """A layer that multiplies by a number."""
+
+    def lower(self, ops, x):
+        return ops.mul(x, 2)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Doubled(Attention):
+    """An attention of one's own, with queries twice as large."""
+
+    def lower(self, ops, x):
+        weights = [ops.weight(f"{self.weights}.{name}_proj.weight") for name in "qkv"]
+        q, k, v = (ops.linear(x, weight, None) for weight in weights)
+        return ops.self_attention(ops.add(q, q), k, v, heads=self.heads, causal=self.causal)
+
+
+def test_a_mistake_in_a_layer_is_an_error_at_its_line(checkpoint: tuple[Path, Path, Weights], tmp_path: Path) -> None:
+    register("wrong")(Wrong)
+    spec, folder, _ = checkpoint
+    spec.write_text(spec.read_text().replace("  - relu", "  - wrong"))
+    said = r"thin.yaml:5: encoder\[1\].wrong: encoder.wrong cannot be lowered: mul: expected a value .* found 2; "
+    with pytest.raises(SpecError, match=said):
+        max_whisper.build(spec, weights=folder, out=tmp_path / "artifact")
+    assert not (tmp_path / "artifact").exists()
+
+
+def test_an_attention_of_ones_own_has_a_cache(rmsnorm: None, tmp_path: Path) -> None:
+    register("doubled")(Doubled)
+    text = changed(("- attention: {heads: $n_heads, causal: true", "- doubled: {heads: $n_heads, causal: true"))
+    spec = load_spec(write(tmp_path, text))
+    program = step(spec, plan_of(spec), ())
+    assert [name for name in program.inputs if name.startswith("self_")] == ["self_keys.0", "self_values.0"]
+    assert self_kv_size(spec) == self_kv_size(load_spec(write(tmp_path, MINI)))
+
+
+def test_options_and_attentions_are_checked_when_a_kind_is_registered(rmsnorm: None) -> None:
+    with pytest.raises(ValueError, match=r"Half.by: the default 0.5 is not from 1 to \d+; give the option another"):
+        register("half")(Half)
+    with pytest.raises(ValueError, match="Headless has self_attention: expected an option `heads`"):
+        register("headless")(Headless)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Half(Layer):
+    by: float = option("factor", default=0.5)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Headless(Layer):
+    self_attention: ClassVar[bool] = True

@@ -1,0 +1,66 @@
+"""Words in segments, and the ways in which they are shown."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from max_whisper.runtime.transcription.word import Word
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "subtitles.json"
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    "words": {},
+    "highlighted": {"highlight_words": True},
+    "narrow": {"max_line_width": 12},
+    "narrow, highlighted": {"max_line_width": 12, "highlight_words": True},
+    "two lines": {"max_line_width": 14, "max_line_count": 2},
+    "two lines, highlighted": {"max_line_width": 14, "max_line_count": 2, "highlight_words": True},
+    "one line": {"max_line_width": 20, "max_line_count": 1},
+    "three words": {"max_words_per_line": 3},
+    "one word, highlighted": {"max_words_per_line": 1, "highlight_words": True},
+}
+
+
+@dataclass(frozen=True)
+class Segment:
+    """As the writers see one."""
+
+    start: float
+    end: float
+    text: str
+    tokens: list[int] = field(default_factory=lambda: [1, 2])
+    seek: int = 300
+    temperature: float = 0.2
+    avg_logprob: float = -0.25
+    compression_ratio: float = 1.5
+    no_speech_prob: float = 0.125
+    words: list[Word] | None = None
+
+
+@dataclass(frozen=True)
+class Result:
+    text: str
+    language: str
+    segments: list[Segment]
+
+
+def spoken(*sentences: tuple[float, str]) -> Result:
+    """Segments of words of a third of a second, with a gap after each but the fourth; the first begins a second in."""
+    segments, time = [], 1.0
+    for pause, sentence in sentences:
+        time += pause
+        words = []
+        for i, word in enumerate(sentence.split()):
+            words.append(Word(f" {word}", round(time, 2), round(time + 0.33, 2), 0.5))
+            time += 0.33 if i == 3 else 0.4
+        segments.append(Segment(words[0].start, words[-1].end, f" {sentence}", words=words))
+    return Result(" ".join(sentence for _, sentence in sentences), "en", segments)
+
+
+RESULT = spoken(
+    (0.0, "Tomorrow the weather will be fine, with some clouds."),
+    (0.2, "Later rain."),
+    (4.0, "After a long pause the antidisestablishmentarian speaks again."),
+)

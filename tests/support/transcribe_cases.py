@@ -1,0 +1,64 @@
+"""The recordings and models on which max-whisper's `transcribe` is compared with openai/whisper's.
+
+The models are the small ones of small.py, with timestamps that are likely enough to be chosen; the options are those of
+`max_whisper.tools.verify.transcribe_options`.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from max_whisper.tools.verify.transcribe_options import ONLY_MULTILINGUAL, OPTIONS
+from support.checkpoints import make_tokens
+from support.small import SMALL, Weights, write_weights
+from support.sounds import noise, silence, sweep
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "transcribe.json"
+FAMILIES = ("multilingual", "english")
+WINDOW = SMALL["n_audio_ctx"] * 320  # samples
+
+
+def sounds() -> dict[str, np.ndarray]:
+    """Of 3 to 15 seconds: [samples]."""
+    return {
+        "noise": noise(3.0, seed=1),
+        "mixed": np.concatenate([sweep(3.7), silence(3.0), noise(2.5, seed=5), sweep(2.0)]),
+        "long": np.concatenate([noise(5.0, seed=2), sweep(4.0), noise(6.0, seed=3)]),
+    }
+
+
+def lively(weights: Weights, family: str) -> None:
+    """Lets timestamps and end-of-text win now and then, against what checkpoints.py does to them."""
+    special = make_tokens(family).special
+    embedding = weights["model.decoder.embed_tokens.weight"]
+    embedding[special["<|0.00|>"] : special["<|2.00|>"] + 1] *= 11
+    embedding[special["<|endoftext|>"]] *= 14
+
+
+def checkpoint(folder: Path, family: str) -> Path:
+    return write_weights(folder, family=family, change=partial(lively, family=family))
+
+
+def cases(family: str) -> list[tuple[str, str]]:
+    """Names of sounds and of options."""
+    return [
+        (sound, name)
+        for name in OPTIONS
+        for sound in sounds()
+        if family == "multilingual" or name not in ONLY_MULTILINGUAL
+    ]
+
+
+def options_of(family: str, name: str) -> dict[str, Any]:
+    """As openai/whisper takes them. Timestamps behind the window are left out: few windows would fill a recording."""
+    special = make_tokens(family).special
+    # In openai/whisper all that follows is a timestamp, what pads the English vocabulary too.
+    behind = [*range(max(special.values()) + 1, SMALL["n_vocab"])]
+    behind += [i for stamp, i in special.items() if stamp[2].isdigit() and float(stamp[2:-2]) > WINDOW / 16000]
+    given = {"temperature": 0.0, "max_initial_timestamp": 1.0, "suppress_tokens": [-1], **OPTIONS[name]}
+    if given["suppress_tokens"]:
+        given["suppress_tokens"] = [*given["suppress_tokens"], *behind]
+    return given if family == "english" else {"language": "en", **given}
