@@ -27,9 +27,10 @@ from max_whisper.options import (
     TextOrIds,
     options_of,
 )
+from max_whisper.runtime.decoding.options import DecodingOptions
 from max_whisper.runtime.model import Model
-from max_whisper.runtime.options import DecodingOptions, TranscribeOptions
 from max_whisper.runtime.output.subtitles import SubtitleOptions
+from max_whisper.runtime.transcription.options import TranscribeOptions
 from max_whisper.tools.options import BenchOptions, VerifyOptions
 from support.command import error, run
 from support.option_classes import CLASSES

@@ -30,13 +30,13 @@ from max_whisper.progress import unheard as _unheard
 
 if TYPE_CHECKING:
     from max_whisper.runtime.audio.waveform import Waveform as _Waveform
-    from max_whisper.runtime.decoding.result import DecodingResult
+    from max_whisper.runtime.decoding.options import DecodingOptions
     from max_whisper.runtime.model import Features, Model
-    from max_whisper.runtime.options import DecodingOptions, TranscribeOptions
     from max_whisper.runtime.output.subtitles import SubtitleOptions
     from max_whisper.runtime.output.writers import render, write
-    from max_whisper.runtime.transcription.transcriber import Attempt, Segment, Transcriber, TranscriptionResult, Window
-    from max_whisper.runtime.transcription.word import Word
+    from max_whisper.runtime.results import Attempt, DecodingResult, Segment, TranscriptionResult, Window, Word
+    from max_whisper.runtime.transcription.options import TranscribeOptions
+    from max_whisper.runtime.transcription.transcriber import Transcriber
     from max_whisper.spec import Spec, load_spec
     from max_whisper.tools.inspect import inspect
     from max_whisper.tools.verify.verify import ReportCard, verify
@@ -84,20 +84,20 @@ __all__ = [
 
 
 _HOMES = {
-    "Attempt": "max_whisper.runtime.transcription.transcriber",
-    "DecodingOptions": "max_whisper.runtime.options",
-    "DecodingResult": "max_whisper.runtime.decoding.result",
+    "Attempt": "max_whisper.runtime.results",
+    "DecodingOptions": "max_whisper.runtime.decoding.options",
+    "DecodingResult": "max_whisper.runtime.results",
     "Features": "max_whisper.runtime.model",
     "Model": "max_whisper.runtime.model",
     "ReportCard": "max_whisper.tools.verify.verify",
-    "Segment": "max_whisper.runtime.transcription.transcriber",
+    "Segment": "max_whisper.runtime.results",
     "Spec": "max_whisper.spec",
     "SubtitleOptions": "max_whisper.runtime.output.subtitles",
-    "TranscribeOptions": "max_whisper.runtime.options",
+    "TranscribeOptions": "max_whisper.runtime.transcription.options",
     "Transcriber": "max_whisper.runtime.transcription.transcriber",
-    "TranscriptionResult": "max_whisper.runtime.transcription.transcriber",
-    "Window": "max_whisper.runtime.transcription.transcriber",
-    "Word": "max_whisper.runtime.transcription.word",
+    "TranscriptionResult": "max_whisper.runtime.results",
+    "Window": "max_whisper.runtime.results",
+    "Word": "max_whisper.runtime.results",
     "inspect": "max_whisper.tools.inspect",
     "load_spec": "max_whisper.spec",
     "render": "max_whisper.runtime.output.writers",

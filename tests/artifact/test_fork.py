@@ -64,7 +64,7 @@ def program(text: str, artifact: Path, timeout: float = 60) -> str:
 def test_every_method_refuses_at_once(artifact: Path) -> None:
     printed = program(
         """
-        from max_whisper.runtime.options import DecodingOptions
+        from max_whisper.runtime.decoding.options import DecodingOptions
         model = max_whisper.load(FOLDER)
         features = model.encode(MEL)
         result = model.decode(features, language="en", max_new_tokens=3)[0]

@@ -14,8 +14,9 @@ from max_whisper.cli import main
 from max_whisper.cli.options import OptionType, flag_of
 from max_whisper.errors import UserError
 from max_whisper.options import Bounded, Options
-from max_whisper.runtime.options import DecodingOptions, TranscribeOptions
+from max_whisper.runtime.decoding.options import DecodingOptions
 from max_whisper.runtime.output.subtitles import SubtitleOptions
+from max_whisper.runtime.transcription.options import TranscribeOptions
 from support.command import run
 from support.harness import Budget, Outcome, fault, refusal
 from support.option_classes import CLASSES

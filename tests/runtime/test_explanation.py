@@ -1,4 +1,4 @@
-"""Which rule kept the decoder from the likeliest token, beside openai/whisper's filters applied one after the other."""
+"""Which rule kept the decoder from the argmax token, beside openai/whisper's filters applied one after the other."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from max_whisper import Model
 from max_whisper.runtime.decoding import explanation, rules
-from max_whisper.runtime.decoding.explanation import SEARCH, TIE, Overruled, overruled, summary
+from max_whisper.runtime.decoding.explanation import SEARCH, TIE, overrides, summary
+from max_whisper.runtime.decoding.options import DecodingOptions
 from max_whisper.runtime.decoding.rules import TimestampRules
-from max_whisper.runtime.options import DecodingOptions
+from max_whisper.runtime.results import Override
 from max_whisper.tokens import Tokens
 from support.sounds import noise, silence, sweep
 from support.transcribe_cases import checkpoint, sounds
@@ -55,12 +56,12 @@ def filtered(
 
     max_initial: None is without timestamps.
     """
-    likeliest, logits = logits.argmax(), logits.astype(np.float64)
+    argmax, logits = logits.argmax(), logits.astype(np.float64)
     masked_by: list[str] = []
 
     def mask(rule: str, ids: Any) -> None:
         logits[ids] = -np.inf
-        if np.isneginf(logits[likeliest]):
+        if np.isneginf(logits[argmax]):
             masked_by.append(rule)
 
     if not sampled:
@@ -85,7 +86,7 @@ def filtered(
     return logits, masked_by[0] if masked_by else ""
 
 
-def check(found: list[Overruled], raw: np.ndarray, chosen: list[int], **given: Any) -> None:
+def check(found: list[Override], raw: np.ndarray, chosen: list[int], **given: Any) -> None:
     """That what was found is what masked each token, at every step whose largest logit was not taken."""
     by_step = {one.step: one for one in found}
     for step, (row, token) in enumerate(zip(raw, chosen, strict=True)):
@@ -94,7 +95,7 @@ def check(found: list[Overruled], raw: np.ndarray, chosen: list[int], **given: A
         if row.argmax() == token:
             assert step not in by_step
         else:
-            assert by_step.pop(step) == Overruled(step, int(row.argmax()), token, reason)
+            assert by_step.pop(step) == Override(step, int(row.argmax()), token, reason)
     assert not by_step
 
 
@@ -143,7 +144,7 @@ def test_every_rule_is_found(name: str, padding: set[str], request: pytest.Fixtu
         for row in raw:
             row[list(kinds[rng.integers(len(kinds))])] += rng.uniform(0, 8)
             chosen.append(int(filtered(row, chosen, **given)[0].argmax()))
-        found = overruled(
+        found = overrides(
             raw, chosen, first=first, always=always, rules=TimestampRules(tokens, max_initial=50), otherwise=TIE
         )
         check(found, raw, chosen, **given)
@@ -179,12 +180,12 @@ def test_of_a_whole_recording(lively: Model) -> None:
     plain = lively.transcribe(sound, language="en", temperature=0)
     explained = lively.transcribe(sound, language="en", temperature=0, explain=True)
     assert explained.segments == plain.segments
-    assert not any(window.overruled for window in plain.windows)
-    assert all(window.overruled for window in explained.windows)
+    assert not any(window.overrides for window in plain.windows)
+    assert all(window.overrides for window in explained.windows)
     for window in explained.windows:
         tokens = [*window.result.tokens, lively.manifest.tokens.eot]
-        assert [one.taken for one in window.overruled] == [tokens[one.step] for one in window.overruled]
-        assert not {one.reason for one in window.overruled} & {TIE, SEARCH, explanation.SAMPLE}
+        assert [one.chosen for one in window.overrides] == [tokens[one.step] for one in window.overrides]
+        assert not {one.reason for one in window.overrides} & {TIE, SEARCH, explanation.SAMPLE}
 
 
 def test_together_as_alone(batched: Model) -> None:
@@ -192,13 +193,13 @@ def test_together_as_alone(batched: Model) -> None:
     options: dict[str, Any] = {"language": "en", "temperature": 0, "explain": True, "max_new_tokens": 30}
     together = batched.transcribe_batch(recordings, **options)
     assert together == [batched.transcribe(recording, **options) for recording in recordings]
-    assert all(window.overruled for result in together for window in result.windows)
+    assert all(window.overrides for result in together for window in result.windows)
 
 
 def test_a_summary_is_short(model: Model) -> None:
     begin = model.manifest.tokens.timestamp_begin
-    found = [Overruled(step, 260, begin + step, rules.PAIRS) for step in range(200)]
-    found.append(Overruled(200, model.manifest.tokens.eot, 270, explanation.SUPPRESSED))
+    found = [Override(step, 260, begin + step, rules.PAIRS) for step in range(200)]
+    found.append(Override(200, model.manifest.tokens.eot, 270, explanation.SUPPRESSED))
     texts = [repr(model.tokenizer.decode([token])) for token in (260, 270)]
     assert summary(found, model.tokenizer) == [
         f"200 x timestamps come in pairs: token 0 <0.00>, not {texts[0]}; token 1 <0.02>, not {texts[0]}; "

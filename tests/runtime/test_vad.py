@@ -7,7 +7,7 @@ import pytest
 from max_whisper.errors import UserError
 from max_whisper.runtime.audio.mel import LogMel
 from max_whisper.runtime.audio.vad import voice
-from max_whisper.runtime.options import TranscribeOptions
+from max_whisper.runtime.transcription.options import TranscribeOptions
 from support.sounds import noise, silence, sweep
 
 WINDOW = 1000  # frames

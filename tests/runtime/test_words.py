@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from max_whisper import Model
 from max_whisper.errors import UserError, WeightsError
+from max_whisper.runtime.results import Segment
 from max_whisper.runtime.transcription.alignment import median_filtered, token_starts, warp
-from max_whisper.runtime.transcription.transcriber import Segment
 from max_whisper.runtime.transcription.words import Timing, merge_punctuation, place, split_words
 from max_whisper.weights.alignment import read_alignment_heads
 from support.sounds import noise, sweep

@@ -13,7 +13,7 @@ from max_whisper.errors import MaxWhisperError, UserError
 from max_whisper.runtime.output import writers
 from max_whisper.runtime.output.subtitles import SubtitleOptions
 from max_whisper.runtime.output.writers import FORMATS, format_timestamp, render, write
-from max_whisper.runtime.transcription.word import Word
+from max_whisper.runtime.results import Word
 from support.subtitle_cases import GOLDEN, OPTIONS, Result, Segment, spoken
 from support.subtitle_cases import RESULT as SPOKEN
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from max_whisper.runtime.transcription.word import Word
+from max_whisper.runtime.results import Word
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "subtitles.json"
 

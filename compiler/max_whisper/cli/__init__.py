@@ -22,9 +22,10 @@ from max_whisper.errors import MaxWhisperError, SpecError, UserError
 from max_whisper.files import expanded, is_folder
 from max_whisper.messages import printable
 from max_whisper.options import options_of
-from max_whisper.runtime.options import DecodingOptions, TranscribeOptions
+from max_whisper.runtime.decoding.options import DecodingOptions
 from max_whisper.runtime.output.subtitles import SubtitleOptions
 from max_whisper.runtime.output.writers import FORMATS, write_file
+from max_whisper.runtime.transcription.options import TranscribeOptions
 from max_whisper.tools.options import BenchOptions, VerifyOptions
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import click
 
 from max_whisper.options import Bounded, Choice, Flag, Integer, Number, Option, Options
-from max_whisper.runtime.options import HOTTEST
+from max_whisper.runtime.decoding.options import MAX_TEMPERATURE
 
 Command = Callable[..., Any]
 
@@ -19,7 +19,10 @@ class FallbackOptions(Options):
     temperature: Annotated[
         float,
         Number(
-            "Randomness that is tried first; 0 always takes the most probable token.", low=0, high=HOTTEST, unit="T"
+            "Randomness that is tried first; 0 always takes the most probable token.",
+            low=0,
+            high=MAX_TEMPERATURE,
+            unit="T",
         ),
     ] = 0.0
     temperature_increment_on_fallback: Annotated[

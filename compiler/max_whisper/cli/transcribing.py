@@ -23,11 +23,13 @@ LONGEST_NAME = 40
 if TYPE_CHECKING:
     from rich.progress import ProgressColumn
 
+    from max_whisper.runtime.decoding.options import DecodingOptions
     from max_whisper.runtime.decoding.tokenizer import Tokenizer
     from max_whisper.runtime.model import Model
-    from max_whisper.runtime.options import DecodingOptions, TranscribeOptions
+    from max_whisper.runtime.results import Window
+    from max_whisper.runtime.transcription.options import TranscribeOptions
     from max_whisper.runtime.transcription.scheduler import Steps
-    from max_whisper.runtime.transcription.transcriber import Transcriber, Window
+    from max_whisper.runtime.transcription.transcriber import Transcriber
 
 
 @dataclass(frozen=True)
@@ -185,6 +187,6 @@ def explanation(window: Window, tokenizer: Tokenizer) -> list[str]:
         f"compression ratio {result.compression_ratio:.2f}"
     )
     parts.append(f"skipped: {window.skipped}" if window.skipped else f"{len(window.segments)} segments")
-    if window.overruled:
-        parts.append(f"tokens other than the likeliest: {len(window.overruled)} of {len(result.tokens)}")
-    return ["; ".join(parts), *(f"    {line}" for line in summary(window.overruled, tokenizer))]
+    if window.overrides:
+        parts.append(f"tokens other than the likeliest: {len(window.overrides)} of {len(result.tokens)}")
+    return ["; ".join(parts), *(f"    {line}" for line in summary(window.overrides, tokenizer))]

@@ -23,18 +23,16 @@ from max_whisper.runtime.arrays import as_array, check_finite, float32_rows, tok
 from max_whisper.runtime.audio.mel import HOP, LogMel, Samples, log_mel
 from max_whisper.runtime.audio.vad import Clip, voice
 from max_whisper.runtime.audio.waveform import SAMPLE_RATE, check_waveform
-from max_whisper.runtime.decoding.beam import search
-from max_whisper.runtime.decoding.decoder import Decoder, Memory, Sampled
-from max_whisper.runtime.decoding.explanation import SAMPLE, SEARCH, TIE, Overruled, overruled
+from max_whisper.runtime.decoding.decoder import CrossKV, Decoder
 from max_whisper.runtime.decoding.languages import language_code
-from max_whisper.runtime.decoding.result import DecodingResult, compression_ratio, rank
-from max_whisper.runtime.decoding.rules import TimestampRules, mask_of
+from max_whisper.runtime.decoding.options import DecodingOptions
 from max_whisper.runtime.decoding.tokenizer import Tokenizer
-from max_whisper.runtime.options import LONGEST_RECORDING, TIME_PRECISION, DecodingOptions, TranscribeOptions
+from max_whisper.runtime.decoding.window_decoder import WindowDecoder
+from max_whisper.runtime.results import DecodingResult, Override, TranscriptionResult
 from max_whisper.runtime.transcription.alignment import token_starts
+from max_whisper.runtime.transcription.options import APPENDED, MAX_SECONDS, PREPENDED, TranscribeOptions
 from max_whisper.runtime.transcription.scheduler import together
-from max_whisper.runtime.transcription.transcriber import Encoded, Transcriber, TranscriptionResult, clips_of
-from max_whisper.runtime.transcription.word import APPENDED, PREPENDED
+from max_whisper.runtime.transcription.transcriber import Encoded, Transcriber, clips_of
 from max_whisper.runtime.transcription.words import Timing, timings
 
 Audio: TypeAlias = "str | PathLike[str] | BinaryIO | NDArray[Any]"
@@ -61,7 +59,7 @@ class Features:
 
     def __init__(self, chunks: Sequence[Buffer], windows: int) -> None:
         self.chunks = chunks  # one for each `batch` windows; the last may have some that nobody asked for
-        self.last_memory: tuple[int, Memory] | None = None  # of the chunk with that number
+        self.last_memory: tuple[int, CrossKV] | None = None  # of the chunk with that number
         self.shape: tuple[int, ...] = (windows, *chunks[0].shape[1:])
         inside_max.owns(self)
 
@@ -81,6 +79,7 @@ class Model:
         self.tokenizer = Tokenizer(artifact.folder / VOCABULARY, artifact.manifest.tokens)
         self._artifact = artifact
         self._decoder = Decoder(artifact)
+        self._window_decoder = WindowDecoder(self._decoder, self.manifest, self.tokenizer)
 
     @property
     def multilingual(self) -> bool:
@@ -97,7 +96,7 @@ class Model:
 
         padding: samples of silence that are put behind the waveform first, at most a day of them.
         """
-        most = LONGEST_RECORDING * SAMPLE_RATE
+        most = MAX_SECONDS * SAMPLE_RATE
         padding = checked_integer("padding", padding, low=0, high=most)
         return log_mel(
             as_array(waveform, "waveform", "float32 [samples]"), self.manifest.dims["n_mels"], padding=padding
@@ -166,8 +165,10 @@ class Model:
         features = self._features(features)
         dims = self.manifest.dims
         ids = token_rows(tokens, rows=len(features), longest=dims["n_text_ctx"], n_vocab=dims["n_vocab"])
-        parts = [self._decoder.logits(self._memory(features, i), rows) for i, rows in enumerate(self._chunks(ids))]
-        logits: NDArray[np.float32] = np.concatenate(parts)[: len(ids)]
+        batch = self.manifest.plan.batch
+        chunks = np.split(ids, range(batch, len(ids), batch))
+        parts = [self._decoder.logits(self._memory(features, i), rows) for i, rows in enumerate(chunks)]
+        logits: NDArray[np.float32] = np.concatenate(parts)
         check_finite(logits, "logits")
         return logits
 
@@ -229,108 +230,19 @@ class Model:
             results: list[DecodingResult] = []
             for i in range(len(features.chunks)):
                 part = slice(i * batch, (i + 1) * batch)
-                results += self._decode_chunk(self._memory(features, i), languages[part], options[part])
+                results += self._window_decoder.decode(self._memory(features, i), languages[part], options[part])
         return results
-
-    def _decode_chunk(
-        self, memory: Memory, languages: list[str], each: Sequence[DecodingOptions]
-    ) -> list[DecodingResult]:
-        """At most `batch` windows, the best of some samples for each."""
-        rows = [
-            options.prompt_tokens(language, self.manifest, self.tokenizer)
-            for options, language in zip(each, languages, strict=True)
-        ]
-        options = each[0]
-        if options.beam_size is not None:
-            ((prompt, sot_index),) = rows
-            candidates = [[text] for text in self._search(memory, prompt, sot_index, options)]
-        else:
-            candidates = list(self._samples(memory, rows, options))
-        results = []
-        for row, language in enumerate(languages):
-            best = max(
-                (sample[row] for sample in candidates),
-                key=lambda sample: rank(sample.sum_logprob, len(sample.tokens), options.length_penalty),
-            )
-            if math.isnan(best.sum_logprob):
-                raise UserError(
-                    "features: the decoder gave logits that are not finite; expected what `encode` returned"
-                )
-            text = self.tokenizer.decode(best.tokens).strip()
-            average = best.sum_logprob / (len(best.tokens) + 1)
-            ratio = compression_ratio(text)
-            results.append(
-                DecodingResult(language, best.tokens, text, average, best.no_speech_prob, options.temperature, ratio)
-            )
-        return results
-
-    def _samples(
-        self, memory: Memory, rows: list[tuple[list[int], int]], options: DecodingOptions
-    ) -> Iterator[list[Sampled]]:
-        """`best_of` times a text for each window."""
-        (prompts,) = self._chunks(np.array([prompt for prompt, _ in rows]))
-        first, others = (self._decoder.mask(ids) for ids in options.suppressed_first_and_later(self.manifest))
-        for sample in range(options.best_of or 1):
-            yield self._decoder.generate(
-                memory,
-                prompts,
-                rows=len(rows),
-                sot_index=rows[0][1],
-                max_new_tokens=options.limit(self.manifest),
-                masks=(first, others),
-                rules=self._rules(options),
-                temperature=options.temperature,
-                # Without samples there are no random numbers, whose import takes 6 ms.
-                rng=np.random.default_rng([options.seed, sample]) if options.temperature > 0 else None,
-            )
-
-    def _search(self, memory: Memory, prompt: list[int], sot_index: int, options: DecodingOptions) -> list[Sampled]:
-        """Returns the texts that a beam search finds for one window."""
-        n_vocab = self.manifest.dims["n_vocab"]
-        first, others = (mask_of(ids, n_vocab) for ids in options.suppressed_first_and_later(self.manifest))
-        return search(
-            self._decoder,
-            memory,
-            prompt,
-            sot_index=sot_index,
-            max_new_tokens=options.limit(self.manifest),
-            masks=(first, others),
-            rules=self._rules(options),
-            beam_size=options.beam_size or 1,
-            finished_beams=options.finished_beams,
-        )
 
     def explain(
         self, features: Features | ArrayLike, result: DecodingResult, options: DecodingOptions
-    ) -> list[Overruled]:
-        """Where the decoder did not take the likeliest token of one window, and which rule kept it from that.
+    ) -> list[Override]:
+        """Where the decoder did not take the argmax token of one window, and which rule kept it from that.
 
         features: of the window, as for `decode`. result: what came of it with the options. Takes one more pass of the
         decoder. Raises UserError for options that the model does not take.
         """
         options.check(self.manifest, self.tokenizer)
-        prompt, _ = options.prompt_tokens(result.language, self.manifest, self.tokenizer)
-        n_text_ctx, tokens = self.manifest.dims["n_text_ctx"], result.tokens
-        ended = len(tokens) < min(options.limit(self.manifest), n_text_ctx + 1 - len(prompt))
-        chosen = [*tokens, self.manifest.tokens.eot] if ended else tokens
-        logits = self.logits(features, [[*prompt, *chosen[:-1]]])[0, len(prompt) - 1 :]
-        return overruled(
-            logits,
-            chosen,
-            first=self.manifest.tokens.begin_suppress if options.suppress_blank else (),
-            always=options.suppressed(self.manifest),
-            rules=self._rules(options),
-            otherwise=SAMPLE if options.temperature > 0 else SEARCH if options.beam_size is not None else TIE,
-        )
-
-    def _rules(self, options: DecodingOptions) -> TimestampRules | None:
-        if options.without_timestamps:
-            return None
-        latest = options.max_initial_timestamp
-        tokens = self.manifest.tokens
-        return TimestampRules(
-            tokens, tokens.max_initial_timestamp if latest is None else round(latest / TIME_PRECISION)
-        )
+        return self._window_decoder.explain(self._memory(self._features(features), 0), result, options)
 
     def transcribe(
         self,
@@ -580,7 +492,7 @@ class Model:
         positions = checked_integer("n_frames", n_frames, low=0, high=self.n_frames) // 2
         if not text or not positions:
             return []
-        (rows,) = self._chunks(np.array([[*prompt, *text, tokenizer.tokens.eot]]))
+        rows = [[*prompt, *text, tokenizer.tokens.eot]]
         logits, scores = (array[0] for array in self._decoder.alignment(self._memory(features, 0), rows))
         before = len(prompt) - 1  # the last token of the prompt chooses the first of the text
         starts = token_starts(scores[:, :, :positions], before)
@@ -588,7 +500,7 @@ class Model:
             text, starts.tolist(), shares(logits[before:-2, : tokenizer.tokens.eot], text), tokenizer, language
         )
 
-    def _memory(self, features: Features, i: int) -> Memory:
+    def _memory(self, features: Features, i: int) -> CrossKV:
         """Keys and values of chunk i, kept for the next time: several temperatures and the alignment ask for it."""
         kept = features.last_memory
         if kept is None or kept[0] != i:

@@ -8,7 +8,7 @@ import numpy as np
 from max.driver import Buffer
 from numpy.typing import NDArray
 
-from max_whisper.runtime.decoding.decoder import Decoder, Memory, Sampled
+from max_whisper.runtime.decoding.decoder import CrossKV, Decoder, Sampled
 from max_whisper.runtime.decoding.rules import TimestampRules, everything, filtered
 
 Floats = NDArray[np.float32]
@@ -25,7 +25,7 @@ class Beam:
 
 def search(
     decoder: Decoder,
-    memory: Memory,
+    cross_kv: CrossKV,
     prompt: list[int],
     *,
     sot_index: int,
@@ -43,7 +43,7 @@ def search(
     """
     eot = decoder.eot
     caches = decoder.new_caches()
-    logits, no_speech_prob = decoder.scores(prompt, 0, sot_index, caches, memory)
+    logits, no_speech_prob = decoder.scores(prompt, 0, sot_index, caches, cross_kv)
     beams = [Beam([], np.float32(0), caches)]
     rows = [logits]
     finished: dict[tuple[int, ...], float] = {}
@@ -83,7 +83,7 @@ def search(
         position = len(prompt) + step
         if len(finished) >= finished_beams or position >= decoder.n_text_ctx or step == max_new_tokens - 1:
             break
-        rows = [decoder.scores(beam.tokens[-1:], position, 0, beam.caches, memory)[0] for beam in beams]
+        rows = [decoder.scores(beam.tokens[-1:], position, 0, beam.caches, cross_kv)[0] for beam in beams]
     for beam in sorted(beams, key=lambda beam: beam.sum_logprob, reverse=True):
         if len(finished) >= beam_size:
             break

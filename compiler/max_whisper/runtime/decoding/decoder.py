@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 from max.driver import CPU, Buffer, Device
 from max.dtype import DType
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from max_whisper.artifact.load import Artifact
 from max_whisper.runtime.decoding.rules import Allowed, TimestampRules, everything, mask_of
 
 KEPT_MASKS = 8  # a transcription has two
-Memory = list[Buffer]  # keys and values of each cross-attention in turn
+CrossKV = list[Buffer]  # keys and values of each cross-attention in turn
 TOKEN, LOGPROB, NO_SPEECH, LOGITS, QUERIES = range(5)  # outputs of the graph, of QUERIES one for each aligned layer
 
 
@@ -55,10 +55,10 @@ class Decoder:
         self._no_noise = self._on_device(np.zeros((self._batch, self._n_vocab), np.float32))
         self._everything = self._ranges([everything(self._n_vocab)] * self._batch)
 
-    def cross_kv(self, features: Buffer) -> Memory:
+    def cross_kv(self, features: Buffer) -> CrossKV:
         """Keys and values of features [batch, n_audio_ctx, d_model], computed once per window."""
-        memory: Memory = self._cross_kv.execute(features)
-        return memory
+        cross_kv: CrossKV = self._cross_kv.execute(features)
+        return cross_kv
 
     def mask(self, suppressed: Sequence[int]) -> Buffer:
         """Returns the mask of some tokens for `generate`, which does not choose them: float32 [n_vocab], on the device.
@@ -67,51 +67,51 @@ class Decoder:
         """
         return self._masks(tuple(suppressed))
 
-    def teacher_forced(self, memory: Memory, tokens: Buffer) -> list[Buffer]:
+    def teacher_forced(self, cross_kv: CrossKV, tokens: Buffer) -> list[Buffer]:
         """All that the graph gives for tokens [batch, length] from position 0 on, logits for each of them."""
-        return self._unselected(tokens, 0, 0, self.new_caches(), memory)
+        return self._unselected(tokens, 0, 0, self.new_caches(), cross_kv)
 
-    def logits(self, memory: Memory, tokens: Buffer) -> NDArray[np.float32]:
-        """Float32 [batch, length, n_vocab] after each of tokens [batch, length]."""
-        logits: NDArray[np.float32] = self.teacher_forced(memory, tokens)[LOGITS].to_numpy()
+    def logits(self, cross_kv: CrossKV, tokens: ArrayLike) -> NDArray[np.float32]:
+        """Returns float32 [rows, length, n_vocab] after each of tokens [rows, length], at most as many as the batch."""
+        rows = np.asarray(tokens, np.int64)
+        logits: NDArray[np.float32] = self.teacher_forced(cross_kv, self._padded(rows))[LOGITS].to_numpy()[: len(rows)]
         return logits
 
-    def alignment(self, memory: Memory, tokens: Buffer) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Teacher forced: logits [batch, length, n_vocab] for tokens [batch, length], and what the alignment heads see.
+    def alignment(self, cross_kv: CrossKV, tokens: ArrayLike) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Teacher forced: logits [batch, length, n_vocab] for tokens [rows, length], and what the alignment heads see.
 
         The latter is float32 [batch, heads, length, n_audio_ctx], queries times keys before the softmax.
         """
-        outputs = self.teacher_forced(memory, tokens)
+        outputs = self.teacher_forced(cross_kv, self._padded(np.asarray(tokens, np.int64)))
         queries = outputs[QUERIES : QUERIES + len(self._aligned_layers)]
-        scores = self._alignment.execute(*queries, *(memory[2 * layer] for layer in self._aligned_layers))
+        scores = self._alignment.execute(*queries, *(cross_kv[2 * layer] for layer in self._aligned_layers))
         return outputs[LOGITS].to_numpy(), np.concatenate([layer.to_numpy() for layer in scores], axis=1)
 
     def scores(
-        self, tokens: Sequence[int], position: int, logits_from: int, caches: list[Buffer], memory: Memory
+        self, tokens: Sequence[int], position: int, logits_from: int, caches: list[Buffer], cross_kv: CrossKV
     ) -> tuple[NDArray[np.float32], float]:
         """Logits, float32 [n_vocab], after the last of some tokens of one window, which stand from `position` on.
 
         And the probability of no-speech after the token `logits_from`. The tokens are put into the caches.
         """
         rows = self._on_device(np.array([tokens], np.int64))
-        outputs = self._unselected(rows, position, logits_from, caches, memory)
+        outputs = self._unselected(rows, position, logits_from, caches, cross_kv)
         return outputs[LOGITS].to_numpy()[0, -1], float(outputs[NO_SPEECH].to_numpy()[0, 0])
 
     def _unselected(
-        self, tokens: Buffer, position: int, logits_from: int, caches: list[Buffer], memory: Memory
+        self, tokens: Buffer, position: int, logits_from: int, caches: list[Buffer], cross_kv: CrossKV
     ) -> list[Buffer]:
         """The graph's outputs where no token is to be chosen."""
         places = (self._positions[position], self._positions[logits_from], self._nospeech)
         selection = (self._no_mask, self._everything, self._no_noise)
-        outputs: list[Buffer] = self._graph.execute(tokens, *places, *selection, *caches, *memory)
+        outputs: list[Buffer] = self._graph.execute(tokens, *places, *selection, *caches, *cross_kv)
         return outputs
 
     def generate(
         self,
-        memory: Memory,
-        prompts: Buffer,
+        cross_kv: CrossKV,
+        prompts: Sequence[Sequence[int]],
         *,
-        rows: int,
         sot_index: int,
         max_new_tokens: int,
         masks: tuple[Buffer, Buffer],
@@ -119,7 +119,7 @@ class Decoder:
         temperature: float = 0.0,
         rng: np.random.Generator | None = None,
     ) -> list[Sampled]:
-        """Returns what follows each of the first `rows` of prompts [batch, length]: at most `max_new_tokens` tokens.
+        """Returns what follows each of some prompts of one length: at most `max_new_tokens` tokens.
 
         As in openai/whisper the last token may stand behind the text context, as it is not read again. Stops when every
         row has chosen end-of-text.
@@ -129,12 +129,13 @@ class Decoder:
         with random numbers of `rng`.
         """
         execute, positions, eot = self._step.execute, self._positions, self.eot
-        state = [*self.new_caches(), *memory]
-        length = prompts.shape[1]
+        state = [*self.new_caches(), *cross_kv]
+        rows, length = len(prompts), len(prompts[0])
         ranges = self._ranges([rules.first() if rules else everything(self._n_vocab)] * self._batch)
         noise = self._noise(temperature, rng)
         places = (positions[0], positions[sot_index], self._nospeech)
-        outputs = self._graph.execute(prompts, *places, masks[0], ranges, noise, *state)
+        tokens = self._padded(np.array(prompts, np.int64))
+        outputs = self._graph.execute(tokens, *places, masks[0], ranges, noise, *state)
         no_speech_probs = self._read(outputs[NO_SPEECH], rows)
         last = self._read(outputs[TOKEN], rows)
         # After a step the CPU's caches are empty, and Python is slow: as little as can be is done in this loop.
@@ -195,6 +196,10 @@ class Decoder:
         if not self._on_host:
             column = column.to(self._host)
         return [column.item()] if column.num_elements == 1 else [column[row, 0].item() for row in range(rows)]
+
+    def _padded(self, rows: NDArray[np.int64]) -> Buffer:
+        """Returns token ids [rows, length] on the device, filled up with rows of zeros to [batch, length]."""
+        return self._on_device(np.pad(rows, ((0, self._batch - len(rows)), (0, 0))))
 
     def _on_device(self, array: NDArray[np.float32] | NDArray[np.int64]) -> Buffer:
         return Buffer.from_numpy(array).to(self._device)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from max_whisper.runtime.decoding.options import TIME_PRECISION
 from max_whisper.runtime.decoding.rules import TimestampRules, filtered, mask_of
 from max_whisper.runtime.decoding.tokenizer import Tokenizer
-from max_whisper.runtime.options import TIME_PRECISION
+from max_whisper.runtime.results import Override
 
 BLANK = "suppress_blank: the first token is no blank and no end"
 SUPPRESSED = "suppress_tokens"
@@ -24,17 +24,7 @@ TIE = "allowed: another was as likely, but for rounding"
 SHOWN = 3  # examples of one reason
 
 
-@dataclass(frozen=True)
-class Overruled:
-    """A step at which the token with the largest logit was not taken."""
-
-    step: int  # the place among the window's sampled tokens, from 0
-    likeliest: int  # the token with the largest logit
-    taken: int  # the token that was taken instead; end-of-text where the text ended
-    reason: str  # the first rule, in the order of openai/whisper, that forbids the likeliest; or why none did
-
-
-def overruled(
+def overrides(
     logits: NDArray[np.float32],
     tokens: Sequence[int],
     *,
@@ -42,19 +32,19 @@ def overruled(
     always: Sequence[int],
     rules: TimestampRules | None,
     otherwise: str,
-) -> list[Overruled]:
+) -> list[Override]:
     """The steps of one window at which a rule, or the choice among what the rules leave, passed over the likeliest.
 
     logits: float32 [steps, n_vocab], raw ones, from which each token was chosen. tokens: the chosen ones, [steps].
     first, always: ids that are suppressed at the first step, and at every one. rules: of timestamps, if they are
-    written. otherwise: the reason where no rule forbids the likeliest: SEARCH, SAMPLE or TIE.
+    written. otherwise: the reason where no rule forbids the argmax: SEARCH, SAMPLE or TIE.
     """
     found = []
     for step, (row, token) in enumerate(zip(logits, tokens, strict=True)):
-        likeliest = int(row.argmax())
-        if likeliest != token:
+        argmax = int(row.argmax())
+        if argmax != token:
             suppressed = {BLANK: first if step == 0 else (), SUPPRESSED: always}
-            found.append(Overruled(step, likeliest, token, _rule(row, tokens[:step], suppressed, rules) or otherwise))
+            found.append(Override(step, argmax, token, _rule(row, tokens[:step], suppressed, rules) or otherwise))
     return found
 
 
@@ -78,14 +68,14 @@ def _rule(
     return TOGETHER if np.isneginf(filtered(logits, mask, allowed)[token]) else None
 
 
-def summary(found: Sequence[Overruled], tokenizer: Tokenizer) -> list[str]:
+def summary(found: Sequence[Override], tokenizer: Tokenizer) -> list[str]:
     """One line for each reason, the most frequent first: how often, and the first examples."""
-    reasons: dict[str, list[Overruled]] = {}
+    reasons: dict[str, list[Override]] = {}
     for one in found:
         reasons.setdefault(one.reason, []).append(one)
     lines = []
     for reason, cases in sorted(reasons.items(), key=lambda item: -len(item[1])):
-        examples = [f"token {c.step} {shown(c.taken, tokenizer)}, not {shown(c.likeliest, tokenizer)}" for c in cases]
+        examples = [f"token {c.step} {shown(c.chosen, tokenizer)}, not {shown(c.argmax, tokenizer)}" for c in cases]
         more = [f"and {len(cases) - SHOWN} more"] if len(cases) > SHOWN else []
         lines.append(f"{len(cases)} x {reason}: {'; '.join(examples[:SHOWN] + more)}")
     return lines

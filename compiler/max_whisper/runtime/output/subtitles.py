@@ -11,7 +11,7 @@ from typing import Annotated, Protocol
 
 from max_whisper.errors import UserError
 from max_whisper.options import Flag, Integer, Options
-from max_whisper.runtime.transcription.word import Word
+from max_whisper.runtime.results import Word
 
 ARROW = re.compile(r"(?:-\0*){2,}>")
 """What the times of a cue have between them, also over several words, which \\0 parts here."""

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from max_whisper.runtime.audio.mel import FRAMES_PER_SECOND
-from max_whisper.runtime.transcription.word import APPENDED, PREPENDED, Word
+from max_whisper.runtime.results import Word
+from max_whisper.runtime.transcription.options import APPENDED, PREPENDED
 
 if TYPE_CHECKING:
-    from max_whisper.runtime.transcription.transcriber import Segment
+    from max_whisper.runtime.results import Segment
 
 PUNCTUATION = PREPENDED + APPENDED
 WORDS_LOOKED_AT = 8  # of a segment

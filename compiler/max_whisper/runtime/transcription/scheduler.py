@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from max_whisper.runtime.options import DecodingOptions
+from max_whisper.runtime.decoding.options import DecodingOptions
 
 if TYPE_CHECKING:
     from max_whisper.runtime.model import Features, Model

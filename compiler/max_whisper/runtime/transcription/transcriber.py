@@ -8,7 +8,7 @@ Clips behind the end of the recording are refused. A skipped window is reported.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -19,12 +19,11 @@ from max_whisper.errors import UserError
 from max_whisper.progress import Progress
 from max_whisper.runtime.audio.mel import FRAMES_PER_SECOND, LogMel
 from max_whisper.runtime.audio.vad import Clip
-from max_whisper.runtime.decoding.explanation import Overruled
-from max_whisper.runtime.decoding.result import DecodingResult
-from max_whisper.runtime.options import TIME_PRECISION, DecodingOptions, TranscribeOptions
+from max_whisper.runtime.decoding.options import TIME_PRECISION, DecodingOptions
+from max_whisper.runtime.results import Attempt, DecodingResult, Segment, TranscriptionResult, Window
 from max_whisper.runtime.transcription.hallucination import Surroundings, speech_end
+from max_whisper.runtime.transcription.options import TranscribeOptions
 from max_whisper.runtime.transcription.scheduler import Decode, Encode, Steps, WindowFeatures, alone, in_order, together
-from max_whisper.runtime.transcription.word import Word
 from max_whisper.runtime.transcription.words import place
 
 if TYPE_CHECKING:
@@ -51,60 +50,6 @@ def clips_of(options: TranscribeOptions, content: int) -> list[Clip]:
     if len(frames) % 2:
         frames.append(content)
     return list(zip(frames[::2], frames[1::2], strict=True))
-
-
-@dataclass(frozen=True)
-class Segment:
-    """The text between two timestamps; times in seconds. Temperature and what follows are those of its window."""
-
-    seek: int  # frame at which its window began
-    start: float
-    end: float
-    text: str
-    tokens: list[int]
-    temperature: float
-    avg_logprob: float
-    compression_ratio: float
-    no_speech_prob: float
-    words: list[Word] | None = None  # where they were asked for
-
-
-@dataclass(frozen=True)
-class Attempt:
-    """A temperature that was tried for a window, and why its text was not taken ("" if it was)."""
-
-    temperature: float
-    rejected: str
-
-
-@dataclass(frozen=True)
-class Window:
-    """What became of one window: times in seconds, `seek` the frame at which the next one begins."""
-
-    start: float
-    end: float
-    seek: int
-    segments: list[Segment]
-    attempts: list[Attempt]
-    result: DecodingResult
-    skipped: str  # why there is no text of it, "" if there is
-    overruled: list[Overruled]  # where the likeliest token was not taken, if that was asked for
-
-
-@dataclass(frozen=True)
-class TranscriptionResult:
-    """The text of a recording.
-
-    language: its code. duration: seconds of the recording; as in the reference, the last segment may end later, because
-        the model writes of a last window's silence as well (files with times are cut there, `output/writers.py`).
-    windows: what became of each window, for who wants to know why the text is as it is.
-    """
-
-    text: str
-    segments: list[Segment]
-    language: str
-    windows: list[Window] = field(repr=False)
-    duration: float
 
 
 class Transcriber:

@@ -11,7 +11,8 @@ from typing import Protocol
 import numpy as np
 
 from max_whisper.runtime.decoding.tokenizer import Tokenizer
-from max_whisper.runtime.transcription.word import APPENDED, PREPENDED, Word
+from max_whisper.runtime.results import Word
+from max_whisper.runtime.transcription.options import APPENDED, PREPENDED
 
 WITHOUT_SPACES = ("zh", "ja", "th", "lo", "my", "yue")  # languages that put none between words
 SENTENCE_ENDS = ".。!！?？"

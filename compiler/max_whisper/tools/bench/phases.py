@@ -36,7 +36,7 @@ class Window:
         if not 2 <= n_tokens <= most:
             raise UserError(f"--tokens {n_tokens}: expected 2 to {most}, which is what {artifact.folder} can hold")
         self.sot_index, self.prompt_length = prompt.index(tokens.sot), len(prompt)
-        self.prompts = Buffer.from_numpy(np.array([prompt] * self.batch))
+        self.prompts = [prompt] * self.batch
         self.mask = self.decoder.mask([*tokens.suppress, tokens.eot])
         self.samples = self.model.n_frames * HOP
         self.seconds = self.samples / SAMPLE_RATE
@@ -52,14 +52,14 @@ class Window:
         features: Buffer = self.artifact.graphs["encoder"].execute(Buffer.from_numpy(mel))[0]
         return features
 
-    def decode(self, memory: list[Buffer], n_tokens: int, decoder: Decoder | None = None) -> list[list[int]]:
+    def decode(self, cross_kv: list[Buffer], n_tokens: int, decoder: Decoder | None = None) -> list[list[int]]:
         """Returns `n_tokens` tokens of each window, chosen greedily, none of them end-of-text.
 
-        memory: the cross-attention KV cache. decoder: None is that of the artifact.
+        cross_kv: the cross-attention KV cache. decoder: None is that of the artifact.
         """
         masks = (self.mask, self.mask)
         sampled = (decoder or self.decoder).generate(
-            memory, self.prompts, rows=self.batch, sot_index=self.sot_index, max_new_tokens=n_tokens, masks=masks
+            cross_kv, self.prompts, sot_index=self.sot_index, max_new_tokens=n_tokens, masks=masks
         )
         return [row.tokens for row in sampled]
 
