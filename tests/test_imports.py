@@ -36,7 +36,6 @@ BELOW |= {name: GROUND for name in GROUND}
 CIRCLES = [
     {
         "max_whisper.runtime.transcription.scheduler",
-        "max_whisper.runtime.transcription.hallucination",
         "max_whisper.runtime.model",
         "max_whisper.runtime.transcription.transcriber",
     }
