@@ -49,3 +49,10 @@ class CompileError(MaxWhisperError):
 
 class ForkError(MaxWhisperError):
     """A model was used or loaded in a process that was forked from one that had loaded a model."""
+
+
+class Cancelled(MaxWhisperError):
+    """The work was cancelled by somebody who no longer wants its result."""
+
+    def __init__(self, message: str = "the work was cancelled") -> None:
+        super().__init__(message)
