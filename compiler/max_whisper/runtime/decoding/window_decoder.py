@@ -10,6 +10,7 @@ import numpy as np
 from max_whisper.artifact.manifest import Manifest
 from max_whisper.errors import UserError
 from max_whisper.runtime.decoding.beam import search
+from max_whisper.runtime.decoding.cancelling import Stop, never
 from max_whisper.runtime.decoding.decoder import CrossKV, Decoder, Sampled
 from max_whisper.runtime.decoding.explanation import SAMPLE, SEARCH, TIE, overrides
 from max_whisper.runtime.decoding.options import TIME_PRECISION, DecodingOptions
@@ -28,12 +29,18 @@ class WindowDecoder:
         self._tokenizer = tokenizer
 
     def decode(
-        self, cross_kv: CrossKV, languages: Sequence[str], options: Sequence[DecodingOptions]
+        self,
+        cross_kv: CrossKV,
+        languages: Sequence[str],
+        options: Sequence[DecodingOptions],
+        *,
+        stop: Stop = never,
     ) -> list[DecodingResult]:
         """Returns the text of each window, the best of its samples or beams.
 
         languages, options: for each window. The options may differ in language and prompt, but not in its length, and
-        in nothing else. Raises UserError for features whose logits are not finite.
+        in nothing else. stop: called before each token. Raises Cancelled when it returns True, and UserError for
+        features whose logits are not finite.
         """
         rows = [
             each.prompt_tokens(language, self._manifest, self._tokenizer)
@@ -42,9 +49,9 @@ class WindowDecoder:
         shared = options[0]
         if shared.beam_size is not None:
             ((prompt, sot_index),) = rows
-            candidates = [[text] for text in self._search(cross_kv, prompt, sot_index, shared)]
+            candidates = [[text] for text in self._search(cross_kv, prompt, sot_index, shared, stop)]
         else:
-            candidates = list(self._samples(cross_kv, rows, shared))
+            candidates = list(self._samples(cross_kv, rows, shared, stop))
         results = []
         for row, language in enumerate(languages):
             best = max(
@@ -83,7 +90,7 @@ class WindowDecoder:
         )
 
     def _samples(
-        self, cross_kv: CrossKV, rows: list[tuple[list[int], int]], options: DecodingOptions
+        self, cross_kv: CrossKV, rows: list[tuple[list[int], int]], options: DecodingOptions, stop: Stop
     ) -> Iterator[list[Sampled]]:
         """Yields `best_of` times a text for each window."""
         first, later = (self._decoder.mask(ids) for ids in options.suppressed_first_and_later(self._manifest))
@@ -98,9 +105,12 @@ class WindowDecoder:
                 temperature=options.temperature,
                 # Without samples there are no random numbers, whose import takes 6 ms.
                 rng=np.random.default_rng([options.seed, sample]) if options.temperature > 0 else None,
+                stop=stop,
             )
 
-    def _search(self, cross_kv: CrossKV, prompt: list[int], sot_index: int, options: DecodingOptions) -> list[Sampled]:
+    def _search(
+        self, cross_kv: CrossKV, prompt: list[int], sot_index: int, options: DecodingOptions, stop: Stop
+    ) -> list[Sampled]:
         """Returns the texts that a beam search finds for one window."""
         n_vocab = self._manifest.dims["n_vocab"]
         first, later = (mask_of(ids, n_vocab) for ids in options.suppressed_first_and_later(self._manifest))
@@ -114,6 +124,7 @@ class WindowDecoder:
             rules=self._rules(options),
             beam_size=options.beam_size or 1,
             finished_beams=options.finished_beams,
+            stop=stop,
         )
 
     def _rules(self, options: DecodingOptions) -> TimestampRules | None:
