@@ -242,7 +242,9 @@ class Model:
         decoder. Raises UserError for options that the model does not take.
         """
         options.check(self.manifest, self.tokenizer)
-        return self._window_decoder.explain(self._memory(self._features(features), 0), result, options)
+        cross_kv = self._memory(self._features(features), 0)
+        (overrides,) = self._window_decoder.explain(cross_kv, [result], [options])
+        return overrides
 
     def transcribe(
         self,

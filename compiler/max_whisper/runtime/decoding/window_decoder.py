@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from max_whisper.artifact.manifest import Manifest
 from max_whisper.errors import UserError
@@ -70,19 +71,40 @@ class WindowDecoder:
             )
         return results
 
-    def explain(self, cross_kv: CrossKV, result: DecodingResult, options: DecodingOptions) -> list[Override]:
-        """Returns the steps of one window at which the decoder did not choose the argmax token, and why.
+    def explain(
+        self, cross_kv: CrossKV, results: Sequence[DecodingResult], options: Sequence[DecodingOptions]
+    ) -> list[list[Override]]:
+        """Returns, for each window, the steps at which the decoder did not choose the argmax token, and why.
 
-        result: what came of the window with the options. Takes one more pass of the decoder.
+        results: what came of each window with its options; these may differ in anything. Takes one more pass of the
+        decoder for all of them.
         """
-        prompt, _ = options.prompt_tokens(result.language, self._manifest, self._tokenizer)
-        n_text_ctx, tokens = self._manifest.dims["n_text_ctx"], result.tokens
-        ended = len(tokens) < min(options.limit(self._manifest), n_text_ctx + 1 - len(prompt))
-        chosen = [*tokens, self._manifest.tokens.eot] if ended else tokens
-        logits = self._decoder.logits(cross_kv, [[*prompt, *chosen[:-1]]])[0, len(prompt) - 1 :]
+        prompts = [
+            option.prompt_tokens(result.language, self._manifest, self._tokenizer)[0]
+            for result, option in zip(results, options, strict=True)
+        ]
+        chosen = [self._chosen(*window) for window in zip(prompts, results, options, strict=True)]
+        rows = [[*prompt, *tokens[:-1]] for prompt, tokens in zip(prompts, chosen, strict=True)]
+        longest = max(map(len, rows))
+        # The decoder is causal, so that what stands behind a row's end does not change the logits before it.
+        logits = self._decoder.logits(cross_kv, [row + [0] * (longest - len(row)) for row in rows])
+        return [
+            self._overrides(row_logits[len(prompt) - 1 :][: len(tokens)], tokens, option)
+            for row_logits, prompt, tokens, option in zip(logits, prompts, chosen, options, strict=True)
+        ]
+
+    def _chosen(self, prompt: Sequence[int], result: DecodingResult, options: DecodingOptions) -> list[int]:
+        """Returns the tokens that the decoder chose for one window, end-of-text among them if the text ended."""
+        most = min(options.limit(self._manifest), self._manifest.dims["n_text_ctx"] + 1 - len(prompt))
+        return [*result.tokens, self._manifest.tokens.eot] if len(result.tokens) < most else result.tokens
+
+    def _overrides(
+        self, logits: NDArray[np.float32], tokens: Sequence[int], options: DecodingOptions
+    ) -> list[Override]:
+        """Returns the overrides of one window. logits: float32 [steps, n_vocab], from which tokens [steps] come."""
         return overrides(
             logits,
-            chosen,
+            tokens,
             first=self._manifest.tokens.begin_suppress if options.suppress_blank else (),
             always=options.suppressed(self._manifest),
             rules=self._rules(options),
