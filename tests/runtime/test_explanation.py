@@ -207,3 +207,18 @@ def test_a_summary_is_short(model: Model) -> None:
         f"1 x suppress_tokens: token 200 {texts[1]}, not end of text",
     ]
     assert summary([], model.tokenizer) == []
+
+
+def test_several_windows_at_once(batched: Model) -> None:
+    """Texts of several lengths, and options that have nothing in common."""
+    features = batched.encode(np.stack([batched.log_mel(noise(2.0, seed=seed)) for seed in range(3)]))
+    options = [
+        DecodingOptions(language="en", max_new_tokens=9),
+        DecodingOptions(language="de", prompt="the cat", without_timestamps=True, max_new_tokens=30),
+        DecodingOptions(language="en", suppress_blank=False, suppress_tokens="", max_new_tokens=3),
+    ]
+    alone = [batched.encode(batched.log_mel(noise(2.0, seed=seed))[None]) for seed in range(3)]
+    results = [batched.decode_with(*window)[0] for window in zip(alone, [[one] for one in options], strict=True)]
+    together = batched._window_decoder.explain(batched._memory(features, 0), results, options)
+    assert together == [batched.explain(*window) for window in zip(alone, results, options, strict=True)]
+    assert all(together) and len({len(result.tokens) for result in results}) == 3

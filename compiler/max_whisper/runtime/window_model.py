@@ -138,7 +138,7 @@ class WindowModel:
         windows, dims = self._features(features), self.manifest.dims
         ids = token_rows(tokens, rows=len(windows), longest=dims["n_text_ctx"], n_vocab=dims["n_vocab"])
         requests = [Logits(window, row.tolist()) for window, row in zip(windows, ids, strict=True)]
-        logits = np.stack(self.scheduler.ask(requests))
+        logits: NDArray[np.float32] = np.stack([*self.scheduler.ask(requests)])
         check_finite(logits, "logits")
         return logits
 

@@ -60,6 +60,7 @@ class BatchTranscriber(Generic[Audio]):
 
     def __iter__(self) -> Iterator[BatchEvent]:
         recordings = [(caller, self._recording(index)) for index, caller in enumerate(self._callers)]
+        item: Window | BatchEvent | None
         opened: dict[int, Transcriber] = {}
         for index, item in drive(self._scheduler, recordings, self._scheduler.batch):
             if isinstance(item, Window):

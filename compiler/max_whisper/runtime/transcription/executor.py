@@ -15,6 +15,7 @@ from max_whisper.artifact.load import Artifact
 from max_whisper.errors import UserError
 from max_whisper.options import checked_integer
 from max_whisper.runtime.arrays import token_list
+from max_whisper.runtime.decoding.cancelling import Stop
 from max_whisper.runtime.decoding.decoder import CrossKV, Decoder
 from max_whisper.runtime.decoding.languages import language_code
 from max_whisper.runtime.decoding.tokenizer import Tokenizer
@@ -33,7 +34,6 @@ from max_whisper.runtime.transcription.requests import (
 )
 from max_whisper.runtime.transcription.words import Timing, timings
 
-Stop = Callable[[], bool]
 MAX_KEPT_WINDOWS = 8
 """The number of windows whose cross-attention keys and values are kept for their next request, at most."""
 
@@ -84,7 +84,7 @@ class Executor:
             checked_integer("n_frames", request.n_frames, low=0, high=self._manifest.dims["n_frames"])
         if isinstance(request, Logits):
             return Logits, len(request.tokens)
-        return type(request)
+        return (type(request),)
 
     def answer(self, requests: Sequence[Request[Any]], stop: Stop) -> list[Any]:
         """Returns the answers to requests of one key, at most as many as the batch.
@@ -128,7 +128,8 @@ class Executor:
         return self._window_decoder.decode(self._keys_values(requests), languages, options, stop=stop)
 
     def _explain(self, requests: Sequence[Explain], stop: Stop) -> list[list[Override]]:
-        results, options = ([getattr(request, name) for request in requests] for name in ("result", "options"))
+        results = [request.result for request in requests]
+        options = [request.options for request in requests]
         return self._window_decoder.explain(self._keys_values(requests), results, options)
 
     def _logits(self, requests: Sequence[Logits], stop: Stop) -> list[NDArray[np.float32]]:
@@ -151,12 +152,11 @@ class Executor:
         ]
         logits, scores = self._decoder.alignment(self._keys_values(requests), rows)
         first = len(prompts[0]) - 1  # the token that predicts the first of the text
-        return [
-            self._words(
-                request, text, first, logits[i, first : first + len(text)], scores[i, :, : first + len(text) + 2]
-            )
-            for i, (request, text) in enumerate(zip(requests, texts, strict=True))
-        ]
+        words = []
+        for i, (request, text) in enumerate(zip(requests, texts, strict=True)):
+            last = first + len(text)
+            words.append(self._words(request, text, first, logits[i, first:last], scores[i, :, : last + 2]))
+        return words
 
     def _words(
         self, request: Align, text: list[int], first: int, logits: NDArray[np.float32], scores: NDArray[np.float32]

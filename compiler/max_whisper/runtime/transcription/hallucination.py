@@ -101,7 +101,7 @@ class HallucinationFilter:
         return segments, next_seek, ""
 
     def _first_hallucination(self, segments: Sequence[Segment]) -> int | None:
-        """Returns the index of the first segment that is hardly real and has silence, or more of its kind, around it; None without one."""
+        """Returns the index of the first segment that is hardly real, with silence or more of its kind around it."""
         last_end = self.position.last_speech
         for i, segment in enumerate(segments):
             if not segment.words:

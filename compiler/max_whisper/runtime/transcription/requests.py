@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from max_whisper.runtime.decoding.options import DecodingOptions
 from max_whisper.runtime.features import WindowFeatures
-from max_whisper.runtime.results import DecodingResult
+from max_whisper.runtime.results import DecodingResult, Override
+from max_whisper.runtime.transcription.words import Timing
 
 Answer = TypeVar("Answer")
 
@@ -35,7 +36,7 @@ class Encode(Request[WindowFeatures]):
 
 
 @dataclass(frozen=True, eq=False)
-class DetectLanguage(Request["dict[str, float]"]):
+class DetectLanguage(Request[dict[str, float]]):
     """Asks for the probability of each language in a window, the most probable language first."""
 
     features: WindowFeatures
@@ -50,7 +51,7 @@ class Decode(Request[DecodingResult]):
 
 
 @dataclass(frozen=True, eq=False)
-class Align(Request["list[Timing]"]):
+class Align(Request[list[Timing]]):
     """Asks for the words of the text of a window, and when each was said.
 
     Attributes:
@@ -69,7 +70,7 @@ class Align(Request["list[Timing]"]):
 
 
 @dataclass(frozen=True, eq=False)
-class Explain(Request["list[Override]"]):
+class Explain(Request[list[Override]]):
     """Asks at which steps the decoder did not choose the token with the largest logit, and why.
 
     Attributes:
@@ -84,7 +85,7 @@ class Explain(Request["list[Override]"]):
 
 
 @dataclass(frozen=True, eq=False)
-class Logits(Request["NDArray[np.float32]"]):
+class Logits(Request[NDArray[np.float32]]):
     """Asks for the logits after each of some tokens, float32 [length, n_vocab], teacher forced."""
 
     features: WindowFeatures

@@ -7,17 +7,18 @@ already. So requests of several threads share batches, and the model works for o
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from max_whisper.errors import Cancelled
+from max_whisper.runtime.decoding.cancelling import Stop
 from max_whisper.runtime.transcription.requests import Answer, Encode, Request
 
 
-class Answers(Protocol):
+class AnswersRequests(Protocol):
     """What computes the answers (`Executor`)."""
 
     @property
@@ -25,9 +26,9 @@ class Answers(Protocol):
         """The number of requests that can be answered at once."""
 
     def key(self, request: Request[Any]) -> Hashable:
-        """Returns a value that is equal for requests which can be rows of one batch; raises UserError for wrong ones."""
+        """Returns a value that is equal for requests that can be rows of one batch; raises UserError for wrong ones."""
 
-    def answer(self, requests: Sequence[Request[Any]], stop: Callable[[], bool]) -> list[Any]:
+    def answer(self, requests: Sequence[Request[Any]], stop: Stop) -> list[Any]:
         """Returns the answers to requests of one key. Raises Cancelled once `stop()` is True before a token."""
 
 
@@ -68,7 +69,7 @@ class _Ticket:
 class Scheduler:
     """The queue of a model. All methods may be called from any thread."""
 
-    def __init__(self, executor: Answers) -> None:
+    def __init__(self, executor: AnswersRequests) -> None:
         self._executor = executor
         self._queue: list[_Ticket] = []
         self._busy = False  # whether a thread computes
