@@ -131,9 +131,8 @@ def transcribe(
         check_input()
     use_threads(threads, waits="-" in audio)
     outputs = output_files(audio, FORMATS if output_format == "all" else (output_format,), output_dir, model)
-    subtitles, fallback = (
-        kind(**{name: options.pop(name) for name in kind.declared}) for kind in (SubtitleOptions, FallbackOptions)
-    )
+    subtitles = SubtitleOptions(**{name: options.pop(name) for name in SubtitleOptions.declared})
+    fallback = FallbackOptions(**{name: options.pop(name) for name in FallbackOptions.declared})
     subtitles.check(word_timestamps=options["word_timestamps"])
     options |= {"temperature": fallback.temperatures, "explain": explain}
     options_of(options, TranscribeOptions, DecodingOptions)  # a wrong value is found before the model is loaded

@@ -65,9 +65,9 @@ def _columns() -> Sequence[ProgressColumn]:
 
 
 def transcribe_files(
-    names: Sequence[str], batch: BatchTranscriber[str], show: Show, texts: Texts, interrupts: Interrupts
+    names: Sequence[str], batch: BatchTranscriber, show: Show, texts: Texts, interrupts: Interrupts
 ) -> list[MaxWhisperError]:
-    """Transcribes recordings and writes their texts in order; returns why some were not transcribed, which is said, too.
+    """Transcribes recordings and writes their texts in order; says and returns why some were not transcribed.
 
     After an interrupt, or a failure in the middle of a recording, what was recognized until then is written. Where
     standard output cannot be written, the others are not begun: nobody would get their text.

@@ -104,7 +104,7 @@ class Model(WindowModel):
         return self._transcriber(audio, Caller(), *self._options(options))
 
     @lists_options(TranscribeOptions, DecodingOptions, leave_out=("prompt",))
-    def batch(self, audios: Sequence[Audio], **options: Unpack[TranscribeKeywords]) -> BatchTranscriber[Audio]:
+    def batch(self, audios: Sequence[Audio], **options: Unpack[TranscribeKeywords]) -> BatchTranscriber:
         """Returns an iterator over what happens to several recordings, as it happens (`BatchEvent`).
 
         A recording is read when its turn comes, and one that fails does not keep the others from being transcribed.

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, Literal, TypeVar
+from typing import Literal
 
 from max_whisper.errors import MaxWhisperError
 from max_whisper.runtime.results import Window
 from max_whisper.runtime.transcription.driver import drive
-from max_whisper.runtime.transcription.requests import Request
+from max_whisper.runtime.transcription.opening import Audio
+from max_whisper.runtime.transcription.requests import Steps
 from max_whisper.runtime.transcription.scheduler import Caller, Scheduler
 from max_whisper.runtime.transcription.transcriber import Transcriber
-
-Audio = TypeVar("Audio")
 
 
 @dataclass(frozen=True)
@@ -37,7 +36,7 @@ class BatchEvent:
     error: MaxWhisperError | None = None
 
 
-class BatchTranscriber(Generic[Audio]):
+class BatchTranscriber:
     """Goes through several recordings, as many at once as the model has rows in a batch.
 
     Iterate over it for each `BatchEvent` as it comes. A recording that fails does not keep the others from being
@@ -59,8 +58,8 @@ class BatchTranscriber(Generic[Audio]):
         self._scheduler.cancel(self._callers[index])
 
     def __iter__(self) -> Iterator[BatchEvent]:
+        recordings: list[tuple[Caller, Steps[Window | BatchEvent]]]
         recordings = [(caller, self._recording(index)) for index, caller in enumerate(self._callers)]
-        item: Window | BatchEvent | None
         opened: dict[int, Transcriber] = {}
         for index, item in drive(self._scheduler, recordings, self._scheduler.batch):
             if isinstance(item, Window):
@@ -72,7 +71,7 @@ class BatchTranscriber(Generic[Audio]):
                     opened.pop(index, None)
                 yield item
 
-    def _recording(self, index: int) -> Generator[Request[Any] | Window | BatchEvent, Any, None]:
+    def _recording(self, index: int) -> Steps[Window | BatchEvent]:
         """Yields the requests, the windows and the other events of one recording."""
         transcriber = None
         yield BatchEvent(index, "opening")
