@@ -61,7 +61,9 @@ class BatchTranscriber:
         recordings: list[tuple[Caller, Steps[Window | BatchEvent]]]
         recordings = [(caller, self._recording(index)) for index, caller in enumerate(self._callers)]
         opened: dict[int, Transcriber] = {}
-        for index, item in drive(self._scheduler, recordings, self._scheduler.batch):
+        items: Iterator[tuple[int, Window | BatchEvent | None]]
+        items = drive(self._scheduler, recordings, self._scheduler.batch)
+        for index, item in items:
             if isinstance(item, Window):
                 yield BatchEvent(index, "window", opened[index], item)
             elif item is not None:
