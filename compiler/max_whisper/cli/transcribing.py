@@ -146,7 +146,7 @@ class _Run:
 
     def _finish_next(self) -> None:
         """Writes the text of the next recording in order, if there is one, and says what went wrong with it."""
-        number = self._unwritten[0]
+        number = self._unwritten.popleft()  # before it is written: what comes then must not write it again
         transcriber = self._begun.get(number)
         if transcriber is not None and (transcriber.windows or number not in self.failures):
             complete = number in self._ended and number not in self.failures
@@ -163,7 +163,6 @@ class _Run:
                 raise
             except MaxWhisperError as error:
                 self.failures.setdefault(number, error)
-        self._unwritten.popleft()
         self._begun.pop(number, None)
         if number in self.failures and len(self._names) > 1:
             self._show.streams.say(f"error: {self.failures[number]}")

@@ -111,6 +111,8 @@ class Model(WindowModel):
         Arguments are those of `transcribe_batch`; UserError is raised at once for values that the model does not take.
         """
         transcribe, decoding = self._options(options)
+        if isinstance(audios, str | bytes | PathLike) or not isinstance(audios, Sequence):
+            raise UserError(f"audios: expected a list of recordings, got a {type(audios).__name__}")
         return BatchTranscriber(
             self.scheduler, lambda audio, caller: self._transcriber(audio, caller, transcribe, decoding), audios
         )

@@ -66,8 +66,10 @@ class Executor:
         """Returns a value that is equal for requests which can be rows of one batch.
 
         Texts are decoded together if their prompts have one length, and their options but prompt and language are the
-        same. Raises UserError for what the model does not take: MAX would read out of bounds.
+        same. Raises UserError for what the model does not take, as MAX would read out of bounds, and what
+        `Artifact.check` raises, so that nobody waits in a forked process for threads that are not there.
         """
+        self._artifact.check()
         if isinstance(request, Decode):
             options = request.options
             options.check(self._manifest, self._tokenizer)

@@ -103,7 +103,8 @@ class Scheduler:
     def wait(self, futures: Iterable[Future[Any]]) -> None:
         """Returns once at least one of the futures is done. Until then this thread computes, unless another does."""
         futures = list(futures)
-        while (group := self._next_group(futures)) is not None:
+        # Asked without the lock at first: in a forked process a thread that is not there may hold it.
+        while not _any_done(futures) and (group := self._next_group(futures)) is not None:
             self._answer(group)
 
     def ask(self, requests: Sequence[Request[Answer]]) -> list[Answer]:
@@ -133,7 +134,7 @@ class Scheduler:
     def _next_group(self, futures: Sequence[Future[Any]]) -> list[_Ticket] | None:
         """Returns the tickets to answer next, or None once one of the futures is done."""
         with self._changed:
-            while not any(future.done() for future in futures):
+            while not _any_done(futures):
                 if not self._busy and (group := self._most_urgent()):
                     self._busy = True
                     self._queue = [ticket for ticket in self._queue if ticket not in group]
@@ -187,3 +188,7 @@ class Scheduler:
             return
         for ticket, answer in zip(group, answers, strict=True):
             ticket.settle(Cancelled() if ticket.caller.cancelled else answer)
+
+
+def _any_done(futures: Sequence[Future[Any]]) -> bool:
+    return any(future.done() for future in futures)
