@@ -339,18 +339,27 @@ def options_of(arguments: Mapping[str, Any], *classes: type[Options]) -> list[An
 
     arguments: by name. Raises UserError for a value that is wrong, and for an option that no class has.
     """
-    known = {name for options in classes for name in options.declared}
-    for name in arguments:
-        if name not in known:
-            raise UserError(f"unknown option {quote(name)}{_expected(name, known)}")
+    check_names(arguments, {name for options in classes for name in options.declared})
     left = {**arguments}
     return [options(**{name: left.pop(name) for name in options.declared if name in left}) for options in classes]
 
 
-def lists_options(*classes: type[Options], leave_out: Collection[str] = ()) -> Callable[[Function], Function]:
+def check_names(names: Iterable[str], known: Collection[str]) -> None:
+    """Raises UserError for the name of an option that there is not, with the nearest one."""
+    for name in names:
+        if name not in known:
+            expected = suggestion(name, known) or f": expected one of {', '.join(sorted(known))}"
+            raise UserError(f"unknown option {quote(name)}{expected}")
+
+
+def lists_options(
+    *classes: type[Options], only: Collection[str] = (), leave_out: Collection[str] = ()
+) -> Callable[[Function], Function]:
     """Returns a decorator that lists the options of classes in the signature of a function that takes `**options`.
 
     help() and notebooks show this signature. A name that several classes have belongs to the first of them.
+
+    only: the names that are options of the function, if not all are. leave_out: those that are not.
     """
 
     def decorate(function: Function) -> Function:
@@ -359,14 +368,10 @@ def lists_options(*classes: type[Options], leave_out: Collection[str] = ()) -> C
             field.name: inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default)
             for options in reversed(classes)
             for field in dataclasses.fields(options)  # type: ignore[arg-type]
-            if field.name not in leave_out
+            if field.name not in leave_out and (not only or field.name in only)
         }
         parameters = [p for p in own.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
         function.__signature__ = own.replace(parameters=[*parameters, *options.values()])  # type: ignore[attr-defined]
         return function
 
     return decorate
-
-
-def _expected(name: str, known: Collection[str]) -> str:
-    return suggestion(name, known) or f": expected one of {', '.join(sorted(known))}"

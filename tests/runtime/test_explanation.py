@@ -224,7 +224,10 @@ def test_several_windows_at_once(batched: Model) -> None:
         DecodingOptions(language="en", suppress_blank=False, suppress_tokens="", max_new_tokens=3),
     ]
     alone = [batched.encode(batched.log_mel(noise(2.0, seed=seed))[None]) for seed in range(3)]
-    results = [batched.decode_with(*window)[0] for window in zip(alone, [[one] for one in options], strict=True)]
-    together = batched._window_decoder.explain(batched._memory(features, 0), results, options)
-    assert together == [batched.explain(*window) for window in zip(alone, results, options, strict=True)]
+    requests = [Decode(one.windows[0], given) for one, given in zip(alone, options, strict=True)]
+    results = batched.scheduler.ask(requests)
+    together = batched.scheduler.ask(
+        [Explain(*request) for request in zip(features.windows, results, options, strict=True)]
+    )
+    assert together == [explain(batched, *request) for request in zip(alone, results, options, strict=True)]
     assert all(together) and len({len(result.tokens) for result in results}) == 3

@@ -18,11 +18,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from max_whisper.artifact.load import VOCABULARY, Artifact
 from max_whisper.errors import UserError
-from max_whisper.options import checked_integer, lists_options, options_of
+from max_whisper.options import check_names, checked_integer, lists_options, options_of
 from max_whisper.runtime.arrays import as_array, check_finite, float32_rows, token_rows
 from max_whisper.runtime.audio.mel import log_mel
 from max_whisper.runtime.audio.waveform import SAMPLE_RATE
-from max_whisper.runtime.decoding.options import DecodingKeywords, DecodingOptions
+from max_whisper.runtime.decoding.options import PROMPT_OPTIONS, DecodingKeywords, DecodingOptions, PromptKeywords
 from max_whisper.runtime.decoding.tokenizer import Tokenizer
 from max_whisper.runtime.features import Features, WindowFeatures
 from max_whisper.runtime.results import DecodingResult
@@ -89,28 +89,23 @@ class WindowModel:
         count = max(1, math.ceil((mel.frames - size) / size))
         return np.stack([mel.part(i * size, (i + 1) * size) for i in range(count)])
 
-    def prompt(
-        self,
-        *,
-        language: str | None = None,
-        task: str = "transcribe",
-        without_timestamps: bool = False,
-        prompt: str | Sequence[int] | None = None,
-        prefix: str | Sequence[int] | None = None,
-    ) -> list[int]:
+    @lists_options(DecodingOptions, only=PROMPT_OPTIONS)
+    def prompt(self, **options: Unpack[PromptKeywords]) -> list[int]:
         """Returns the token ids that the decoder reads before it writes: what `decode` puts before each text.
 
         They are the text before the window (`prompt`), start-of-transcript, of a multilingual model language and task,
-        no-timestamps, and the beginning of the text (`prefix`), as far as each is asked for. The arguments are those of
-        `DecodingOptions`; a multilingual model needs a language (see `detect_language`).
+        no-timestamps, and the beginning of the text (`prefix`), as far as each is asked for.
+
+        Args:
+            **options: Some of `DecodingOptions`. A multilingual model needs a language (see `detect_language`).
 
         Raises:
             UserError: The model does not take a value.
         """
-        options = DecodingOptions(
-            language=language, task=task, without_timestamps=without_timestamps, prompt=prompt, prefix=prefix
-        )
-        return options.prompt_tokens(options.language, self.manifest, self.tokenizer)[0]
+        check_names(options, PROMPT_OPTIONS)
+        (decoding,) = options_of(options, DecodingOptions)
+        ids: list[int] = decoding.prompt_tokens(decoding.language, self.manifest, self.tokenizer)[0]
+        return ids
 
     def encode(self, mel: ArrayLike) -> Features:
         """Returns the features of windows.

@@ -220,6 +220,19 @@ class DecodingOptions(Options):
         return sorted({*own, *controls, tokens.nospeech, *(i for i in ids if i >= 0)})
 
 
+class PromptKeywords(TypedDict, total=False):
+    """The options of `Model.prompt`, for type checkers and editors."""
+
+    language: str | None
+    task: str
+    without_timestamps: bool
+    prompt: str | Sequence[int] | None
+    prefix: str | Sequence[int] | None
+
+
+PROMPT_OPTIONS = frozenset(PromptKeywords.__annotations__)
+
+
 class TextKeywords(TypedDict, total=False):
     """The options of `DecodingOptions` that `Model.transcribe` takes as well, for type checkers and editors."""
 

@@ -18,6 +18,7 @@ from max_whisper.runtime.arrays import token_list
 from max_whisper.runtime.decoding.cancelling import Stop
 from max_whisper.runtime.decoding.decoder import CrossKV, Decoder
 from max_whisper.runtime.decoding.languages import language_code
+from max_whisper.runtime.decoding.options import DecodingOptions
 from max_whisper.runtime.decoding.tokenizer import Tokenizer
 from max_whisper.runtime.decoding.window_decoder import WindowDecoder
 from max_whisper.runtime.features import Chunk, WindowFeatures
@@ -72,16 +73,13 @@ class Executor:
         self._artifact.check()
         if isinstance(request, Decode):
             options = request.options
-            options.check(self._manifest, self._tokenizer)
-            if options.language is None and self._tokenizer.multilingual:
-                raise UserError("language: expected a code or an English name, got None")
-            prompt, _ = options.prompt_tokens(self._language(options.language), self._manifest, self._tokenizer)
+            language = self._checked(options)
+            prompt, _ = options.prompt_tokens(language, self._manifest, self._tokenizer)
             return Decode, len(prompt), replace(options, prompt=None, language=None)
         if isinstance(request, Explain):
-            request.options.check(self._manifest, self._tokenizer)
+            self._checked(request.options)
         if isinstance(request, Align):
-            self._language(request.language)
-            self._tokenizer.prompt(request.language if self._tokenizer.multilingual else None, request.task)
+            self._checked(DecodingOptions(language=request.language, task=request.task))
             token_list(request.tokens, self._manifest.tokens.eot)
             checked_integer("n_frames", request.n_frames, low=0, high=self._manifest.dims["n_frames"])
         if isinstance(request, Logits):
@@ -193,6 +191,13 @@ class Executor:
         cross_kv = self._decoder.cross_kv(chunk.buffer)
         self._cross_kv[windows[0]] = [ref(window) for window in windows], cross_kv
         return cross_kv
+
+    def _checked(self, options: DecodingOptions) -> str:
+        """Returns the code of the language. Raises UserError for options that the model does not take."""
+        options.check(self._manifest, self._tokenizer)
+        if options.language is None and self._tokenizer.multilingual:
+            raise UserError("language: expected a code or an English name, got None")
+        return self._language(options.language)
 
     def _language(self, language: str | None) -> str:
         """Returns the code of a language; None is that of an English-only model."""

@@ -21,7 +21,7 @@ from max_whisper.runtime.transcription.scheduler import Caller, Scheduler
 from max_whisper.runtime.transcription.segments import clips_of
 from max_whisper.runtime.transcription.transcriber import Transcriber
 
-Audio: TypeAlias = "str | PathLike[str] | BinaryIO | NDArray[Any]"
+Audio: TypeAlias = str | PathLike[str] | BinaryIO | NDArray[Any]
 """A path ("-" is standard input), an open binary file, or a 16 kHz mono waveform [samples]."""
 
 
