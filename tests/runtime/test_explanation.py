@@ -19,6 +19,7 @@ from max_whisper.runtime.results import Override
 from support.decoding_rules import Restated
 from support.sounds import noise, silence, sweep
 from support.transcribe_cases import checkpoint, sounds
+from support.windows import Windows
 
 OF_TIMESTAMPS = {
     f"timestamps: {part}"
@@ -77,13 +78,13 @@ def test_the_rule_is_the_one_that_masks(name: str, options: dict[str, Any], requ
     prefix = given.prefix_tokens(model.manifest, model.tokenizer)
     seen: set[str] = set()
     for sound in (sweep(2.0), noise(2.0), silence(2.0)):
-        features = model.encode(model.log_mel(sound)[None])
-        (result,) = model.decode_with(features, [given])
+        window = Windows(model, sound)
+        (result,) = window.decode(given)
         prompt, _ = given.prompt_tokens("en", model.manifest, model.tokenizer)
         ended = len(result.tokens) < given.limit(model.manifest)
         chosen = [*result.tokens, tokens.eot] if ended else result.tokens
-        found = model.explain(features, result, given)
-        raw = model.logits(features, [[*prompt, *chosen]])[0, len(prompt) - 1 : -1]
+        (found,) = window.explain([result], given)
+        raw = window.logits([[*prompt, *chosen]])[0, len(prompt) - 1 : -1]
         check(found, raw, chosen, restated, prefix)
         seen |= {one.reason for one in found}
     assert TIE not in seen
@@ -126,18 +127,16 @@ def test_a_search_is_not_called_a_rule(lively: Model) -> None:
     )
     reasons = set()
     for seed in range(3):
-        features = lively.encode(lively.log_mel(noise(2.0, seed=seed))[None])
-        (result,) = lively.decode_with(features, [given])
-        reasons |= {one.reason for one in lively.explain(features, result, given)}
+        window = Windows(lively, noise(2.0, seed=seed))
+        reasons |= {one.reason for one in window.explain(window.decode(given), given)[0]}
     assert reasons == {SEARCH}
 
 
 def test_a_sample_is_not_called_a_rule(lively: Model) -> None:
     given = DecodingOptions(language="en", temperature=1.0)
-    features = lively.encode(lively.log_mel(noise(2.0))[None])
-    (result,) = lively.decode_with(features, [given])
-    (greedy,) = lively.decode_with(features, [DecodingOptions(language="en")])
-    found = lively.explain(features, result, given)
+    window = Windows(lively, noise(2.0))
+    (result,), (greedy,) = window.decode(given), window.decode(DecodingOptions())
+    (found,) = window.explain([result], given)
     sampled = [one for one in found if one.reason == explanation.SAMPLE]
     assert sampled and len(sampled) < len(found)
     assert result.tokens != greedy.tokens
@@ -179,14 +178,16 @@ def test_a_summary_is_short(model: Model) -> None:
 
 def test_several_windows_at_once(batched: Model) -> None:
     """Texts of several lengths, and options that have nothing in common."""
-    features = batched.encode(np.stack([batched.log_mel(noise(2.0, seed=seed)) for seed in range(3)]))
+    sounds = [noise(2.0, seed=seed) for seed in range(3)]
     options = [
         DecodingOptions(language="en", max_new_tokens=9),
         DecodingOptions(language="de", prompt="the cat", without_timestamps=True, max_new_tokens=30),
         DecodingOptions(language="en", suppress_blank=False, suppress_tokens="", max_new_tokens=3),
     ]
-    alone = [batched.encode(batched.log_mel(noise(2.0, seed=seed))[None]) for seed in range(3)]
-    results = [batched.decode_with(*window)[0] for window in zip(alone, [[one] for one in options], strict=True)]
-    together = batched._window_decoder.explain(batched._memory(features, 0), results, options)
-    assert together == [batched.explain(*window) for window in zip(alone, results, options, strict=True)]
+    alone = [Windows(batched, sound) for sound in sounds]
+    results = [window.decode(option)[0] for window, option in zip(alone, options, strict=True)]
+    together = Windows(batched, *sounds).explain(results, *options)
+    assert together == [
+        window.explain([result], option)[0] for window, result, option in zip(alone, results, options, strict=True)
+    ]
     assert all(together) and len({len(result.tokens) for result in results}) == 3
