@@ -113,6 +113,23 @@ class DecodingOptions(Options):
         ),
     ] = "-1"
     suppress_blank: Annotated[bool, Flag("Do not let a window begin with a blank, or with its end.")] = True
+    no_repeat_ngram_size: Annotated[
+        int,
+        Integer(
+            "Never write the same run of this many tokens twice within a window; 0 allows it.",
+            low=0,
+            high=1000,
+        ),
+    ] = 0
+    repetition_penalty: Annotated[
+        float,
+        Number(
+            "Make tokens that a window's text has already less probable, the more so the larger this is; 1 does not.",
+            low=0.01,
+            high=100,
+            unit="FACTOR",
+        ),
+    ] = 1.0
     without_timestamps: Annotated[bool, Flag("Find text alone, without times inside of a window.")] = False
     max_initial_timestamp: Annotated[
         float | None,
@@ -164,7 +181,10 @@ class DecodingOptions(Options):
             raise UserError(
                 f"max_initial_timestamp: expected 0 to {longest:g} seconds, got {self.max_initial_timestamp:g}"
             )
-        self.suppressed(manifest)
+        n_vocab = manifest.dims["n_vocab"]
+        wrong = next((i for i in self.suppress_tokens or () if int(i) >= n_vocab), None)
+        if wrong is not None:
+            raise UserError(f"suppress_tokens: expected ids below {n_vocab}, or -1, got {wrong}")
 
     @property
     def finished_beams(self) -> int:
@@ -187,10 +207,7 @@ class DecodingOptions(Options):
         n_text_ctx = manifest.dims["n_text_ctx"]
         half = n_text_ctx // 2
         tokens = tokenizer.prompt(language, self.task, self.without_timestamps)
-        if self.prefix is not None:
-            prefix = _tokens(self.prefix, tokenizer)
-            room = half - self.limit(manifest)
-            tokens += prefix[-room:] if room > 0 else prefix
+        tokens += self.prefix_tokens(manifest, tokenizer)
         previous = [] if self.prompt is None else _tokens(self.prompt, tokenizer)[-(half - 1) :]
         if self.prompt is not None:
             previous = [manifest.tokens.startofprev, *previous]
@@ -201,23 +218,13 @@ class DecodingOptions(Options):
             raise UserError(f"prompt and prefix: expected token ids below {n_vocab}, got {max(ids)}")
         return ids, len(previous)
 
-    def suppressed_first_and_later(self, manifest: "Manifest") -> tuple[list[int], list[int]]:
-        """Returns the ids that are not chosen as the first token, and those that are not chosen later."""
-        always = self.suppressed(manifest)
-        return [*always, *(manifest.tokens.begin_suppress if self.suppress_blank else [])], always
-
-    def suppressed(self, manifest: "Manifest") -> list[int]:
-        """Returns the ids that are never chosen. Raises UserError for ids that the model does not have."""
-        ids = [int(i) for i in self.suppress_tokens or ()]
-        n_vocab, tokens = manifest.dims["n_vocab"], manifest.tokens
-        wrong = next((i for i in ids if i >= n_vocab), None)
-        if wrong is not None:
-            raise UserError(f"suppress_tokens: expected ids below {n_vocab}, or -1, got {wrong}")
-        if not ids:
+    def prefix_tokens(self, manifest: "Manifest", tokenizer: "Tokenizer") -> list[int]:
+        """Returns the tokens of the prefix, cut to what half of the text context leaves for them."""
+        if self.prefix is None:
             return []
-        own = tokens.suppress if -1 in ids else []
-        controls = [tokens.transcribe, tokens.translate, tokens.sot, tokens.startofprev, tokens.startoflm]
-        return sorted({*own, *controls, tokens.nospeech, *(i for i in ids if i >= 0)})
+        prefix = _tokens(self.prefix, tokenizer)
+        room = manifest.dims["n_text_ctx"] // 2 - self.limit(manifest)
+        return prefix[-room:] if room > 0 else prefix
 
 
 class PromptKeywords(TypedDict, total=False):
@@ -249,6 +256,8 @@ class TextKeywords(TypedDict, total=False):
     without_timestamps: bool
     max_initial_timestamp: float | None
     seed: int
+    no_repeat_ngram_size: int
+    repetition_penalty: float
 
 
 class DecodingKeywords(TextKeywords, total=False):
