@@ -5,31 +5,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Annotated, Any, get_args, get_type_hints
 
-import click
 import max_whisper
 import numpy as np
 import pytest
-from max_whisper.cli import main
-from max_whisper.cli.options import FallbackOptions, OptionType, ThreadOptions
+from max_whisper.cli.main import main
+from max_whisper.cli.options import FallbackOptions, FormatType, OptionType, ThreadOptions
 from max_whisper.compile.build import build
 from max_whisper.compile.options import BuildOptions
 from max_whisper.errors import UserError
-from max_whisper.options import (
-    Bounded,
-    Choice,
-    Flag,
-    Ids,
-    Integer,
-    Number,
-    Numbers,
-    Options,
-    Text,
-    TextOrIds,
-    options_of,
-)
+from max_whisper.option_kinds import Bounded, Choice, Flag, Ids, Integer, Number, Numbers, Text, TextOrIds
+from max_whisper.options import Options, options_of
 from max_whisper.runtime.decoding.options import DecodingOptions
 from max_whisper.runtime.model import Model
-from max_whisper.runtime.output.subtitles import SubtitleOptions
+from max_whisper.runtime.output.options import SubtitleOptions
 from max_whisper.runtime.transcription.options import TranscribeOptions
 from max_whisper.tools.options import BenchOptions, VerifyOptions
 from support.command import error, run
@@ -202,7 +190,7 @@ def test_the_command_line_has_every_option(command: str):
 @pytest.mark.parametrize("command", main.commands)
 def test_the_command_line_has_no_number_without_a_range(command: str):
     for parameter in main.commands[command].params:
-        if isinstance(parameter.type, OptionType | click.Choice):
+        if isinstance(parameter.type, OptionType | FormatType):
             continue
         assert parameter.type.name in ("text", "path", "file", "boolean"), parameter
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from max_whisper import ArtifactError, Model, UserError
-from max_whisper.runtime.output.writers import FORMATS, render
+from max_whisper.runtime.output.writers import known_formats, render
 from support.artifacts import copy, flip
 from support.command import error, run, spawn
 from support.sounds import encode, silence, sweep, write_tracks, write_wav
@@ -37,7 +37,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 # --- output
 
 
-@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("format", known_formats())
 def test_formats(artifact: Path, model: Model, talk: Path, format: str, tmp_path: Path) -> None:
     expected = render(model.transcribe(talk, language="de", max_new_tokens=12, temperature=0), format)
     options = ("--model", artifact, "--language", "German", "--output-format", format, *MOST)
@@ -253,8 +253,8 @@ def test_threads(artifact: Path, talk: Path) -> None:
             "--logprob-threshold: expected a number, -1000 to 1000, or model, or none, got 'low'",
         ),
         (("--temperature-increment-on-fallback", "-1"), "expected 0.01 to 1, or none, got -1"),
-        (("--clip-timestamps", "3,2"), "clip_timestamps: expected seconds in order, got 3, 2"),
-        (("--output-format", "doc"), "'doc' is not one of 'txt', 'srt', 'vtt', 'tsv', 'json'"),
+        (("--clip-timestamps", "3,2"), "--clip-timestamps: expected seconds in order, got 3, 2"),
+        (("--output-format", "doc"), "expected one of json, srt, tsv, txt, vtt, all, got 'doc'"),
         (("--colour", "red"), "No such option '--colour'"),
     ],
 )

@@ -15,7 +15,7 @@ from max_whisper.cli.outputs import Texts
 from max_whisper.cli.streams import Bar, OutputError, ReaderGone, Streams
 from max_whisper.errors import MaxWhisperError
 from max_whisper.messages import printable
-from max_whisper.runtime.output.writers import format_timestamp
+from max_whisper.runtime.output.times import format_timestamp
 
 LONGEST_NAME = 40
 """Characters of a recording's name beside its progress bar."""
