@@ -19,7 +19,8 @@ def test_names_in_the_language_itself(name: str, code: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "nearest"),
-    [("Deutch", "Deutsch"), ("Schwedisch", "swedish"), ("espagnol", "español"), ("grman", "german"), ("русски", "русский")],
+    [("Deutch", "Deutsch"), ("Schwedisch", "swedish"), ("espagnol", "español"), ("grman", "german"),
+     ("русски", "русский")],
 )  # fmt: skip
 def test_the_nearest_name_is_suggested(name: str, nearest: str) -> None:
     with pytest.raises(UserError, match=f"unknown language '{name}': .*; did you mean '{nearest}'\\?$"):

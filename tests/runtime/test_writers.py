@@ -1,4 +1,5 @@
 import errno
+import importlib
 import io
 import json
 import os
@@ -9,11 +10,13 @@ from pathlib import Path
 
 import pytest
 from max_whisper.errors import MaxWhisperError, UserError
-from max_whisper.runtime.output import files
+from max_whisper.runtime.output import files, writers
 from max_whisper.runtime.output.options import SubtitleOptions
 from max_whisper.runtime.output.times import format_timestamp
 from max_whisper.runtime.output.writers import known_formats, render, write
 from max_whisper.runtime.results import Word
+from support.command import run
+from support.sounds import sweep, write_wav
 from support.subtitle_cases import GOLDEN, OPTIONS, segment, spoken, transcription
 from support.subtitle_cases import RESULT as SPOKEN
 
@@ -301,3 +304,48 @@ def test_vtt_is_escaped_and_srt_is_not():
     assert "\n<u>AT&amp;T</u> &lt;b>\n" in render(result, "vtt", highlighted)
     assert "\n<u>AT&T</u> <b>\n" in render(result, "srt", highlighted)
     assert render(result, "txt") == "AT&T <b>\n"
+
+
+# --- a format is one file, as docs/adding-a-writer.md has it
+
+PAGE = (Path(__file__).parents[2] / "docs" / "adding-a-writer.md").read_text()
+TEXTGRID, BY_HAND = re.findall(r"^```python\n(.*?)^```", PAGE, flags=re.MULTILINE | re.DOTALL)
+HEADER = '"ooTextFile"\n"TextGrid"\n0 2.0\n<exists>\n1\n"TextTier" "text"\n0 2.0\n'
+
+
+@pytest.fixture
+def textgrid(tmp_path, monkeypatch):
+    """The format, from one file that is in no package."""
+    (tmp_path / "textgrid_of_mine.py").write_text(TEXTGRID)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(writers, "_writers", dict(known_formats()))
+    importlib.import_module("textgrid_of_mine")
+    yield
+    del sys.modules["textgrid_of_mine"]
+
+
+def test_a_format_of_ones_own(textgrid, tmp_path):
+    assert "TextGrid" in known_formats()
+    made = {}
+    exec(BY_HAND, made)
+    assert render(made["result"], "TextGrid") == f'{HEADER}1\n0.0 "a ""b"""\n'
+    write(transcription("", "en", [], 2.0), "TextGrid", tmp_path / "a.TextGrid")
+    assert (tmp_path / "a.TextGrid").read_text() == f"{HEADER}0\n"
+    with pytest.raises(ValueError, match="two writers of the format 'TextGrid'"):
+        writers.register("TextGrid")(lambda result, subtitles: "")
+
+
+def test_the_command_line_has_a_format_of_ones_own(textgrid, artifact, tmp_path):
+    talk = write_wav(tmp_path / "talk.wav", sweep(1.0))
+    assert "TextGrid" in run("transcribe", "--help").stdout
+    options = ("--model", artifact, "--max-new-tokens", "3", "--temperature-increment-on-fallback", "none")
+    outcome = run("transcribe", talk, *options, "--output-format", "TextGrid")
+    assert outcome.code == 0 and outcome.stdout.startswith('"ooTextFile"\n"TextGrid"\n0 1.0\n')
+    outcome = run("transcribe", talk, *options, "--output-format", "all", "--output-dir", tmp_path / "out")
+    assert outcome.code == 0
+    assert {file.name for file in (tmp_path / "out").iterdir()} == {f"talk.{name}" for name in known_formats()}
+
+
+def test_a_format_that_is_not_registered_any_more_is_unknown():
+    with pytest.raises(UserError, match="unknown output format 'TextGrid': expected one of json, srt, tsv, txt, vtt"):
+        render(RESULT, "TextGrid")
