@@ -40,7 +40,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("format", known_formats())
 def test_formats(artifact: Path, model: Model, talk: Path, format: str, tmp_path: Path) -> None:
     expected = render(model.transcribe(talk, language="de", max_new_tokens=12, temperature=0), format)
-    options = ("--model", artifact, "--language", "German", "--output-format", format, *MOST)
+    options = ("--model", artifact, "--language", "Deutsch", "--output-format", format, *MOST)
     outcome = run("transcribe", talk, *options)
     assert (outcome.code, outcome.stdout, outcome.stderr) == (0, expected, "")
     outcome = run("transcribe", talk, *options, "--output-dir", "new/folder")
@@ -254,6 +254,20 @@ def test_threads(artifact: Path, talk: Path) -> None:
         ),
         (("--temperature-increment-on-fallback", "-1"), "expected 0.01 to 1, or none, got -1"),
         (("--clip-timestamps", "3,2"), "--clip-timestamps: expected seconds in order, got 3, 2"),
+        (("--patience", "2"), "--patience: is for a beam search, give --beam-size too"),
+        (("--max-initial-timestamp", "29"), "--max-initial-timestamp: expected 0 to "),
+        (("--suppress-tokens", "999999"), "--suppress-tokens: expected ids below "),
+        (
+            ("--vad-filter", "--clip-timestamps", "1,2"),
+            "--vad-filter: finds the clips itself; leave it out, or --clip-",
+        ),
+        (
+            ("--vad-speech-pad", "1"),
+            "--vad-threshold, --vad-min-silence, --vad-speech-pad: are for --vad-filter, give it",
+        ),
+        (("--highlight-words",), "are cut and highlighted by the times of words: give --word-timestamps too"),
+        (("--word-timestamps", "--max-line-count", "2"), "--max-line-count: needs --max-line-width, as lines"),
+        (("--language", "Deutch"), "did you mean 'Deutsch'?"),
         (("--output-format", "doc"), "expected one of json, srt, tsv, txt, vtt, all, got 'doc'"),
         (("--colour", "red"), "No such option '--colour'"),
     ],

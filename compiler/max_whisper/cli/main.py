@@ -26,7 +26,7 @@ max-whisper inspect tiny.yaml
     cls=CommandGroup,
     examples=EXAMPLES,
     invoke_without_command=True,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.version_option(package_name="max-whisper")
 @click.pass_context

@@ -27,9 +27,10 @@ max-whisper verify artifacts/tiny
 def verify(artifact: Path, audio: str | None, tokens: int) -> None:
     """Compare a compiled model with transformers.
 
-    The outputs of every layer are compared, and the tokens that are chosen.
+    ARTIFACT is the folder of the compiled model. The outputs of its layers and the tokens that it chooses are compared
+    with those of Hugging Face transformers, the reference, for the same input.
 
-    ARTIFACT is the folder of the compiled model. This needs torch and transformers: pip install 'max-whisper[verify]'.
+    This needs torch and transformers: pip install 'max-whisper[verify]'.
     The layers are compiled once more with all of their outputs, which takes as long as a build. The exit code is 1
     where an error is larger than its bound.
     """

@@ -34,7 +34,7 @@ class DecodingOptions(
         "prompt": "Text that the model reads before a window",
         "suppress_tokens": "Rules for tokens",
         "without_timestamps": "Timestamps",
-        "seed": "Temperature and retries",
+        "seed": "Search for the most probable text",
     },
 ):
     """How the text of one window is found."""
@@ -124,7 +124,7 @@ class DecodingOptions(
     prefix: Annotated[
         str | Sequence[int] | None,
         TextOrIds(
-            "Text, or in Python its token ids, with which the text of each window begins.", unit="TEXT", unset="no text"
+            "Text with which the text of each window begins; in Python, token ids too.", unit="TEXT", unset="no text"
         ),
     ] = None
     suppress_tokens: Annotated[
@@ -175,7 +175,9 @@ class DecodingOptions(
         some_language = next(iter(manifest.tokens.languages), None)
         tokenizer.prompt(some_language if self.language is None else self.language, self.task)
         if self.best_of is not None and self.temperature == 0:
-            raise OptionError("{best_of}: with {temperature} 0 every sample is the same; leave it out, or sample")
+            raise OptionError(
+                "{best_of}: with {temperature} 0 every sample is the same; leave it out, or give a higher {temperature}"
+            )
         if self.beam_size is not None:
             if self.temperature > 0 or self.best_of is not None:
                 raise OptionError(

@@ -41,7 +41,9 @@ def write_error(name: object, error: OSError) -> MaxWhisperError:
     """Returns the error that says why a file or stream was not written."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return MaxWhisperError(f"{name} cannot be written, there is no space left ({error.strerror}): free some")
-    return UserError(f"{name} cannot be written ({error.strerror or error}): choose another place, or its permissions")
+    return UserError(
+        f"{name} cannot be written ({error.strerror or error}): choose another place, or change its permissions"
+    )
 
 
 def _replace(path: Path, text: str) -> None:
