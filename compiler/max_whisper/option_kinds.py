@@ -78,7 +78,7 @@ class Bounded(Kind, frozen=True, kw_only=True):
 
 
 class Integer(Bounded, frozen=True, kw_only=True):
-    """An integer."""
+    """An integer within bounds."""
 
     unit: str = "N"
 
@@ -100,7 +100,7 @@ class Integer(Bounded, frozen=True, kw_only=True):
 
 
 class Number(Bounded, frozen=True, kw_only=True):
-    """A finite number, or one of `words`."""
+    """A finite number within bounds, or one of `words`."""
 
     words: tuple[str, ...] = ()
 
@@ -130,7 +130,7 @@ class Number(Bounded, frozen=True, kw_only=True):
 
 
 class Choice(Kind, frozen=True, kw_only=True):
-    """One of `words`."""
+    """A word of a list."""
 
     words: tuple[str, ...]
 

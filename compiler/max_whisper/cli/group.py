@@ -24,7 +24,7 @@ TRACEBACK = "MAX_WHISPER_TRACEBACK"
 
 @dataclass(frozen=True)
 class Run:
-    """What a command needs of the process that it runs in."""
+    """The streams and the interrupts of the process in which a command runs."""
 
     streams: Streams
     interrupts: Interrupts

@@ -1,1 +1,1 @@
-"""The commands, a file for each."""
+"""The commands of `max-whisper`, a file for each."""

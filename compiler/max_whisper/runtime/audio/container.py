@@ -29,7 +29,7 @@ MAX_ALLOCATION = 512 << 20
 kilobyte; the index of a film of 24 hours takes 160 MB."""
 
 NEXT = f"give an audio or video file such as {HINT}"
-"""What to do about a file that cannot be read."""
+"""The advice in messages about files that cannot be read."""
 
 # The option -max_alloc of ffmpeg, which PyAV does not have: of the libavutil that PyAV is linked with.
 ctypes.CDLL(av._core.__file__).av_max_alloc(ctypes.c_size_t(MAX_ALLOCATION))

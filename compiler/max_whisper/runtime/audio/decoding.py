@@ -44,7 +44,7 @@ _FLOATS = ("flt", "fltp", "dbl", "dblp")
 
 
 class Request(NamedTuple):
-    """What to decode of which file.
+    """The sound that is to be decoded, and the file that has it.
 
     Attributes:
         name: What to call the file in messages.
@@ -61,7 +61,7 @@ class Request(NamedTuple):
 
 @dataclass
 class Outcome:
-    """What became of a file.
+    """The result of decoding a file, besides its samples.
 
     Attributes:
         warnings: What the user should know about the sound.
@@ -110,7 +110,7 @@ def decode(file: BinaryIO, request: Request, write: Callable[[bytes], None], *, 
 
 
 class _Decoding:
-    """One pass over one track."""
+    """Decodes one track of an open file, once."""
 
     def __init__(
         self, container: InputContainer, stream: AudioStream, request: Request, write: Callable[[bytes], None]

@@ -116,8 +116,8 @@ class DecodingOptions(
     prompt: Annotated[
         str | Sequence[int] | None,
         TextOrIds(
-            "Text, or its token ids, that the model reads as what was said before this window. It takes up "
-            "names and style from it.",
+            "Text, or its token ids, that the model reads as what was said before this window; names and "
+            "style are taken from it.",
             unset="no text",
         ),
     ] = None

@@ -91,8 +91,8 @@ class TranscribeOptions(
     initial_prompt: Annotated[
         str | None,
         Text(
-            "Text that the model reads before the first window, as if it had been said before. It takes up "
-            "names and style from it.",
+            "Text that the model reads before the first window, as if it had been said before; names and "
+            "style are taken from it.",
             unit="TEXT",
             unset="no text",
         ),
@@ -113,8 +113,8 @@ class TranscribeOptions(
     language_detection_threshold: Annotated[
         float,
         Number(
-            "Stop at the first window in which a language has a higher probability than this. Where there is "
-            "none, the language that most windows have is taken.",
+            "Stop at the first window in which a language has a higher probability than this. Where no "
+            "window has one, the language of most windows is taken.",
             low=0,
             high=1,
             unit="PROBABILITY",
