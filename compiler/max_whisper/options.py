@@ -11,16 +11,20 @@ that an option that is not checked cannot exist.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import dataclasses
+import inspect
+from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import partial
 from types import NoneType
-from typing import Annotated, Any, ClassVar, get_args, get_origin
+from typing import Annotated, Any, ClassVar, TypeVar, get_args, get_origin
 
 import msgspec
 
 from max_whisper.errors import UserError
 from max_whisper.messages import printable, quote, suggestion
 from max_whisper.option_kinds import Bounded, Integer, Kind, Refused
+
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 Spelling = Callable[[str], str]
 """How the name of an option is written: `beam_size` in Python, `--beam-size` on the command line."""
@@ -159,25 +163,55 @@ def checked_integer(name: str, value: Any, *, low: int, high: int) -> int:
 
 
 def options_of(arguments: Mapping[str, Any], *classes: type[Options]) -> list[Any]:
-    """Returns one object of each option class, made of those arguments of a call that are its fields.
+    """Returns one object of each option class, made of the arguments that are its fields.
 
     A name that several classes have belongs to the first of them.
 
     Args:
-        arguments: Values by name, as `locals()` has them at the start of a function that writes every option out in its
-            signature; other names among them do not matter. Options that the function does not know stand under
-            "unknown", from `**unknown`.
-        classes: The option classes, whose fields need not all be there: the others have their defaults.
+        arguments: Values by the names of options; options without a value have their defaults.
+        classes: The option classes.
 
     Raises:
-        UserError: A value is wrong, or there is no such option.
+        UserError: A value is wrong, or no class has such an option.
     """
-    known = {name for options in classes for name in options.declared if name in arguments}
-    for name in arguments.get("unknown", ()):
-        expected = suggestion(name, known) or f": expected one of {', '.join(sorted(known))}"
-        raise UserError(f"unknown option {quote(name)}{expected}")
-    made = []
-    for options in classes:
-        made.append(options(**{name: arguments[name] for name in options.declared if name in known}))
-        known -= options.declared.keys()
-    return made
+    check_names(arguments, {name for options in classes for name in options.declared})
+    left = {**arguments}
+    return [options(**{name: left.pop(name) for name in options.declared if name in left}) for options in classes]
+
+
+def check_names(names: Iterable[str], known: Collection[str]) -> None:
+    """Raises UserError, with the nearest known name, for the name of an option that does not exist."""
+    for name in names:
+        if name not in known:
+            expected = suggestion(name, known) or f": expected one of {', '.join(sorted(known))}"
+            raise UserError(f"unknown option {quote(name)}{expected}")
+
+
+def lists_options(
+    *classes: type[Options], only: Collection[str] = (), leave_out: Collection[str] = ()
+) -> Callable[[Function], Function]:
+    """Returns a decorator that lists the options of classes in the signature of a function that takes `**options`.
+
+    help() and notebooks show this signature. A name that several classes have belongs to the first of them.
+
+    Args:
+        classes: The option classes.
+        only: The options that the function takes, if it does not take all of them.
+        leave_out: The options that it does not take.
+    """
+
+    def decorate(function: Function) -> Function:
+        signature = inspect.signature(function)
+        options = {
+            field.name: inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default)
+            for options in reversed(classes)
+            for field in dataclasses.fields(options)  # type: ignore[arg-type]
+            if field.name not in leave_out and (not only or field.name in only)
+        }
+        parameters = [p for p in signature.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
+        function.__signature__ = signature.replace(  # type: ignore[attr-defined]
+            parameters=[*parameters, *options.values()]
+        )
+        return function
+
+    return decorate
