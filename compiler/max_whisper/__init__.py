@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from max_whisper.runtime.decoding.options import DecodingOptions
     from max_whisper.runtime.features import Features
     from max_whisper.runtime.model import Model
-    from max_whisper.runtime.output.subtitles import SubtitleOptions
+    from max_whisper.runtime.output.options import SubtitleOptions
     from max_whisper.runtime.output.writers import render, write
     from max_whisper.runtime.results import Attempt, DecodingResult, Segment, TranscriptionResult, Window, Word
     from max_whisper.runtime.transcription.batch import BatchEvent, BatchTranscriber
@@ -103,7 +103,7 @@ _HOMES = {
     "ReportCard": "max_whisper.tools.verify.verify",
     "Segment": "max_whisper.runtime.results",
     "Spec": "max_whisper.spec",
-    "SubtitleOptions": "max_whisper.runtime.output.subtitles",
+    "SubtitleOptions": "max_whisper.runtime.output.options",
     "TranscribeOptions": "max_whisper.runtime.transcription.options",
     "Transcriber": "max_whisper.runtime.transcription.transcriber",
     "TranscriptionResult": "max_whisper.runtime.results",

@@ -13,7 +13,7 @@ else:
 
 from max_whisper.artifact.load import open_artifact
 from max_whisper.errors import UserError
-from max_whisper.options import lists_options, options_of
+from max_whisper.options import OptionError, lists_options, options_of
 from max_whisper.progress import OnProgress, check_progress, unheard
 from max_whisper.runtime.decoding.options import DecodingOptions
 from max_whisper.runtime.results import TranscriptionResult
@@ -127,7 +127,7 @@ class Model(WindowModel):
     def _options(self, keywords: TranscribeKeywords) -> tuple[TranscribeOptions, DecodingOptions]:
         """Returns the options of a call, with the model's own values filled in; raises UserError for wrong ones."""
         if "prompt" in keywords:
-            raise UserError("prompt: belongs to one window; give the text before the recording as initial_prompt")
+            raise OptionError("{prompt}: belongs to one window; give the text before the recording as {initial_prompt}")
         options, decoding = options_of(keywords, TranscribeOptions, DecodingOptions)
         options = options.of_model(self.manifest, self.tokenizer)
         for temperature in options.temperatures:
