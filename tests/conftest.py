@@ -105,6 +105,17 @@ def batched(home: Path, spec: Path) -> max_whisper.Model:
 
 
 @pytest.fixture(scope="session")
+def nano_artifact(home: Path) -> Path:
+    """The trained model that ships, which understands the words of specs/nano/words.txt."""
+    return max_whisper.build("nano.yaml", out=home / "nano", offline=True)
+
+
+@pytest.fixture(scope="session")
+def nano(nano_artifact: Path) -> max_whisper.Model:
+    return max_whisper.load(nano_artifact)
+
+
+@pytest.fixture(scope="session")
 def max_artifact(home: Path, spec: Path, checkpoint: Path) -> Path:
     """`artifact` with MAX's kernels, as GPU builds have them; compiling their matrix products takes minutes."""
     return max_whisper.build(spec, weights=checkpoint, out=home / "max", kernels="max")

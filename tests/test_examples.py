@@ -8,18 +8,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-import max_whisper
 import pytest
 from conftest import ROOT
 
 EXAMPLES = ROOT / "examples"
 RECORDING = EXAMPLES / "audio" / "commands.flac"
 MAKERS = {"make_recordings"}  # needs espeak-ng
-
-
-@pytest.fixture(scope="module")
-def nano(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return max_whisper.build("nano.yaml", out=tmp_path_factory.mktemp("nano") / "nano", offline=True)
 
 
 def run(name: str, *arguments: object) -> list[str]:
@@ -35,24 +29,24 @@ def test_every_example_is_run_here() -> None:
     assert {path.stem for path in EXAMPLES.glob("*.py")} <= tested | MAKERS
 
 
-def test_transcribe(nano: Path) -> None:
-    lines = run("transcribe", nano, RECORDING)
+def test_transcribe(nano_artifact: Path) -> None:
+    lines = run("transcribe", nano_artifact, RECORDING)
     assert [line.split("  ")[-1] for line in lines] == RECORDING.with_suffix(".txt").read_text().splitlines()
 
 
-def test_logits(nano: Path) -> None:
-    lines = run("logits", nano, RECORDING)
+def test_logits(nano_artifact: Path) -> None:
+    lines = run("logits", nano_artifact, RECORDING)
     assert len(lines) == 5 and lines[0].endswith("' hello'")
 
 
-def test_subtitles(nano: Path, tmp_path: Path) -> None:
-    lines = run("subtitles", nano, RECORDING, tmp_path / "out.srt")
+def test_subtitles(nano_artifact: Path, tmp_path: Path) -> None:
+    lines = run("subtitles", nano_artifact, RECORDING, tmp_path / "out.srt")
     assert re.fullmatch(r"([0-9.]+) of \1 seconds", lines[-1])
     assert "open door" in (tmp_path / "out.srt").read_text()
 
 
 def test_the_program_of_the_readme(
-    nano: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    nano_artifact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (program,) = re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(), re.DOTALL | re.MULTILINE)
     program = program.replace('"tiny.yaml", weights="openai/whisper-tiny"', '"nano.yaml", offline=True')

@@ -1,7 +1,7 @@
 """The recordings and models on which max-whisper's `transcribe` is compared with openai/whisper's.
 
 The models are the small ones of small.py, with timestamps that are likely enough to be chosen; the options are those of
-`max_whisper.tools.verify.transcribe_options`.
+`benchmarks.parity.transcribe_options`.
 """
 
 from __future__ import annotations
@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from max_whisper.tools.verify.transcribe_options import ONLY_MULTILINGUAL, OPTIONS
 from support.checkpoints import make_tokens
 from support.small import SMALL, Weights, write_weights
 from support.sounds import noise, silence, sweep
+
+from benchmarks.parity.transcribe_options import ONLY_MULTILINGUAL, OPTIONS
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "transcribe.json"
 FAMILIES = ("multilingual", "english")

@@ -1,4 +1,4 @@
-"""transformers, in float32 or bfloat16."""
+"""The peer transformers, in float32 or bfloat16."""
 
 from __future__ import annotations
 
@@ -10,18 +10,20 @@ import torch
 from numpy.typing import NDArray
 from transformers import WhisperFeatureExtractor, WhisperForConditionalGeneration
 from transformers.modeling_outputs import BaseModelOutput
-from worker import Peer, peer_main
+
+from benchmarks.peers.worker import Peer, peer_main
 
 
 class Transformers(Peer):
-    """Its feature extractor, encoder and `generate`; `variant` is the dtype."""
+    """Runs transformers' feature extractor, encoder and `generate`; `variant` is the dtype."""
 
     def __init__(self, checkpoint: Path, variant: str, threads: int) -> None:
         torch.set_num_threads(threads)
         torch.set_grad_enabled(False)
         self._extractor = WhisperFeatureExtractor.from_pretrained(checkpoint)
         self._model = WhisperForConditionalGeneration.from_pretrained(checkpoint, dtype=getattr(torch, variant)).eval()
-        self._told = {"language": "en", "task": "transcribe"} if self._model.generation_config.is_multilingual else {}
+        multilingual = self._model.generation_config.is_multilingual
+        self._language = {"language": "en", "task": "transcribe"} if multilingual else {}
 
     def versions(self) -> dict[str, str]:
         return {name: version(name) for name in ("transformers", "torch")}
@@ -33,7 +35,7 @@ class Transformers(Peer):
         return self._model.model.encoder(mel.to(self._model.dtype))
 
     def decode(self, features: BaseModelOutput, n_tokens: int) -> list[list[int]]:
-        ids = self._model.generate(encoder_outputs=features, max_new_tokens=n_tokens, do_sample=False, **self._told)
+        ids = self._model.generate(encoder_outputs=features, max_new_tokens=n_tokens, do_sample=False, **self._language)
         return ids[:, -n_tokens:].tolist()
 
 

@@ -1,4 +1,4 @@
-"""openai/whisper itself, in float32."""
+"""The peer openai/whisper, in float32."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ import whisper
 from numpy.typing import NDArray
 from safetensors.torch import load_file
 from whisper.model import ModelDimensions
-from worker import Peer, peer_main
+
+from benchmarks.peers.worker import Peer, peer_main
 
 
 class OpenaiWhisper(Peer):
-    """Its log_mel_spectrogram, encoder and `decode`, with the tensors that conversion.py renamed."""
+    """Runs openai/whisper's log_mel_spectrogram, encoder and `decode`, with the tensors that conversion.py renamed."""
 
     def __init__(self, models: Path, threads: int) -> None:
         torch.set_num_threads(threads)
@@ -30,7 +31,8 @@ class OpenaiWhisper(Peer):
 
     def log_mel(self, waveforms: NDArray[np.float32]) -> torch.Tensor:
         n_mels = self._model.dims.n_mels
-        return torch.stack([whisper.log_mel_spectrogram(whisper.pad_or_trim(each), n_mels) for each in waveforms])
+        padded = [whisper.pad_or_trim(waveform) for waveform in waveforms]
+        return torch.stack([whisper.log_mel_spectrogram(waveform, n_mels) for waveform in padded])
 
     def encode(self, mel: torch.Tensor) -> torch.Tensor:
         return self._model.encoder(mel)

@@ -1,6 +1,6 @@
-"""Processes of any interpreter that are asked for one thing at a time over pipes, and what runs in them: a `Peer`.
+"""Both ends of a peer's process: a `Worker` asks for one thing at a time over pipes, a `Peer` answers.
 
-Needs Python and numpy alone, as the environments of all peers have them.
+It needs Python and numpy alone, which the environments of all peers have.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ from time import perf_counter
 from typing import Any
 
 import numpy as np
-from common import memory_mb, since
 from numpy.typing import NDArray
 
-PATIENCE = 1200
-"""Seconds until a process that does not answer is given up."""
+from benchmarks.common import memory_mb, since
+
+TIMEOUT = 1200
+"""The seconds after which a process that does not answer is killed."""
 
 
 class WorkerError(Exception):
@@ -32,7 +33,7 @@ class WorkerError(Exception):
 
 
 class Worker:
-    """A process that runs `serve`; `ask` calls a method of its peer. Its messages go to `log`."""
+    """A process that runs `serve`. `ask` calls a method of its peer; what it prints goes to `log`."""
 
     def __init__(self, command: Sequence[str | Path], environment: Mapping[str, str], log: Path) -> None:
         self._log = log
@@ -49,12 +50,12 @@ class Worker:
 
     @property
     def cpu_seconds(self) -> float:
-        """What its threads have computed until now."""
+        """The CPU time of the process so far, in seconds."""
         fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def ask(self, method: str, **arguments: Any) -> Any:
-        """Raises WorkerError if the process has ended, or ends before it answers."""
+        """Returns what a method of the peer returns. Raises WorkerError if the process ends before it answers."""
         assert self._process.stdin is not None
         with suppress(BrokenPipeError):  # _answer says why
             print(json.dumps({"method": method, "arguments": arguments}), file=self._process.stdin, flush=True)
@@ -62,13 +63,13 @@ class Worker:
 
     def _answer(self) -> Any:
         assert self._process.stdout is not None
-        if not select.select([self._process.stdout], [], [], PATIENCE)[0]:
+        if not select.select([self._process.stdout], [], [], TIMEOUT)[0]:
             self._process.kill()
-            raise WorkerError(f"no answer in {PATIENCE} s")
+            raise WorkerError(f"no answer in {TIMEOUT} s")
         line = self._process.stdout.readline()
         if not line:
             status = self._process.wait()
-            last = (self._log.read_text().strip().splitlines() or ["it said nothing"])[-1]
+            last = (self._log.read_text().strip().splitlines() or ["it printed nothing"])[-1]
             raise WorkerError(f"ended with status {status}: {last} (more in {self._log})")
         return json.loads(line)
 
@@ -86,30 +87,30 @@ class Worker:
 
 
 class Peer:
-    """One library with one model, loaded. A batch is some windows of 30 s, a recording each."""
+    """One library with one loaded model. A batch is some windows of 30 s, each of a recording of its own."""
 
     batched = True
-    """Whether it computes the windows of a batch at once; if not, it does them one after another."""
+    """Whether the windows of a batch are computed at once, and not one after the other."""
 
     def versions(self) -> dict[str, str]:
         raise NotImplementedError
 
     def log_mel(self, waveforms: NDArray[np.float32]) -> Any:
-        """What `encode` takes, of float32 [batch, samples]; a waveform shorter than 30 s is followed by silence."""
+        """Returns what `encode` takes, for float32 [batch, samples]; silence follows a waveform shorter than 30 s."""
         raise NotImplementedError
 
     def encode(self, mel: Any) -> Any:
-        """The features of some windows."""
+        """Returns what `decode` takes: the features of the windows."""
         raise NotImplementedError
 
     def decode(self, features: Any, n_tokens: int) -> list[list[int]]:
-        """`n_tokens` greedy English tokens without timestamps, of each window."""
+        """Returns `n_tokens` greedy English tokens without timestamps, for each window."""
         raise NotImplementedError
 
     def windows(self, audio_file: str, n_tokens: int) -> dict[str, Any]:
-        """Tokens of the recordings in a .npy file, float32 [batch, samples], and the milliseconds of each phase.
+        """Returns the tokens of the recordings in a .npy file, float32 [batch, samples], and each phase's milliseconds.
 
-        The decoder runs once for one token, once for all; the difference is what the other tokens took.
+        The decoder runs once for one token and once for all; the difference is what the other tokens took.
         """
         waveforms = np.load(audio_file)
         start = perf_counter()
@@ -126,27 +127,27 @@ class Peer:
 
         start = perf_counter()
         tokens = self.decode(features, n_tokens)
-        every = since(start)
+        decoding = since(start)
         return {
             "tokens": tokens,
             "log_mel": log_mel,
             "encoder": encoder,
             "first": first,
-            "token": (every - first) / (n_tokens - 1),
-            "total": log_mel + encoder + every,
+            "token": (decoding - first) / (n_tokens - 1),
+            "total": log_mel + encoder + decoding,
         }
 
     def text(self, audio_file: str, n_tokens: int) -> list[list[int]]:
-        """The tokens alone, at once: what a new process does first."""
+        """Returns the tokens alone: what a new process does first."""
         return self.decode(self.encode(self.log_mel(np.load(audio_file))), n_tokens)
 
     def peak_memory(self) -> float:
-        """MB of this process so far."""
+        """Returns the peak memory of this process so far, in MB."""
         return memory_mb("VmHWM")
 
 
 def serve(make_peer: Callable[[], Peer]) -> None:
-    """Answers a worker's requests, one line of JSON each, until stdin ends. The first answer is about the peer."""
+    """Answers a worker's requests, one line of JSON each, until stdin ends. The first answer describes the peer."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # whatever a library prints must not get between the answers
     start = perf_counter()
@@ -161,11 +162,10 @@ def serve(make_peer: Callable[[], Peer]) -> None:
 def peer_main(
     make_peer: Callable[[Path, Path, str, int], Peer], convert: Callable[[Path, Path], None] | None = None
 ) -> None:
-    """The command line of a peer's file, for `peers.py` alone. MODELS is a folder of the peer's own.
+    """Runs the command line of a peer's file, which only this benchmark uses. MODELS is a folder of the peer's own.
 
-    \b
-        convert CHECKPOINT MODELS                 makes the models of all its variants of a Hub checkpoint's folder
-        work CHECKPOINT MODELS VARIANT THREADS    serves the peer that make_peer gives
+    convert CHECKPOINT MODELS                 writes the models of all variants, from a checkpoint in Hub layout
+    work CHECKPOINT MODELS VARIANT THREADS    serves the peer that make_peer returns
     """
     command, checkpoint, models, *rest = sys.argv[1:]
     if command == "work":

@@ -1,6 +1,6 @@
-"""whisper.cpp by pywhispercpp. Its `whisper_full` does everything natively, so that the phases are differences.
+"""The peer whisper.cpp, by pywhispercpp. Its `whisper_full` does everything at once: phases are differences of calls.
 
-It has one window at a time: those of a batch come one after another.
+It takes one window at a time, so that those of a batch come one after another.
 """
 
 from __future__ import annotations
@@ -12,13 +12,14 @@ from typing import Any
 
 import _pywhispercpp as whisper
 import numpy as np
-from common import since
 from numpy.typing import NDArray
-from worker import Peer, peer_main
+
+from benchmarks.common import since
+from benchmarks.peers.worker import Peer, peer_main
 
 
 class WhisperCpp(Peer):
-    """A ggml file, written by ggml.py; `variant` names it."""
+    """Runs a ggml file, which ggml.py wrote; `variant` names it."""
 
     batched = False
 
@@ -33,7 +34,7 @@ class WhisperCpp(Peer):
         self._options.no_timestamps = True
         self._options.single_segment = True
         self._options.suppress_nst = True  # the tokens that openai/whisper suppresses
-        self._options.temperature_inc = 0.0  # what it says once counts
+        self._options.temperature_inc = 0.0  # no second decoding of a text that looks wrong
         self._options.print_progress = False
 
     def versions(self) -> dict[str, str]:
@@ -43,9 +44,9 @@ class WhisperCpp(Peer):
         return [self._text(waveform, n_tokens) for waveform in np.load(audio_file)]
 
     def windows(self, audio_file: str, n_tokens: int) -> dict[str, Any]:
-        each = [self._window(waveform, n_tokens) for waveform in np.load(audio_file)]
-        times = {phase: sum(one[phase] for one in each) for phase in each[0] if phase != "tokens"}
-        return times | {"tokens": [one["tokens"] for one in each]}
+        windows = [self._window(waveform, n_tokens) for waveform in np.load(audio_file)]
+        times = {phase: sum(window[phase] for window in windows) for phase in windows[0] if phase != "tokens"}
+        return times | {"tokens": [window["tokens"] for window in windows]}
 
     def _window(self, waveform: NDArray[np.float32], n_tokens: int) -> dict[str, Any]:
         start = perf_counter()
@@ -74,7 +75,7 @@ class WhisperCpp(Peer):
         }
 
     def _text(self, waveform: NDArray[np.float32], n_tokens: int) -> list[int]:
-        """At least two tokens: it gives one more than it is told, and 0 is no limit."""
+        """Returns at least two tokens: whisper.cpp gives one more than its limit, and 0 means no limit."""
         self._options.max_tokens = n_tokens - 1
         whisper.whisper_full(self._context, self._options, waveform, len(waveform))
         return [

@@ -1,4 +1,4 @@
-"""faster-whisper, which is CTranslate2."""
+"""The peer faster-whisper, which runs CTranslate2."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from greedy import Rules, padded
 from numpy.typing import NDArray
-from worker import Peer, peer_main
+
+from benchmarks.peers.greedy import Rules, padded
+from benchmarks.peers.worker import Peer, peer_main
 
 
 def convert(checkpoint: Path, models: Path) -> None:
-    """One model of float32, which is rounded while it is loaded as int8."""
+    """Writes one model in float32; loading it as int8 rounds it."""
     from ctranslate2.converters import TransformersConverter
 
     TransformersConverter(str(checkpoint)).convert(str(models / "model"), force=True)
@@ -23,7 +24,7 @@ def convert(checkpoint: Path, models: Path) -> None:
 
 
 class FasterWhisper(Peer):
-    """The parts of its WhisperModel; `variant` is the compute type."""
+    """Runs the parts of faster-whisper's WhisperModel; `variant` is the compute type."""
 
     def __init__(self, checkpoint: Path, models: Path, variant: str, threads: int) -> None:
         from faster_whisper import WhisperModel
@@ -35,8 +36,8 @@ class FasterWhisper(Peer):
         return {name: version(name) for name in ("faster-whisper", "ctranslate2")}
 
     def log_mel(self, waveforms: NDArray[np.float32]) -> NDArray[np.float32]:
-        # padding=0 and the cut are those of its own transcribe; it would pad a shorter mel with zeros, which is no
-        # silence, and gives other tokens
+        # padding=0 and the cut are those of its own `transcribe`. It would pad a shorter mel with zeros, which are not
+        # silence, and would give other tokens.
         mels = [self._model.feature_extractor(waveform, padding=0, chunk_length=None) for waveform in padded(waveforms)]
         return np.stack([mel[:, :3000] for mel in mels])
 
@@ -45,7 +46,7 @@ class FasterWhisper(Peer):
 
     def decode(self, features: Any, n_tokens: int) -> list[list[int]]:
         prompts = [self._prompt] * features.shape[0]
-        length = max(2 * n_tokens, len(self._prompt) + n_tokens)  # it counts the prompt, and gives at most half of it
+        length = max(2 * n_tokens, len(self._prompt) + n_tokens)  # counts the prompt, and gives half of it
         results = self._model.model.generate(
             features, prompts, beam_size=1, max_length=length, suppress_tokens=[-1], suppress_blank=True
         )

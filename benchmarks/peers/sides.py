@@ -1,4 +1,4 @@
-"""What there is to compare: max-whisper's artifacts and the other libraries, ready to be started."""
+"""The sides of the comparison: max-whisper's artifacts and the other libraries, ready to be started."""
 
 from __future__ import annotations
 
@@ -10,27 +10,36 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import click
-from conversion import dimensions
-from libraries import HERE, LIBRARIES, SetupError, convert, environment, worker_environment, worker_file
-from plot import OURS
-from worker import Worker
+
+from benchmarks.peers.conversion import dimensions
+from benchmarks.peers.libraries import (
+    LIBRARIES,
+    ROOT,
+    SetupError,
+    convert,
+    environment,
+    worker_environment,
+    worker_file,
+)
+from benchmarks.peers.plot import OURS
+from benchmarks.peers.worker import Worker
 
 
 @dataclass(frozen=True)
 class Side:
-    """One line of the tables: a library in one of its variants, or an artifact."""
+    """One row of the tables: a library in one of its variants, or an artifact."""
 
     label: str
     command: list[str | Path]
     environment: dict[str, str]
-    batch: int | None = None  # of an artifact: how many windows it was built for
+    batch: int | None = None  # the number of windows that an artifact was built for; None for a library
 
     def start(self, logs: Path) -> Worker:
         return Worker(self.command, self.environment, logs / f"{self.label.replace('/', '-')}.log")
 
 
 class Failures(dict[str, str]):
-    """What went wrong, by peer; told at once, and kept."""
+    """What went wrong, by peer; printed at once, and kept."""
 
     def add(self, label: str, error: Exception) -> None:
         self[label] = str(error)
@@ -42,12 +51,12 @@ def say(message: str) -> None:
 
 
 def our_sides(artifacts: Sequence[tuple[str, Path]]) -> list[Side]:
-    """max-whisper with each artifact."""
+    """Returns a side for each artifact."""
     return [
         Side(
             f"{OURS} {name}",
             [sys.executable, worker_file("max_whisper"), "work", "-", folder, name, "0"],
-            {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")])},
+            {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])},
             json.loads((folder / "manifest.json").read_text())["plan"]["batch"],
         )
         for name, folder in artifacts
@@ -57,7 +66,7 @@ def our_sides(artifacts: Sequence[tuple[str, Path]]) -> list[Side]:
 def built(
     spec: str, checkpoint: Path, models: Path, batches: Sequence[int], failures: Failures
 ) -> list[tuple[str, Path]]:
-    """An artifact of each dtype for each number of windows, built anew: seconds, once MAX has compiled it."""
+    """Builds an artifact of each dtype for each batch size, which takes seconds where MAX has compiled it before."""
     import max_whisper
     from max_whisper.errors import MaxWhisperError
     from max_whisper.tensors.dtypes import BUILD_DTYPES
@@ -78,7 +87,7 @@ def built(
 def their_sides(
     names: Sequence[str], checkpoint: Path, work: Path, models: Path, threads: int, failures: Failures
 ) -> Iterator[Side]:
-    """The libraries in all their variants, installed, with their models."""
+    """Yields the libraries in all their variants, after installing them and converting their models."""
     for name in names:
         library = LIBRARIES[name]
         try:
@@ -104,7 +113,7 @@ def taking_part(sides: Sequence[Side], batch: int) -> list[Side]:
 
 
 def spec_of(checkpoint: Path) -> str:
-    """The name of the shipped spec with the dimensions of a checkpoint."""
+    """Returns the name of the shipped spec with the dimensions of a checkpoint."""
     from max_whisper.spec import load_spec, shipped_specs
 
     for file in ("config.json", "generation_config.json", "model.safetensors"):

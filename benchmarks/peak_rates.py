@@ -1,7 +1,8 @@
-"""What this machine can do at most: products of float32, bfloat16 and int8 in a second, and bytes read from memory.
+"""Measures this machine's peak rates: multiply-adds in float32, bfloat16 and int8, and the bandwidth of its memory.
 
-\b
-    python ceilings.py [--threads 2]
+    python -m benchmarks.peak_rates [--threads 2]
+
+They are the bounds that `max-whisper bench` and the other benchmarks show beside what they measured.
 """
 
 from __future__ import annotations
@@ -9,21 +10,22 @@ from __future__ import annotations
 import json
 
 import click
-from common import use_cpus
+
+from benchmarks.common import help_text, use_cpus
 
 
-@click.command(help=__doc__)
+@click.command(help=help_text(__doc__))
 @click.option("--threads", default=2, show_default=True, help="CPUs to use.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def main(threads: int, as_json: bool) -> None:
     use_cpus(threads)
     from max_whisper.tools.bench.peak_rates import Probes
 
-    ceilings = Probes().measure()
+    rates = Probes().measure()
     if as_json:
-        print(json.dumps(ceilings))
+        print(json.dumps(rates))
         return
-    for name, value in ceilings.items():
+    for name, value in rates.items():
         print(f"{name:10} {value:7.1f} {'GB/s' if name == 'memory' else 'GFLOP/s'}")
 
 

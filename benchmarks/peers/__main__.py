@@ -1,15 +1,15 @@
-"""max-whisper beside the other implementations of Whisper: the same checkpoint, sound, tokens and CPUs, in turns.
+"""Compares max-whisper with other implementations of Whisper: the same checkpoint, sound, tokens and CPUs, in turns.
 
-\b
-    python peers.py CHECKPOINT [--work DIR] [--only openvino …]
+    python -m benchmarks.peers CHECKPOINT [--work DIR] [--only openvino …]
 
 CHECKPOINT is a folder in Hub layout; random weights are as good as any for speed, and never end the text before the
-tokens that are asked for. The first run installs every peer from PyPI in an environment of its own, converts the
-checkpoint for it, and builds the artifacts; the next takes them from DIR.
+requested number of tokens. The first run installs every peer from PyPI in an environment of its own, converts the
+checkpoint for it, and builds the artifacts; later runs take them from DIR.
 
 Each peer is a process that is loaded once. A round is one batch of windows on every peer, and who goes first changes
-from round to round: noise of the machine hits all. Tables have medians. OUT.json has every figure, OUT.svg is a picture
-of them, with what the machine itself allows. A peer that fails is told in a line, and makes the exit status 1.
+from round to round, so that noise of the machine hits all. Tables have medians. OUT.json has every figure, OUT.svg is a
+picture of them, with the lower bounds of the machine. A peer that fails is reported in a line, and makes the exit
+status 1.
 """
 
 from __future__ import annotations
@@ -23,21 +23,22 @@ from typing import Any
 
 import click
 import numpy as np
-from common import machine, made_recording, use_cpus
-from conversion import write_mel_filters
-from figures import Report, setting_table, start_table
-from libraries import LIBRARIES
-from plot import OURS, svg
 from rich.console import Console
-from rounds import loaded, measured, new_processes
-from sides import Failures, Side, built, our_sides, say, spec_of, taking_part, their_sides
+
+from benchmarks.common import help_text, machine, made_recording, use_cpus
+from benchmarks.peers.conversion import write_mel_filters
+from benchmarks.peers.figures import Report, setting_table, start_table
+from benchmarks.peers.libraries import LIBRARIES
+from benchmarks.peers.plot import OURS, svg
+from benchmarks.peers.rounds import loaded, measured, new_processes
+from benchmarks.peers.sides import Failures, Side, built, our_sides, say, spec_of, taking_part, their_sides
 
 DEFAULT_WORK = Path("~/.cache/max-whisper/peers").expanduser()
-LARGE_ROUNDS = 3  # at most, for more than one window
+LARGE_ROUNDS = 3  # the most rounds of settings with more than one window
 
 
 def artifact_of(_: click.Context, __: click.Parameter, values: Sequence[str]) -> list[tuple[str, Path]]:
-    """NAME=DIR, several times."""
+    """Parses the values of --artifact, NAME=DIR each."""
     pairs = [(name, Path(folder)) for name, _, folder in (value.partition("=") for value in values)]
     for name, folder in pairs:
         if not (folder / "manifest.json").is_file():
@@ -46,24 +47,28 @@ def artifact_of(_: click.Context, __: click.Parameter, values: Sequence[str]) ->
 
 
 def made_recordings(folder: str, batch: int, seconds: float) -> str:
-    """A .npy file of float32 [batch, samples], another recording for each window."""
+    """Writes a .npy file of float32 [batch, samples], another recording for each window; returns its path."""
     file = f"{folder}/{batch}-{seconds}.npy"
     np.save(file, np.stack([made_recording(seconds, seed) for seed in range(batch)]))
     return file
 
 
-@click.command(help=__doc__)
+@click.command(help=help_text(__doc__))
 @click.argument("checkpoint", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option(
     "--work",
     type=click.Path(file_okay=False, path_type=Path),
     default=DEFAULT_WORK,
-    help="Where environments, models and logs are kept; otherwise ~/.cache/max-whisper/peers.",
+    help="The folder of environments, models and logs; by default ~/.cache/max-whisper/peers.",
 )
 @click.option(
-    "--artifact", "artifacts", multiple=True, callback=artifact_of, help="NAME=DIR, instead of building some."
+    "--artifact",
+    "artifacts",
+    multiple=True,
+    callback=artifact_of,
+    help="NAME=DIR: run this artifact, and build none.",
 )
-@click.option("--only", multiple=True, type=click.Choice([OURS, *LIBRARIES]), help="Leave out the others.")
+@click.option("--only", multiple=True, type=click.Choice([OURS, *LIBRARIES]), help="Run this peer alone.")
 @click.option("--batch", "batches", multiple=True, default=(1, 8), show_default=True, type=click.IntRange(1))
 @click.option("--seconds", multiple=True, default=(10.0, 30.0), show_default=True, type=click.FloatRange(1, 30))
 @click.option(
@@ -71,14 +76,18 @@ def made_recordings(folder: str, batch: int, seconds: float) -> str:
     default=100,
     show_default=True,
     type=click.IntRange(3),
-    help="Of a window of 30 s; shorter sound has fewer.",
+    help="Tokens of a window of 30 s; shorter sound has fewer.",
 )
 @click.option(
-    "--rounds", default=7, show_default=True, type=click.IntRange(1), help=f"{LARGE_ROUNDS} at most of batches."
+    "--rounds",
+    default=7,
+    show_default=True,
+    type=click.IntRange(1),
+    help=f"Of batches, at most {LARGE_ROUNDS}.",
 )
 @click.option("--starts", default=3, show_default=True, type=click.IntRange(0), help="New processes of each peer.")
 @click.option("--threads", default=2, show_default=True, type=click.IntRange(1), help="CPUs and threads of each peer.")
-@click.option("--out", type=click.Path(path_type=Path), help="OUT.json, OUT.svg; otherwise peers-CHECKPOINT here.")
+@click.option("--out", type=click.Path(path_type=Path), help="Write OUT.json, OUT.svg; otherwise peers-CHECKPOINT.")
 def main(
     checkpoint: Path,
     work: Path,
@@ -110,7 +119,7 @@ def main(
     chosen = [library for library in LIBRARIES if not only or library in only]
     sides += their_sides(chosen, checkpoint, work, models, threads, failures)
 
-    say("the machine's ceilings")
+    say("measuring the machine's peak rates")
     probes = Probes()
     before = probes.measure()
     report: Report = {"model": name, "threads": threads, "machine": machine(), "versions": {}, "settings": []}
@@ -129,9 +138,10 @@ def main(
                     many = rounds if batch == 1 else min(rounds, LARGE_ROUNDS)
                     report["settings"].append(measured(workers, many, setting(batch, length), audio, failures))
     limits = higher(before, probes.measure())
-    for each in report["settings"]:
-        each["floors"] = lower_bounds(load_spec(name), limits, each["batch"], each["tokens"])
-    report |= {"ceilings": limits, "failures": failures}
+    for measured_setting in report["settings"]:
+        batch, n_tokens = measured_setting["batch"], measured_setting["tokens"]
+        measured_setting["lower_bounds"] = lower_bounds(load_spec(name), limits, batch, n_tokens)
+    report |= {"peak_rates": limits, "failures": failures}
     show(report)
     out = out or Path(f"peers-{checkpoint.name}")
     out.with_name(f"{out.name}.json").write_text(json.dumps(report, indent=1) + "\n")
@@ -141,7 +151,7 @@ def main(
 
 
 def show(report: Report) -> None:
-    """Everything as text."""
+    """Prints the tables of a report."""
     console = Console(width=150)
     if report["start"]["runs"]:
         console.print(start_table(report["start"]), "")
@@ -149,7 +159,7 @@ def show(report: Report) -> None:
         if setting["rounds"]:
             console.print(setting_table(setting))
             console.print(f"other processes took {setting['disturbed']:.0%} of the CPUs meanwhile\n")
-    facts, limits = report["machine"], report["ceilings"]
+    facts, limits = report["machine"], report["peak_rates"]
     peaks = ", ".join(f"{dtype} {peak:.0f} GFLOP/s" for dtype, peak in limits.items() if dtype != "memory")
     console.print(f"{facts['cpu']}, {report['threads']} threads: {peaks}, memory read at {limits['memory']:.1f} GB/s")
     for label, message in report["failures"].items():

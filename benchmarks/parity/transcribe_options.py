@@ -1,6 +1,6 @@
-"""The sets of options with which max-whisper's `transcribe` is compared with openai/whisper's, under its names.
+"""The option sets with which `transcribe` is compared with openai/whisper's, under openai/whisper's names.
 
-All at temperature 0: samples are drawn from other random numbers on each side. The thresholds of silence are for the
+All are at temperature 0, as each side draws samples from other random numbers. The thresholds of silence are for the
 models of `tests/support/transcribe_cases.py`; other models need others.
 """
 

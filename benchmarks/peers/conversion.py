@@ -1,4 +1,4 @@
-"""The models that need nothing but a checkpoint's tensors: whisper.cpp's files, and openai/whisper's names."""
+"""Writes the models that need nothing but a checkpoint's tensors: those of whisper.cpp and of openai/whisper."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ggml import FILE_TYPES, write_ggml
-from greedy import MEL_FILTERS
 from max_whisper.runtime.audio.mel import mel_filters
 from max_whisper.tensors import safetensors_file
 from max_whisper.tensors.dtypes import FLOAT32
@@ -18,11 +16,14 @@ from max_whisper.weights.names import OPENAI
 from max_whisper.weights.vocabulary import read_vocabulary
 from numpy.typing import NDArray
 
+from benchmarks.peers.ggml import FILE_TYPES, write_ggml
+from benchmarks.peers.greedy import MEL_FILTERS
+
 TIED = "proj_out.weight"
 
 
 def write_whispercpp(checkpoint: Path, models: Path) -> None:
-    """One file of each kind."""
+    """Writes a ggml file of each type."""
     dims = dimensions(checkpoint)
     vocabulary = read_vocabulary(open_checkpoint(checkpoint).file, dims["n_vocab"])
     for kind in FILE_TYPES:
@@ -31,7 +32,7 @@ def write_whispercpp(checkpoint: Path, models: Path) -> None:
 
 
 def write_openai(checkpoint: Path, models: Path) -> None:
-    """Dimensions and tensors, float32."""
+    """Writes the dimensions, and the tensors in float32."""
     (models / "dims.json").write_text(json.dumps(dimensions(checkpoint)))
     entries = [
         safetensors_file.Entry(name, FLOAT32.format, array.shape, lambda array=array: array)
@@ -40,17 +41,17 @@ def write_openai(checkpoint: Path, models: Path) -> None:
     safetensors_file.write(models / "model.safetensors", entries)
 
 
-OURS: dict[str, Callable[[Path, Path], None]] = {"whispercpp": write_whispercpp, "openai_whisper": write_openai}
-"""By the names of libraries; each takes a checkpoint's folder and an empty folder."""
+WRITERS: dict[str, Callable[[Path, Path], None]] = {"whispercpp": write_whispercpp, "openai_whisper": write_openai}
+"""Library to the function that writes its models; it takes a checkpoint's folder and an empty folder."""
 
 
 def write_mel_filters(checkpoint: Path, models: Path) -> None:
-    """For the libraries that have no log-mel."""
+    """Writes the mel filters, for the libraries that have no log-mel."""
     np.save(models / MEL_FILTERS, mel_filters(dimensions(checkpoint)["n_mels"]))
 
 
 def dimensions(checkpoint: Path) -> dict[str, int]:
-    """openai's `ModelDimensions` of a checkpoint's folder."""
+    """Returns the fields of openai/whisper's `ModelDimensions` for a checkpoint's folder."""
     config = json.loads((checkpoint / "config.json").read_text())
     return {
         "n_mels": config["num_mel_bins"],
@@ -67,6 +68,6 @@ def dimensions(checkpoint: Path) -> dict[str, int]:
 
 
 def tensors(checkpoint: Path) -> dict[str, NDArray[Any]]:
-    """Those of a checkpoint, float32, under openai's names; the output layer is tied, and not there."""
+    """Returns a checkpoint's tensors, float32, under openai/whisper's names, without the tied output layer."""
     opened = open_checkpoint(checkpoint)
     return {OPENAI.renamed(name): opened.read(name, "float32") for name in opened.source.names() if name != TIED}

@@ -1,13 +1,14 @@
-"""max-whisper against transformers' WhisperForConditionalGeneration, in float32, on whole checkpoints.
+"""Compares max-whisper with transformers' WhisperForConditionalGeneration, in float32, on whole checkpoints.
 
-    python benchmarks/parity.py inputs    WORK AUDIO…              # where max-whisper is installed
-    python benchmarks/parity.py reference WORK CHECKPOINT…         # where torch and transformers are
-    python benchmarks/parity.py compare   WORK SPEC=CHECKPOINT…    # where max-whisper is
+    python -m benchmarks.parity.checkpoints inputs    WORK AUDIO…              # where max-whisper is installed
+    python -m benchmarks.parity.checkpoints reference WORK CHECKPOINT…         # where torch and transformers are
+    python -m benchmarks.parity.checkpoints compare   WORK SPEC=CHECKPOINT…    # where max-whisper is
 
 The two sides need not share an environment: they meet in the folder WORK. A CHECKPOINT is a local folder in Hub
 layout, random or trained; SPEC is the spec it is built by. Both sides get the same log-mel of the first 30 s of each
-recording, of silence and of noise. Compared are the encoder's features, the logits of 200 given tokens, and 200 greedy
-tokens; the decoder starts from each side's own features. Exits with 1 if an error is out of bounds or a token differs.
+recording, of silence and of noise. Compared are the encoder's features, the logits of 200 fixed tokens, and 200 greedy
+tokens; the decoder starts from each side's own features. The exit status is 1 if an error is out of bounds or a token
+differs.
 """
 
 from __future__ import annotations
@@ -24,10 +25,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.common import WINDOW, common_prefix
+
 if TYPE_CHECKING:
     import torch
 
-WINDOW = 480_000  # samples: 30 s at 16 kHz
 N_TOKENS = 200
 MAX_FEATURES_ERROR = 2e-4
 MAX_LOGITS_ERROR = 1e-3
@@ -40,7 +42,7 @@ Arrays = dict[str, NDArray[Any]]
 
 
 def write_inputs(work: Path, recordings: Sequence[Path]) -> None:
-    """WORK/inputs/NAME.npz: a waveform of 30 s and its log-mel, for each recording, for silence and for noise."""
+    """Writes WORK/inputs/NAME.npz with 30 s of sound and its log-mel, for each recording, for silence and for noise."""
     from max_whisper import load_audio
     from max_whisper.runtime.audio.mel import log_mel
 
@@ -57,7 +59,7 @@ def write_inputs(work: Path, recordings: Sequence[Path]) -> None:
 def read_inputs(work: Path) -> dict[str, Arrays]:
     files = sorted((work / "inputs").glob("*.npz"))
     if not files:
-        sys.exit(f"{work}: no inputs; run `parity.py inputs {work} AUDIO…` first")
+        sys.exit(f"{work}: no inputs; run `python -m benchmarks.parity.checkpoints inputs {work} AUDIO…` first")
     return {file.stem: read_arrays(file) for file in files}
 
 
@@ -71,11 +73,11 @@ def read_arrays(path: Path) -> Arrays:
 
 @dataclass(frozen=True)
 class Rules:
-    """What a checkpoint's generation_config.json says about greedy English transcription without timestamps."""
+    """The rules of greedy English transcription without timestamps, from a checkpoint's generation_config.json."""
 
     prompt: list[int]
     suppress: list[int]
-    begin_suppress: list[int]  # at the first token, besides
+    begin_suppress: list[int]  # additionally, at the first token
     eot: int
 
     @classmethod
@@ -89,7 +91,7 @@ class Rules:
 
 
 def write_reference(work: Path, checkpoints: Sequence[Path]) -> None:
-    """WORK/reference/CHECKPOINT/INPUT.npz: what transformers computes for each input."""
+    """Writes WORK/reference/CHECKPOINT/INPUT.npz with what transformers computes for each input."""
     import torch
     from transformers import WhisperFeatureExtractor, WhisperForConditionalGeneration
 
@@ -103,17 +105,17 @@ def write_reference(work: Path, checkpoints: Sequence[Path]) -> None:
         for i, (name, arrays) in enumerate(inputs.items()):
             mel = torch.from_numpy(arrays[f"mel{model.config.num_mel_bins}"])[None]
             rng = np.random.default_rng(i)
-            given = rules.prompt + rng.integers(0, rules.eot, N_TOKENS - len(rules.prompt)).tolist()
+            fixed = rules.prompt + rng.integers(0, rules.eot, N_TOKENS - len(rules.prompt)).tolist()
             with torch.no_grad():
                 features = model.model.encoder(mel).last_hidden_state
-                logits = model(encoder_outputs=(features,), decoder_input_ids=torch.tensor([given])).logits
+                logits = model(encoder_outputs=(features,), decoder_input_ids=torch.tensor([fixed])).logits
                 tokens, margins = greedy(model, features, rules)
                 if i == 0:
                     check_greedy(model, mel, rules, tokens)
             np.savez(
                 folder / f"{name}.npz",
                 features=features[0].numpy(),
-                given=np.array(given),
+                fixed=np.array(fixed),
                 logits=logits[0].numpy(),
                 tokens=np.array(tokens),
                 margins=np.array(margins),
@@ -123,7 +125,7 @@ def write_reference(work: Path, checkpoints: Sequence[Path]) -> None:
 
 
 def greedy(model: Any, features: torch.Tensor, rules: Rules) -> tuple[list[int], list[float]]:
-    """The tokens before end-of-text, at most `N_TOKENS`, and by how much each beat the second best."""
+    """Returns the tokens before end-of-text, at most `N_TOKENS`, and by how much each beat the second best."""
     import torch
 
     tokens: list[int] = []
@@ -156,7 +158,7 @@ def check_greedy(model: Any, mel: torch.Tensor, rules: Rules, tokens: list[int])
     generated = model.generate(
         mel, return_timestamps=False, do_sample=False, num_beams=1, max_new_tokens=N_TOKENS, **spoken
     )[0].tolist()
-    if generated[: len(rules.prompt)] == rules.prompt:  # versions differ in whether they return it
+    if generated[: len(rules.prompt)] == rules.prompt:  # versions differ in whether they return the prompt
         generated = generated[len(rules.prompt) :]
     if [token for token in generated if token != rules.eot] != tokens:
         sys.exit(f"generate() and the loop of this script differ:\n{generated}\n{tokens}")
@@ -167,7 +169,7 @@ def check_greedy(model: Any, mel: torch.Tensor, rules: Rules, tokens: list[int])
 
 @dataclass(frozen=True)
 class Result:
-    """One checkpoint on one input; errors are the largest absolute ones."""
+    """The errors of one checkpoint on one input: the largest absolute differences."""
 
     spec: str
     checkpoint: str
@@ -175,10 +177,10 @@ class Result:
     features: float
     logits: float
     n_tokens: int
-    differs_at: int | None  # the first greedy token that differs,
-    margin: float | None  # and by how much it was the best for the reference
-    mel: float  # our log-mel against that of transformers' feature extractor,
-    through_mel: float  # and our features of theirs against their features of ours
+    differs_at: int | None  # the index of the first greedy token that differs
+    margin: float | None  # by how much that token was the best for the reference
+    mel: float  # our log-mel against that of transformers' feature extractor
+    through_mel: float  # our features of their log-mel against their features of ours
 
     @property
     def good(self) -> bool:
@@ -187,7 +189,7 @@ class Result:
 
 
 def compare(work: Path, spec: str, checkpoint: Path, inputs: dict[str, Arrays]) -> Iterator[Result]:
-    """Builds the checkpoint and runs each input through it."""
+    """Builds the checkpoint and yields the errors for each input."""
     import max_whisper
 
     rules = Rules.read(checkpoint)
@@ -200,16 +202,17 @@ def compare(work: Path, spec: str, checkpoint: Path, inputs: dict[str, Arrays]) 
             features = model.encode(mel[None])
             through_mel = np.asarray(model.encode(expected["mel"][None]))[0]
             tokens = model.decode(features, language="en", without_timestamps=True, max_new_tokens=N_TOKENS)[0].tokens
-            if model.tokenizer.prompt("en", without_timestamps=True) != rules.prompt:
+            if model.prompt(language="en", without_timestamps=True) != rules.prompt:
                 sys.exit(f"{checkpoint}: the two sides start from other prompts")
-            at = first_difference(tokens, expected["tokens"].tolist())
+            prefix = common_prefix(tokens, expected["tokens"].tolist())
+            at = None if prefix == max(len(tokens), len(expected["tokens"])) else prefix
             margins = expected["margins"]
             yield Result(
                 spec=Path(spec).stem if spec.endswith(".yaml") else spec,
                 checkpoint=checkpoint.name,
                 input=name,
                 features=error(np.asarray(features)[0], expected["features"]),
-                logits=error(model.logits(features, expected["given"][None])[0], expected["logits"]),
+                logits=error(model.logits(features, expected["fixed"][None])[0], expected["logits"]),
                 n_tokens=len(tokens),
                 differs_at=at,
                 margin=float(margins[at]) if at is not None and at < len(margins) else None,
@@ -218,18 +221,11 @@ def compare(work: Path, spec: str, checkpoint: Path, inputs: dict[str, Arrays]) 
             )
 
 
-def error(found: NDArray[Any], expected: NDArray[Any]) -> float:
-    """The largest absolute difference; infinite for other shapes, and where one side has no number."""
-    if found.shape != expected.shape or not np.isfinite(found).all() or not np.isfinite(expected).all():
+def error(actual: NDArray[Any], expected: NDArray[Any]) -> float:
+    """Returns the largest absolute difference: infinity where shapes differ or a side is not finite."""
+    if actual.shape != expected.shape or not np.isfinite(actual).all() or not np.isfinite(expected).all():
         return float("inf")
-    return float(np.abs(found.astype(np.float64) - expected).max())
-
-
-def first_difference(found: Sequence[int], expected: Sequence[int]) -> int | None:
-    if found == expected:
-        return None
-    pairs = zip(found, expected, strict=False)
-    return next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(found), len(expected)))
+    return float(np.abs(actual.astype(np.float64) - expected).max())
 
 
 def report(results: Sequence[Result]) -> None:
@@ -250,16 +246,16 @@ def report(results: Sequence[Result]) -> None:
         )
     table.add_section()
     for spec in dict.fromkeys(result.spec for result in results):
-        own = [result for result in results if result.spec == spec]
+        rows = [result for result in results if result.spec == spec]
         table.add_row(
             spec,
-            f"largest of {len(own)}",
+            f"largest of {len(rows)}",
             "",
-            marked(max(result.features for result in own), MAX_FEATURES_ERROR),
-            marked(max(result.logits for result in own), MAX_LOGITS_ERROR),
-            f"{sum(result.differs_at is None for result in own)} of {len(own)} equal",
-            f"{max(result.mel for result in own):.1e}",
-            f"{max(result.through_mel for result in own):.1e}",
+            marked(max(result.features for result in rows), MAX_FEATURES_ERROR),
+            marked(max(result.logits for result in rows), MAX_LOGITS_ERROR),
+            f"{sum(result.differs_at is None for result in rows)} of {len(rows)} equal",
+            f"{max(result.mel for result in rows):.1e}",
+            f"{max(result.through_mel for result in rows):.1e}",
         )
     Console(width=None if sys.stdout.isatty() else 140).print(table)
 
@@ -278,10 +274,10 @@ def tokens_cell(result: Result) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
-    for name, what in (("inputs", "AUDIO"), ("reference", "CHECKPOINT"), ("compare", "SPEC=CHECKPOINT")):
+    for name, metavar in (("inputs", "AUDIO"), ("reference", "CHECKPOINT"), ("compare", "SPEC=CHECKPOINT")):
         command = commands.add_parser(name)
         command.add_argument("work", metavar="WORK", type=Path)
-        command.add_argument("items", metavar=what, nargs="+")
+        command.add_argument("items", metavar=metavar, nargs="+")
     options = parser.parse_args()
     if options.command == "inputs":
         write_inputs(options.work, [Path(item) for item in options.items])

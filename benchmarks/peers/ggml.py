@@ -1,7 +1,8 @@
-"""whisper.cpp's model file, by the description in whisper.cpp's models/README and of ggml's blocks of Q8_0.
+"""Writes whisper.cpp's model file, by the description in whisper.cpp's models/README and that of ggml's Q8_0 blocks.
 
-Everything is little-endian. A header of int32 (magic, dimensions, type), the mel filters, the vocabulary, then the
-tensors under openai's names, each with its number of dimensions, length of name, type, dimensions (the fastest first).
+Everything is little-endian: a header of int32 (magic, dimensions, type), the mel filters, the vocabulary, then the
+tensors under openai/whisper's names. Each tensor begins with its number of dimensions, the length of its name, its
+type, its dimensions (the fastest first) and its name.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 MAGIC = 0x67676D6C
-DIMENSIONS = (  # of openai's ModelDimensions, in the header's order
+DIMENSIONS = (  # the fields of openai/whisper's ModelDimensions, in the header's order
     "n_vocab",
     "n_audio_ctx",
     "n_audio_state",
@@ -28,11 +29,11 @@ DIMENSIONS = (  # of openai's ModelDimensions, in the header's order
     "n_mels",
 )
 FILE_TYPES = {"float16": 1, "q8_0": 2007}
-"""The type of most tensors; 2000 is the second version of quantized blocks."""
+"""The header's number for the type of most tensors; 2000 is the second version of quantized blocks."""
 F32, F16, Q8_0 = 0, 1, 8
-"""Types of a tensor."""
+"""The numbers of a tensor's types."""
 BLOCK = 32
-"""Numbers of a block of Q8_0, which share a scale."""
+"""The length of a Q8_0 block, whose values share a scale."""
 CONV_BIASES = ("conv1.bias", "conv2.bias")
 ADDED = (*CONV_BIASES, "positional_embedding")
 
@@ -47,7 +48,7 @@ def write_ggml(
 ) -> None:
     """Writes a model with its matrices as `kind`, one of FILE_TYPES.
 
-    mel_filters: float32 [n_mels, 201]. vocabulary: the bytes of each text token, by number; the others are known.
+    `mel_filters` is float32 [n_mels, 201]; `vocabulary` holds the bytes of each text token, by its id.
     """
     with file.open("wb") as out:
         out.write(struct.pack("<I11i", MAGIC, *(dims[name] for name in DIMENSIONS), FILE_TYPES[kind]))
@@ -60,7 +61,7 @@ def write_ggml(
 
 
 def write_tensor(out: BinaryIO, name: str, array: NDArray[Any], kind: str) -> None:
-    """Matrices as `kind`, convolutions as float16, and what is added or scales as float32."""
+    """Writes a tensor: a matrix as `kind`, a convolution as float16, a bias, norm or positions as float32."""
     if name.endswith(CONV_BIASES):
         array = array[:, None]  # as it is added, to [channels, frames]
     if array.ndim == 1 or name.endswith(ADDED):
@@ -74,7 +75,7 @@ def write_tensor(out: BinaryIO, name: str, array: NDArray[Any], kind: str) -> No
 
 
 def q8_0(array: NDArray[Any]) -> bytes:
-    """Blocks of 32 neighbours: a float16 scale, then the numbers as multiples of it in int8."""
+    """Returns an array as blocks of 32 neighbors: a float16 scale, then the values as int8 multiples of it."""
     blocks = array.astype(np.float32).reshape(-1, BLOCK)
     scales = np.abs(blocks).max(axis=1, keepdims=True) / 127
     packed = np.empty(len(blocks), np.dtype([("scale", "<f2"), ("multiples", "i1", BLOCK)]))

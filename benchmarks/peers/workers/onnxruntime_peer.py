@@ -1,6 +1,6 @@
-"""Whisper in ONNX Runtime: optimum's export, whose attention ONNX Runtime's own optimizer fuses.
+"""The peer ONNX Runtime: optimum's export, whose attention ONNX Runtime's own optimizer fuses.
 
-Mask and argmax are put into the decoders, so that no logits travel to Python, and keys and values stay where ONNX
+Mask and argmax are part of the decoders, so that no logits travel to Python, and keys and values stay where ONNX
 Runtime computed them.
 """
 
@@ -14,9 +14,10 @@ from typing import Any
 
 import numpy as np
 import onnxruntime as ort
-from greedy import LogMel, Rules
 from numpy.typing import NDArray
-from worker import Peer, peer_main
+
+from benchmarks.peers.greedy import LogMel, Rules
+from benchmarks.peers.worker import Peer, peer_main
 
 GRAPHS = ("encoder_model", "decoder_model", "decoder_with_past_model")
 
@@ -25,7 +26,7 @@ GRAPHS = ("encoder_model", "decoder_model", "decoder_with_past_model")
 
 
 def convert(checkpoint: Path, models: Path) -> None:
-    """Writes the graphs in float32, and with the products in int8 whose weights and activations are quantized."""
+    """Writes the graphs in float32, and with weights and activations of their matrix products quantized to int8."""
     from onnx import TensorProto
     from onnxruntime.quantization import QuantType, quantize_dynamic
     from onnxruntime.transformers.optimizer import optimize_model
@@ -49,15 +50,15 @@ def convert(checkpoint: Path, models: Path) -> None:
             quantize_dynamic(
                 models / "float32" / f"{name}.onnx",
                 models / "int8" / f"{name}.onnx",
-                op_types_to_quantize=["MatMul", "Attention", "Gather"],  # in int8 its convolutions are slower
+                op_types_to_quantize=["MatMul", "Attention", "Gather"],  # convolutions are slower in int8
                 per_channel=True,
                 weight_type=QuantType.QInt8,
-                extra_options={"DefaultTensorType": TensorProto.FLOAT},  # of what the fused operations give
+                extra_options={"DefaultTensorType": TensorProto.FLOAT},  # the dtype of what the fused operations return
             )
 
 
 def select_in_graph(model: Any) -> None:
-    """The decoder takes a `mask` to add to the last logits, and gives the `best` token, int64 [batch], for them."""
+    """Makes the decoder take a `mask` to add to the last logits, and return the `best` token, int64 [batch]."""
     from onnx import TensorProto, helper, numpy_helper
 
     graph = model.graph
@@ -79,7 +80,7 @@ def select_in_graph(model: Any) -> None:
 
 
 class OnnxRuntime(Peer):
-    """The graphs of `convert`, and Whisper's greedy loop around them."""
+    """Runs the graphs of `convert` in Whisper's greedy loop."""
 
     def __init__(self, checkpoint: Path, models: Path, variant: str, threads: int) -> None:
         options = ort.SessionOptions()
@@ -104,8 +105,8 @@ class OnnxRuntime(Peer):
 
         def step(tokens: NDArray[np.int64], mask: NDArray[np.float32]) -> NDArray[np.int64]:
             nonlocal decoder
-            given = {"input_ids": tokens, "mask": mask}
-            inputs = memory | {name: ort.OrtValue.ortvalue_from_numpy(array) for name, array in given.items()}
+            arrays = {"input_ids": tokens, "mask": mask}
+            inputs = memory | {name: ort.OrtValue.ortvalue_from_numpy(array) for name, array in arrays.items()}
             outputs = decoder.run_with_ort_values(None, inputs)
             for output, value in zip(decoder.get_outputs(), outputs, strict=True):
                 memory[output.name.replace("present.", "past_key_values.")] = value

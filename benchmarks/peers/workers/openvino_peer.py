@@ -1,11 +1,10 @@
-"""Whisper in OpenVINO, with the caches of the decoder inside it.
+"""The peer OpenVINO: optimum-intel's export, whose decoder keeps the caches of its self-attention inside.
 
-It is optimum-intel's export, whose decoder is stateful (the caches of its self-attention grow inside the model), with
-three changes, none of which makes it slower:
+Three things are changed, none of which makes it slower:
 
 - The keys and values of the cross-attention are a model of their own, `cross_kv`. Optimum computes them inside the
   decoder's first step and copies them out of the decoder's state in every other one.
-- The last hidden state alone is multiplied with the vocabulary, which saves time while the prompt is read.
+- Only the last hidden state is multiplied with the vocabulary, which saves time while the prompt is read.
 - Mask and argmax are part of the model, so that no logits travel to Python.
 """
 
@@ -17,9 +16,10 @@ from typing import Any
 
 import numpy as np
 import openvino as ov
-from greedy import LogMel, Rules
 from numpy.typing import NDArray
-from worker import Peer, peer_main
+
+from benchmarks.peers.greedy import LogMel, Rules
+from benchmarks.peers.worker import Peer, peer_main
 
 GRAPHS = ("encoder", "cross_kv", "decoder")
 VARIANTS: dict[str, tuple[str, dict[str, str]]] = {  # the folder of the graphs, and settings
@@ -61,7 +61,9 @@ def convert(checkpoint: Path, models: Path) -> None:
 
 
 def take_out_cross_attention(decoder: ov.Model) -> ov.Model:
-    """The part of the decoder that depends on the features alone; the decoder takes what it gives as `memory.{i}`.
+    """Moves the part of the decoder that depends on the features alone to a model of its own, and returns that.
+
+    The decoder then takes its outputs as `memory.{i}`.
 
     Optimum keeps these keys and values as states, whose variables are not called `past_key_values…`.
     """
@@ -89,7 +91,7 @@ def take_out_cross_attention(decoder: ov.Model) -> ov.Model:
 
 
 def select_in_graph(decoder: ov.Model) -> None:
-    """The decoder takes a `mask` to add to the logits, and gives the best token instead of them."""
+    """Makes the decoder take a `mask` to add to the logits, and return the best token instead of them."""
     from openvino import opset15 as ops
 
     (result,) = decoder.get_results()

@@ -1,7 +1,6 @@
-"""openai/whisper with the weights of a checkpoint, as the reference of whole transcriptions.
+"""Loads openai/whisper with the weights of a checkpoint, as the reference of whole transcriptions.
 
-For `benchmarks/transcribe_parity.py` and `tests/golden/make_transcribe.py`. Needs torch and openai-whisper, which
-nothing else in the package does.
+`recordings.py` and `tests/golden/make_transcribe.py` use it. It needs torch and openai-whisper.
 """
 
 from __future__ import annotations
@@ -11,18 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
 from max_whisper.tensors import safetensors_file
 from max_whisper.weights.names import OPENAI
 
 MIN_MARGIN = 5e-5  # by which a token must beat the others, or another machine may rightly choose another
 
 
-def openai_model(folder: Path, kind: Any = None) -> Any:
-    """A `whisper.model.Whisper` in float32, with the weights of a checkpoint in Hub layout.
-
-    kind: a class derived from that one to make it of.
-    """
+def openai_model(folder: Path, cls: Any = None) -> Any:
+    """Returns a `whisper.model.Whisper` in float32, or a class derived from it, with a Hub checkpoint's weights."""
     import torch
     from whisper.model import ModelDimensions, Whisper
 
@@ -39,7 +34,7 @@ def openai_model(folder: Path, kind: Any = None) -> Any:
         n_text_head=config["decoder_attention_heads"],
         n_text_layer=config["decoder_layers"],
     )
-    model = (kind or Whisper)(dims)
+    model = (cls or Whisper)(dims)
     arrays = safetensors_file.open_tensors(folder / "model.safetensors")
     arrays.pop("proj_out.weight", None)  # tied to the embedding, which is there
     tensors = {name: torch.from_numpy(np.array(array)).float() for name, array in arrays.items()}
@@ -52,7 +47,7 @@ def openai_model(folder: Path, kind: Any = None) -> Any:
 
 
 def watch_margins() -> list[float]:
-    """The differences between the best and the second score of each greedy choice from now on, as they come."""
+    """Returns a list that receives, from now on, how much the best score exceeds the second at each greedy choice."""
     from whisper.decoding import GreedyDecoder
 
     margins: list[float] = []

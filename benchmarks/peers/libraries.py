@@ -1,6 +1,6 @@
-"""The peers: what pip installs for them, in which forms they run, and how environments and models come about.
+"""The peers: what pip installs for them, their variants, and how their environments and models are made.
 
-Everything is made once, and kept in the folder that `peers.py` is given.
+Everything is made once, and kept in the folder that `--work` names.
 """
 
 from __future__ import annotations
@@ -14,20 +14,26 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from conversion import OURS
+from benchmarks.peers.conversion import WRITERS
 
 HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+"""The repository, in which every peer's process finds `benchmarks`."""
 TORCH = "torch==2.13.0"
-LAST_LINE = 300  # characters of a message of pip or of a converter
-PATIENCE = 3600  # seconds for either
+LAST_LINE = 300  # the most characters that are shown of a message of pip or of a converter
+TIMEOUT = 3600  # seconds, for pip and for a converter
 
 
 @dataclass(frozen=True)
 class Library:
-    """`pip`: lists of what to give to pip install, of which the first that works is taken.
+    """How a library is installed, and the variants in which it runs.
 
-    after: commands of the environment, run when pip is done.
-    converter: for the environment that models are converted in, where it must not be the one that they run in.
+    Attributes:
+        label: The name in tables.
+        variants: The names of its variants, mostly dtypes.
+        pip: Lists of arguments of `pip install`, of which the first that works is taken.
+        after: Commands of the environment, run when pip is done.
+        converter: The arguments of `pip install` for an environment that converts models, where it is another one.
     """
 
     label: str
@@ -77,22 +83,26 @@ class SetupError(Exception):
 
 
 def worker_file(name: str) -> Path:
+    """Returns the program that a peer's process runs."""
     return HERE / "workers" / f"{name}_peer.py"
 
 
 def worker_environment(python: Path) -> dict[str, str]:
-    """The variables of a process of a peer."""
+    """Returns the environment variables of a peer's process."""
     packages = python.parents[1] / "lib" / f"python{sys.version_info.major}.{sys.version_info.minor}" / "site-packages"
     return {
         **os.environ,
-        "PYTHONPATH": str(HERE),
+        "PYTHONPATH": str(ROOT),
         "LD_LIBRARY_PATH": str(packages),  # where a pywhispercpp that was compiled here has its libraries
         "HF_HUB_OFFLINE": "1",
     }
 
 
 def environment(folder: Path, choices: Sequence[Sequence[str]], after: Sequence[Sequence[str]] = ()) -> Path:
-    """The interpreter of an environment with the first of `choices` that pip can install. Raises SetupError."""
+    """Makes an environment with the first of `choices` that pip can install, unless it is there.
+
+    Returns its interpreter. Raises SetupError.
+    """
     python, done, log = folder / "bin" / "python", folder / "installed.txt", folder.with_suffix(".log")
     wanted = "\n".join(" ".join(words) for words in (*choices, *after))
     if done.exists() and done.read_text() == wanted:
@@ -116,14 +126,14 @@ def environment(folder: Path, choices: Sequence[Sequence[str]], after: Sequence[
 
 
 def convert(name: str, python: Path, checkpoint: Path, models: Path) -> None:
-    """Makes a library's models of a checkpoint in the folder `models`, unless they are there. Raises SetupError."""
+    """Converts a checkpoint for a library into the folder `models`, unless it is done. Raises SetupError."""
     done = models / "converted.txt"
     if done.exists():
         return
     shutil.rmtree(models, ignore_errors=True)
     models.mkdir(parents=True)
-    if name in OURS:
-        OURS[name](checkpoint, models)
+    if name in WRITERS:
+        WRITERS[name](checkpoint, models)
     else:
         command = [python, worker_file(name), "convert", checkpoint, models]
         _run(command, models.with_suffix(".log"), worker_environment(python))
@@ -136,10 +146,10 @@ def _run(command: Sequence[str | Path], log: Path, variables: dict[str, str]) ->
     try:
         with log.open("w") as out:
             status = subprocess.run(
-                command, stdout=out, stderr=subprocess.STDOUT, env=variables, timeout=PATIENCE
+                command, stdout=out, stderr=subprocess.STDOUT, env=variables, timeout=TIMEOUT
             ).returncode
     except subprocess.TimeoutExpired:
-        raise SetupError(f"not done in {PATIENCE} s (see {log})") from None
+        raise SetupError(f"not done in {TIMEOUT} s (see {log})") from None
     if status:
         lines = [line for line in log.read_text().splitlines() if line.strip() and not line.startswith("WARNING")]
         raise SetupError(f"{lines[-1][:LAST_LINE] if lines else f'status {status}'} (more in {log})")

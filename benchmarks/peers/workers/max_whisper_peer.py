@@ -1,4 +1,4 @@
-"""max-whisper with an artifact."""
+"""The peer max-whisper, with an artifact."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from typing import Any
 import max_whisper
 import numpy as np
 from numpy.typing import NDArray
-from worker import Peer, peer_main
+
+from benchmarks.peers.worker import Peer, peer_main
 
 
 class MaxWhisper(Peer):
-    """A loaded artifact."""
+    """Runs a loaded artifact."""
 
     def __init__(self, artifact: Path) -> None:
         self._model = max_whisper.load(artifact)
@@ -23,8 +24,7 @@ class MaxWhisper(Peer):
         return {name: version(name) for name in ("max-whisper", "max")}
 
     def log_mel(self, waveforms: NDArray[np.float32]) -> NDArray[np.float32]:
-        frames = self._model.n_frames
-        return np.stack([self._model.log_mel(each, padding=480_000)[:, :frames] for each in waveforms])
+        return np.stack([self._model.windows(waveform)[0] for waveform in waveforms])
 
     def encode(self, mel: NDArray[np.float32]) -> Any:
         return self._model.encode(mel)

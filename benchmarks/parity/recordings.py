@@ -1,13 +1,11 @@
-"""Whole recordings beside openai/whisper's own `transcribe`, at real dimensions, temperature 0.
+"""Compares whole recordings with openai/whisper's own `transcribe`, at real dimensions, temperature 0.
 
-\b
     pip install openai-whisper==20250625
-    python transcribe_parity.py ARTIFACT CHECKPOINT RECORDING... [--seconds 600] [--only words] [--json FILE]
+    python -m benchmarks.parity.recordings ARTIFACT CHECKPOINT RECORDING... [--seconds 600] [--only words]
 
 Both run in this process on the same weights in float32; CHECKPOINT is the folder that ARTIFACT was built from. Compared
-are the language; of each window tokens, average log-probability, no-speech and whether it is skipped; of each segment
-seek, tokens and times; and words with their times and probabilities. The option sets are those of
-max_whisper.tools.verify.transcribe_options.
+are the language; tokens, average log-probability, no-speech probability and skipping of each window; seek, tokens and
+times of each segment; and words with their times and probabilities. The option sets are those of transcribe_options.py.
 
 Where a token differs, the margin is shown by which the reference chose it: if that is less than the error of float32,
 either is right. Any other difference is a mistake, and makes the exit status 1.
@@ -27,12 +25,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 import numpy as np
-from common import SAMPLE_RATE, WINDOW, use_cpus
-from max_whisper.tools.verify.openai_whisper import MIN_MARGIN, openai_model, watch_margins
-from max_whisper.tools.verify.transcribe_options import ONLY_MULTILINGUAL, OPTIONS
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
+
+from benchmarks.common import SAMPLE_RATE, WINDOW, help_text, use_cpus
+from benchmarks.parity.openai_whisper import MIN_MARGIN, openai_model, watch_margins
+from benchmarks.parity.transcribe_options import ONLY_MULTILINGUAL, OPTIONS
 
 if TYPE_CHECKING:
     from max_whisper import Model, Segment, TranscriptionResult
@@ -42,7 +41,7 @@ WORDS_APART = 0.021  # seconds: one step of the alignment, and what floating poi
 
 @dataclass(frozen=True)
 class Decoded:
-    """A window as the reference decoded it. margins: of its tokens and end-of-text, where the choice was greedy."""
+    """A window as the reference decoded it, with the margins of its tokens and end-of-text where greedy."""
 
     tokens: list[int]
     avg_logprob: float
@@ -52,19 +51,20 @@ class Decoded:
 
 @dataclass(frozen=True)
 class Difference:
-    """Where two transcriptions part. margin: by which the reference chose the token that they part with."""
+    """Where two transcriptions differ, and the margin by which the reference chose the token that differs."""
 
     what: str
     margin: float | None = None
 
     @property
     def excused(self) -> bool:
+        """Whether either token is right, as the margin is below the error of float32."""
         return self.margin is not None and self.margin < MIN_MARGIN
 
 
 @dataclass(frozen=True)
 class Case:
-    """What came of one recording with one set of options; times in seconds."""
+    """The comparison of one recording with one set of options; times are in seconds."""
 
     artifact: str
     recording: str
@@ -72,10 +72,10 @@ class Case:
     options: str
     language: str
     windows: int
-    skipped: int  # of the windows
+    skipped: int  # windows
     tokens: int
     segments: int
-    equal: int  # of the segments
+    equal: int  # segments
     words: int
     apart: float  # the largest difference of the times of words
     least_margin: float | None
@@ -85,7 +85,7 @@ class Case:
 
 
 def watch_windows(model: Any) -> list[Decoded]:
-    """What a model of openai/whisper decodes from now on, as it comes."""
+    """Returns a list that receives every window that a model of openai/whisper decodes from now on."""
     decoded: list[Decoded] = []
     margins, decode = watch_margins(), model.decode
 
@@ -100,11 +100,11 @@ def watch_windows(model: Any) -> list[Decoded]:
 
 
 def differences(theirs: dict[str, Any], decoded: list[Decoded], ours: TranscriptionResult) -> Iterator[Difference]:
-    """Of two transcriptions, in the order in which they came about."""
+    """Yields the differences of two transcriptions, in the order in which they arose."""
     if theirs["language"] != ours.language:
         yield Difference(f"language {theirs['language']}, not {ours.language}")
-    for number, (window, found) in enumerate(zip(decoded, ours.windows, strict=False)):
-        result = found.result
+    for number, (window, our_window) in enumerate(zip(decoded, ours.windows, strict=False)):
+        result = our_window.result
         if window.tokens != result.tokens:
             pairs = zip_longest(window.tokens, result.tokens)
             step = next(i for i, (token, other) in enumerate(pairs) if token != other)
@@ -116,12 +116,12 @@ def differences(theirs: dict[str, Any], decoded: list[Decoded], ours: Transcript
             yield Difference(f"window {number}: no-speech {window.no_speech_prob}, not {result.no_speech_prob}")
     if len(decoded) != len(ours.windows):
         yield Difference(f"{len(decoded)} windows, not {len(ours.windows)}")
-    heard = {segment["seek"] for segment in theirs["segments"]}
+    their_seeks = {segment["seek"] for segment in theirs["segments"]}
     for window in ours.windows:
         # A window all of whose segments were hallucinated is not called skipped, and has no segments in the reference.
         if window.segments or window.skipped:
             seek = round(window.start * 100)
-            if (seek in heard) == bool(window.skipped):
+            if (seek in their_seeks) == bool(window.skipped):
                 yield Difference(f"window at frame {seek}: skipped by {'us' if window.skipped else 'the reference'}")
     for number, (segment, other) in enumerate(zip_longest(kept(theirs), ours.segments)):
         if segment is None or other is None or not same(segment, other):
@@ -131,44 +131,46 @@ def differences(theirs: dict[str, Any], decoded: list[Decoded], ours: Transcript
 
 
 def kept(theirs: dict[str, Any]) -> list[dict[str, Any]]:
-    """The segments of the reference without those that it empties; max-whisper leaves them out."""
+    """Returns the segments of the reference without those that it empties, which max-whisper leaves out."""
     return [segment for segment in theirs["segments"] if segment["text"]]
 
 
 def same(theirs: dict[str, Any], ours: Segment) -> bool:
-    """Whether two segments and their words are."""
-    words, found = theirs.get("words"), ours.words
+    """Returns whether two segments and their words are the same."""
+    words, our_words = theirs.get("words"), ours.words
     near = WORDS_APART if words is not None else 1e-6
     if (theirs["seek"], theirs["tokens"], theirs["text"]) != (ours.seek, ours.tokens, ours.text):
         return False
     if max(abs(theirs["start"] - ours.start), abs(theirs["end"] - ours.end)) > near:
         return False
-    if words is None or found is None:
-        return words is found
-    if [word["word"] for word in words] != [word.word for word in found] or apart(words, found) > WORDS_APART:
+    if words is None or our_words is None:
+        return words is our_words
+    if [word["word"] for word in words] != [word.word for word in our_words] or apart(words, our_words) > WORDS_APART:
         return False
-    return np.allclose([word["probability"] for word in words], [w.probability for w in found], rtol=1e-3, atol=1e-6)
+    return np.allclose(
+        [word["probability"] for word in words], [w.probability for w in our_words], rtol=1e-3, atol=1e-6
+    )
 
 
 def apart(theirs: list[dict[str, Any]], ours: list[Any]) -> float:
-    """The largest difference of the times of words."""
+    """Returns the largest difference between the times of words."""
     pairs = zip(theirs, ours, strict=False)
     return max((abs(a[at] - getattr(b, at)) for a, b in pairs for at in ("start", "end")), default=0.0)
 
 
 def thresholds(model: Model, waveform: NDArray[np.float32]) -> dict[str, float]:
-    """Of silence, such that some windows are silent: a random model never finds one as silent as a trained one does."""
+    """Returns thresholds at which some windows count as silence: random models never reach those of trained ones."""
     (result,) = model.decode(model.encode(model.windows(waveform[:WINDOW])), language="en", max_initial_timestamp=1.0)
     return {"no_speech_threshold": 0.9 * result.no_speech_prob, "logprob_threshold": result.avg_logprob - 0.05}
 
 
-@click.command(help=__doc__)
+@click.command(help=help_text(__doc__))
 @click.argument("artifact", type=click.Path(exists=True, file_okay=False))
 @click.argument("checkpoint", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.argument("recordings", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False))
 @click.option("--seconds", type=float, help="Cut or repeat recordings to this length.")
-@click.option("--only", multiple=True, type=click.Choice([*OPTIONS]), help="Of the option sets, these.")
-@click.option("--most-tokens", type=int, help="Of a window, where the option set says nothing of it.")
+@click.option("--only", multiple=True, type=click.Choice([*OPTIONS]), help="Compare this option set alone.")
+@click.option("--most-tokens", type=int, help="The most tokens of a window, where the option set has no limit.")
 @click.option("--json", "file", type=click.Path(path_type=Path), help="Write all results here.")
 @click.option("--threads", default=2, show_default=True, help="CPUs to use.")
 def main(
@@ -200,16 +202,16 @@ def main(
         for name in only or OPTIONS:
             if name in ONLY_MULTILINGUAL and not model.multilingual:
                 continue
-            given = {"temperature": 0.0, **({"language": "en"} if model.multilingual else {}), **OPTIONS[name]}
+            options = {"temperature": 0.0, **({"language": "en"} if model.multilingual else {}), **OPTIONS[name]}
             if "silence" in name:
-                given |= {key: value for key, value in silence.items() if given.get(key) is not None}
-            given.setdefault("sample_len", most_tokens)
+                options |= {key: value for key, value in silence.items() if options.get(key) is not None}
+            options.setdefault("sample_len", most_tokens)
             decoded.clear()
             start = perf_counter()
-            theirs = transcribe(reference, waveform, fp16=False, verbose=None, **given)
+            theirs = transcribe(reference, waveform, fp16=False, verbose=None, **options)
             between = perf_counter()
-            given["max_new_tokens"] = given.pop("sample_len")
-            ours = model.transcribe(waveform, **given)
+            options["max_new_tokens"] = options.pop("sample_len")
+            ours = model.transcribe(waveform, **options)
             end = perf_counter()
             margins = [margin for window in decoded for margin in window.margins]
             pairs = [*zip(kept(theirs), ours.segments, strict=False)]
@@ -240,8 +242,8 @@ def main(
 
 
 def described(case: Case) -> list[str]:
-    """A row of the table."""
-    each = 1e3 / max(1, case.tokens)
+    """Returns the row of a case."""
+    ms_per_token = 1e3 / max(1, case.tokens)
     difference = ""
     if case.difference is not None:
         margin = case.difference.margin
@@ -257,7 +259,7 @@ def described(case: Case) -> list[str]:
         f"{case.equal}",
         f"{case.apart:.2f} s" if case.words else "",
         "" if case.least_margin is None else f"{case.least_margin:.0e}",
-        f"{case.our_seconds * each:.1f} ({case.their_seconds * each:.1f})",
+        f"{case.our_seconds * ms_per_token:.1f} ({case.their_seconds * ms_per_token:.1f})",
         difference,
     ]
 
