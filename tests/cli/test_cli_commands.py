@@ -12,7 +12,7 @@ from max_whisper.artifact.load import check_artifact
 from max_whisper.spec import json_schema
 from support.artifacts import copy, flip
 from support.command import error, run, spawn
-from support.small import write_spec
+from support.models.small import write_spec
 from support.sounds import sweep, write_wav
 
 COMMANDS = ("build", "transcribe", "inspect", "verify", "bench", "schema")

@@ -21,7 +21,7 @@ import whisper.decoding
 import whisper.tokenizer
 from max_whisper.runtime.decoding.tokenizer import _PATTERN
 from max_whisper.weights.vocabulary import byte_of_character
-from support.checkpoints import make_tokens
+from support.models.vocabulary import make_tokens
 from support.transcribe_cases import FAMILIES, GOLDEN, WINDOW, cases, checkpoint, options_of, sounds
 from whisper.model import Whisper
 

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from support.checkpoints import make_tokens
-from support.small import SMALL, Weights, write_weights
+from support.models.checkpoint import Weights, write_checkpoint
+from support.models.small import SMALL
+from support.models.vocabulary import make_tokens
 from support.sounds import noise, silence, sweep
 
 from benchmarks.parity.transcribe_options import ONLY_MULTILINGUAL, OPTIONS
@@ -40,7 +41,7 @@ def lively(weights: Weights, family: str) -> None:
 
 
 def checkpoint(folder: Path, family: str) -> Path:
-    return write_weights(folder, family=family, change=partial(lively, family=family))
+    return write_checkpoint(folder, family=family, change=partial(lively, family=family), n_vocab=SMALL["n_vocab"])
 
 
 def cases(family: str) -> list[tuple[str, str]]:

@@ -1,8 +1,8 @@
-"""Small random Whisper checkpoints in Hub layout, written with numpy and nothing else.
+"""Writes small random Whisper checkpoints in Hub layout, with numpy and nothing else.
 
 They hold every file of the official repositories (weights, configuration, tokenizer in both formats), so that
 transformers and max-whisper read the same folder. The weights are random but lively: attention is sharp enough to
-depend on the audio, greedy decoding gives a varied sequence, and the special tokens' embeddings are small, so that
+depend on the audio, greedy decoding gives a varied sequence, and the embeddings of special tokens are small, so that
 end-of-text does not win and a request for N tokens gives N tokens. Numbers come from `numpy.random.default_rng(seed)`
 in a fixed order, independent of the stored dtype: the same arguments give the same bytes.
 """
@@ -10,82 +10,73 @@ in a fixed order, independent of the stored dtype: the same arguments give the s
 from __future__ import annotations
 
 import json
-from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass
-from itertools import pairwise
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from support.models.small import TOKENS, dims_of
+from support.models.vocabulary import Vocabulary, make_tokens, write_json, write_tokenizer
 
-LANGUAGES = ["en", "zh", "de", "es", "ru"]
-CORPUS = """
-the cat and the hat sat on the mat in the rain and then the other cat came in and the rain went on and on
-what is there to say about the weather when the sun is out and there is nothing to do but walk to the river
-"""
-N_MERGES = 40
-N_TIMESTAMPS = 1501  # <|0.00|> … <|30.00|>
+EMBEDDING = "model.decoder.embed_tokens.weight"
+SPACE = 220
 # The single-character symbols among Whisper's non-speech tokens; ids of bytes are the same in every GPT-2 vocabulary.
 SYMBOLS = [1, 2, 7, 8, 9, 10, 14, 25, 26, 27, 28, 29, 31, 58, 59, 60, 61, 62, 63, 90, 91, 92, 93]
-SPACE = 220
 DTYPES = {"float32": ("F32", 4), "float16": ("F16", 2), "bfloat16": ("BF16", 2)}
+
+Weights = dict[str, np.ndarray]
 
 
 def write_checkpoint(
     folder: Path,
     *,
-    d_model: int = 64,
-    n_heads: int = 2,
-    encoder_layers: int = 2,
-    decoder_layers: int = 2,
-    n_mels: int = 80,
-    n_audio_ctx: int = 1500,
-    n_text_ctx: int = 448,
-    d_ffn: int | None = None,
     family: str = "multilingual",
     seed: int = 0,
+    change: Callable[[Weights], None] = lambda weights: None,
     dtype: str = "float32",
     shards: int = 1,
     activation: str = "gelu",
-) -> dict[str, int]:
-    """Write a checkpoint into `folder` and return its dimensions under the names that specs use.
+    **dims: int,
+) -> Path:
+    """Writes a checkpoint for the spec that `small.write_spec` writes for the same `dims`; returns `folder`.
 
-    `family` is the token layout: "multilingual", "english" (no languages, no filler token) or "v3" (one language
-    more, and `<|nospeech|>` for `<|nocaptions|>`). `activation` is a name of transformers' activations.
-    `n_audio_ctx` should be a multiple of 50, so that a window is a whole number of seconds.
+    Args:
+        folder: The folder to write, which need not exist.
+        family: The vocabulary: "multilingual", "english" (no languages, no filler token) or "v3" (one language more,
+            and `<|nospeech|>` for `<|nocaptions|>`). Where `n_vocab` is larger, config.json says that it is padded.
+        seed: Another seed gives other weights.
+        change: A function that alters the tensors in place.
+        dtype: The dtype of the stored tensors.
+        shards: In how many files the tensors are.
+        activation: A name of transformers' activations.
+        dims: Dimensions in place of those of `small.SMALL`; see `small.dims_of`.
     """
-    tokens = make_tokens(family)
-    dims = {
-        "n_mels": n_mels,
-        "n_audio_ctx": n_audio_ctx,
-        "d_model": d_model,
-        "n_heads": n_heads,
-        "d_ffn": d_ffn or 4 * d_model,
-        "n_vocab": tokens.n_vocab,
-        "n_text_ctx": n_text_ctx,
-        "encoder_layers": encoder_layers,
-        "decoder_layers": decoder_layers,
-    }
+    sizes, tokens = dims_of(family, **dims), make_tokens(family)
     folder.mkdir(parents=True, exist_ok=True)
     write_tokenizer(folder, tokens)
-    write_configuration(folder, dims, tokens, dtype, activation)
-    weights = make_weights(dims, tokens.special["<|endoftext|>"], seed)
+    write_configuration(folder, sizes, tokens, dtype, activation)
+    weights = make_weights(sizes, tokens.special["<|endoftext|>"], seed)
+    change(weights)
     if shards == 1:
         write_safetensors(folder / "model.safetensors", weights, dtype)
     else:
         write_shards(folder, weights, dtype, shards)
-    return dims
+    return folder
+
+
+def end_soon(weights: Weights) -> None:
+    """Lets end-of-text win now and then, as a `change` of `write_checkpoint`."""
+    weights[EMBEDDING][TOKENS.special["<|endoftext|>"]] *= 40
 
 
 # --- weights
 
 
-def make_weights(dims: dict[str, int], first_special: int, seed: int) -> dict[str, np.ndarray]:
+def make_weights(dims: dict[str, int], first_special: int, seed: int) -> Weights:
     """Every tensor of the model, float32, under its Hugging Face name."""
     rng = np.random.default_rng(seed)
     d, ffn = dims["d_model"], dims["d_ffn"]
-    weights: dict[str, np.ndarray] = {}
+    weights: Weights = {}
 
     def normal(name: str, shape: tuple[int, ...], scale: float, mean: float = 0.0) -> None:
         weights[name] = (mean + scale * rng.standard_normal(shape)).astype(np.float32)
@@ -148,7 +139,7 @@ def encode_array(array: np.ndarray, dtype: str) -> bytes:
     return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16).tobytes()
 
 
-def write_safetensors(path: Path, weights: dict[str, np.ndarray], dtype: str) -> None:
+def write_safetensors(path: Path, weights: Weights, dtype: str) -> None:
     """A safetensors file: length of the header, header, bytes. Independent of the reader that the tests check."""
     name, size = DTYPES[dtype]
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
@@ -164,7 +155,7 @@ def write_safetensors(path: Path, weights: dict[str, np.ndarray], dtype: str) ->
             file.write(encode_array(array, dtype))
 
 
-def write_shards(folder: Path, weights: dict[str, np.ndarray], dtype: str, shards: int) -> None:
+def write_shards(folder: Path, weights: Weights, dtype: str, shards: int) -> None:
     """The same tensors in several files, and the index that says which file holds what."""
     names = list(weights)
     files = [f"model-{i + 1:05}-of-{shards:05}.safetensors" for i in range(shards)]
@@ -175,154 +166,10 @@ def write_shards(folder: Path, weights: dict[str, np.ndarray], dtype: str, shard
     write_json(folder / "model.safetensors.index.json", {"metadata": {"total_size": total}, "weight_map": weight_map})
 
 
-# --- vocabulary
-
-
-@dataclass(frozen=True)
-class MadeTokens:
-    """A small byte-level BPE vocabulary with Whisper's special tokens, in Whisper's order."""
-
-    vocab: dict[str, int]  # printable form of each text token -> id; multilingual layouts end with the empty filler
-    merges: list[tuple[str, str]]
-    special: dict[str, int]  # "<|endoftext|>" … "<|30.00|>" -> id
-    languages: dict[str, int]  # "<|en|>" -> id; empty for the English-only layout
-
-    @property
-    def n_vocab(self) -> int:
-        return len(self.vocab) + len(self.special)
-
-
-def make_tokens(family: str) -> MadeTokens:
-    alphabet = printable_bytes()
-    merges = learn_merges(alphabet)
-    symbols = [*alphabet.values(), *(a + b for a, b in merges)]
-    if family != "english":
-        symbols.append("")  # the filler in front of <|endoftext|> that the multilingual vocabularies have
-    codes = LANGUAGES + (["yue"] if family == "v3" else [])
-    names = ["endoftext", "startoftranscript", *codes, "translate", "transcribe", "startoflm", "startofprev"]
-    names += ["nospeech" if family == "v3" else "nocaptions", "notimestamps"]
-    names += [f"{i * 0.02:.2f}" for i in range(N_TIMESTAMPS)]
-    special = {f"<|{name}|>": len(symbols) + i for i, name in enumerate(names)}
-    languages = {} if family == "english" else {f"<|{code}|>": special[f"<|{code}|>"] for code in codes}
-    return MadeTokens({symbol: i for i, symbol in enumerate(symbols)}, merges, special, languages)
-
-
-def printable_bytes() -> dict[int, str]:
-    """GPT-2's printable character for each byte, in the order of their ids: printable bytes stand for themselves."""
-    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    others = [byte for byte in range(256) if byte not in printable]
-    return {byte: chr(byte) for byte in printable} | {byte: chr(256 + i) for i, byte in enumerate(others)}
-
-
-def learn_merges(alphabet: dict[int, str]) -> list[tuple[str, str]]:
-    """Byte-pair encoding of CORPUS. Learned, not listed: only a learned order tokenizes alike in every library."""
-    words = [[alphabet[byte] for byte in f" {word}".encode()] for word in CORPUS.split()]
-    merges = []
-    for _ in range(N_MERGES):
-        pairs = Counter(pair for word in words for pair in pairwise(word))
-        best = min(pairs, key=lambda pair: (-pairs[pair], pair))
-        merges.append(best)
-        words = [list(merge(word, best)) for word in words]
-    return merges
-
-
-def merge(word: list[str], pair: tuple[str, str]) -> Iterator[str]:
-    """`word` with every occurrence of the pair joined, from the left."""
-    i = 0
-    while i < len(word):
-        step = 2 if tuple(word[i : i + 2]) == pair else 1
-        yield "".join(word[i : i + step])
-        i += step
-
-
-def write_tokenizer(folder: Path, tokens: MadeTokens) -> None:
-    """vocab.json, merges.txt, added_tokens.json and the two maps (slow format), and tokenizer.json (fast format)."""
-    vocab = tokens.vocab | {"<|endoftext|>": tokens.special["<|endoftext|>"]}
-    merges = [f"{a} {b}" for a, b in tokens.merges]
-    added = {name: i for name, i in tokens.special.items() if name != "<|endoftext|>"}
-    control = [name for name in tokens.special if not name[2].isdigit()]
-    entries = [
-        {
-            "id": i,
-            "content": name,
-            "single_word": False,
-            "lstrip": False,
-            "rstrip": False,
-            "normalized": name not in control,
-            "special": name in control,
-        }
-        for name, i in tokens.special.items()
-    ]
-    end = "<|endoftext|>"
-    roles = {"bos_token": end, "eos_token": end, "pad_token": end, "unk_token": end}
-    write_json(folder / "vocab.json", vocab)
-    (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *merges, ""]), encoding="utf-8")
-    write_json(folder / "added_tokens.json", added)
-    write_json(folder / "special_tokens_map.json", {"additional_special_tokens": control, **roles})
-    write_json(
-        folder / "tokenizer_config.json",
-        {
-            "add_bos_token": False,
-            "add_prefix_space": False,
-            "added_tokens_decoder": {
-                str(entry["id"]): {key: value for key, value in entry.items() if key != "id"} for entry in entries
-            },
-            "additional_special_tokens": control,
-            "clean_up_tokenization_spaces": True,
-            "errors": "replace",
-            "model_max_length": 1024,
-            "processor_class": "WhisperProcessor",
-            "tokenizer_class": "WhisperTokenizer",
-            **roles,
-        },
-    )
-    byte_level = {"type": "ByteLevel", "trim_offsets": True, "use_regex": True}
-    prompt = ["<|startoftranscript|>", "<|notimestamps|>"]
-    around = [{"SpecialToken": {"id": name, "type_id": 0}} for name in prompt]
-    closing = {"SpecialToken": {"id": end, "type_id": 0}}
-    write_json(
-        folder / "tokenizer.json",
-        {
-            "version": "1.0",
-            "truncation": None,
-            "padding": None,
-            "added_tokens": entries,
-            "normalizer": None,
-            "pre_tokenizer": {**byte_level, "add_prefix_space": False},
-            "post_processor": {
-                "type": "TemplateProcessing",
-                "single": [*around, {"Sequence": {"id": "A", "type_id": 0}}, closing],
-                "pair": [
-                    *around,
-                    {"Sequence": {"id": "A", "type_id": 0}},
-                    {"Sequence": {"id": "B", "type_id": 1}},
-                    closing,
-                ],
-                "special_tokens": {
-                    name: {"id": name, "ids": [tokens.special[name]], "tokens": [name]} for name in [*prompt, end]
-                },
-            },
-            "decoder": {**byte_level, "add_prefix_space": True},
-            "model": {
-                "type": "BPE",
-                "dropout": None,
-                "unk_token": None,
-                "continuing_subword_prefix": "",
-                "end_of_word_suffix": "",
-                "fuse_unk": False,
-                "byte_fallback": False,
-                "ignore_merges": False,
-                "vocab": vocab,
-                "merges": merges,
-            },
-        },
-    )
-
-
 # --- configuration
 
 
-def write_configuration(folder: Path, dims: dict[str, int], tokens: MadeTokens, dtype: str, activation: str) -> None:
+def write_configuration(folder: Path, dims: dict[str, int], tokens: Vocabulary, dtype: str, activation: str) -> None:
     """config.json, generation_config.json and preprocessor_config.json, complete enough for transformers."""
     special = tokens.special
     end, start = special["<|endoftext|>"], special["<|startoftranscript|>"]
@@ -399,7 +246,3 @@ def write_configuration(folder: Path, dims: dict[str, int], tokens: MadeTokens, 
             "sampling_rate": 16000,
         },
     )
-
-
-def write_json(path: Path, value: Any) -> None:
-    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
