@@ -15,7 +15,7 @@ from max_whisper.cli.main import main
 from max_whisper.spec import json_schema
 from support.artifacts import copy, flip
 from support.command import error, run, spawn
-from support.small import write_spec
+from support.models.small import write_spec
 from support.sounds import sweep, write_wav
 
 COMMANDS = ("build", "transcribe", "inspect", "verify", "bench", "schema")

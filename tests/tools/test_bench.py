@@ -23,7 +23,7 @@ from max_whisper.tools.bench.phases import Window
 from max_whisper.tools.bench.roofline import Roofline, roofline
 from support.artifacts import copy, plan_of
 from support.command import error, run
-from support.spec_helpers import MINI
+from support.models.mini import MINI
 
 PEAK_RATES = {"float32": 200.0, "bfloat16": 400.0, "int8": 800.0, "memory": 40.0}
 POSITION = 7
