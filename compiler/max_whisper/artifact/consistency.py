@@ -13,14 +13,11 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TypeAlias
 
-from max_whisper.artifact.manifest import Manifest, Port
+from max_whisper.artifact.manifest import SPEC_FILE, VOCABULARY_FILE, WEIGHTS_FILE, Manifest, Port
 from max_whisper.plan import MATRIX_DTYPES, BuildPlan
 from max_whisper.tensors.stored import StoredTensor
 from max_whisper.tokens import N_BOUNDS, Tokens
 
-WEIGHTS = "weights.safetensors"
-VOCABULARY = "vocab.tiktoken"
-SPEC = "spec.json"
 FILE_OF_GRAPH = {
     "encoder": "encoder.mef",
     "cross_kv": "encoder.mef",
@@ -63,7 +60,13 @@ def _check_files(manifest: Manifest) -> None:
         if Path(name).name != name or name in ("", ".", ".."):
             raise ValueError(f"expected plain file names, found '{name}', which leaves the folder")
     graphs = manifest.graphs
-    expected = [WEIGHTS, VOCABULARY, SPEC, *(graph.file for graph in graphs.values()), *FILE_OF_GRAPH.values()]
+    expected = [
+        WEIGHTS_FILE,
+        VOCABULARY_FILE,
+        SPEC_FILE,
+        *(graph.file for graph in graphs.values()),
+        *FILE_OF_GRAPH.values(),
+    ]
     missing = [name for name in dict.fromkeys(expected) if name not in manifest.files]
     missing += [name for name in FILE_OF_GRAPH if name not in graphs]
     if missing:
@@ -78,7 +81,7 @@ def _check_files(manifest: Manifest) -> None:
 
 def _check_sizes(manifest: Manifest) -> None:
     """Raises ValueError for too large a file among those that are read into memory as a whole."""
-    for name, most in ((SPEC, LARGEST_SPEC), (VOCABULARY, LONGEST_TOKEN * manifest.dims["n_vocab"])):
+    for name, most in ((SPEC_FILE, LARGEST_SPEC), (VOCABULARY_FILE, LONGEST_TOKEN * manifest.dims["n_vocab"])):
         if manifest.files[name].size > most:
             raise ValueError(f"expected at most {most} bytes of {name}, found {manifest.files[name].size}")
 

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
 
-from max_whisper.artifact.manifest import FILE
+from max_whisper.artifact.manifest import MANIFEST_FILE
 from max_whisper.errors import MaxWhisperError, UserError
 
 AT_FDCWD, RENAME_EXCHANGE = -100, 2  # linux/fcntl.h, linux/fs.h
@@ -70,7 +70,7 @@ def _check_place(folder: Path, replace: bool) -> None:
         raise UserError(f"{folder} is a file: expected a folder to write to, choose another place with --out")
     if not replace:
         raise UserError(f"{folder} is there already: give --force to replace it, or another place with --out")
-    if any(folder.iterdir()) and not (folder / FILE).exists():
+    if any(folder.iterdir()) and not (folder / MANIFEST_FILE).exists():
         raise UserError(f"{folder} holds something that is no artifact, which --force does not replace: choose another")
 
 

@@ -18,10 +18,10 @@ from blake3 import blake3
 from max.driver import CPU, Accelerator, Buffer, Device
 from max.dtype import DType
 
-from max_whisper.artifact.consistency import SPEC, VOCABULARY, WEIGHTS, shape_of
+from max_whisper.artifact.consistency import shape_of
 from max_whisper.artifact.cores import AT_WORK
 from max_whisper.artifact.engine import MAX_VERSION, Executable, load_graphs
-from max_whisper.artifact.manifest import FILE, File, Manifest
+from max_whisper.artifact.manifest import MANIFEST_FILE, VOCABULARY_FILE, WEIGHTS_FILE, File, Manifest
 from max_whisper.artifact.process import inside_max
 from max_whisper.artifact.read import holds, read_manifest
 from max_whisper.artifact.scheduling import LowPriorityThreads
@@ -32,8 +32,6 @@ from max_whisper.files import expanded
 from max_whisper.plan import BuildPlan
 from max_whisper.tensors import safetensors_file
 from max_whisper.tensors.dtypes import BFLOAT16
-
-__all__ = ["SPEC", "VOCABULARY", "WEIGHTS", "Artifact", "bind", "check_artifact", "hash_file", "open_artifact"]
 
 IMPORTED_IN = os.getpid()
 ONCE_A_WINDOW = ("encoder", "cross_kv")  # of a window, before its other graphs can run
@@ -92,8 +90,8 @@ def bind(folder: Path, compiled: Path, manifest: Manifest) -> Artifact:
     device: Device = CPU() if manifest.plan.target.on_host else Accelerator()
     try:
         compiled_files = [compiled / name for name in sorted({graph.file for graph in manifest.graphs.values()})]
-        files = Unchanged([folder / WEIGHTS, *compiled_files])
-        arrays = safetensors_file.open_tensors(folder / WEIGHTS)
+        files = Unchanged([folder / WEIGHTS_FILE, *compiled_files])
+        arrays = safetensors_file.open_tensors(folder / WEIGHTS_FILE)
         weights = {name: _placed(array, device) for name, array in arrays.items()}
         loaded = load_graphs(compiled_files, device, weights)
     except OSError as e:
@@ -104,7 +102,7 @@ def bind(folder: Path, compiled: Path, manifest: Manifest) -> Artifact:
         expected = [[(port.dtype, shape_of(port)) for port in ports] for ports in (graph.inputs, graph.outputs)]
         if name not in loaded or loaded[name].ports() != expected:
             raise ArtifactError(
-                f"{compiled / graph.file}: expected a graph '{name}' with the inputs and outputs in {FILE}, found "
+                f"{compiled / graph.file}: expected a graph '{name}' with the inputs and outputs in {MANIFEST_FILE}, found "
                 "another; build the artifact again"
             )
     graphs: dict[str, Executable] = {**loaded}
@@ -120,7 +118,7 @@ def check_artifact(folder: Path, *, machine: bool = True) -> Manifest:
     folder = expanded(folder)
     try:
         folder.stat()
-        is_artifact = (folder / FILE).is_file()
+        is_artifact = (folder / MANIFEST_FILE).is_file()
     except FileNotFoundError:
         raise UserError(f"there is no folder {folder}; make one with: max-whisper build --spec tiny.yaml") from None
     except (OSError, ValueError) as e:  # ValueError: a name with NUL
@@ -129,7 +127,7 @@ def check_artifact(folder: Path, *, machine: bool = True) -> Manifest:
         ) from e
     if not is_artifact:
         raise UserError(
-            f"{folder} is no artifact (it has no {FILE}); make one with: max-whisper build --spec tiny.yaml"
+            f"{folder} is no artifact (it has no {MANIFEST_FILE}); make one with: max-whisper build --spec tiny.yaml"
         )
     manifest = read_manifest(folder)
     if machine and manifest.max != MAX_VERSION:
@@ -144,8 +142,8 @@ def check_artifact(folder: Path, *, machine: bool = True) -> Manifest:
             _check_file(folder, name, file)
         except OSError as e:
             raise ArtifactError(f"{folder / name}: {e.strerror}; expected a file that can be read") from e
-    _check_tensors(folder / WEIGHTS, manifest.plan)
-    _check_vocabulary(folder / VOCABULARY, manifest.tokens.eot)
+    _check_tensors(folder / WEIGHTS_FILE, manifest.plan)
+    _check_vocabulary(folder / VOCABULARY_FILE, manifest.tokens.eot)
     return manifest
 
 

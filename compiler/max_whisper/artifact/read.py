@@ -10,7 +10,7 @@ import msgspec
 from blake3 import blake3
 
 from max_whisper.artifact.consistency import check_consistency
-from max_whisper.artifact.manifest import FILE, UNSEALED, VERSION, Manifest
+from max_whisper.artifact.manifest import MANIFEST_FILE, MANIFEST_VERSION, NO_HASH, Manifest
 from max_whisper.errors import ArtifactError
 
 MAX_BYTES = 16 << 20  # that of large-v3 has 0.4 MB
@@ -25,7 +25,7 @@ def read_manifest(folder: Path) -> Manifest:
 
     Raises ArtifactError for one that is missing, damaged, contradictory, or of another version.
     """
-    path = folder / FILE
+    path = folder / MANIFEST_FILE
     try:
         if path.stat().st_size > MAX_BYTES:
             raise ArtifactError(f"{path}: expected at most {MAX_BYTES} bytes; build the artifact again")
@@ -34,14 +34,14 @@ def read_manifest(folder: Path) -> Manifest:
         raise ArtifactError(f"{path}: {e.strerror}; expected the manifest of an artifact, build it again") from e
     try:
         version = msgspec.json.decode(text, type=_Version).manifest_version
-        if version > VERSION:
+        if version > MANIFEST_VERSION:
             raise ArtifactError(
                 f"{path}: manifest version {version} was written by a newer max-whisper, this one reads up to "
-                f"{VERSION}; upgrade max-whisper or build the artifact again"
+                f"{MANIFEST_VERSION}; upgrade max-whisper or build the artifact again"
             )
-        if version < VERSION:
+        if version < MANIFEST_VERSION:
             raise ArtifactError(
-                f"{path}: manifest version {version} was written by an older max-whisper, this one reads {VERSION}; "
+                f"{path}: manifest version {version} was written by an older max-whisper, this one reads {MANIFEST_VERSION}; "
                 "build the artifact again"
             )
         json.loads(text, object_pairs_hook=_unique)
@@ -49,7 +49,7 @@ def read_manifest(folder: Path) -> Manifest:
         check_consistency(manifest)
     except (ValueError, RecursionError) as e:  # msgspec.DecodeError and UnicodeDecodeError are ValueErrors
         raise ArtifactError(f"{path}: {e}; the manifest is damaged, build the artifact again") from e
-    actual = blake3(text.replace(manifest.hash.encode(), UNSEALED.encode(), 1)).hexdigest()
+    actual = blake3(text.replace(manifest.hash.encode(), NO_HASH.encode(), 1)).hexdigest()
     if actual != manifest.hash:
         raise ArtifactError(
             f"{path}: expected content with BLAKE3 {manifest.hash[:16]}…, found {actual[:16]}…; "
@@ -61,7 +61,7 @@ def read_manifest(folder: Path) -> Manifest:
 def holds(folder: Path, manifest: Manifest) -> bool:
     """Returns whether an artifact folder still has this manifest, which is known by its hash."""
     try:
-        return manifest.hash.encode() in (folder / FILE).read_bytes()
+        return manifest.hash.encode() in (folder / MANIFEST_FILE).read_bytes()
     except OSError:
         return False
 

@@ -263,7 +263,7 @@ def use_threads(count: int | None, *, waits: bool = False) -> None:
 def load_model(name: str, offline: bool) -> Model:
     """An artifact's folder, or a spec, built to its default folder if it is not there."""
     with current().interrupts.held():  # a signal while MAX is being imported would end the process by another
-        from max_whisper.artifact.manifest import FILE
+        from max_whisper.artifact.manifest import MANIFEST_FILE
         from max_whisper.runtime.model import load
 
     folder = expanded(name)
@@ -282,7 +282,7 @@ def load_model(name: str, offline: bool) -> Model:
                 raise
             raise UserError(f"--model {name}: there is no such folder with an artifact, nor a spec; {error}") from error
         folder = default_folder(name)
-        if not (folder / FILE).exists():
+        if not (folder / MANIFEST_FILE).exists():
             with reporting(f"building {folder}, for the first time") as progress:
                 build_artifact(name, out=folder, offline=offline, progress=progress)
     return load(folder)

@@ -14,11 +14,12 @@ import numpy as np
 from max.driver import Buffer
 from numpy.typing import ArrayLike, NDArray
 
-from max_whisper.artifact.load import VOCABULARY, Artifact, open_artifact
+from max_whisper.artifact.load import Artifact, open_artifact
+from max_whisper.artifact.manifest import VOCABULARY_FILE
 from max_whisper.artifact.process import inside_max
 from max_whisper.errors import UserError
 from max_whisper.options import checked_integer, options_of
-from max_whisper.progress import OnProgress, check_progress, unheard
+from max_whisper.progress import OnProgress, check_progress, ignore_progress
 from max_whisper.runtime.arrays import as_array, check_finite, float32_rows, token_list, token_rows
 from max_whisper.runtime.audio.mel import HOP, LogMel, Samples, log_mel
 from max_whisper.runtime.audio.vad import Clip, voice
@@ -76,7 +77,7 @@ class Model:
 
     def __init__(self, artifact: Artifact) -> None:
         self.manifest = artifact.manifest
-        self.tokenizer = Tokenizer(artifact.folder / VOCABULARY, artifact.manifest.tokens)
+        self.tokenizer = Tokenizer(artifact.folder / VOCABULARY_FILE, artifact.manifest.tokens)
         self._artifact = artifact
         self._decoder = Decoder(artifact)
         self._window_decoder = WindowDecoder(self._decoder, self.manifest, self.tokenizer)
@@ -282,7 +283,7 @@ class Model:
         without_timestamps: bool = False,
         max_initial_timestamp: float | None = None,
         seed: int = 0,
-        progress: OnProgress = unheard,
+        progress: OnProgress = ignore_progress,
         **unknown: NoReturn,
     ) -> TranscriptionResult:
         """Returns the text of a whole recording, with the times of its segments (openai/whisper, transcribe.py).
@@ -336,7 +337,7 @@ class Model:
         without_timestamps: bool = False,
         max_initial_timestamp: float | None = None,
         seed: int = 0,
-        progress: OnProgress = unheard,
+        progress: OnProgress = ignore_progress,
         **unknown: NoReturn,
     ) -> list[TranscriptionResult]:
         """Returns what `transcribe` does for each of several recordings, as many at once as the artifact's batch.
@@ -459,7 +460,7 @@ class Model:
 
     def _options(self, arguments: dict[str, Any]) -> tuple[TranscribeOptions, DecodingOptions]:
         """The options among the arguments of a call, checked."""
-        check_progress(arguments.get("progress", unheard))
+        check_progress(arguments.get("progress", ignore_progress))
         if "prompt" in arguments["unknown"]:
             raise UserError("prompt: belongs to one window; give the text before the recording as initial_prompt")
         whole, decoding = options_of({**arguments}, TranscribeOptions, DecodingOptions)

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from max_whisper.artifact.load import check_artifact
-from max_whisper.artifact.manifest import FILE, Manifest, Port
-from max_whisper.compile.stored import read_spec
+from max_whisper.artifact.manifest import MANIFEST_FILE, Manifest, Port
+from max_whisper.compile.stored_spec import read_spec
 from max_whisper.console import Table, table_console
 from max_whisper.errors import UserError
 from max_whisper.files import expanded
@@ -31,8 +31,10 @@ def inspect(what: str, *, every: bool = False) -> None:
     folder = expanded(what)
     if not folder.is_dir():
         spec, plan = load_spec(what), None
-    elif not (folder / FILE).exists():
-        raise UserError(f"{folder} is no artifact (it has no {FILE}): expected one, a spec file or a spec's name")
+    elif not (folder / MANIFEST_FILE).exists():
+        raise UserError(
+            f"{folder} is no artifact (it has no {MANIFEST_FILE}): expected one, a spec file or a spec's name"
+        )
     else:
         manifest = check_artifact(folder, machine=False)
         spec, plan = read_spec(folder, manifest), manifest.plan
