@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import shutil
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,11 @@ from max_whisper.tensors import safetensors_file
 from support.artifacts import FILES, copy, flip, plan_for_gpu, refusal, replace, replan, reseal, write_fields
 
 AGAIN = "build the artifact again"
+
+
+def rebuild(folder: Path) -> str:
+    """Returns the command that builds the small model's artifact again; its weights are in a local folder."""
+    return f"max-whisper build --spec {folder}/spec.json --weights WEIGHTS --out {folder} --force"
 
 
 @pytest.fixture
@@ -139,16 +145,21 @@ def test_a_name_that_leaves_the_folder(folder: Path, name: str, monkeypatch: pyt
 def test_other_max_version(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     reseal(folder, max="26.6.0")
     message = refusal(folder, monkeypatch, ArtifactError)
-    assert "compiled by MAX 26.6.0" in message and f"this is MAX {engine.__version__}" in message
-    assert AGAIN in message and "max==26.6.0" in message
+    here = version("max-whisper")
+    assert (
+        f"was compiled by MAX 26.6.0 (max-whisper {here}), this is MAX {engine.__version__} (max-whisper {here});"
+        in message
+    )
+    assert message.endswith(f"install max==26.6.0, or {AGAIN}: {rebuild(folder)}")
 
 
 def test_newer_manifest_version(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fields = json.loads((folder / MANIFEST_FILE).read_bytes())
     write_fields(folder, fields | {"manifest_version": MANIFEST_VERSION + 1, "something": "new"})
     message = refusal(folder, monkeypatch, ArtifactError)
-    assert f"manifest version {MANIFEST_VERSION + 1}" in message and f"reads up to {MANIFEST_VERSION}" in message
-    assert "upgrade max-whisper" in message
+    here = version("max-whisper")
+    assert f"manifest version {MANIFEST_VERSION + 1} was written by max-whisper {here}, this is max-whisper" in message
+    assert message.endswith(f"reads version {MANIFEST_VERSION}; upgrade max-whisper, or {AGAIN}: {rebuild(folder)}")
 
 
 def test_other_cpu(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -156,7 +167,8 @@ def test_other_cpu(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     other = "x86_64" if here == "aarch64" else "aarch64"
     replan(folder, target=Target("cpu", other, []))
     message = refusal(folder, monkeypatch, ArtifactError)
-    assert f"built for a {other} CPU, this machine has {here}" in message and "build it here" in message
+    assert f"built for a {other} CPU, this machine has {here};" in message
+    assert message.endswith(f"{AGAIN} here: {rebuild(folder)}")
 
 
 def test_missing_cpu_feature(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -164,6 +176,7 @@ def test_missing_cpu_feature(folder: Path, monkeypatch: pytest.MonkeyPatch) -> N
     replan(folder, target=msgspec.structs.replace(target, features=[*target.features, "avx4096"]))
     message = refusal(folder, monkeypatch, ArtifactError)
     assert "built for a CPU with avx4096, which this machine lacks" in message and "cpu:x86-64-v3" in message
+    assert message.endswith(f"{AGAIN} here: {rebuild(folder)}")
 
 
 def test_machine_that_does_not_say_its_features(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -176,7 +189,8 @@ def test_gpu_artifact_without_gpu(folder: Path, monkeypatch: pytest.MonkeyPatch)
     plan_for_gpu(folder, Target("cuda", "sm_90a", []))
     monkeypatch.setattr(driver, "accelerator_count", lambda: 0)
     message = refusal(folder, monkeypatch, ArtifactError)
-    assert "needs a GPU of architecture sm_90a (cuda), this machine has no GPU" in message and "--target cpu" in message
+    assert "needs a GPU of architecture sm_90a (cuda), this machine has no GPU" in message
+    assert message.endswith(f"{AGAIN} here: {rebuild(folder)}")
 
 
 @pytest.mark.parametrize(
@@ -541,8 +555,18 @@ def test_words(folder: Path, path: tuple[str, ...], value: Any, monkeypatch: pyt
 
 
 def test_older_manifest_version(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    edit(folder, lambda fields: fields.update(manifest_version=MANIFEST_VERSION - 1))
-    assert "was written by an older max-whisper" in refusal(folder, monkeypatch, ArtifactError)
+    edit(folder, lambda fields: fields.update(manifest_version=MANIFEST_VERSION - 1, builder="0.0.9"))
+    assert refusal(folder, monkeypatch, ArtifactError) == (
+        f"{folder / MANIFEST_FILE}: manifest version {MANIFEST_VERSION - 1} was written by max-whisper 0.0.9, this is "
+        f"max-whisper {version('max-whisper')}, which reads version {MANIFEST_VERSION}; {AGAIN}: {rebuild(folder)}"
+    )
+
+
+def test_a_manifest_version_without_known_fields(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_fields(folder, {"manifest_version": 1})
+    message = refusal(folder, monkeypatch, ArtifactError)
+    assert "manifest version 1 was written by an older max-whisper, this is" in message
+    assert message.endswith(f"{AGAIN}: {rebuild(folder).replace(' --weights WEIGHTS', '')}")
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"{}", b'{"name": 1}', b'{"name": "small"}', b"[" * 100_000, b"\xff"])

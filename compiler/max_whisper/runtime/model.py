@@ -62,7 +62,7 @@ class Features:
         self.chunks = chunks  # one for each `batch` windows; the last may have some that nobody asked for
         self.last_memory: tuple[int, CrossKV] | None = None  # of the chunk with that number
         self.shape: tuple[int, ...] = (windows, *chunks[0].shape[1:])
-        inside_max.owns(self)
+        inside_max.keep_in_forks(self)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         array = np.concatenate([chunk.to_numpy() for chunk in self.chunks])[: self.shape[0]]
@@ -225,7 +225,7 @@ class Model:
         features = self._features(features)
         for some in options:
             some.check(self.manifest, self.tokenizer)
-        with self._artifact.at_work:  # from the first token to the last, not anew for each
+        with self._artifact.core_sharing:  # from the first token to the last, not anew for each
             languages = self._languages(features, options)
             batch = self.manifest.plan.batch
             results: list[DecodingResult] = []
