@@ -27,7 +27,7 @@ from max_whisper.errors import (
     WeightsError,
 )
 from max_whisper.progress import OnProgress, Progress
-from max_whisper.progress import unheard as _unheard
+from max_whisper.progress import ignore_progress as _ignore_progress
 
 if TYPE_CHECKING:
     from max_whisper.runtime.audio.load import open_audio
@@ -164,7 +164,7 @@ def build(
     batch: int = 1,
     force: bool = False,
     offline: bool = False,
-    progress: OnProgress = _unheard,
+    progress: OnProgress = _ignore_progress,
 ) -> _Path:
     """Compiles a spec with its weights to an artifact folder, and returns the folder.
 

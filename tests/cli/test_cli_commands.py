@@ -141,7 +141,7 @@ def test_build(spec: Path, checkpoint: Path, tmp_path: Path) -> None:
         (("--spec", "tinny.yaml"), "did you mean 'tiny.yaml'?"),
         (("--out", "file"), "file is a file: expected a folder"),
         (("--out", "file/deeper"), "cannot be written"),
-        (("--out", "full", "--force"), "holds something that is no artifact"),
+        (("--out", "full", "--force"), "has files but is no artifact"),
     ],
 )
 def test_wrong_builds(spec: Path, checkpoint: Path, tmp_path: Path, options: tuple[str, ...], said: str) -> None:

@@ -24,7 +24,7 @@ def load_model(name: str, offline: bool) -> Model:
         MaxWhisperError: There is no such model, it cannot be built, or its artifact is refused.
     """
     with current().interrupts.held():  # a signal while MAX is imported would end the process by another one
-        from max_whisper.artifact.manifest import FILE
+        from max_whisper.artifact.manifest import MANIFEST_FILE
         from max_whisper.runtime.model import load
 
     folder = expanded(name)
@@ -43,7 +43,7 @@ def load_model(name: str, offline: bool) -> Model:
                 raise
             raise UserError(f"--model {name}: there is no such folder with an artifact, nor a spec; {error}") from error
         folder = default_folder(name)
-        if not (folder / FILE).exists():
+        if not (folder / MANIFEST_FILE).exists():
             with reporting(f"building {folder}, for the first time") as progress:
                 build_artifact(name, out=folder, offline=offline, progress=progress)
     return load(folder)

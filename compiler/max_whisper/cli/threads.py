@@ -19,7 +19,7 @@ def use_threads(count: int | None, *, waits: bool = False) -> None:
         waits: Whether the command may wait for long, as for standard input. It then counts as at work only while it
             computes; otherwise it does from now to its end.
     """
-    from max_whisper.artifact.cores import AT_WORK, usable_cores
+    from max_whisper.artifact.cores import core_sharing, usable_cores
 
     context = click.get_current_context()
     if count is not None:
@@ -32,10 +32,10 @@ def use_threads(count: int | None, *, waits: bool = False) -> None:
 
             @context.call_on_close
             def give_back() -> None:  # a program that calls `main` goes on after it
-                AT_WORK.start_anew()
+                core_sharing.reset()
                 os.sched_setaffinity(0, usable)
 
-            os.sched_setaffinity(0, AT_WORK.choose(count))
+            os.sched_setaffinity(0, core_sharing.reserve(count))
             waits = False
     if not waits:
-        context.with_resource(AT_WORK)
+        context.with_resource(core_sharing)

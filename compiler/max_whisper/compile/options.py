@@ -1,4 +1,4 @@
-"""The options of `build`; each field says which values it takes."""
+"""The options of `build`."""
 
 from dataclasses import dataclass
 from typing import Annotated, get_args

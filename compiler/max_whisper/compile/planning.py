@@ -1,4 +1,4 @@
-"""Spec and checkpoint -> the plan of a build: everything that is decided before anything is compiled."""
+"""Makes the plan of a build, which decides everything before anything is compiled."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ from max_whisper.weights.checkpoint import Checkpoint
 
 
 def make_plan(spec: Spec, checkpoint: Checkpoint, target: Target, kernels: Kernels, options: BuildOptions) -> BuildPlan:
-    """Returns the plan of a build of a spec with the weights of a checkpoint.
+    """Returns the plan for building a spec with the weights of a checkpoint.
 
-    Raises WeightsError for alignment heads that the spec does not have, and for tensors with NaN or infinities.
+    Raises WeightsError for a checkpoint whose alignment heads cannot be read, or with a tensor that holds NaN or
+    infinities.
     """
     plan = BuildPlan(
         spec=SpecName(spec.name, spec.hash),
@@ -34,18 +35,18 @@ def make_plan(spec: Spec, checkpoint: Checkpoint, target: Target, kernels: Kerne
 
 
 def with_tensors(plan: BuildPlan, spec: Spec, lossless: Mapping[str, str]) -> BuildPlan:
-    """Returns the plan with how every tensor of the spec is stored. lossless: as `Checkpoint.lossless` returns."""
-    other_dtypes = dict(lossless)
+    """Returns the plan with its tensors filled in; `lossless` is what `Checkpoint.lossless` returns."""
+    exceptions = dict(lossless)
     if plan.logits_dtype != plan.dtype:
-        other_dtypes |= dict.fromkeys(logits_tables(spec), plan.logits_dtype)
-    tensors = stored_tensors(spec, dtype=plan.dtype, packed=plan.packed, others=other_dtypes)
+        exceptions |= dict.fromkeys(logits_tables(spec), plan.logits_dtype)
+    tensors = stored_tensors(spec, dtype=plan.dtype, packed=plan.packed, exceptions=exceptions)
     return msgspec.structs.replace(plan, tensors=tensors)
 
 
 def choose_kernels(target: Target, options: BuildOptions) -> Kernels:
-    """Returns the kernels of the options, or the target's default.
+    """Returns the kernels that the options name, or the target's default.
 
-    Raises UserError where the target has no such kernels, or these have no such dtype.
+    Raises UserError where these kernels cannot be used on the target, or do not support the dtype.
     """
     kernels: Kernels = options.kernels or target.kernels[0]  # type: ignore[assignment]  # one of these
     if not target.on_host and options.dtype != FLOAT32.name:
