@@ -2,7 +2,7 @@
 
 Matrices have the dtype of the build; vectors and tables of positions are float32 always, as they cost nothing. For our
 own kernels, the matrices that meet a whole window of rows (the encoder's, and those of the keys and values of its
-features) are packed for kernels/dense_linear.mojo. int8 matrices have scales beside them. In a float32 build, the
+features) are packed for kernels/gemm.mojo. int8 matrices have scales beside them. In a float32 build, the
 matrices that the decoder reads for every token have 16 bits where these hold them without loss: reading them is most of
 what a token costs, and the results are the same to the last bit. For MAX's own kernels, which round a product to the
 dtype of its factors, the table of the vocabulary is float32 always: logits in bfloat16 (in steps of 0.125 from 16 on)
@@ -26,7 +26,7 @@ def stored_tensors(
     """Returns how each tensor of a spec is stored, in the order of the spec.
 
     dtype: of matrices. others: the dtypes of matrices that have another one, by name. packed: whether the matrices
-    that are used once per window are packed for kernels/dense_linear.mojo.
+    that are used once per window are packed for kernels/gemm.mojo.
     """
     window, dtypes = window_tensors(spec), others or {}
 
