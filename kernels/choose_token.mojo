@@ -1,10 +1,10 @@
 """The choice of the next token by Whisper's rules, and its log-probability.
 
-The rules of openai/whisper (decoding.py: SuppressBlank, SuppressTokens, ApplyTimestampRules) come in as data. A score is
-a logit plus a mask, which is 0 or -inf. For each row there are a range of text tokens and a range of timestamps that may
-follow; no other token may. If the timestamps together are more probable than the most probable text token, the token is
-a timestamp. Noise is added for the choice alone: zeros give the best token, temperature times Gumbel noise samples from
-softmax(score / temperature) (Gumbel, 1954).
+The rules of openai/whisper (decoding.py: SuppressBlank, SuppressTokens, ApplyTimestampRules) come in as data. A score
+is a logit plus a mask, which is 0 or -inf. For each row there are a range of text tokens and a range of timestamps that
+may follow; no other token may. If the timestamps together are more probable than the most probable text token, the
+token is a timestamp. Noise is added for the choice alone: zeros give the best token, temperature times Gumbel noise
+samples from softmax(score / temperature) (Gumbel, 1954).
 """
 
 import extensibility
@@ -23,7 +23,7 @@ comptime N_BOUNDS = 4
 
 @extensibility.register("choose_token")
 struct ChooseToken:
-    """Takes logits [batch, rows, n_vocab], of which the last row counts; returns tokens and log-probabilities [batch, 1].
+    """Takes logits [batch, rows, n_vocab], of which the last row counts; returns token and logprob [batch, 1].
 
     Args of `execute`:
         mask: [n_vocab], 0 or -inf.

@@ -6,8 +6,8 @@ leaves the L1 cache. Where later keys have a larger score, the sums so far are s
 Milakov and Gimelshein, 2018). Sums and softmax are float32.
 
 In int8, queries and keys have 8 bits, with a scale for each query and one for all keys of a head; attention weights and
-values are bfloat16. The mean of the keys is subtracted from each of them. That changes all scores of a query by the same
-amount, and so no attention weight, but leaves smaller numbers to round (SageAttention, Zhang et al., 2024).
+values are bfloat16. The mean of the keys is subtracted from each of them. That changes all scores of a query by the
+same amount, and so no attention weight, but leaves smaller numbers to round (SageAttention, Zhang et al., 2024).
 """
 
 import extensibility

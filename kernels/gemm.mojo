@@ -217,10 +217,10 @@ def store_heads[
 
 @extensibility.register("gemm")
 struct Gemm:
-    """Takes x [batch, length, channels], packed weights and optional operands; returns y [batch, heads, rows, head_dim].
+    """Takes x [batch, length, channels], packed weights and optional operands; returns y.
 
-    With one head, y are the rows as they are; with more, they are as attention reads them. y is float32 or bfloat16. An
-    absent operand is a dummy that is not read.
+    y is [batch, heads, rows, head_dim], float32 or bfloat16: with one head, the rows as they are; with more, the layout
+    that attention reads. An absent operand is a dummy that is not read.
 
     Args of `execute`:
         weights: [panels, words, 32 * elements of a word].

@@ -14,7 +14,7 @@ from .tile import elements_per_word
 struct GemmQKV:
     """Takes x [batch, length, in] and three packed matrices; returns q, k and v [batch, length, out].
 
-    Weights, scales and layer normalization are as `gemm` takes them. As in Whisper, q and v have biases, and k has none.
+    Weights, scales and layer normalization are as `gemm` takes them. As in Whisper, q and v have biases and k has none.
     """
 
     @staticmethod

@@ -2,11 +2,11 @@
 
     y = residual + activation(layernorm(x) @ weights^T + bias)
 
-All but the product is optional. The weights are as in the checkpoint, [out, in], in float32, float16, bfloat16 or int8;
-activations and sums are float32. For up to FEW_ROWS rows the weights are read in one stream, with a prefetch ahead of it:
-several streams side by side reach half the speed. For more rows, blocks of 4 x 4 sums are computed, so that each weight
-that was read is used four times. Each CPU core computes its own range of outputs. Nothing here depends on the features
-of a CPU.
+All but the product is optional. The weights are laid out as in the checkpoint, [out, in], in float32, float16, bfloat16
+or int8; activations and sums are float32. For up to FEW_ROWS rows the weights are read in one stream, with a prefetch
+ahead of it: several streams side by side reach half the speed. For more rows, blocks of 4 x 4 sums are computed, so
+that each weight that was read is used four times. Each CPU core computes its own range of outputs. Nothing here depends
+on the features of a CPU.
 """
 
 import extensibility
@@ -38,9 +38,10 @@ def multiply_block[
     n_in: Int,
     n_out: Int,
 ):
-    """Writes the products of x [rows, n_in] and weights [columns, n_in] to y [rows, columns], whose rows are n_out apart.
+    """Writes x @ weights^T to y [rows, columns], whose rows are n_out apart.
 
-    Every sum is split into as many vectors as `chains` says, because an addition to a vector waits for the one before.
+    x is [rows, n_in], weights are [columns, n_in]. Each sum is split into `chains` vectors, because an addition to a
+    vector waits for the one before.
     """
     comptime step = LANES * chains
     comptime distance = PREFETCH_DISTANCE // size_of[Scalar[dtype]]()
@@ -85,8 +86,7 @@ def multiply_range[
     first: Int,
     last: Int,
 ):
-    """Writes the products of x [n_rows, n_in] and weights [n_out, n_in] to the columns first to last of y [n_rows, n_out].
-    """
+    """Writes the columns first to last of x [n_rows, n_in] @ weights [n_out, n_in]^T to y [n_rows, n_out]."""
 
     @always_inline
     def block[rows: Int, columns: Int, chains: Int](i: Int, j: Int) {imm}:
@@ -154,9 +154,9 @@ def outputs_per_task(n_out: Int, tasks: Int) -> Int:
 
 @extensibility.register("gemv")
 struct Gemv:
-    """Takes x [batch, length, in], weights [out, in] and the optional operands of `gemm`; returns y [batch, length, out].
+    """Takes x [batch, length, in], weights [out, in] and optional operands; returns y [batch, length, out].
 
-    Of the scales [2, out] of int8 weights, only the first row is read.
+    The optional operands are those of `gemm`. Of the scales [2, out] of int8 weights, only the first row is read.
     """
 
     @staticmethod

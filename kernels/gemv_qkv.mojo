@@ -16,7 +16,7 @@ from .parallel import BYTES_PER_TASK, task_count
 struct GemvQKV:
     """Takes x [batch, length, in] and three matrices; returns q, k and v [batch, length, out].
 
-    Weights, scales and layer normalization are as `gemv` takes them. As in Whisper, q and v have biases, and k has none.
+    Weights, scales and layer normalization are as `gemv` takes them. As in Whisper, q and v have biases and k has none.
     """
 
     @staticmethod

@@ -1,8 +1,8 @@
 """The inner product of all large matrix products: a tile of ROWS rows times PANEL columns, in registers.
 
 The CPU's dot-product instructions want their operands in 32-bit words: one float32, two bfloat16 or four int8 numbers,
-neighbors in a row. A row is packed as words; columns are packed in panels of 32, [words of a column][32 columns], so that
-a vector holds the same word of 16 columns. tensors/pack.py packs the weights of a model, at build time.
+neighbors in a row. A row is packed as words; columns are packed in panels of 32, [words of a column][32 columns], so
+that a vector holds the same word of 16 columns. tensors/pack.py packs the weights of a model, at build time.
 
 Sums are float32; those of int8 products are int32. With AVX-512 a tile has 12 rows, and its 24 vectors of sums stay in
 registers; with 16 registers of 256 bits, or 32 of 128, it has 3 rows.

@@ -10,7 +10,7 @@ from .numerics import LANES, exp2, load_partial
 
 @extensibility.register("token_probability")
 struct TokenProbability:
-    """Takes logits [batch, rows, n_vocab] and a token; returns its probability [batch, 1] by the first row of logits."""
+    """Takes logits [batch, rows, n_vocab] and a token; returns its probability [batch, 1] by the first row."""
 
     @staticmethod
     def execute[
