@@ -162,9 +162,7 @@ def gemv() -> Iterator[Case]:
         matrix = Operand(dtype, "out channels", (out, width), cold=True)
         x, y = f32("1 rows channels", 1, rows, width), f32("1 rows out", 1, rows, out)
         what = f"{rows} × {width} × {out}, norm, bias"
-        yield Case(
-            "gemv", what, dtype, [x, matrix, *operands], [y], {"float32": 2 * rows * width * out}, flags
-        )
+        yield Case("gemv", what, dtype, [x, matrix, *operands], [y], {"float32": 2 * rows * width * out}, flags)
 
 
 def cross_attention() -> Iterator[Case]:

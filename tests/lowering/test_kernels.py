@@ -284,9 +284,7 @@ def test_gemm(kernels, dtype: str, option: str, batch: int, length: int, n_in: i
     ("length", "channels", "kernel", "stride", "padding"),
     [(20, 5, 3, 1, 1), (31, 16, 3, 2, 1), (9, 4, 5, 2, 4), (5, 3, 2, 1, 7)],
 )
-def test_gemm_as_a_convolution(
-    kernels, dtype: str, length: int, channels: int, kernel: int, stride: int, padding: int
-):
+def test_gemm_as_a_convolution(kernels, dtype: str, length: int, channels: int, kernel: int, stride: int, padding: int):
     x = normal(2, length, channels)
     padded = np.pad(x, [(0, 0), (padding, padding), (0, 0)])
     n_rows = (length + 2 * padding - kernel) // stride + 1

@@ -114,7 +114,11 @@ def layernorm(context: Context, x: TensorValue, weight: TensorValue, bias: Tenso
     return Invocation("layernorm", [x, weight, bias, float_scalar(eps)], [result(x.shape)])
 
 
-EMITTERS: dict[str, Emitter] = {"fused_linear": fused_linear, "qkv_projections": qkv_projections, "layernorm": layernorm}
+EMITTERS: dict[str, Emitter] = {
+    "fused_linear": fused_linear,
+    "qkv_projections": qkv_projections,
+    "layernorm": layernorm,
+}
 COSTS: dict[str, CostRule] = {
     "gemm": gemm_cost,
     "gemv": gemv_cost,
