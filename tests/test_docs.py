@@ -1,0 +1,104 @@
+"""The documentation: generated parts are up to date, links lead somewhere, and files agree about versions."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import max_whisper
+import pytest
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    tomllib = pytest.importorskip("tomli")
+
+ROOT = Path(__file__).resolve().parents[1]
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+IGNORED = {".venv", ".cache", "build", "node_modules"}
+
+PAGES = sorted(path for path in ROOT.rglob("*.md") if not IGNORED & {*path.relative_to(ROOT).parts})
+
+
+def load_generator() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("generate", ROOT / "docs" / "generate.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def anchors(page: Path) -> set[str]:
+    """Returns the anchors of a page's headings, as forges and the site make them."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
+
+
+def pyproject() -> dict[str, object]:
+    return tomllib.loads((ROOT / "pyproject.toml").read_text())
+
+
+def test_generated_parts_are_up_to_date() -> None:
+    stale = [str(path.relative_to(ROOT)) for path in load_generator().stale()]
+    assert stale == [], "run python docs/generate.py"
+
+
+def test_a_stale_part_is_found() -> None:
+    generator = load_generator()
+    page = (ROOT / "docs" / "spec-language.md").read_text()
+    assert generator.generated(page) == page
+    assert generator.generated(page.replace("### `conv1d`", "### `conv2d`")) == page
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+    wrong = []
+    for link in LINK.findall(text):
+        if link.startswith(("https://", "http://")):
+            continue
+        name, _, anchor = link.partition("#")
+        target = (page.parent / name).resolve() if name else page
+        if not target.exists() or (anchor and anchor not in anchors(target)):
+            wrong.append(link)
+    assert wrong == []
+
+
+def test_every_page_is_in_the_navigation() -> None:
+    navigation = (ROOT / "mkdocs.yml").read_text()
+    missing = [path.name for path in (ROOT / "docs").rglob("*.md") if str(path.relative_to(ROOT / "docs")) not in navigation]
+    assert missing == []
+
+
+def test_every_public_name_is_in_the_reference() -> None:
+    text = "\n".join(path.read_text() for path in (ROOT / "docs" / "api").glob("*.md"))
+    missing = [name for name in max_whisper.__all__ if not re.search(rf"max_whisper\.{name}\b", text)]
+    assert missing == []
+
+
+def test_the_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 150
+
+
+def test_linters_are_the_same_everywhere() -> None:
+    project = pyproject()["project"]
+    assert isinstance(project, dict)
+    pins = dict(pin.split("==") for pin in project["optional-dependencies"]["lint"] if "==" in pin)
+    hooks = (ROOT / ".pre-commit-config.yaml").read_text()
+    for name, version in pins.items():
+        assert set(re.findall(rf"\b{name}==([\d.]+)", hooks)) == {version}
+
+
+def test_versions_of_python_are_the_same_everywhere() -> None:
+    project = pyproject()["project"]
+    assert isinstance(project, dict)
+    found = re.findall(r"Python :: (3\.\d+)", "\n".join(project["classifiers"]))
+    first, last = found[0], found[-1]
+    assert project["requires-python"] == f">={first}"
+    for page in ("README.md", "docs/getting-started.md"):
+        assert f"Python {first} to {last}" in (ROOT / page).read_text()
+    major, minor = last.split(".")
+    assert f'python = ">={first},<{major}.{int(minor) + 1}"' in (ROOT / "pixi.toml").read_text()
