@@ -116,22 +116,25 @@ def dimensions() -> str:
 # --- the artifact
 
 
+RECORDS = (
+    manifest.Manifest,
+    BuildPlan,
+    Target,
+    SpecName,
+    StoredTensor,
+    manifest.Source,
+    Tokens,
+    manifest.Graph,
+    manifest.Port,
+    manifest.File,
+)
+"""The records of manifest.json, the outermost first."""
+
+
 def manifest_fields() -> str:
     """Returns a table of the fields of each record in manifest.json."""
-    shown = (
-        manifest.Manifest,
-        BuildPlan,
-        Target,
-        SpecName,
-        StoredTensor,
-        manifest.Source,
-        Tokens,
-        manifest.Graph,
-        manifest.Port,
-        manifest.File,
-    )
     version = f"The version that this max-whisper writes and reads is **{manifest.VERSION}**."
-    return "\n\n".join([version, *(_record(kind) for kind in shown)])
+    return "\n\n".join([version, *map(_record, RECORDS)])
 
 
 def _record(kind: type[msgspec.Struct]) -> str:
@@ -143,7 +146,8 @@ def _record(kind: type[msgspec.Struct]) -> str:
 
 def _meaning(text: str, type_: str) -> str:
     """Returns what a field means; one that is a record itself is explained by that record's section."""
-    return _capital(text) or (f"See [`{type_}`](#{type_.lower()})." if type_[0].isupper() else "")
+    is_record = type_ in {record.__name__ for record in RECORDS}
+    return _capital(text) or (f"See [`{type_}`](#{type_.lower()})." if is_record else "")
 
 
 def _annotations(kind: type) -> dict[str, str]:
@@ -224,8 +228,9 @@ def _option_class(title: str, options: type[Options]) -> str:
     defaults = {item.name: item.default for item in fields(options)}  # type: ignore[arg-type]
     rows = []
     for name, option in options.declared.items():
-        default = "Required." if defaults[name] is MISSING else f"Default: {_shown_default(defaults[name], option.kind)}."
-        rows.append((f"`{name}`", f"{option.kind.help}<br>Values: {_values(option.kind)}. {default}"))
+        default = defaults[name]
+        shown = "Required." if default is MISSING else f"Default: {_shown_default(default, option.kind)}."
+        rows.append((f"`{name}`", f"{option.kind.help}<br>Values: {_values(option.kind)}. {shown}"))
     return f"## {title}\n\n`max_whisper.{options.__name__}`\n\n{table(('option', 'meaning'), rows)}"
 
 

@@ -4,17 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 import re
-import sys
 from pathlib import Path
 from types import ModuleType
 
 import max_whisper
 import pytest
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    tomllib = pytest.importorskip("tomli")
 
 ROOT = Path(__file__).resolve().parents[1]
 LINK = re.compile(r"\]\(([^)\s]+)\)")
@@ -37,8 +31,8 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
 
 
-def pyproject() -> dict[str, object]:
-    return tomllib.loads((ROOT / "pyproject.toml").read_text())
+def pyproject() -> str:
+    return (ROOT / "pyproject.toml").read_text()
 
 
 def test_generated_parts_are_up_to_date() -> None:
@@ -69,7 +63,8 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 def test_every_page_is_in_the_navigation() -> None:
     navigation = (ROOT / "mkdocs.yml").read_text()
-    missing = [path.name for path in (ROOT / "docs").rglob("*.md") if str(path.relative_to(ROOT / "docs")) not in navigation]
+    pages = [str(path.relative_to(ROOT / "docs")) for path in (ROOT / "docs").rglob("*.md")]
+    missing = [page for page in pages if page not in navigation]
     assert missing == []
 
 
@@ -84,20 +79,18 @@ def test_the_readme_is_short() -> None:
 
 
 def test_linters_are_the_same_everywhere() -> None:
-    project = pyproject()["project"]
-    assert isinstance(project, dict)
-    pins = dict(pin.split("==") for pin in project["optional-dependencies"]["lint"] if "==" in pin)
+    (extra,) = re.findall(r"^lint = \[(.*)\]$", pyproject(), re.MULTILINE)
+    pins = re.findall(r"(\w+)==([\d.]+)", extra)
     hooks = (ROOT / ".pre-commit-config.yaml").read_text()
-    for name, version in pins.items():
-        assert set(re.findall(rf"\b{name}==([\d.]+)", hooks)) == {version}
+    assert {name for name, _ in pins} == {"ruff", "mypy"}
+    for name, version in pins:
+        assert {*re.findall(rf"\b{name}==([\d.]+)", hooks)} == {version}
 
 
 def test_versions_of_python_are_the_same_everywhere() -> None:
-    project = pyproject()["project"]
-    assert isinstance(project, dict)
-    found = re.findall(r"Python :: (3\.\d+)", "\n".join(project["classifiers"]))
+    found = re.findall(r"Python :: (3\.\d+)", pyproject())
     first, last = found[0], found[-1]
-    assert project["requires-python"] == f">={first}"
+    assert f'requires-python = ">={first}"' in pyproject()
     for page in ("README.md", "docs/getting-started.md"):
         assert f"Python {first} to {last}" in (ROOT / page).read_text()
     major, minor = last.split(".")
