@@ -272,7 +272,7 @@ def _command(command: click.Command, name: str, parent: click.Context) -> str:
 
 
 def _help_text(text: str) -> str:
-    """Returns a command's help as Markdown: what click keeps as it is, after a \\b, is code."""
+    """Returns the help of a command as Markdown; blocks that click does not wrap are code."""
     blocks = []
     for block in inspect.cleandoc(text).split("\n\n"):
         if block.startswith("\b\n"):
