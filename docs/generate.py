@@ -57,7 +57,11 @@ OUTSIDE = {
 }
 """Pages of the site that lie elsewhere in the repository, where forges look for them, and their names in the site."""
 
-ATTACHED = {"benchmarks/peers-tiny.svg": "peers-tiny.svg", "specs/nano/training.png": "training.png", "specs/nano/words.txt": "words.txt"}
+ATTACHED = {
+    "benchmarks/peers-tiny.svg": "peers-tiny.svg",
+    "specs/nano/training.png": "training.png",
+    "specs/nano/words.txt": "words.txt",
+}
 """Files that these pages show or link to."""
 
 PART = re.compile(r"(<!-- generated: ([a-z-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
