@@ -11,17 +11,21 @@ not checked cannot exist.
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
 import itertools
 import operator
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from numbers import Real
 from types import NoneType
-from typing import Annotated, Any, ClassVar, get_args, get_origin
+from typing import Annotated, Any, ClassVar, TypeVar, get_args, get_origin
 
 import msgspec
 
 from max_whisper.errors import UserError
 from max_whisper.messages import LONGEST_QUOTE, printable, quote, suggestion
+
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 LONGEST_TEXT = 100_000
 """Characters of a text option; of a prompt the model sees some 1,000."""
@@ -329,20 +333,45 @@ def _shown(value: Any) -> str:
 
 
 def options_of(arguments: Mapping[str, Any], *classes: type[Options]) -> list[Any]:
-    """Returns one object of each option class, made of those arguments of a call that are its fields.
+    """Returns one object of each option class, made of the arguments that are its fields.
 
     A name that several classes have belongs to the first of them.
 
-    arguments: by name, as `locals()` has them at the start of a function that writes every option out in its signature;
-    other names among them do not matter. What nobody asked for stands under "unknown", from `**unknown`.
-    Raises UserError for a value that is wrong, and for an option that there is not.
+    arguments: by name. Raises UserError for a value that is wrong, and for an option that no class has.
     """
-    known = {name for options in classes for name in options.declared if name in arguments}
-    for name in arguments.get("unknown", ()):
-        expected = suggestion(name, known) or f": expected one of {', '.join(sorted(known))}"
-        raise UserError(f"unknown option {quote(name)}{expected}")
-    made = []
-    for options in classes:
-        made.append(options(**{name: arguments[name] for name in options.declared if name in known}))
-        known -= options.declared.keys()
-    return made
+    check_names(arguments, {name for options in classes for name in options.declared})
+    left = {**arguments}
+    return [options(**{name: left.pop(name) for name in options.declared if name in left}) for options in classes]
+
+
+def check_names(names: Iterable[str], known: Collection[str]) -> None:
+    """Raises UserError for the name of an option that there is not, with the nearest one."""
+    for name in names:
+        if name not in known:
+            expected = suggestion(name, known) or f": expected one of {', '.join(sorted(known))}"
+            raise UserError(f"unknown option {quote(name)}{expected}")
+
+
+def lists_options(
+    *classes: type[Options], only: Collection[str] = (), leave_out: Collection[str] = ()
+) -> Callable[[Function], Function]:
+    """Returns a decorator that lists the options of classes in the signature of a function that takes `**options`.
+
+    help() and notebooks show this signature. A name that several classes have belongs to the first of them.
+
+    only: the names that are options of the function, if not all are. leave_out: those that are not.
+    """
+
+    def decorate(function: Function) -> Function:
+        own = inspect.signature(function)
+        options = {
+            field.name: inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default)
+            for options in reversed(classes)
+            for field in dataclasses.fields(options)  # type: ignore[arg-type]
+            if field.name not in leave_out and (not only or field.name in only)
+        }
+        parameters = [p for p in own.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
+        function.__signature__ = own.replace(parameters=[*parameters, *options.values()])  # type: ignore[attr-defined]
+        return function
+
+    return decorate

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from max_whisper import ArtifactError, Model, UserError
+from max_whisper.runtime.decoding.window_decoder import WindowDecoder
 from max_whisper.runtime.output.writers import FORMATS, render
 from support.artifacts import copy, flip
 from support.command import error, run, spawn
@@ -157,15 +158,15 @@ def test_a_failure_in_the_middle_keeps_what_was_recognized(
 ) -> None:
     options = ("--model", artifact, *MOST, "--language", "en", "--no-condition-on-previous-text")
     whole = run("transcribe", talk, *options).stdout
-    decode, calls = Model.decode_with, []
+    decode, calls = WindowDecoder.decode, []
 
-    def decode_with(self: Model, *given: object) -> object:
-        calls.append(given)
+    def breaking(self: WindowDecoder, *arguments: object, **options: object) -> object:
+        calls.append(arguments)
         if len(calls) == 3:
             raise broken
-        return decode(self, *given)
+        return decode(self, *arguments, **options)
 
-    monkeypatch.setattr(Model, "decode_with", decode_with)
+    monkeypatch.setattr(WindowDecoder, "decode", breaking)
     outcome = run("transcribe", talk, *[talk] * others, *options)
     assert outcome.code == 1 and str(broken) in outcome.stderr
     assert 0 < len(outcome.stdout) < len(whole) and whole.startswith(outcome.stdout)

@@ -8,12 +8,13 @@ from typing import Any
 import max_whisper
 import numpy as np
 import pytest
-from max_whisper import Model
+from max_whisper import DecodingResult, Features, Model
 from max_whisper.runtime.decoding import explanation, rules
 from max_whisper.runtime.decoding.explanation import SEARCH, TIE, overrides, summary
 from max_whisper.runtime.decoding.options import DecodingOptions
 from max_whisper.runtime.decoding.rules import TimestampRules
 from max_whisper.runtime.results import Override
+from max_whisper.runtime.transcription.requests import Decode, Explain
 from max_whisper.tokens import Tokens
 from support.sounds import noise, silence, sweep
 from support.transcribe_cases import checkpoint, sounds
@@ -86,6 +87,11 @@ def filtered(
     return logits, masked_by[0] if masked_by else ""
 
 
+def explain(model: Model, features: Features, result: DecodingResult, options: DecodingOptions) -> list[Override]:
+    (found,) = model.scheduler.ask([Explain(features.windows[0], result, options)])
+    return found
+
+
 def check(found: list[Override], raw: np.ndarray, chosen: list[int], **given: Any) -> None:
     """That what was found is what masked each token, at every step whose largest logit was not taken."""
     by_step = {one.step: one for one in found}
@@ -109,11 +115,11 @@ def test_the_rule_is_the_one_that_masks(name: str, options: dict[str, Any], requ
     seen: set[str] = set()
     for sound in (sweep(2.0), noise(2.0), silence(2.0)):
         features = model.encode(model.log_mel(sound)[None])
-        (result,) = model.decode_with(features, [given])
+        (result,) = model.scheduler.ask([Decode(features.windows[0], given)])
         prompt, _ = given.prompt_tokens("en", model.manifest, model.tokenizer)
         ended = len(result.tokens) < given.limit(model.manifest)
         chosen = [*result.tokens, tokens.eot] if ended else result.tokens
-        found = model.explain(features, result, given)
+        found = explain(model, features, result, given)
         check(
             found,
             model.logits(features, [[*prompt, *chosen]])[0, len(prompt) - 1 : -1],
@@ -159,17 +165,17 @@ def test_a_search_is_not_called_a_rule(lively: Model) -> None:
     reasons = set()
     for seed in range(3):
         features = lively.encode(lively.log_mel(noise(2.0, seed=seed))[None])
-        (result,) = lively.decode_with(features, [given])
-        reasons |= {one.reason for one in lively.explain(features, result, given)}
+        (result,) = lively.scheduler.ask([Decode(features.windows[0], given)])
+        reasons |= {one.reason for one in explain(lively, features, result, given)}
     assert reasons == {SEARCH}
 
 
 def test_a_sample_is_not_called_a_rule(lively: Model) -> None:
     given = DecodingOptions(language="en", temperature=1.0)
     features = lively.encode(lively.log_mel(noise(2.0))[None])
-    (result,) = lively.decode_with(features, [given])
-    (greedy,) = lively.decode_with(features, [DecodingOptions(language="en")])
-    found = lively.explain(features, result, given)
+    (result,) = lively.scheduler.ask([Decode(features.windows[0], given)])
+    (greedy,) = lively.scheduler.ask([Decode(features.windows[0], DecodingOptions(language="en"))])
+    found = explain(lively, features, result, given)
     sampled = [one for one in found if one.reason == explanation.SAMPLE]
     assert sampled and len(sampled) < len(found)
     assert result.tokens != greedy.tokens
@@ -207,3 +213,21 @@ def test_a_summary_is_short(model: Model) -> None:
         f"1 x suppress_tokens: token 200 {texts[1]}, not end of text",
     ]
     assert summary([], model.tokenizer) == []
+
+
+def test_several_windows_at_once(batched: Model) -> None:
+    """Texts of several lengths, and options that have nothing in common."""
+    features = batched.encode(np.stack([batched.log_mel(noise(2.0, seed=seed)) for seed in range(3)]))
+    options = [
+        DecodingOptions(language="en", max_new_tokens=9),
+        DecodingOptions(language="de", prompt="the cat", without_timestamps=True, max_new_tokens=30),
+        DecodingOptions(language="en", suppress_blank=False, suppress_tokens="", max_new_tokens=3),
+    ]
+    alone = [batched.encode(batched.log_mel(noise(2.0, seed=seed))[None]) for seed in range(3)]
+    requests = [Decode(one.windows[0], given) for one, given in zip(alone, options, strict=True)]
+    results = batched.scheduler.ask(requests)
+    together = batched.scheduler.ask(
+        [Explain(*request) for request in zip(features.windows, results, options, strict=True)]
+    )
+    assert together == [explain(batched, *request) for request in zip(alone, results, options, strict=True)]
+    assert all(together) and len({len(result.tokens) for result in results}) == 3

@@ -131,19 +131,20 @@ def transcribe(
         check_input()
     use_threads(threads, waits="-" in audio)
     outputs = output_files(audio, FORMATS if output_format == "all" else (output_format,), output_dir, model)
-    subtitles, fallback = options_of(options, SubtitleOptions, FallbackOptions)
+    subtitles = SubtitleOptions(**{name: options.pop(name) for name in SubtitleOptions.declared})
+    fallback = FallbackOptions(**{name: options.pop(name) for name in FallbackOptions.declared})
     subtitles.check(word_timestamps=options["word_timestamps"])
     options |= {"temperature": fallback.temperatures, "explain": explain}
-    whole, decoding = options_of(options, TranscribeOptions, DecodingOptions)
+    options_of(options, TranscribeOptions, DecodingOptions)  # a wrong value is found before the model is loaded
     loaded = load_model(model, offline)
-    checked = loaded.check_options(whole, decoding)
+    batch = loaded.batch(audio, **options)
     if output_dir is not None:
         make_folder(output_dir)
         check_files(file for output in outputs for file in output.values())
     show = Show(run.streams, loaded.tokenizer, verbose=verbose, explain=explain)
 
     texts = Texts(outputs, subtitles, run.streams)
-    failures = transcribe_files(loaded, audio, checked, show, texts, run.interrupts)
+    failures = transcribe_files(audio, batch, show, texts, run.interrupts)
     if failures and len(audio) == 1:
         raise failures[0]
     if failures:

@@ -8,6 +8,7 @@ import numpy as np
 from max.driver import Buffer
 from numpy.typing import NDArray
 
+from max_whisper.runtime.decoding.cancelling import Stop, check, never
 from max_whisper.runtime.decoding.decoder import CrossKV, Decoder, Sampled
 from max_whisper.runtime.decoding.rules import TimestampRules, everything, filtered
 
@@ -34,13 +35,16 @@ def search(
     rules: TimestampRules | None,
     beam_size: int,
     finished_beams: int,
+    stop: Stop = never,
 ) -> list[Sampled]:
     """Returns the most probable texts of one window, each of at most `max_new_tokens` tokens.
 
     After each token the `beam_size` most probable texts go on; the search ends when `finished_beams` have come to
     end-of-text. prompt, sot_index, max_new_tokens, rules: as for `Decoder.generate`. masks: float32 [n_vocab] of 0 and
-    -inf, for the first token and for the later ones.
+    -inf, for the first token and for the later ones. stop: called before each token; Cancelled is raised when it
+    returns True.
     """
+    check(stop)
     eot = decoder.eot
     caches = decoder.new_caches()
     logits, no_speech_prob = decoder.scores(prompt, 0, sot_index, caches, cross_kv)
@@ -83,6 +87,7 @@ def search(
         position = len(prompt) + step
         if len(finished) >= finished_beams or position >= decoder.n_text_ctx or step == max_new_tokens - 1:
             break
+        check(stop)
         rows = [decoder.scores(beam.tokens[-1:], position, 0, beam.caches, cross_kv)[0] for beam in beams]
     for beam in sorted(beams, key=lambda beam: beam.sum_logprob, reverse=True):
         if len(finished) >= beam_size:

@@ -13,6 +13,8 @@ from max.dtype import DType
 from numpy.typing import ArrayLike, NDArray
 
 from max_whisper.artifact.load import Artifact
+from max_whisper.errors import Cancelled
+from max_whisper.runtime.decoding.cancelling import Stop, check, never
 from max_whisper.runtime.decoding.rules import Allowed, TimestampRules, everything, mask_of
 
 KEPT_MASKS = 8  # a transcription has two
@@ -118,6 +120,7 @@ class Decoder:
         rules: TimestampRules | None = None,
         temperature: float = 0.0,
         rng: np.random.Generator | None = None,
+        stop: Stop = never,
     ) -> list[Sampled]:
         """Returns what follows each of some prompts of one length: at most `max_new_tokens` tokens.
 
@@ -126,8 +129,9 @@ class Decoder:
 
         sot_index: the index of start-of-transcript in the prompts. masks: for the first token and for the later ones.
         rules: of timestamps; None for text alone. temperature: 0 takes the token of the largest logit, more samples
-        with random numbers of `rng`.
+        with random numbers of `rng`. stop: called before each token; Cancelled is raised when it returns True.
         """
+        check(stop)
         execute, positions, eot = self._step.execute, self._positions, self.eot
         state = [*self.new_caches(), *cross_kv]
         rows, length = len(prompts), len(prompts[0])
@@ -145,6 +149,8 @@ class Decoder:
         for position in positions[length : min(length + max_new_tokens - 1, self.n_text_ctx)]:
             if len(ended) == rows:
                 break
+            if stop():
+                raise Cancelled
             if rules is not None:
                 was_within_text, within_text = within_text, max(last) < begin
                 if not (was_within_text and within_text):

@@ -6,7 +6,7 @@ what it takes (max_whisper/options.py), from which the checks and the command li
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypedDict
 
 from max_whisper.errors import UserError
 from max_whisper.options import Choice, Flag, Ids, Integer, Number, Options, Text, TextOrIds
@@ -218,6 +218,44 @@ class DecodingOptions(Options):
         own = tokens.suppress if -1 in ids else []
         controls = [tokens.transcribe, tokens.translate, tokens.sot, tokens.startofprev, tokens.startoflm]
         return sorted({*own, *controls, tokens.nospeech, *(i for i in ids if i >= 0)})
+
+
+class PromptKeywords(TypedDict, total=False):
+    """The options of `Model.prompt`, for type checkers and editors."""
+
+    language: str | None
+    task: str
+    without_timestamps: bool
+    prompt: str | Sequence[int] | None
+    prefix: str | Sequence[int] | None
+
+
+PROMPT_OPTIONS = frozenset(PromptKeywords.__annotations__)
+
+
+class TextKeywords(TypedDict, total=False):
+    """The options of `DecodingOptions` that `Model.transcribe` takes as well, for type checkers and editors."""
+
+    task: str
+    language: str | None
+    max_new_tokens: int | None
+    best_of: int | None
+    beam_size: int | None
+    patience: float | None
+    length_penalty: float | None
+    prefix: str | Sequence[int] | None
+    suppress_tokens: str | Sequence[int] | None
+    suppress_blank: bool
+    without_timestamps: bool
+    max_initial_timestamp: float | None
+    seed: int
+
+
+class DecodingKeywords(TextKeywords, total=False):
+    """The options of `Model.decode`, for type checkers and editors."""
+
+    temperature: float
+    prompt: str | Sequence[int] | None
 
 
 def _tokens(text: str | Sequence[int], tokenizer: "Tokenizer") -> list[int]:

@@ -6,10 +6,12 @@ import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from max_whisper.artifact.manifest import Manifest
 from max_whisper.errors import UserError
 from max_whisper.runtime.decoding.beam import search
+from max_whisper.runtime.decoding.cancelling import Stop, never
 from max_whisper.runtime.decoding.decoder import CrossKV, Decoder, Sampled
 from max_whisper.runtime.decoding.explanation import SAMPLE, SEARCH, TIE, overrides
 from max_whisper.runtime.decoding.options import TIME_PRECISION, DecodingOptions
@@ -28,12 +30,18 @@ class WindowDecoder:
         self._tokenizer = tokenizer
 
     def decode(
-        self, cross_kv: CrossKV, languages: Sequence[str], options: Sequence[DecodingOptions]
+        self,
+        cross_kv: CrossKV,
+        languages: Sequence[str],
+        options: Sequence[DecodingOptions],
+        *,
+        stop: Stop = never,
     ) -> list[DecodingResult]:
         """Returns the text of each window, the best of its samples or beams.
 
         languages, options: for each window. The options may differ in language and prompt, but not in its length, and
-        in nothing else. Raises UserError for features whose logits are not finite.
+        in nothing else. stop: called before each token. Raises Cancelled when it returns True, and UserError for
+        features whose logits are not finite.
         """
         rows = [
             each.prompt_tokens(language, self._manifest, self._tokenizer)
@@ -42,9 +50,9 @@ class WindowDecoder:
         shared = options[0]
         if shared.beam_size is not None:
             ((prompt, sot_index),) = rows
-            candidates = [[text] for text in self._search(cross_kv, prompt, sot_index, shared)]
+            candidates = [[text] for text in self._search(cross_kv, prompt, sot_index, shared, stop)]
         else:
-            candidates = list(self._samples(cross_kv, rows, shared))
+            candidates = list(self._samples(cross_kv, rows, shared, stop))
         results = []
         for row, language in enumerate(languages):
             best = max(
@@ -63,19 +71,40 @@ class WindowDecoder:
             )
         return results
 
-    def explain(self, cross_kv: CrossKV, result: DecodingResult, options: DecodingOptions) -> list[Override]:
-        """Returns the steps of one window at which the decoder did not choose the argmax token, and why.
+    def explain(
+        self, cross_kv: CrossKV, results: Sequence[DecodingResult], options: Sequence[DecodingOptions]
+    ) -> list[list[Override]]:
+        """Returns, for each window, the steps at which the decoder did not choose the argmax token, and why.
 
-        result: what came of the window with the options. Takes one more pass of the decoder.
+        results: what came of each window with its options; these may differ in anything. Takes one more pass of the
+        decoder for all of them.
         """
-        prompt, _ = options.prompt_tokens(result.language, self._manifest, self._tokenizer)
-        n_text_ctx, tokens = self._manifest.dims["n_text_ctx"], result.tokens
-        ended = len(tokens) < min(options.limit(self._manifest), n_text_ctx + 1 - len(prompt))
-        chosen = [*tokens, self._manifest.tokens.eot] if ended else tokens
-        logits = self._decoder.logits(cross_kv, [[*prompt, *chosen[:-1]]])[0, len(prompt) - 1 :]
+        prompts = [
+            option.prompt_tokens(result.language, self._manifest, self._tokenizer)[0]
+            for result, option in zip(results, options, strict=True)
+        ]
+        chosen = [self._chosen(*window) for window in zip(prompts, results, options, strict=True)]
+        rows = [[*prompt, *tokens[:-1]] for prompt, tokens in zip(prompts, chosen, strict=True)]
+        longest = max(map(len, rows))
+        # The decoder is causal, so that what stands behind a row's end does not change the logits before it.
+        logits = self._decoder.logits(cross_kv, [row + [0] * (longest - len(row)) for row in rows])
+        return [
+            self._overrides(row_logits[len(prompt) - 1 :][: len(tokens)], tokens, option)
+            for row_logits, prompt, tokens, option in zip(logits, prompts, chosen, options, strict=True)
+        ]
+
+    def _chosen(self, prompt: Sequence[int], result: DecodingResult, options: DecodingOptions) -> list[int]:
+        """Returns the tokens that the decoder chose for one window, end-of-text among them if the text ended."""
+        most = min(options.limit(self._manifest), self._manifest.dims["n_text_ctx"] + 1 - len(prompt))
+        return [*result.tokens, self._manifest.tokens.eot] if len(result.tokens) < most else result.tokens
+
+    def _overrides(
+        self, logits: NDArray[np.float32], tokens: Sequence[int], options: DecodingOptions
+    ) -> list[Override]:
+        """Returns the overrides of one window. logits: float32 [steps, n_vocab], from which tokens [steps] come."""
         return overrides(
             logits,
-            chosen,
+            tokens,
             first=self._manifest.tokens.begin_suppress if options.suppress_blank else (),
             always=options.suppressed(self._manifest),
             rules=self._rules(options),
@@ -83,7 +112,7 @@ class WindowDecoder:
         )
 
     def _samples(
-        self, cross_kv: CrossKV, rows: list[tuple[list[int], int]], options: DecodingOptions
+        self, cross_kv: CrossKV, rows: list[tuple[list[int], int]], options: DecodingOptions, stop: Stop
     ) -> Iterator[list[Sampled]]:
         """Yields `best_of` times a text for each window."""
         first, later = (self._decoder.mask(ids) for ids in options.suppressed_first_and_later(self._manifest))
@@ -98,9 +127,12 @@ class WindowDecoder:
                 temperature=options.temperature,
                 # Without samples there are no random numbers, whose import takes 6 ms.
                 rng=np.random.default_rng([options.seed, sample]) if options.temperature > 0 else None,
+                stop=stop,
             )
 
-    def _search(self, cross_kv: CrossKV, prompt: list[int], sot_index: int, options: DecodingOptions) -> list[Sampled]:
+    def _search(
+        self, cross_kv: CrossKV, prompt: list[int], sot_index: int, options: DecodingOptions, stop: Stop
+    ) -> list[Sampled]:
         """Returns the texts that a beam search finds for one window."""
         n_vocab = self._manifest.dims["n_vocab"]
         first, later = (mask_of(ids, n_vocab) for ids in options.suppressed_first_and_later(self._manifest))
@@ -114,6 +146,7 @@ class WindowDecoder:
             rules=self._rules(options),
             beam_size=options.beam_size or 1,
             finished_beams=options.finished_beams,
+            stop=stop,
         )
 
     def _rules(self, options: DecodingOptions) -> TimestampRules | None:

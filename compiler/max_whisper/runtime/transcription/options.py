@@ -5,13 +5,17 @@ what it takes (max_whisper/options.py), from which the checks and the command li
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from max_whisper.errors import UserError
 from max_whisper.options import Flag, Integer, Number, Numbers, Options, Text
-from max_whisper.runtime.decoding.options import MAX_TEMPERATURE
+from max_whisper.runtime.decoding.options import MAX_TEMPERATURE, TextKeywords
+
+if TYPE_CHECKING:
+    from max_whisper.artifact.manifest import Manifest
+    from max_whisper.runtime.decoding.tokenizer import Tokenizer
 
 PREPENDED = "\"'“¿([{-"
 """Punctuation that belongs to the word after it."""
@@ -171,14 +175,25 @@ class TranscribeOptions(Options):
         if (self.prepend_punctuations, self.append_punctuations) != (PREPENDED, APPENDED):
             raise UserError("prepend_punctuations, append_punctuations: are for words, give word_timestamps too")
 
+    def of_model(self, manifest: "Manifest", tokenizer: "Tokenizer") -> "TranscribeOptions":
+        """Returns the options with a model's own values filled in. Raises UserError for what does not go together."""
+        options = self
+        if self.logprob_threshold == "model":
+            options = replace(self, logprob_threshold=manifest.tokens.logprob_threshold)
+        options.check()
+        half = manifest.dims["n_text_ctx"] // 2
+        if self.hotwords is not None and len(tokenizer.encode(" " + self.hotwords.strip())) >= half:
+            raise UserError(f"hotwords: expected fewer than {half} tokens, half of the text context")
+        return options
+
     @property
     def temperatures(self) -> tuple[float, ...]:
         """The temperatures that are tried, at least one."""
         return (self.temperature,) if isinstance(self.temperature, int | float) else tuple(self.temperature)
 
     @property
-    def least_logprob(self) -> float | None:
-        """The average log-probability below which a text is improbable; `Model.check_options` fills in the model's."""
+    def min_logprob(self) -> float | None:
+        """The average log-probability below which a text is improbable; `of_model` fills in the model's."""
         assert not isinstance(self.logprob_threshold, str)
         return self.logprob_threshold
 
@@ -186,3 +201,29 @@ class TranscribeOptions(Options):
     def clip_times(self) -> tuple[float, ...]:
         """Seconds at which parts begin and end in turn."""
         return tuple(float(time) for time in self.clip_timestamps)
+
+
+class TranscribeKeywords(TextKeywords, total=False):
+    """The options of `Model.transcribe`, for type checkers and editors."""
+
+    temperature: float | Sequence[float]
+    compression_ratio_threshold: float | None
+    logprob_threshold: float | Literal["model"] | None
+    no_speech_threshold: float | None
+    condition_on_previous_text: bool
+    initial_prompt: str | None
+    carry_initial_prompt: bool
+    hotwords: str | None
+    language_detection_segments: int
+    language_detection_threshold: float
+    audio_track: int | None
+    clip_timestamps: str | Sequence[float]
+    vad_filter: bool
+    vad_threshold: float
+    vad_min_silence: float
+    vad_speech_pad: float
+    word_timestamps: bool
+    prepend_punctuations: str
+    append_punctuations: str
+    hallucination_silence_threshold: float | None
+    explain: bool
