@@ -1,4 +1,4 @@
-"""Words in segments, and the ways in which they are shown."""
+"""A transcription with words, and options of subtitles, for the writers and their golden file."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class Segment:
-    """As the writers see one."""
+    """A segment as the writers see it."""
 
     start: float
     end: float
@@ -47,7 +47,7 @@ class Result:
 
 
 def spoken(*sentences: tuple[float, str]) -> Result:
-    """Segments of words of a third of a second, with a gap after each but the fourth; the first begins a second in."""
+    """Returns a result whose words take a third of a second each, with a gap after each but the fourth."""
     segments, time = [], 1.0
     for pause, sentence in sentences:
         time += pause
