@@ -1,6 +1,6 @@
 """Times every kernel alone, beside what the machine allows: the CPU's peak rate, or the bandwidth of the memory.
 
-    python -m benchmarks.kernel_speed [--only dense_linear …] [--threads 2]
+    python -m benchmarks.kernel_speed [--only gemm …] [--threads 2]
 
 A kernel that reads weights takes them in turn from more copies than the caches hold, as in a decode step. Activations
 may be in a cache, where the kernel before would have left them. Times are medians of calls.
@@ -117,14 +117,14 @@ def joined(
     return operands, flags
 
 
-def dense_linear() -> Iterator[Case]:
+def gemm() -> Iterator[Case]:
     for dtype, (width, out), (what, changes) in product(DTYPES, DENSE, LINEAR.items()):
         operands, flags = joined(width, ROWS, out, dtype, changes)
         packed = Operand(dtype, "panels groups places", packed_shape(out, width, dtype))
         x, y = f32("1 rows channels", 1, ROWS, width), f32("1 1 rows out", 1, 1, ROWS, out)
         inputs = [x, packed, *operands, number(width), number(width), number(0)]
         what = f"{ROWS} × {width} × {out}, {what}"
-        yield Case("dense_linear", what, dtype, inputs, [y], {dtype: 2 * ROWS * width * out}, flags)
+        yield Case("gemm", what, dtype, inputs, [y], {dtype: 2 * ROWS * width * out}, flags)
 
 
 def projections_case(kernel: str, dtype: str, rows: int, width: int, matrix: Operand, peak: str) -> Case:
@@ -134,19 +134,19 @@ def projections_case(kernel: str, dtype: str, rows: int, width: int, matrix: Ope
     return Case(kernel, what, dtype, inputs, [x] * 3, {peak: flops}, {"has_norm": True})
 
 
-def dense_projections() -> Iterator[Case]:
+def gemm_qkv() -> Iterator[Case]:
     for dtype, width in product(DTYPES, (384, 768)):
         packed = Operand(dtype, "panels groups places", packed_shape(width, width, dtype))
-        yield projections_case("dense_projections", dtype, ROWS, width, packed, dtype)
+        yield projections_case("gemm_qkv", dtype, ROWS, width, packed, dtype)
 
 
-def skinny_projections() -> Iterator[Case]:
+def gemv_qkv() -> Iterator[Case]:
     for dtype, width in product(DTYPES, (384, 768)):
         matrix = Operand(dtype, "channels channels", (width, width), cold=True)
-        yield projections_case("skinny_projections", dtype, 1, width, matrix, "float32")
+        yield projections_case("gemv_qkv", dtype, 1, width, matrix, "float32")
 
 
-def dense_attention() -> Iterator[Case]:
+def full_attention() -> Iterator[Case]:
     from max_whisper.lowering.targets.cpu.attention import attention_products
 
     for dtype, heads in product(DTYPES, (6, 12)):
@@ -154,40 +154,38 @@ def dense_attention() -> Iterator[Case]:
         what, flops = f"{heads} heads of 64, {ROWS} rows", 4 * ROWS * ROWS * heads * 64
         inputs = [rows, rows, rows, number(heads)]
         products = attention_products(dtype, flops)
-        yield Case("dense_attention", what, dtype, inputs, [rows], products, {"dtype": dtype})
+        yield Case("full_attention", what, dtype, inputs, [rows], products, {"dtype": dtype})
 
 
-def skinny_linear() -> Iterator[Case]:
+def gemv() -> Iterator[Case]:
     shapes = (*DENSE[:3], (WIDTH, VOCABULARY))
     for dtype, (width, out), rows in product(DTYPES, shapes, (1, 4)):
         operands, flags = joined(width, rows, out, dtype, LINEAR["norm, bias"])
         matrix = Operand(dtype, "out channels", (out, width), cold=True)
         x, y = f32("1 rows channels", 1, rows, width), f32("1 rows out", 1, rows, out)
         what = f"{rows} × {width} × {out}, norm, bias"
-        yield Case(
-            "skinny_linear", what, dtype, [x, matrix, *operands], [y], {"float32": 2 * rows * width * out}, flags
-        )
+        yield Case("gemv", what, dtype, [x, matrix, *operands], [y], {"float32": 2 * rows * width * out}, flags)
 
 
-def attention_over_memory() -> Iterator[Case]:
+def cross_attention() -> Iterator[Case]:
     for dtype, rows in product(("float32", "bfloat16"), (1, 4)):
         memory = Operand(dtype, "1 heads keys width", (1, HEADS, ROWS, 64), cold=True)
         q = f32("1 rows channels", 1, rows, WIDTH)
         what, flops = f"{rows} over {ROWS}, {HEADS} heads of 64", 4 * rows * ROWS * WIDTH
-        yield Case("attention_over_memory", what, dtype, [q, memory, memory], [q], {"float32": flops})
+        yield Case("cross_attention", what, dtype, [q, memory, memory], [q], {"float32": flops})
 
 
-def attention_over_cache() -> Iterator[Case]:
+def cached_attention() -> Iterator[Case]:
     row = f32("1 rows channels", 1, 1, WIDTH)
     cache = Operand("float32", "1 heads room width", (1, HEADS, CONTEXT, 64), mutable=True)
     for position in (POSITION, CONTEXT - 1):
         unread = 2 * (CONTEXT - 1 - position) * row.bytes
         what, flops = f"1 at position {position}, {HEADS} heads of 64", 4 * (position + 1) * WIDTH
         inputs = [row, row, row, cache, cache, number(position)]
-        yield Case("attention_over_cache", what, "float32", inputs, [row], {"float32": flops}, unread=unread)
+        yield Case("cached_attention", what, "float32", inputs, [row], {"float32": flops}, unread=unread)
 
 
-def choose_next_token() -> Iterator[Case]:
+def fused_choose_token() -> Iterator[Case]:
     vector, each = f32("channels", WIDTH), f32("1 n_vocab", 1, VOCABULARY, value=0)
     rules = [f32("n_vocab", VOCABULARY, value=0), Operand("int64", "1 4", (1, 4), VOCABULARY), each]
     outputs = [Operand("int64", "1 1", (1, 1)), f32("1 1", 1, 1)]
@@ -196,7 +194,7 @@ def choose_next_token() -> Iterator[Case]:
         x = f32("1 1 channels", 1, 1, WIDTH)
         inputs = [x, table, scales(VOCABULARY, dtype), vector, vector, EPS, *rules]
         what = f"of {VOCABULARY}, {WIDTH} wide"
-        yield Case("choose_next_token", what, dtype, inputs, outputs, {"float32": 2 * VOCABULARY * WIDTH})
+        yield Case("fused_choose_token", what, dtype, inputs, outputs, {"float32": 2 * VOCABULARY * WIDTH})
 
 
 def token_embedding() -> Iterator[Case]:
@@ -209,23 +207,23 @@ def token_embedding() -> Iterator[Case]:
         yield Case("token_embedding", f"1 of {VOCABULARY}, {WIDTH} wide", dtype, inputs, [y], unread=unread)
 
 
-def layer_norm() -> Iterator[Case]:
+def layernorm() -> Iterator[Case]:
     for width in (384, 768):
         x, vector = f32("1 rows channels", 1, ROWS, width), f32("channels", width)
-        yield Case("layer_norm", f"{ROWS} × {width}", "float32", [x, vector, vector, EPS], [x])
+        yield Case("layernorm", f"{ROWS} × {width}", "float32", [x, vector, vector, EPS], [x])
 
 
 MAKERS = (
-    dense_linear,
-    dense_projections,
-    dense_attention,
-    skinny_linear,
-    skinny_projections,
-    attention_over_memory,
-    attention_over_cache,
-    choose_next_token,
+    gemm,
+    gemm_qkv,
+    full_attention,
+    gemv,
+    gemv_qkv,
+    cross_attention,
+    cached_attention,
+    fused_choose_token,
     token_embedding,
-    layer_norm,
+    layernorm,
 )
 KERNELS = {maker.__name__: maker for maker in MAKERS}
 

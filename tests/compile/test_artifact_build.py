@@ -341,8 +341,8 @@ def fake_compiler(folder: Path, code: str, monkeypatch: pytest.MonkeyPatch) -> N
         ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", "was ended by SIGKILL"),
         ("import os; os.write(2, b'LLVM ERROR: oh no\\n'); os.abort()", "SIGABRT, saying: LLVM ERROR: oh no;"),
         ("import os; os._exit(3)", "exited with 3"),
-        ("import os; os._exit(0)", "gave no result"),
-        ("import os; os.write(1, b'{}'); os._exit(0)", "gave no result"),
+        ("import os; os._exit(0)", "returned no result"),
+        ("import os; os.write(1, b'{}'); os._exit(0)", "returned no result"),
     ],
 )
 def test_compiler_that_dies(

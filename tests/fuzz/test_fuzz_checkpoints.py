@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 import pytest
 from max_whisper.artifact.consistency import check_tokens
-from max_whisper.artifact.manifest import UNSEALED, VERSION, Manifest, Source
+from max_whisper.artifact.manifest import MANIFEST_VERSION, NO_HASH, Manifest, Source
 from max_whisper.errors import WeightsError
 from max_whisper.plan import BuildPlan, SpecName, Target
 from max_whisper.spec import Spec, load_spec
@@ -173,8 +173,8 @@ class Folder:
         vocabulary = read_vocabulary(checkpoint.file, self.n_vocab)
         heads = read_alignment_heads(checkpoint.file, [layer.heads for layer in self.spec.cross_attentions()])
         manifest = Manifest(
-            manifest_version=VERSION,
-            hash=UNSEALED,
+            manifest_version=MANIFEST_VERSION,
+            hash=NO_HASH,
             builder="0",
             max="0",
             plan=BuildPlan(
@@ -194,7 +194,7 @@ class Folder:
         )
         # What loading demands of these parts of a manifest; the others are not there without a build.
         loaded = msgspec.json.decode(manifest.sealed(), type=Manifest)
-        assert msgspec.structs.replace(loaded, hash=UNSEALED) == manifest
+        assert msgspec.structs.replace(loaded, hash=NO_HASH) == manifest
         check_tokens(vocabulary.tokens, self.n_vocab)
         assert len(vocabulary.ranks) == vocabulary.tokens.eot
         highest = max(max(ids, default=0) for ids in (vocabulary.tokens.suppress, vocabulary.tokens.begin_suppress))

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from golden.make_parity import LAYER_SAMPLE, MODELS, OUTPUT_SAMPLE, SOUNDS, golden_file, sample, weights_hash
-from max_whisper.artifact.load import SPEC
+from max_whisper.artifact.manifest import SPEC_FILE
 from max_whisper.spec import Spec
 from max_whisper.tools.verify.verify import compare, layer_outputs
 from support.models.checkpoint import write_checkpoint
@@ -63,7 +63,7 @@ def case(request: pytest.FixtureRequest, spec: Path, tmp_path_factory: pytest.Te
 @pytest.fixture(scope="module")
 def layers(case: Case) -> dict[str, dict[str, npt.NDArray[np.float32]]]:
     """Sound -> path -> output of every layer, from graphs that are compiled to give them."""
-    spec = Spec.from_canonical(json.loads((case.folder / SPEC).read_text()))
+    spec = Spec.from_canonical(json.loads((case.folder / SPEC_FILE).read_text()))
     windows = [(case.mel(sound), case.tokens(sound)) for sound in SOUNDS]
     outputs = layer_outputs(case.folder, case.model.manifest, spec, windows, lambda message: None)
     return dict(zip(SOUNDS, outputs, strict=True))

@@ -87,7 +87,7 @@ def lowered(spec: Spec, batch: int = 2) -> tuple[Program, Program]:
 
 def choices(program: Program) -> list[str]:
     """The activation functions and the kinds of attention, in order."""
-    kinds = ("activation", "attention", "cached_attention", "cross_attention")
+    kinds = ("activation", "full_attention", "cached_attention", "cross_attention")
     return [op.attributes.get("function", op.kind) for op in program.ops if op.kind in kinds]
 
 
@@ -206,7 +206,7 @@ def test_a_spec_of_ones_own(tmp_path):
     assert (spec.name, spec.file, spec.repo, spec.folder) == ("mini", path, None, tmp_path / "weights/mini")
     assert (spec.n_frames, spec.d_model) == (100, 18)
     encoder, decoder = lowered(spec)
-    assert choices(encoder) == ["gelu", *["attention", "gelu_tanh"] * 2]
+    assert choices(encoder) == ["gelu", *["full_attention", "gelu_tanh"] * 2]
     assert choices(decoder) == ["cached_attention", "cross_attention"]
     shapes = {tensor.name: tensor.shape for tensor in spec.tensors()}
     assert shapes["enc.1.fc1.weight"] == (24, 18) and shapes["dec.tokens.weight"] == (100, 18)
