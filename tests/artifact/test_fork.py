@@ -152,7 +152,7 @@ def test_what_works_in_a_child(artifact: Path) -> None:
 
 
 def test_multiprocessing(artifact: Path, tmp_path: Path) -> None:
-    """fork is refused with the sentence, in a Pool and in a Process; spawn and forkserver work."""
+    """A fork is refused with the sentence, in a Pool and in a Process; spawn and forkserver work."""
     script = tmp_path / "program.py"
     script.write_text(
         HEAD

@@ -464,7 +464,7 @@ def split(x: np.ndarray, heads: int) -> np.ndarray:
 
 
 def products(q: np.ndarray, keys: np.ndarray) -> np.ndarray:
-    """q keys^T / sqrt(width) of split heads."""
+    """Returns q keys^T / sqrt(width) of split heads."""
     return q.astype(np.float64) @ keys.transpose(0, 1, 3, 2) / np.sqrt(q.shape[-1])
 
 
