@@ -16,9 +16,10 @@ import numpy as np
 import pytest
 from max_whisper.artifact.folder import new_folder
 from max_whisper.artifact.load import check_artifact
-from max_whisper.artifact.manifest import FILE
+from max_whisper.artifact.manifest import MANIFEST_FILE
 from max_whisper.artifact.read import read_manifest
 from max_whisper.errors import ArtifactError, MaxWhisperError, UserError
+from max_whisper.runtime.transcription.requests import Align
 from max_whisper.weights.vocabulary import Vocabulary, read_vocabulary
 from support.artifacts import copy
 
@@ -47,7 +48,7 @@ def test_a_file_that_was_changed_in_place(folder: Path, name: str) -> None:
         lambda: model.encode(MEL),
         lambda: model.decode(features, language="en"),
         lambda: model.logits(features, [[1]]),
-        lambda: model.align(features, [1], language="en", n_frames=200),
+        lambda: model.scheduler.ask([Align(features.windows[0], [1], "en", "transcribe", 200)]),
         lambda: model.transcriber(SOUND, language="en"),
         lambda: model.transcribe(SOUND, language="en"),
     ):
@@ -156,7 +157,7 @@ def test_a_build_in_the_home_folder(
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     assert max_whisper.build(spec, weights=checkpoint, out="~/a/small") == tmp_path / "a" / "small"
-    assert (tmp_path / "a" / "small" / FILE).is_file() and not (tmp_path / "~").exists()
+    assert (tmp_path / "a" / "small" / MANIFEST_FILE).is_file() and not (tmp_path / "~").exists()
 
 
 @pytest.mark.parametrize("name", ["x" * 300, "a\0b", "~no-such-user/x"])

@@ -24,7 +24,7 @@ from max_whisper.spec.layer import kinds as kinds_of_layers
 from max_whisper.spec.ops import ACTIVATIONS
 from max_whisper.tensors.stored import StoredTensor
 from support.artifacts import plan_of
-from support.spec_helpers import MINI, recorded, write
+from support.models.mini import MINI, recorded, write
 
 LOWERING = Path(max_whisper.lowering.__file__).parent
 X = Value((2, 10, 8))

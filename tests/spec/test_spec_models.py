@@ -8,7 +8,7 @@ import pytest
 from max_whisper.lowering.ops import Program, Value
 from max_whisper.spec import Spec, TensorSpec, load_spec, shipped_specs
 from max_whisper.spec.layers.positions import sinusoids
-from support.spec_helpers import MINI, changed, recorded, weights_of, write
+from support.models.mini import MINI, changed, recorded, weights_of, write
 
 # width, heads, encoder layers, decoder layers, mels, vocabulary: table 1 of the paper and the model cards on the Hub
 SIZES = {

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from max.driver import Buffer
-from max_whisper.artifact.load import SPEC, open_artifact
+from max_whisper.artifact.load import open_artifact
+from max_whisper.artifact.manifest import SPEC_FILE
 from max_whisper.compile.modules import cache_folder
 from max_whisper.compile.mojo_packages import kernels_package
 from max_whisper.lowering.family import timed_graphs
@@ -24,7 +25,7 @@ from max_whisper.tools.bench.phases import Window
 from max_whisper.tools.bench.roofline import TOKEN_CHOICE, Roofline, roofline
 from support.artifacts import copy, plan_of
 from support.command import error, run
-from support.spec_helpers import MINI
+from support.models.mini import MINI
 
 GRAPHS = timed_graphs("whisper")
 PEAK_RATES = {"float32": 200.0, "bfloat16": 400.0, "int8": 800.0, "memory": 40.0}
@@ -139,7 +140,7 @@ def test_a_token_reads_its_weights_and_what_caches_hold():
 
 @pytest.fixture(scope="module")
 def instrumented(artifact: Path) -> Instrumented:
-    spec = Spec.from_canonical(json.loads((artifact / SPEC).read_text()))
+    spec = Spec.from_canonical(json.loads((artifact / SPEC_FILE).read_text()))
     return compile_instrumented(open_artifact(artifact), spec, lambda message: None)
 
 

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from max_whisper.artifact.load import check_artifact
-from max_whisper.compile.stored import read_spec
+from max_whisper.compile.stored_spec import read_spec
 from max_whisper.errors import UserError
 from max_whisper.files import expanded
 from max_whisper.lowering.family import timed_graphs
-from max_whisper.progress import OnProgress, Progress, check_progress, unheard
+from max_whisper.progress import OnProgress, Progress, check_progress, ignore_progress
 from max_whisper.spec import Spec
 from max_whisper.tools.bench.clocks import compile_instrumented, times
 from max_whisper.tools.bench.lower_bounds import lower_bounds
@@ -60,7 +60,7 @@ class BenchReport:
     rooflines: list[Roofline]
 
 
-def bench(folder: Path, *, n_tokens: int, rounds: int, progress: OnProgress = unheard) -> BenchReport:
+def bench(folder: Path, *, n_tokens: int, rounds: int, progress: OnProgress = ignore_progress) -> BenchReport:
     """Measures an artifact's phases and layers on this machine.
 
     The graphs are compiled once more with timestamps around their kernels; the first time, that takes as long as a

@@ -16,7 +16,7 @@ from max.driver import CPU, Buffer
 from max.dtype import DType
 from max.graph import DeviceRef, Graph, Module, TensorType, ops
 
-from max_whisper.artifact.scheduling import LowPriorityThreads
+from max_whisper.artifact.scheduling import LowPriorityThreadsGraph
 from max_whisper.artifact.target import machine_features
 from max_whisper.compile.modules import cache_folder
 from max_whisper.compile.mojo_packages import kernels_package
@@ -55,7 +55,7 @@ class Probes:
         """Returns the peak rates: the best of RUNS measurements."""
         operands, steps = Buffer.from_numpy(np.zeros(8 * LANES, np.uint8)), Buffer.from_numpy(np.array(STEPS))
         memory = Buffer.from_numpy(np.ones(MEMORY, np.uint8))
-        graphs = {name: LowPriorityThreads(graph) for name, graph in self._graphs.items()}
+        graphs = {name: LowPriorityThreadsGraph(graph) for name, graph in self._graphs.items()}
         peak_rates = {}
         for dtype in self._dtypes:
             operations = 2 * PRODUCTS[dtype] * LANES * SUMS * STEPS * self.threads
