@@ -21,10 +21,10 @@ from huggingface_hub import close_session, get_session, set_client_factory
 from huggingface_hub.utils import _http
 from max_whisper import Progress
 from max_whisper.errors import HubError
-from max_whisper.weights import guard
+from max_whisper.weights import hub_guard
 from max_whisper.weights.checkpoint import open_checkpoint
-from max_whisper.weights.guard import Download, guarded
-from max_whisper.weights.hub import _progress_bar
+from max_whisper.weights.hub_client import progress_bar
+from max_whisper.weights.hub_guard import Download, guarded
 from support.checkpoints import write_checkpoint
 from support.hub_server import HubServer
 
@@ -346,7 +346,7 @@ def test_the_source_of_a_spec(tmp_path: Path, folder: Path) -> None:
 def test_progress_of_large_files() -> None:
     seen: list[Progress] = []
     sizes: list[int] = []
-    make = _progress_bar(seen.append, "model.safetensors", sizes.append)
+    make = progress_bar(seen.append, "model.safetensors", sizes.append)
     bar = make(total=20_000_000, initial=0, desc="what the Hub calls it", unit="B", unit_scale=True)
     with bar:
         bar.update(5_000_000)
@@ -612,14 +612,14 @@ def test_hooks_are_added_once_and_to_every_client(client: list[httpx2.Request]) 
 
 def test_a_body_that_drips(client: list[httpx2.Request], monkeypatch: pytest.MonkeyPatch) -> None:
     clock = itertools.count()
-    monkeypatch.setattr(guard.time, "monotonic", lambda: float(next(clock)))
+    monkeypatch.setattr(hub_guard.time, "monotonic", lambda: float(next(clock)))
     with guarded(a_download()), pytest.raises(HubError, match=r"sent 61 bytes in 61 s, which is too slow"):
         get_session().get("http://hub/x")
 
 
 def test_too_many_requests(client: list[httpx2.Request]) -> None:
     with guarded(a_download()):
-        for _ in range(guard.MAX_REQUESTS):
+        for _ in range(hub_guard.MAX_REQUESTS):
             get_session().get("http://hub/x")
         with pytest.raises(HubError, match="needed more than 100 requests"):
             get_session().get("http://hub/x")
