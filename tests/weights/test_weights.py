@@ -159,7 +159,7 @@ def test_shards(sharded: Path, original: Path, expected: list[Any]) -> None:
 )
 def test_an_index_that_leaves_the_folder(sharded: Path, file: Any) -> None:
     edit_index(sharded, lambda index: index["weight_map"].update({EMBEDDING: file}))
-    with pytest.raises(WeightsError, match="which is no safetensors file name"):
+    with pytest.raises(WeightsError, match="expected the name of a safetensors file for tensor"):
         open_checkpoint(sharded)
 
 

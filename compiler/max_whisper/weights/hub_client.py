@@ -63,7 +63,7 @@ class HubClient:
     progress: OnProgress
 
     def from_hub(self) -> Snapshot:
-        """Returns the revision as the Hub has it now, or from the cache if it is a commit or the Hub is out of reach."""
+        """Returns the revision as the Hub has it now, or from the cache if it is a commit or the Hub is offline."""
         cached = self._cached_commit()
         if cached is not None and cached == self.source.revision:  # a commit never changes
             try:
