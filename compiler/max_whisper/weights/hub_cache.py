@@ -30,7 +30,7 @@ def free_bytes(folder: Path) -> int:
 def check_location(path: Path, source: RepoRevision) -> None:
     """Raises HubError for a cached file that is a link to a file outside the cache, which would be read or removed."""
     target = Path(os.path.realpath(path))
-    repository = path.parents[2]  # which may be a link to another disk, as may be the whole cache
+    repository = path.parents[2]  # this, and the whole cache, may be links to another disk
     if not any(target.is_relative_to(os.path.realpath(home)) for home in (cache_folder(), repository)):
         raise HubError(
             f"{source}: the cached {path.name} is a link that leaves the cache, to {target}: remove the folder "

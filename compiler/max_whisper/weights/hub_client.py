@@ -158,7 +158,7 @@ class HubClient:
         try:
             return Path(self._hub_download(name, commit, commit))
         except RemoteEntryNotFoundError:
-            return None  # which the client's cache remembers
+            return None  # the client's cache remembers that there is no such file
 
     def _hub_download(self, name: str, revision: str, commit: str | None = None) -> str:
         limits = self._limits(name, commit)
@@ -195,7 +195,7 @@ def progress_bar(progress: OnProgress, name: str, check_size: Callable[[int], No
     """
 
     class Bar(tqdm):
-        monitor_interval = 0  # no thread
+        monitor_interval = 0  # starts no thread
 
         def __init__(self, *args: Any, **options: Any) -> None:
             options |= {"file": io.StringIO(), "mininterval": 1.0, "disable": False}

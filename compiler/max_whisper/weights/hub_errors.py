@@ -28,9 +28,9 @@ class RepoRevision:
 
 
 def _is_a(error: BaseException, name: str) -> bool:
-    """Returns whether an error's class, or one that it derives from, has this name.
+    """Returns whether the class of an error, or a base class of it, has this name.
 
-    For errors of the client's HTTP library, which is httpx or httpx2 by the client's version.
+    The name is enough for errors of the client's HTTP library, which is httpx or httpx2 in different versions.
     """
     return any(base.__name__ == name for base in type(error).__mro__)
 
@@ -43,12 +43,12 @@ def is_unreachable(error: BaseException) -> bool:
 
 
 def explain(error: BaseException, source: RepoRevision) -> MaxWhisperError:
-    """Returns the error that says in one sentence why reading from a revision failed, for one of the client."""
+    """Returns an error of one sentence for an exception that the client raised while it was reading a revision."""
     if isinstance(error, errors.LocalEntryNotFoundError) and error.__cause__ is not None:
-        error = error.__cause__  # "not in the cache either": why the Hub did not answer says more
+        error = error.__cause__  # says why the Hub did not answer, and not only that the file is not cached, either
     if isinstance(error, errors.FileMetadataError):  # no etag, or no commit
         return HubError(
-            f"{source}: what answers at {constants.ENDPOINT} is no Hub (it gives no etag or no commit): check "
+            f"{source}: the server at {constants.ENDPOINT} is no Hub (it sends no etag or no commit): check "
             "HF_ENDPOINT and the proxy"
         )
     page = f"{constants.ENDPOINT}/{source.repo}"

@@ -12,9 +12,12 @@ from max_whisper.weights.json_files import Index, read_json, shown
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 CONFIGURATION, GENERATION = "config.json", "generation_config.json"
-PREPROCESSOR, PROCESSOR = "preprocessor_config.json", "processor_config.json"  # newer transformers write the latter
+PREPROCESSOR, PROCESSOR = (
+    "preprocessor_config.json",
+    "processor_config.json",
+)  # newer versions of transformers write the latter
 VOCABULARY, MERGES, ADDED_TOKENS, TOKENIZER = "vocab.json", "merges.txt", "added_tokens.json", "tokenizer.json"
-COMPANIONS = (  # all are optional; a few, such as the normalizer, are for programs that evaluate the model
+COMPANIONS = (  # all are optional, and some are only for other programs, such as those that evaluate the model
     GENERATION,
     PREPROCESSOR,
     PROCESSOR,
