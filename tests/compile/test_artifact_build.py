@@ -234,7 +234,7 @@ def nothing_in(folder: Path) -> bool:
         (
             {"dtype": "int8", "kernels": "max"},
             UserError,
-            "needs kernels ours: build with those",
+            "needs kernels ours, got kernels max: build with kernels ours, or with dtype bfloat16",
         ),
         (
             {"dtype": "int8", "target": "cuda:sm_90a"},

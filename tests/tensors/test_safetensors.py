@@ -150,13 +150,13 @@ TWO_METADATA = """{"__metadata__": {"a": "b", "a": "c"},
 @pytest.mark.parametrize(
     ("header", "words"),
     [
-        (b"{", "is not a whole safetensors file: invalid JSON in header"),
-        (b"\xff\xfe{}", "is not a whole safetensors file: invalid UTF-8 in header"),
-        (b"[" * 100_000, "is not a whole safetensors file: invalid JSON in header"),
-        (b'{"x": ' + b"1" * 5000 + b"}", "is not a whole safetensors file: .*number out of range"),
-        (b"[]", "is not a whole safetensors file: .*expected struct"),
-        (b"5", "is not a whole safetensors file: .*expected struct"),
-        (DUPLICATE.encode(), "is not a whole safetensors file: the header names 'x' twice"),
+        (b"{", "is not a complete safetensors file: invalid JSON in header"),
+        (b"\xff\xfe{}", "is not a complete safetensors file: invalid UTF-8 in header"),
+        (b"[" * 100_000, "is not a complete safetensors file: invalid JSON in header"),
+        (b'{"x": ' + b"1" * 5000 + b"}", "is not a complete safetensors file: .*number out of range"),
+        (b"[]", "is not a complete safetensors file: .*expected struct"),
+        (b"5", "is not a complete safetensors file: .*expected struct"),
+        (DUPLICATE.encode(), "is not a complete safetensors file: the header names 'x' twice"),
         (DUPLICATE.replace('"x"', '"\\u0078"', 1).encode(), "the header names 'x' twice"),
         (b'{"x": {"dtype": "F32", "dtype": "F16"}}', "duplicate field `dtype`"),
         (TWO_METADATA.encode(), "the header names 'a' twice"),
@@ -198,8 +198,8 @@ TWO_METADATA = """{"__metadata__": {"a": "b", "a": "c"},
             {"x": tensor(), "y": tensor(offsets=[8, 16]), "z": tensor(offsets=[16, 24])},
             "tensor 'z': its bytes end at 24, those of the file at 16: it is cut off",
         ),
-        ({"x": tensor()}, "is not a whole safetensors file: .*not fully covered"),
-        ({}, "is not a whole safetensors file: .*not fully covered"),
+        ({"x": tensor()}, "is not a complete safetensors file: .*not fully covered"),
+        ({}, "is not a complete safetensors file: .*not fully covered"),
     ],
 )
 def test_wrong_headers(tmp_path: Path, header: Any, words: str) -> None:
@@ -228,7 +228,7 @@ def test_the_official_package_takes_the_last_of_two_tensors_of_a_name(tmp_path: 
 )
 def test_other_files(tmp_path: Path, content: bytes, words: str) -> None:
     (tmp_path / "x.safetensors").write_bytes(content)
-    with pytest.raises(WeightsError, match=f"x.safetensors is not a whole safetensors file: {words}; get it again"):
+    with pytest.raises(WeightsError, match=f"x.safetensors is not a complete safetensors file: {words}; get it again"):
         read_header(tmp_path / "x.safetensors")
 
 
@@ -238,7 +238,7 @@ def test_a_header_that_is_too_long_is_not_read(tmp_path: Path) -> None:
         file.write((100_000_001).to_bytes(8, "little"))
         file.truncate(200_000_000)  # sparse
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with pytest.raises(WeightsError, match="not a whole safetensors file: header too large"):
+    with pytest.raises(WeightsError, match="not a complete safetensors file: header too large"):
         read_header(path)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000
 

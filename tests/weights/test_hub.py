@@ -431,8 +431,12 @@ def test_a_commit_that_is_none(tmp_path: Path, folder: Path) -> None:
 
 def test_headers_that_lie(tmp_path: Path, folder: Path) -> None:
     forged: dict[str, tuple[str, dict[str, str | None], tuple[str, ...]]] = {
-        "file": ("model.safetensors", {"Location": "file:///etc/passwd"}, ("led from http to 'file:///etc/passwd'",)),
-        "ftp": ("config.json", {"Location": "ftp://localhost/x"}, ("led from http to",)),
+        "file": (
+            "model.safetensors",
+            {"Location": "file:///etc/passwd"},
+            ("redirected from http to 'file:///etc/passwd'",),
+        ),
+        "ftp": ("config.json", {"Location": "ftp://localhost/x"}, ("redirected from http to",)),
         "huge": ("vocab.json", {"Content-Length": "300000000"}, ("announced 300000000 bytes, expected at most",)),
         "weights": ("model.safetensors", {"X-Linked-Size": "9" * 15}, ("announced 999999999999999 bytes",)),
         "nothing": ("config.json", {"ETag": None}, ("is no Hub",)),

@@ -468,7 +468,7 @@ def edit_json(path: Path, **values: Any) -> None:
 CONTRADICTIONS = {
     "activation_function": (
         "gelu_new",
-        "activation_function is 'gelu_new', in the spec 'gelu' (it would be gelu_tanh)",
+        "activation_function is 'gelu_new', in the spec 'gelu' (in a spec: gelu_tanh)",
     ),
     "model_type": ("bart", "model_type is 'bart', in the spec 'whisper'"),
     "is_encoder_decoder": (False, "is_encoder_decoder is false, in the spec true"),

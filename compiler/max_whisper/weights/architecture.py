@@ -97,7 +97,7 @@ def _check_activation(file: str, name: str | None, spec: Spec) -> None:
     advice = ADVICE if same else "the spec language has no such activation"
     raise WeightsError(
         f"{file} does not fit the spec {spec.name}: activation_function is {quote(name)}, in the spec "
-        f"{' and '.join(map(quote, sorted(kinds)))}{f' (it would be {same})' if same else ''}: {advice}"
+        f"{' and '.join(map(quote, sorted(kinds)))}{f' (in a spec: {same})' if same else ''}: {advice}"
     )
 
 

@@ -113,7 +113,7 @@ class Download:
             before = urlsplit(str(response.request.url)).scheme
             after = urlsplit(urljoin(str(response.request.url), response.headers["location"])).scheme
             if after not in ("http", "https") or (before, after) == ("https", "http"):
-                raise self._error(f"led from {before} to {quote(response.headers['location'])}")
+                raise self._error(f"redirected from {before} to {quote(response.headers['location'])}")
 
     def _check_announcement(self, response: httpx2.Response) -> None:
         """Checks the response to HEAD, whose etag will name a file, and whose size bounds the download."""
