@@ -1,4 +1,4 @@
-"""The safetensors format: files that are right, and every way for a header to be wrong."""
+"""The safetensors format: correct files, and every way in which a header can be wrong."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_writing_to_a_view_leaves_the_file_alone(path: Path) -> None:
 
 
 def test_what_is_read_is_no_copy(path: Path) -> None:
-    """And writable, so that MAX does not make one either."""
+    """The arrays are also writable, because MAX copies read-only ones."""
     for view in open_tensors(path).values():
         assert view.flags.writeable and not view.flags.owndata and type(view) is np.ndarray
 
@@ -81,7 +81,7 @@ def test_alignment_and_determinism(path: Path, tmp_path: Path) -> None:
 
 
 def test_the_official_package_reads_it(path: Path) -> None:
-    """Every dtype; those that it cannot give to numpy as their bytes."""
+    """Every dtype is read, those that the package cannot return to numpy as their bytes."""
     with safetensors.safe_open(path, framework="numpy") as file:
         assert list(file.offset_keys()) == list(read_header(path))
         for name, (dtype, array) in ARRAYS.items():
@@ -95,7 +95,7 @@ def test_the_official_package_reads_it(path: Path) -> None:
 
 
 def test_a_file_of_the_official_package(tmp_path: Path) -> None:
-    """Every dtype by its name in the table, and metadata, which nobody here reads."""
+    """Every dtype of the table is read; metadata is skipped."""
     specs = {
         name: safetensors.TensorSpec(
             dtype=BY_FORMAT[dtype].name, shape=array.shape, data_ptr=array.ctypes.data, data_len=array.nbytes
@@ -131,7 +131,7 @@ def test_writing_refuses_what_was_not_announced(tmp_path: Path) -> None:
 
 
 def raw(path: Path, header: Any, data: bytes = b"") -> Path:
-    """A file with any header: an object, or its text."""
+    """Writes a file with any header, given as an object or as its text."""
     text = header if isinstance(header, bytes) else json.dumps(header).encode()
     path.write_bytes(len(text).to_bytes(8, "little") + text + data)
     return path
@@ -211,7 +211,7 @@ def test_wrong_headers(tmp_path: Path, header: Any, words: str) -> None:
 
 
 def test_the_official_package_takes_the_last_of_two_tensors_of_a_name(tmp_path: Path) -> None:
-    """If it ever refuses them itself, our own check can go."""
+    """If the package ever refuses them itself, the check here can be removed."""
     path = raw(tmp_path / "x.safetensors", DUPLICATE.encode(), bytes(16))
     with safetensors.safe_open(path, framework="numpy") as file:
         assert [file.get_slice(name).get_dtype() for name in file.keys()] == ["F64"]  # noqa: SIM118 - no dictionary

@@ -1,4 +1,4 @@
-"""Vocabularies: the same ids as the checkpoint's merges give, and the special tokens where Whisper has them."""
+"""Vocabularies: text gets the same ids as from the checkpoint's merges, and special tokens are Whisper's."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def read(folder: Path, n_vocab: int | None = None) -> Vocabulary:
 
 
 def edit(folder: Path, name: str, change: Callable[[Any], Any]) -> None:
-    """Rewrite a JSON file after `change` has changed its value in place."""
+    """Rewrites a JSON file after `change` has changed its value in place."""
     value = json.loads((folder / name).read_text())
     change(value)
     (folder / name).write_text(json.dumps(value))
@@ -87,7 +87,7 @@ def test_either_format_gives_the_same(folders: Path, family: str) -> None:
 
 
 def encode_by_merges(word: bytes, merges: list[tuple[str, str]], ids: dict[str, int]) -> list[int]:
-    """Byte-pair encoding as it is defined: every merge in turn."""
+    """Returns the tokens of a text by the definition of byte-pair encoding: every merge in turn."""
     alphabet = printable_bytes()
     parts = [alphabet[byte] for byte in word]
     for pair in merges:
