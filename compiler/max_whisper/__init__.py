@@ -17,6 +17,7 @@ from typing import BinaryIO as _BinaryIO
 from max_whisper.errors import (
     ArtifactError,
     AudioError,
+    Cancelled,
     CompileError,
     ForkError,
     HubError,
@@ -29,12 +30,15 @@ from max_whisper.progress import OnProgress, Progress
 from max_whisper.progress import ignore_progress as _ignore_progress
 
 if TYPE_CHECKING:
+    from max_whisper.runtime.audio.load import open_audio
     from max_whisper.runtime.audio.waveform import Waveform as _Waveform
     from max_whisper.runtime.decoding.options import DecodingOptions
-    from max_whisper.runtime.model import Features, Model
-    from max_whisper.runtime.output.subtitles import SubtitleOptions
+    from max_whisper.runtime.features import Features
+    from max_whisper.runtime.model import Model
+    from max_whisper.runtime.output.options import SubtitleOptions
     from max_whisper.runtime.output.writers import render, write
     from max_whisper.runtime.results import Attempt, DecodingResult, Segment, TranscriptionResult, Window, Word
+    from max_whisper.runtime.transcription.batch import BatchEvent, BatchTranscriber
     from max_whisper.runtime.transcription.options import TranscribeOptions
     from max_whisper.runtime.transcription.transcriber import Transcriber
     from max_whisper.spec import Spec, load_spec
@@ -49,6 +53,9 @@ __all__ = [
     "ArtifactError",
     "Attempt",
     "AudioError",
+    "BatchEvent",
+    "BatchTranscriber",
+    "Cancelled",
     "CompileError",
     "DecodingOptions",
     "DecodingResult",
@@ -77,6 +84,7 @@ __all__ = [
     "load",
     "load_audio",
     "load_spec",
+    "open_audio",
     "render",
     "verify",
     "write",
@@ -84,15 +92,18 @@ __all__ = [
 
 
 _HOMES = {
+    "BatchEvent": "max_whisper.runtime.transcription.batch",
+    "BatchTranscriber": "max_whisper.runtime.transcription.batch",
+    "open_audio": "max_whisper.runtime.audio.load",
     "Attempt": "max_whisper.runtime.results",
     "DecodingOptions": "max_whisper.runtime.decoding.options",
     "DecodingResult": "max_whisper.runtime.results",
-    "Features": "max_whisper.runtime.model",
+    "Features": "max_whisper.runtime.features",
     "Model": "max_whisper.runtime.model",
     "ReportCard": "max_whisper.tools.verify.verify",
     "Segment": "max_whisper.runtime.results",
     "Spec": "max_whisper.spec",
-    "SubtitleOptions": "max_whisper.runtime.output.subtitles",
+    "SubtitleOptions": "max_whisper.runtime.output.options",
     "TranscribeOptions": "max_whisper.runtime.transcription.options",
     "Transcriber": "max_whisper.runtime.transcription.transcriber",
     "TranscriptionResult": "max_whisper.runtime.results",

@@ -12,7 +12,7 @@ def main() -> None:
     """
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-    from max_whisper.cli import main as command
+    from max_whisper.cli.main import main as command
 
     command(prog_name="max-whisper")
 

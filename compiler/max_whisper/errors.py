@@ -51,5 +51,12 @@ class CompileError(MaxWhisperError):
     """MAX cannot compile a graph."""
 
 
+class Cancelled(MaxWhisperError):
+    """The caller ended the work before its result was there."""
+
+    def __init__(self, message: str = "the work was cancelled before its end: there is no result of it") -> None:
+        super().__init__(message)
+
+
 class ForkError(MaxWhisperError):
     """A model was used or loaded in a process that was forked from one that had loaded a model."""

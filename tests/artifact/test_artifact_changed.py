@@ -19,6 +19,7 @@ from max_whisper.artifact.load import check_artifact
 from max_whisper.artifact.manifest import MANIFEST_FILE
 from max_whisper.artifact.read import read_manifest
 from max_whisper.errors import ArtifactError, MaxWhisperError, UserError
+from max_whisper.runtime.transcription.requests import Align
 from max_whisper.weights.vocabulary import Vocabulary, read_vocabulary
 from support.artifacts import copy
 
@@ -47,7 +48,7 @@ def test_a_file_that_was_changed_in_place(folder: Path, name: str) -> None:
         lambda: model.encode(MEL),
         lambda: model.decode(features, language="en"),
         lambda: model.logits(features, [[1]]),
-        lambda: model.align(features, [1], language="en", n_frames=200),
+        lambda: model.scheduler.ask([Align(features.windows[0], [1], "en", "transcribe", 200)]),
         lambda: model.transcriber(SOUND, language="en"),
         lambda: model.transcribe(SOUND, language="en"),
     ):

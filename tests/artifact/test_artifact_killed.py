@@ -15,7 +15,7 @@ import pytest
 from max_whisper.artifact.load import check_artifact
 from max_whisper.artifact.manifest import MANIFEST_FILE
 from support.artifacts import copy
-from support.small import write_weights
+from support.models.checkpoint import write_checkpoint
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
 
@@ -49,7 +49,7 @@ MOMENTS = [
 @pytest.fixture(scope="module")
 def other(home: Path) -> Path:
     """Returns a checkpoint for the small spec that is not the artifact's."""
-    return write_weights(home / "killed-checkpoint", seed=11)
+    return write_checkpoint(home / "killed-checkpoint", seed=11)
 
 
 class Build:

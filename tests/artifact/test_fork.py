@@ -66,7 +66,9 @@ def test_every_method_refuses_at_once(artifact: Path) -> None:
         """
         from max_whisper.runtime.decoding.options import DecodingOptions
         model = max_whisper.load(FOLDER)
+        from max_whisper.runtime.transcription.requests import Align, Explain
         features = model.encode(MEL)
+        window = features.windows[0]
         result = model.decode(features, language="en", max_new_tokens=3)[0]
         wave = np.zeros(32000, np.float32)
         windows = iter(model.transcriber(np.zeros(96000, np.float32), language="en", max_new_tokens=3))
@@ -77,8 +79,8 @@ def test_every_method_refuses_at_once(artifact: Path) -> None:
             "logits of an array": lambda: model.logits(np.zeros((1, 100, 64), np.float32), [[1]]),
             "detect_language": lambda: model.detect_language(features),
             "decode": lambda: model.decode(features, language="en"),
-            "align": lambda: model.align(features, [1, 2], language="en", n_frames=200),
-            "explain": lambda: model.explain(features, result, DecodingOptions(language="en")),
+            "align": lambda: model.scheduler.ask([Align(window, [1, 2], "en", "transcribe", 200)]),
+            "explain": lambda: model.scheduler.ask([Explain(window, result, DecodingOptions(language="en"))]),
             "transcribe": lambda: model.transcribe(wave, language="en"),
             "transcribe stdin": lambda: model.transcribe("-", language="en"),
             "transcribe_batch": lambda: model.transcribe_batch([wave]),

@@ -24,8 +24,10 @@ from max_whisper.weights.architecture import check_architecture
 from max_whisper.weights.checkpoint import open_checkpoint
 from max_whisper.weights.json_files import Configuration, FeatureExtractor, GenerationConfiguration
 from max_whisper.weights.vocabulary import read_vocabulary
-from support.checkpoints import make_tokens, write_checkpoint
 from support.harness import Budget, refusal
+from support.models.checkpoint import write_checkpoint
+from support.models.small import dims_of
+from support.models.vocabulary import make_tokens
 
 DIMS = {"d_model": 8, "n_heads": 1, "encoder_layers": 1, "decoder_layers": 1, "n_audio_ctx": 50, "n_text_ctx": 8}
 HOLE = "@@"  # where a value is put as raw JSON text, which no JSON writer would write
@@ -127,7 +129,8 @@ class Folder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        dims = write_checkpoint(path, shards=2, **DIMS)
+        write_checkpoint(path, shards=2, **DIMS)
+        dims = dims_of(**DIMS)
         self.n_vocab = dims["n_vocab"]
         (path / "processor_config.json").write_text(json.dumps({"feature_extractor": {"sampling_rate": 16000}}))
         names = ["merges.txt", *sorted(file.name for file in path.glob("*.json"))]

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 from max_whisper import Model, Progress
 from max_whisper.errors import UserError
-from max_whisper.runtime.transcription import scheduler as batching
+from max_whisper.runtime.decoding.cancelling import Stop
+from max_whisper.runtime.transcription.executor import Executor
+from max_whisper.runtime.transcription.requests import DetectLanguage
 from support.command import run
 from support.sounds import noise, silence, sweep, write_wav
 
@@ -18,29 +20,28 @@ SOUNDS = [noise(3.0, seed=1), sweep(2.0), np.concatenate([sweep(5.0), noise(2.5)
 
 
 @pytest.fixture
-def calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many questions were answered each time."""
-    seen: list[int] = []
-    answers = batching._answers
+def calls(batched: Model, monkeypatch: pytest.MonkeyPatch) -> list[tuple[type, int]]:
+    """The kind of the requests that were answered each time, and their number."""
+    seen: list[tuple[type, int]] = []
+    answer = Executor.answer
 
-    def counted(model: Model, questions: dict[int, batching.Question]) -> dict[int, Any]:
-        found = answers(model, questions)
-        seen.append(len(found))
-        return found
+    def counted(self: Executor, requests: list[Any], stop: Stop) -> list[Any]:
+        seen.append((type(requests[0]), len(requests)))
+        return answer(self, requests, stop)
 
-    monkeypatch.setattr(batching, "_answers", counted)
+    monkeypatch.setattr(Executor, "answer", counted)
     return seen
 
 
 @pytest.mark.parametrize("conditioned", [True, False])
-def test_recordings_together_are_as_alone(batched: Model, calls: list[int], conditioned: bool):
+def test_recordings_together_are_as_alone(batched: Model, calls: list[tuple[type, int]], conditioned: bool):
     options = {**OPTIONS, "condition_on_previous_text": conditioned}
     alone = [batched.transcribe(sound, **options) for sound in SOUNDS]
     calls.clear()
     progress: list[Progress] = []
     together = batched.transcribe_batch(SOUNDS, progress=progress.append, **options)
     assert together == alone
-    assert max(calls) == 3
+    assert max(calls, key=lambda call: call[1])[1] == 3
     assert sorted((p.index, p.done, p.total) for p in progress) == sorted(
         (i, window.end, result.duration) for i, result in enumerate(alone) for window in result.windows
     )
@@ -59,12 +60,12 @@ def test_languages_of_a_batch_are_detected_one_by_one(batched: Model):
 PAUSED = np.concatenate([silence(3.0), sweep(1.5), silence(3.0), noise(1.0), silence(3.0), sweep(1.0), silence(2.0)])
 
 
-def test_clips_of_one_recording_share_a_batch(batched: Model, model: Model, calls: list[int]):
+def test_clips_of_one_recording_share_a_batch(batched: Model, model: Model, calls: list[tuple[type, int]]):
     options = {**OPTIONS, "temperature": 0, "vad_filter": True, "condition_on_previous_text": False}
     del options["best_of"]
     result = batched.transcribe(PAUSED, **options)
     assert len(result.windows) == 3
-    assert max(calls) == 3
+    assert max(calls, key=lambda call: call[1])[1] == 3
     starts = [window.start for window in result.windows]
     assert starts == sorted(starts)
     conditioned = batched.transcribe(PAUSED, **{**options, "condition_on_previous_text": True})
@@ -81,7 +82,7 @@ def test_vad_and_clips_exclude_each_other(model: Model):
 
 
 def test_several_files_on_the_command_line(
-    batched: Model, tmp_path: Path, calls: list[int], monkeypatch: pytest.MonkeyPatch
+    batched: Model, tmp_path: Path, calls: list[tuple[type, int]], monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.chdir(tmp_path)
     folder = str(batched._artifact.folder)
@@ -124,7 +125,9 @@ def test_hotwords_are_seen_by_every_window(model: Model):
 def test_language_by_several_windows(model: Model, monkeypatch: pytest.MonkeyPatch):
     heard = [{"de": 0.4, "en": 0.3}, {"en": 0.45, "de": 0.3}, {"en": 0.4, "de": 0.3}, {"zh": 0.9}]
     answers = iter(heard)
-    monkeypatch.setattr(model, "detect_language", lambda features: [next(answers)], raising=False)
+    monkeypatch.setattr(
+        model._executor, "_answers", {**model._executor._answers, DetectLanguage: lambda *_: [next(answers)]}
+    )
     options = {"temperature": 0, "max_new_tokens": 3}
     assert model.transcribe(noise(9.0), **options, language_detection_segments=3).language == "en"  # the most frequent
     answers = iter(heard)

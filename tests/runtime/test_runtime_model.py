@@ -18,10 +18,11 @@ import numpy as np
 import pytest
 from max_whisper import DecodingResult, Model
 from max_whisper.errors import AudioError, UserError
-from max_whisper.runtime.model import Features
+from max_whisper.runtime.features import Features
+from max_whisper.runtime.transcription.requests import Align
 from support.artifacts import copy, reseal
-from support.checkpoints import LANGUAGES
-from support.small import SMALL, TOKENS
+from support.models.small import SMALL, TOKENS
+from support.models.vocabulary import LANGUAGES
 from support.sounds import noise, silence, sweep, write_wav
 
 SPECIAL = TOKENS.special
@@ -457,8 +458,9 @@ def test_what_is_no_array_is_refused(model: Model, features: Features, ragged: A
     ],
 )
 def test_wrong_alignments(model: Model, features: Features, arguments: dict[str, Any], said: str) -> None:
+    fitting = {"tokens": [1, 2], "language": "en", "task": "transcribe", "n_frames": 200}
     with pytest.raises(UserError) as raised:
-        model.align(np.asarray(features)[:1], **{"tokens": [1, 2], "language": "en", "n_frames": 200} | arguments)
+        model.scheduler.ask([Align(features.windows[0], **fitting | arguments)])
     assert said in str(raised.value)
 
 

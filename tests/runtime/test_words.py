@@ -12,7 +12,7 @@ from max_whisper import Model
 from max_whisper.errors import UserError, WeightsError
 from max_whisper.runtime.results import Segment
 from max_whisper.runtime.transcription.alignment import median_filtered, token_starts, warp
-from max_whisper.runtime.transcription.words import Timing, merge_punctuation, place, split_words
+from max_whisper.runtime.transcription.words import Timing, assign_words, merge_punctuation, split_words
 from max_whisper.weights.alignment import read_alignment_heads
 from support.sounds import noise, sweep
 
@@ -100,7 +100,7 @@ def segment(start: float, end: float, tokens: list[int]) -> Segment:
 
 def test_a_first_word_after_a_pause_is_shortened_and_segments_follow_their_words():
     words = [timing(" a", 0.0, 6.0), timing(" b", 6.0, 6.4), timing(" c", 6.4, 6.8), timing(" d", 6.8, 7.2)]
-    first, second = place(
+    first, second = assign_words(
         [segment(100.0, 106.9, [1, 2, 999]), segment(106.9, 108.0, [3, 4])],
         words,
         eot=900,

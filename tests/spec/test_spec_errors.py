@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from max_whisper.errors import SpecError
 from max_whisper.spec import Spec, load_spec, shipped_specs
-from support.spec_helpers import MINI, changed, write
+from support.models.mini import MINI, changed, write
 from support.special_files import SPECIAL, as_nobody
 
 

@@ -4,31 +4,29 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from max_whisper.cli.group import sentence
 from max_whisper.cli.interrupts import Interrupted, Interrupts
 from max_whisper.cli.outputs import Texts
 from max_whisper.cli.streams import Bar, OutputError, ReaderGone, Streams
 from max_whisper.errors import MaxWhisperError
 from max_whisper.messages import printable
-from max_whisper.runtime.output.writers import format_timestamp
+from max_whisper.runtime.output.times import format_timestamp
 
 LONGEST_NAME = 40
 """Characters of a recording's name beside its progress bar."""
 
 if TYPE_CHECKING:
-    from rich.progress import ProgressColumn
+    from rich.progress import ProgressColumn, TaskID
 
-    from max_whisper.runtime.decoding.options import DecodingOptions
     from max_whisper.runtime.decoding.tokenizer import Tokenizer
-    from max_whisper.runtime.model import Model
     from max_whisper.runtime.results import Window
-    from max_whisper.runtime.transcription.options import TranscribeOptions
-    from max_whisper.runtime.transcription.scheduler import Steps
+    from max_whisper.runtime.transcription.batch import BatchEvent, BatchTranscriber
     from max_whisper.runtime.transcription.transcriber import Transcriber
 
 
@@ -68,110 +66,107 @@ def _columns() -> Sequence[ProgressColumn]:
 
 
 def transcribe_files(
-    model: Model,
-    names: Sequence[str],
-    options: tuple[TranscribeOptions, DecodingOptions],
-    show: Show,
-    texts: Texts,
-    interrupts: Interrupts,
+    names: Sequence[str], batch: BatchTranscriber, show: Show, texts: Texts, interrupts: Interrupts
 ) -> list[MaxWhisperError]:
-    """Transcribes recordings, as many at once as the artifact has rows; returns why some were not, which is said, too.
+    """Transcribes recordings and writes their texts in order; says and returns why some were not transcribed.
 
-    Texts are written in order; after an interrupt, or a failure in the middle of a recording, what was recognized until
-    then. Where standard output cannot be written, the others are not begun: nobody would get their text.
+    After an interrupt, or a failure in the middle of a recording, what was recognized until then is written. Where
+    standard output cannot be written, the others are not begun: nobody would get their text.
     """
-    begun: dict[int, Transcriber] = {}
-    failures: dict[int, MaxWhisperError] = {}
-    unfinished = deque(range(len(names)))
-    ended: set[int] = set()
-
-    def finish_next() -> None:
-        number = unfinished.popleft()
-        transcriber = begun.pop(number, None)
-        if transcriber is not None and (transcriber.windows or number not in failures):
-            complete = number in ended and number not in failures
-            if not complete:
-                heard = transcriber.windows[-1].end if transcriber.windows else 0
-                show.streams.warn(
-                    f"the text of {names[number]} is incomplete: {heard:.0f} of {transcriber.seconds:.0f} s were heard"
-                )
-            try:
-                with interrupts.held():
-                    texts.finish(number, transcriber.result(), complete)
-            except OutputError:
-                raise
-            except MaxWhisperError as error:
-                failures.setdefault(number, error)
-        if number in failures and len(names) > 1:
-            show.streams.say(f"error: {failures[number]}")
-
+    run = _Run(names, show, texts, interrupts)
     with show.progress() as bar:
-        tasks = {}
+        tasks: dict[int, TaskID] = {}
         started = time.monotonic()
-
-        def begin(number: int) -> Transcriber:
-            """Reads the whole recording, which takes a minute for one of ten hours."""
-            name = printable(Path(names[number]).name, LONGEST_NAME)
-            tasks[number] = bar.add_task(f"reading {name}", total=0, speed=0)
-            begun[number] = model.open(names[number], *options)
-            bar.update(tasks[number], description=name, total=begun[number].seconds)
-            return begun[number]
-
         try:
-            for number, window in _windows(model, len(names), begin, failures):
-                if window is None:
-                    ended.add(number)
+            for event in batch:
+                number, transcriber = event.index, event.transcriber
+                if event.kind == "opening":  # reading takes a minute for a recording of ten hours
+                    name = printable(Path(names[number]).name, LONGEST_NAME)
+                    tasks[number] = bar.add_task(f"reading {name}", total=0, speed=0)
+                elif event.kind in ("ended", "failed"):
                     bar.remove_task(tasks[number])
-                else:
-                    done = begun[number].progress(window).done
+                elif transcriber is not None and event.window is None:
+                    name = printable(Path(names[number]).name, LONGEST_NAME)
+                    bar.update(tasks[number], description=name, total=transcriber.seconds)
+                elif transcriber is not None and event.window is not None:
+                    done = transcriber.progress(event.window).done
                     bar.update(tasks[number], completed=done, speed=done / (time.monotonic() - started))
-                    show.window(names[number] if len(names) > 1 else "", window)
-                while unfinished and unfinished[0] in ended:
-                    finish_next()
-                if unfinished and (first := begun.get(unfinished[0])) is not None:
-                    with interrupts.held():
-                        texts.follow(unfinished[0], first.segments)
+                    show.window(names[number] if len(names) > 1 else "", event.window)
+                run.take(event)
         except ReaderGone:  # it has seen enough
             raise
         except OutputError:
-            for number, transcriber in begun.items():
-                texts.show(number, transcriber.segments)
+            run.show_rest()
             raise
         except (Interrupted, Exception) as reason:
-            for number in [number for number, transcriber in begun.items() if not transcriber.windows]:
-                del begun[number]  # nothing was recognized, and a file of an earlier run may be there
-            remaining = {**begun}
             try:
-                while unfinished:
-                    finish_next()
+                run.finish_all()
             except OutputError:  # Ctrl-C ends the reader of a pipe, too
-                for number, transcriber in remaining.items():
-                    texts.show(number, transcriber.segments)
+                run.show_rest()
                 raise reason from None
             raise
-    return [failures[number] for number in sorted(failures)]
+    return [run.failures[number] for number in sorted(run.failures)]
 
 
-def _windows(
-    model: Model, count: int, begin: Callable[[int], Transcriber], failures: dict[int, MaxWhisperError]
-) -> Iterator[tuple[int, Window | None]]:
-    """The windows of each of some recordings as they come, and None after the last; notes what failed."""
-    from max_whisper.runtime.transcription.scheduler import together
+class _Run:
+    """The recordings of a command: which have begun and ended, and whose text is written next."""
 
-    def steps(number: int) -> Steps[Window]:
-        try:
-            yield from begin(number).steps()
-        except MaxWhisperError as error:
-            failures[number] = error
+    def __init__(self, names: Sequence[str], show: Show, texts: Texts, interrupts: Interrupts) -> None:
+        self._names, self._show, self._texts, self._interrupts = names, show, texts, interrupts
+        self._begun: dict[int, Transcriber] = {}
+        self._unwritten = deque(range(len(names)))
+        self._ended: set[int] = set()
+        self.failures: dict[int, MaxWhisperError] = {}
 
-    if count > 1:
-        yield from together(model, [steps(number) for number in range(count)])
-    else:
-        try:
-            yield from ((0, window) for window in begin(0))
-        except MaxWhisperError as error:
-            failures[0] = error
-        yield 0, None
+    def take(self, event: BatchEvent) -> None:
+        """Notes what happened, and writes all of the text whose turn it is."""
+        if event.transcriber is not None:
+            self._begun[event.index] = event.transcriber
+        if event.error is not None:
+            self.failures[event.index] = event.error
+        if event.kind in ("ended", "failed"):
+            self._ended.add(event.index)
+        while self._unwritten and self._unwritten[0] in self._ended:
+            self._finish_next()
+        if self._unwritten and (first := self._begun.get(self._unwritten[0])) is not None:
+            with self._interrupts.held():
+                self._texts.follow(self._unwritten[0], first.segments)
+
+    def finish_all(self) -> None:
+        """Writes the text so far of all recordings that have begun."""
+        while self._unwritten:
+            number = self._unwritten[0]
+            if (transcriber := self._begun.get(number)) is not None and not transcriber.windows:
+                del self._begun[number]  # nothing was recognized, and a file of an earlier run may be there
+            self._finish_next()
+
+    def show_rest(self) -> None:
+        """Shows a person the text that standard output did not take."""
+        for number, transcriber in self._begun.items():
+            self._texts.show(number, transcriber.segments)
+
+    def _finish_next(self) -> None:
+        """Writes the text of the next recording in order, if there is one, and says what went wrong with it."""
+        number = self._unwritten.popleft()  # before it is written: what comes then must not write it again
+        transcriber = self._begun.get(number)
+        if transcriber is not None and (transcriber.windows or number not in self.failures):
+            complete = number in self._ended and number not in self.failures
+            if not complete:
+                heard = transcriber.windows[-1].end if transcriber.windows else 0
+                self._show.streams.warn(
+                    f"the text of {self._names[number]} is incomplete: {heard:.0f} of {transcriber.seconds:.0f} s were "
+                    "heard"
+                )
+            try:
+                with self._interrupts.held():
+                    self._texts.finish(number, transcriber.result(), complete)
+            except OutputError:
+                raise
+            except MaxWhisperError as error:
+                self.failures.setdefault(number, error)
+        self._begun.pop(number, None)
+        if number in self.failures and len(self._names) > 1:
+            self._show.streams.say(f"error: {sentence(self.failures[number])}")
 
 
 def explanation(window: Window, tokenizer: Tokenizer) -> list[str]:

@@ -2,7 +2,7 @@
 
 Matrices have the dtype of the build; vectors and tables of positions are always float32, because they are small. For
 our own kernels, the matrices that are multiplied with a whole window of rows (the encoder's, and those of the keys and
-values of its features) are packed for kernels/dense_linear.mojo. int8 matrices have scales beside them. In a float32
+values of its features) are packed for kernels/gemm.mojo. int8 matrices have scales beside them. In a float32
 build, the matrices that the decoder reads for every token are stored in 16 bits where these hold them without loss:
 reading them takes most of a token's time, and the results are the same to the last bit. For MAX's own kernels, which
 round a product to the dtype of its factors, the table of the vocabulary is always float32, because logits in bfloat16
@@ -28,7 +28,7 @@ def stored_tensors(
     Args:
         spec: The spec.
         dtype: The dtype of matrices.
-        packed: Whether the matrices that are used once per window are packed for kernels/dense_linear.mojo.
+        packed: Whether the matrices that are used once per window are packed for kernels/gemm.mojo.
         exceptions: The dtypes of matrices that have another one, by name.
     """
     window, dtypes = window_tensors(spec), exceptions or {}

@@ -4,101 +4,117 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from max_whisper.runtime.audio.mel import FRAMES_PER_SECOND
-from max_whisper.runtime.results import Word
+from max_whisper.runtime.results import Segment, Word
 from max_whisper.runtime.transcription.options import APPENDED, PREPENDED
 
-if TYPE_CHECKING:
-    from max_whisper.runtime.results import Segment
-
 PUNCTUATION = PREPENDED + APPENDED
-WORDS_LOOKED_AT = 8  # of a segment
+MAX_WORDS = 8
+"""The number of words of a segment by which it is judged."""
 
 
 def speech_end(segments: Sequence[Segment]) -> float | None:
-    """Seconds at which the last word ends; without words, the last segment."""
+    """Returns the time at which the last word ends, in seconds; without words, that of the last segment."""
     ends = [word.end for segment in segments for word in segment.words or ()]
     return ends[-1] if ends else segments[-1].end if segments else None
 
 
 def is_anomaly(segment: Segment | None) -> bool:
-    """Whether the words of a segment are hardly real."""
+    """Returns whether the words of a segment are hardly real."""
     if segment is None or not segment.words:
         return False
-    words = [word for word in segment.words if word.word not in PUNCTUATION][:WORDS_LOOKED_AT]
+    words = [word for word in segment.words if word.word not in PUNCTUATION][:MAX_WORDS]
     score = sum(map(anomaly, words))
     return score >= 3 or score + 0.01 >= len(words)
 
 
 def anomaly(word: Word) -> float:
-    """How unlikely, too short or too long a word is; 0 is none."""
+    """Returns how unlikely, too short or too long a word is; 0 is not at all."""
     duration = word.end - word.start
     return (word.probability < 0.15) + max(0.0, 0.133 - duration) * 15 + max(0.0, duration - 2.0)
 
 
 @dataclass(frozen=True)
-class Surroundings:
-    """Where the segments of one window stand. threshold: seconds of silence. begin, length, n_frames, content: frames.
+class WindowPosition:
+    """Where a window is in its recording.
 
-    length: of the sound in the window, of `n_frames` that it could have. content: of the recording. closed: whether the
-    text ended in a single timestamp. last_speech: seconds at which the last word before the window ended.
+    Attributes:
+        seek: The frame at which it begins.
+        length: The number of its frames that are sound.
+        n_frames: The number of frames that a window can have.
+        content: The number of frames of the recording.
+        last_speech: The time at which the last word before it ended, in seconds.
     """
 
-    threshold: float
-    begin: int
+    seek: int
     length: int
     n_frames: int
     content: int
-    closed: bool
     last_speech: float
 
     @property
-    def offset(self) -> float:
-        return self.begin / FRAMES_PER_SECOND
+    def start(self) -> float:
+        """The time at which the window begins, in seconds."""
+        return self.seek / FRAMES_PER_SECOND
+
+
+@dataclass(frozen=True)
+class HallucinationFilter:
+    """Leaves out words that are hardly real and have silence around them.
+
+    Attributes:
+        position: The window that the segments are of.
+        threshold: The shortest silence that counts, in seconds.
+        closed: Whether the text ended in a single timestamp.
+    """
+
+    position: WindowPosition
+    threshold: float
+    closed: bool
 
     @property
     def window_end(self) -> float:
-        return (self.begin + self.n_frames) / FRAMES_PER_SECOND
+        """The time at which a window of full length would end, in seconds."""
+        return (self.position.seek + self.position.n_frames) / FRAMES_PER_SECOND
 
-    def without_hallucinations(self, segments: Sequence[Segment], following: int) -> tuple[list[Segment], int, str]:
-        """The segments that are left, the frame at which the next window begins, and why all of it is passed over.
+    def without_hallucinations(self, segments: Sequence[Segment], next_seek: int) -> tuple[list[Segment], int, str]:
+        """Returns the segments that are left, the frame at which the next window begins, and why all are skipped.
 
-        following: that frame as it was without looking for hallucinations.
+        next_seek: that frame as it was without looking for hallucinations. The reason is "" where not all are skipped.
         """
-        segments = list(segments)
+        segments, position = list(segments), self.position
         end = speech_end(segments)
-        if not self.closed and end is not None and end > self.offset:
+        if not self.closed and end is not None and end > position.start:
             silent = self.window_end - end > self.threshold
-            following = round(end * FRAMES_PER_SECOND) if silent else self.begin + self.length
+            next_seek = round(end * FRAMES_PER_SECOND) if silent else position.seek + position.length
         first = next((segment for segment in segments if segment.words), None)
         if first is not None and is_anomaly(first):
-            gap = first.start - self.offset
+            gap = first.start - position.start
             if gap > self.threshold:
-                return [], self.begin + round(gap * FRAMES_PER_SECOND), "silence before what is hardly speech"
-        i = self._hallucination(segments)
+                return [], position.seek + round(gap * FRAMES_PER_SECOND), "silence before what is hardly speech"
+        i = self._first_hallucination(segments)
         if i is not None:
-            after = round(max(self.offset + 1, segments[i].start) * FRAMES_PER_SECOND)
-            left = self.content / FRAMES_PER_SECOND - segments[i].end
-            return segments[:i], self.content if left < self.threshold else after, ""
-        return segments, following, ""
+            after = round(max(position.start + 1, segments[i].start) * FRAMES_PER_SECOND)
+            left = position.content / FRAMES_PER_SECOND - segments[i].end
+            return segments[:i], position.content if left < self.threshold else after, ""
+        return segments, next_seek, ""
 
-    def _hallucination(self, segments: Sequence[Segment]) -> int | None:
-        """The first segment that is hardly real and has silence, or more of its kind, around it."""
-        last_end = self.last_speech
+    def _first_hallucination(self, segments: Sequence[Segment]) -> int | None:
+        """Returns the index of the first segment that is hardly real, with silence or more of its kind around it."""
+        last_end = self.position.last_speech
         for i, segment in enumerate(segments):
             if not segment.words:
                 continue
             if is_anomaly(segment):
                 later = next((other for other in segments[i + 1 :] if other.words), None)
-                next_start = self.offset + self.length / FRAMES_PER_SECOND
+                next_start = self.position.start + self.position.length / FRAMES_PER_SECOND
                 if later is not None and later.words:
                     next_start = later.words[0].start
                 before = (
                     segment.start - last_end > self.threshold
                     or segment.start < self.threshold
-                    or segment.start - self.offset < 2.0
+                    or segment.start - self.position.start < 2.0
                 )
                 after = (
                     next_start - segment.end > self.threshold

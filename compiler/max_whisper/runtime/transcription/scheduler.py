@@ -1,140 +1,194 @@
-"""One recording, or several at once whose windows share the work of an artifact that computes a batch.
+"""Answers the requests of all callers of a model, those that are alike as the rows of one batch.
 
-A transcription is a generator that asks the model questions: the features of a window, the text of a window. Alone,
-each is answered as it comes; together, those that are alike are answered at once.
+There is no thread for it: whoever waits for an answer computes, his own or that of another, unless somebody else does
+already. So requests of several threads share batches, and the model works for one batch at a time.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+import threading
+from collections.abc import Hashable, Iterable, Sequence
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
-from max_whisper.runtime.decoding.options import DecodingOptions
-
-if TYPE_CHECKING:
-    from max_whisper.runtime.model import Features, Model
-
-WindowFeatures: TypeAlias = "Features | NDArray[np.float32]"  # of one window, [1, n_audio_ctx, d_model]
+from max_whisper.errors import Cancelled
+from max_whisper.runtime.decoding.cancelling import Stop
+from max_whisper.runtime.transcription.requests import Answer, Encode, Request
 
 
-@dataclass(frozen=True)
-class Encode:
-    """What are the features of a window, float32 [1, n_mels, n_frames]? Answered by WindowFeatures."""
+class AnswersRequests(Protocol):
+    """What computes the answers (`Executor`)."""
 
-    mel: NDArray[np.float32]
+    @property
+    def batch(self) -> int:
+        """The number of requests that can be answered at once."""
 
+    def key(self, request: Request[Any]) -> Hashable:
+        """Returns a value that is equal for requests that can be rows of one batch; raises UserError for wrong ones."""
 
-@dataclass(frozen=True)
-class Decode:
-    """What is the text of one window? Answered by a DecodingResult."""
-
-    features: WindowFeatures
-    options: DecodingOptions
-
-
-Question: TypeAlias = Encode | Decode
-Done = TypeVar("Done")
-Steps: TypeAlias = Generator["Question | Done", Any, Any]  # questions, and in between what is done
+    def answer(self, requests: Sequence[Request[Any]], stop: Stop) -> list[Any]:
+        """Returns the answers to requests of one key. Raises Cancelled once `stop()` is True before a token."""
 
 
-def alone(model: Model, steps: Steps[Done]) -> Iterator[Done]:
-    """What is done of one."""
-    answer: Any = None
-    while (step := _next(steps, answer)) is not None:
-        answer = None
-        if isinstance(step, Encode):
-            answer = model.encode(step.mel)
-        elif isinstance(step, Decode):
-            (answer,) = model.decode_with(step.features, [step.options])
-        else:
-            yield step
+class Caller:
+    """Somebody who makes requests, such as the transcription of one recording.
 
-
-def together(model: Model, several: Sequence[Steps[Done]]) -> Iterator[tuple[int, Done | None]]:
-    """What is done of several, as it comes, with the number of its generator; None when that ends.
-
-    As many as the artifact has rows are on their way at once. Each gets the answers that it would get alone: the rows
-    of a batch know nothing of each other, and nothing is asked differently.
+    Attributes:
+        cancelled: Whether its requests have been cancelled (`Scheduler.cancel`).
     """
-    waiting = deque(enumerate(several))
-    running: dict[int, Steps[Done]] = {}
-    questions: dict[int, Question] = {}
-    answers: dict[int, Any] = {}
-    while waiting or running:
-        while waiting and len(running) < model.manifest.plan.batch:
-            number, steps = waiting.popleft()
-            running[number], answers[number] = steps, None
-        for number, answer in answers.items():
-            step = _next(running[number], answer)
-            while step is not None and not isinstance(step, Encode | Decode):
-                yield number, step
-                step = _next(running[number], None)
-            if step is None:
-                del running[number]
-                yield number, None
+
+    def __init__(self) -> None:
+        self.cancelled = False
+
+
+@dataclass(eq=False)
+class _Ticket:
+    """A request in the queue.
+
+    Attributes:
+        passed_over: How often another group was answered before it.
+    """
+
+    request: Request[Any]
+    caller: Caller
+    key: Hashable
+    future: Future[Any] = field(default_factory=Future)
+    passed_over: int = 0
+
+    def settle(self, outcome: Any) -> None:
+        """Gives the future an answer or an exception, unless it was cancelled meanwhile."""
+        with suppress(InvalidStateError):
+            if isinstance(outcome, BaseException):
+                self.future.set_exception(outcome)
             else:
-                questions[number] = step
-        answers = _answers(model, questions)
-        for number in answers:
-            del questions[number]
+                self.future.set_result(outcome)
 
 
-def in_order(done: Iterable[tuple[int, Done | None]], n: int) -> Iterator[Done]:
-    """What `together` gives of n generators: all of the first, then all of the second, …, as soon as can be."""
-    kept: list[list[Done]] = [[] for _ in range(n)]
-    ended: set[int] = set()
-    current = 0
-    for number, item in done:
-        if item is None:
-            ended.add(number)
-        else:
-            kept[number].append(item)
-        while current < n:
-            yield from kept[current]
-            kept[current] = []
-            if current not in ended:
-                break
-            current += 1
+class Scheduler:
+    """The queue of a model. All methods may be called from any thread."""
 
+    def __init__(self, executor: AnswersRequests) -> None:
+        self._executor = executor
+        self._queue: list[_Ticket] = []
+        self._busy = False  # whether a thread computes
+        self._changed = threading.Condition()  # guards both
 
-def _next(steps: Steps[Done], answer: Any) -> Question | Done | None:
-    """The next step after an answer to the last one; None after the last."""
-    try:
-        return steps.send(answer)
-    except StopIteration:
+    @property
+    def batch(self) -> int:
+        """The number of requests that can be answered at once."""
+        return self._executor.batch
+
+    def submit(self, request: Request[Answer], caller: Caller | None = None) -> Future[Answer]:
+        """Puts a request into the queue and returns the future of its answer; somebody must `wait` for it.
+
+        A future in the queue can be cancelled by its own `cancel()`. Of a wrong request, the future has a UserError.
+        """
+        caller = caller or Caller()
+        try:
+            ticket = _Ticket(request, caller, self._executor.key(request))
+        except Exception as error:
+            failed: Future[Answer] = Future()
+            failed.set_exception(error)
+            return failed
+        with self._changed:
+            if caller.cancelled:
+                ticket.future.set_exception(Cancelled())
+            else:
+                self._queue.append(ticket)
+                self._changed.notify_all()
+        return ticket.future
+
+    def wait(self, futures: Iterable[Future[Any]]) -> None:
+        """Returns once at least one of the futures is done. Until then this thread computes, unless another does."""
+        futures = list(futures)
+        # Asked without the lock at first: in a forked process a thread that is not there may hold it.
+        while not _any_done(futures) and (group := self._next_group(futures)) is not None:
+            self._answer(group)
+
+    def ask(self, requests: Sequence[Request[Answer]]) -> list[Answer]:
+        """Returns the answers to requests. Raises what the first that fails raises; the others are withdrawn then."""
+        futures = [self.submit(request) for request in requests]
+        try:
+            for future in futures:
+                self.wait([future])
+            return [future.result() for future in futures]
+        finally:
+            for future in futures:
+                future.cancel()
+
+    def cancel(self, caller: Caller) -> None:
+        """Cancels what a caller asks now and later: all of it raises Cancelled.
+
+        What is in the queue is cancelled at once; a text that is being decoded, before its next token, if all that
+        share its batch are cancelled; an encoder run that has begun, at its end.
+        """
+        with self._changed:
+            caller.cancelled = True
+            for ticket in self._queue:
+                if ticket.caller is caller:
+                    ticket.settle(Cancelled())
+            self._changed.notify_all()
+
+    def _next_group(self, futures: Sequence[Future[Any]]) -> list[_Ticket] | None:
+        """Returns the tickets to answer next, or None once one of the futures is done."""
+        with self._changed:
+            while not _any_done(futures):
+                if not self._busy and (group := self._most_urgent()):
+                    self._busy = True
+                    self._queue = [ticket for ticket in self._queue if ticket not in group]
+                    for ticket in self._queue:
+                        ticket.passed_over += 1
+                    return group
+                self._changed.wait()
         return None
 
+    def _most_urgent(self) -> list[_Ticket]:
+        """Returns the group that is answered next: windows to encode, else the largest; of equal ones the oldest.
 
-def _answers(model: Model, questions: dict[int, Question]) -> dict[int, Any]:
-    """Answers to those that go together with the most others, by their numbers."""
-    windows = {number: question.mel for number, question in questions.items() if isinstance(question, Encode)}
-    if windows:
-        features = np.asarray(model.encode(np.concatenate([*windows.values()])))
-        return {number: features[i : i + 1] for i, number in enumerate(windows)}
-    groups: list[dict[int, Decode]] = []
-    for number, question in questions.items():
-        assert isinstance(question, Decode)
-        for group in groups:
-            if _alike(next(iter(group.values())), question):
-                group[number] = question
-                break
-        else:
-            groups.append({number: question})
-    if not groups:
-        return {}
-    largest = max(groups, key=len)
-    features = np.concatenate([np.asarray(question.features) for question in largest.values()])
-    results = model.decode_with(features, [question.options for question in largest.values()])
-    return dict(zip(largest, results, strict=True))
+        Windows come first because their texts can join other texts then. What was passed over counts for more each
+        time, so that nothing waits for ever.
+        """
+        self._queue = [ticket for ticket in self._queue if not ticket.future.done()]
+        groups: dict[Hashable, list[_Ticket]] = {}
+        for ticket in self._queue:
+            group = groups.setdefault(ticket.key, [])
+            if len(group) < self.batch:
+                group.append(ticket)
+
+        def urgency(group: list[_Ticket]) -> int:
+            encodes = isinstance(group[0].request, Encode)
+            return group[0].passed_over + (self.batch + 1 if encodes else len(group))
+
+        return max(groups.values(), key=urgency, default=[])
+
+    def _answer(self, group: list[_Ticket]) -> None:
+        """Answers a group of requests. What was not answered because of Ctrl-C goes back into the queue."""
+        try:
+            self._compute(group)
+        finally:
+            with self._changed:
+                self._queue[:0] = [ticket for ticket in group if not ticket.future.done()]
+                self._busy = False
+                self._changed.notify_all()
+
+    def _compute(self, group: list[_Ticket]) -> None:
+        """Gives each future its answer. Where a batch fails, each is asked alone: the fault may be that of one."""
+        requests = [ticket.request for ticket in group]
+        try:
+            answers = self._executor.answer(requests, lambda: all(ticket.caller.cancelled for ticket in group))
+        except Exception as error:
+            if len(group) > 1 and not isinstance(error, Cancelled):
+                for ticket in group:
+                    self._compute([ticket])
+            else:
+                for ticket in group:
+                    ticket.settle(error)
+            return
+        for ticket, answer in zip(group, answers, strict=True):
+            ticket.settle(Cancelled() if ticket.caller.cancelled else answer)
 
 
-def _alike(a: Decode, b: Decode) -> bool:
-    """Whether both can be rows of one batch: prompts of one length, and the rest but the language the same."""
-    lengths = {len(question.options.prompt or ()) for question in (a, b)}
-    one, other = (replace(question.options, prompt=None, language=None) for question in (a, b))
-    return len(lengths) == 1 and one == other
+def _any_done(futures: Sequence[Future[Any]]) -> bool:
+    return any(future.done() for future in futures)

@@ -102,7 +102,7 @@ class Timed(Protocol):
 
 
 @dataclass(frozen=True)
-class Placed:
+class SegmentTimes:
     """The words of one segment, and the segment's times as corrected by theirs."""
 
     start: float
@@ -110,7 +110,7 @@ class Placed:
     words: list[Word]
 
 
-def place(
+def assign_words(
     segments: Sequence[Timed],
     words: list[Timing],
     *,
@@ -119,7 +119,7 @@ def place(
     last_speech: float,
     prepended: str = PREPENDED,
     appended: str = APPENDED,
-) -> list[Placed]:
+) -> list[SegmentTimes]:
     """Gives the words of a window to its segments, and brings the times of both together.
 
     offset: seconds at which the window begins. last_speech: seconds at which the last word before it ended. prepended,
@@ -175,10 +175,10 @@ def merge_punctuation(words: list[Timing], prepended: str, appended: str) -> Non
             previous = i
 
 
-def _together(segment: Timed, words: list[Word], median: float, last_speech: float) -> Placed:
+def _together(segment: Timed, words: list[Word], median: float, last_speech: float) -> SegmentTimes:
     """A first or last word that is too long is cut to the segment, which otherwise is as long as its words."""
     if not words:
-        return Placed(segment.start, segment.end, words)
+        return SegmentTimes(segment.start, segment.end, words)
     longest = 2 * median
     after_pause = words[0].end - last_speech > 4 * median
     if after_pause and (
@@ -197,4 +197,4 @@ def _together(segment: Timed, words: list[Word], median: float, last_speech: flo
         words[-1] = replace(words[-1], end=max(words[-1].start + median, end))
     else:
         end = words[-1].end
-    return Placed(start, end, words)
+    return SegmentTimes(start, end, words)

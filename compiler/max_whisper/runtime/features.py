@@ -1,0 +1,55 @@
+"""The encoder's output, which stays on the device."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from max.driver import Buffer
+from numpy.typing import NDArray
+
+from max_whisper.artifact.process import inside_max
+
+
+class Chunk:
+    """The features of windows that were encoded at once, on the device: float32 [batch, n_audio_ctx, d_model].
+
+    Of fewer windows than the batch, the last rows hold nothing that anybody asked for.
+    """
+
+    def __init__(self, buffer: Buffer) -> None:
+        self.buffer = buffer
+        inside_max.keep_in_forks(self)
+
+
+class WindowFeatures:
+    """The features of one window, a row of a chunk. numpy.asarray copies them to float32 [n_audio_ctx, d_model]."""
+
+    def __init__(self, chunk: Chunk, row: int) -> None:
+        self.chunk = chunk
+        self.row = row
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        return np.array(self.chunk.buffer.to_numpy()[self.row], dtype or np.float32)
+
+
+class Features:
+    """The encoder's output for some windows: float32 [windows, n_audio_ctx, d_model].
+
+    numpy.asarray copies it to the host.
+
+    Attributes:
+        windows: The features of each window.
+        shape: The shape as an array.
+    """
+
+    def __init__(self, windows: Sequence[WindowFeatures]) -> None:
+        self.windows = windows
+        self.shape: tuple[int, ...] = (len(windows), *windows[0].chunk.buffer.shape[1:])
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        return np.stack([np.asarray(window, dtype) for window in self.windows])
+
+    def __len__(self) -> int:
+        return len(self.windows)

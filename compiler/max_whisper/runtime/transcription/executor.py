@@ -1,0 +1,217 @@
+"""Answers a batch of requests that are alike with the compiled graphs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import replace
+from typing import Any
+from weakref import WeakKeyDictionary, ref
+
+import numpy as np
+from max.driver import Buffer
+from numpy.typing import NDArray
+
+from max_whisper.artifact.load import Artifact
+from max_whisper.errors import UserError
+from max_whisper.options import checked_integer
+from max_whisper.runtime.arrays import token_list
+from max_whisper.runtime.decoding.cancelling import Stop
+from max_whisper.runtime.decoding.decoder import CrossKV, Decoder
+from max_whisper.runtime.decoding.languages import language_code
+from max_whisper.runtime.decoding.options import DecodingOptions
+from max_whisper.runtime.decoding.tokenizer import Tokenizer
+from max_whisper.runtime.decoding.window_decoder import WindowDecoder
+from max_whisper.runtime.features import Chunk, WindowFeatures
+from max_whisper.runtime.results import DecodingResult, Override
+from max_whisper.runtime.transcription.alignment import token_starts
+from max_whisper.runtime.transcription.requests import (
+    Align,
+    Decode,
+    DetectLanguage,
+    Encode,
+    Explain,
+    Logits,
+    Request,
+)
+from max_whisper.runtime.transcription.words import Timing, timings
+
+MAX_KEPT_WINDOWS = 8
+"""The number of windows whose cross-attention keys and values are kept for their next request, at most."""
+
+
+class Executor:
+    """Computes answers for at most `batch` requests at once; the scheduler sees to it that they are alike.
+
+    One thread may use it at a time.
+    """
+
+    def __init__(self, artifact: Artifact, tokenizer: Tokenizer) -> None:
+        self.batch = artifact.manifest.plan.batch
+        self._artifact = artifact
+        self._manifest = artifact.manifest
+        self._tokenizer = tokenizer
+        self._decoder = Decoder(artifact)
+        self._window_decoder = WindowDecoder(self._decoder, artifact.manifest, tokenizer)
+        self._cross_kv: WeakKeyDictionary[WindowFeatures, tuple[list[ref[WindowFeatures]], CrossKV]]
+        self._cross_kv = WeakKeyDictionary()
+        self._answers: dict[type[Request[Any]], Callable[[Any, Stop], list[Any]]] = {
+            Encode: self._encode,
+            DetectLanguage: self._detect_languages,
+            Decode: self._decode,
+            Align: self._align,
+            Explain: self._explain,
+            Logits: self._logits,
+        }
+
+    def key(self, request: Request[Any]) -> Hashable:
+        """Returns a value that is equal for requests which can be rows of one batch.
+
+        Texts are decoded together if their prompts have one length, and their options but prompt and language are the
+        same. Raises UserError for what the model does not take, as MAX would read out of bounds, and what
+        `Artifact.check` raises, so that nobody waits in a forked process for threads that are not there.
+        """
+        self._artifact.check()
+        if isinstance(request, Decode):
+            options = request.options
+            language = self._checked(options)
+            prompt, _ = options.prompt_tokens(language, self._manifest, self._tokenizer)
+            return Decode, len(prompt), replace(options, prompt=None, language=None)
+        if isinstance(request, Explain):
+            self._checked(request.options)
+        if isinstance(request, Align):
+            self._checked(DecodingOptions(language=request.language, task=request.task))
+            token_list(request.tokens, self._manifest.tokens.eot)
+            checked_integer("n_frames", request.n_frames, low=0, high=self._manifest.dims["n_frames"])
+        if isinstance(request, Logits):
+            return Logits, len(request.tokens)
+        return (type(request),)
+
+    def answer(self, requests: Sequence[Request[Any]], stop: Stop) -> list[Any]:
+        """Returns the answers to requests of one key, at most as many as the batch.
+
+        Raises Cancelled where `stop()` is True before a token; ArtifactError where a file of the artifact was changed
+        in place; ForkError in a forked process; UserError for mel or features that give numbers which are not finite.
+        """
+        self._artifact.check()
+        with self._artifact.core_sharing:  # from the first token to the last, not anew for each
+            return self._answers[type(requests[0])](requests, stop)
+
+    def chunk(self, rows: NDArray[np.float32]) -> Chunk:
+        """Returns features [windows, n_audio_ctx, d_model], at most as many as the batch, on the device."""
+        return Chunk(self._on_device(rows))
+
+    def _encode(self, requests: Sequence[Encode], stop: Stop) -> list[WindowFeatures]:
+        windows = np.stack([request.mel for request in requests])
+        chunk = Chunk(self._artifact.graphs["encoder"].execute(self._on_device(windows))[0])
+        if not np.isfinite(chunk.buffer.to_numpy()).all():
+            raise UserError(
+                f"mel: the encoder gave NaN or infinity for numbers of up to {np.abs(windows).max():g}; expected a "
+                "log-mel spectrogram, whose numbers are about -1 to 2"
+            )
+        return [WindowFeatures(chunk, row) for row in range(len(requests))]
+
+    def _detect_languages(self, requests: Sequence[DetectLanguage], stop: Stop) -> list[dict[str, float]]:
+        """Applies a softmax over the languages' tokens after start-of-transcript (openai/whisper, decoding.py)."""
+        tokens = self._manifest.tokens
+        logits = self._decoder.logits(self._keys_values(requests), [[tokens.sot]] * len(requests))
+        scores = logits[:, 0, list(tokens.languages.values())]
+        probabilities = np.exp(scores - scores.max(axis=1, keepdims=True))
+        probabilities /= probabilities.sum(axis=1, keepdims=True)
+        ranked = [
+            sorted(zip(tokens.languages, row.tolist(), strict=True), key=lambda pair: -pair[1]) for row in probabilities
+        ]
+        return [dict(pairs) for pairs in ranked]
+
+    def _decode(self, requests: Sequence[Decode], stop: Stop) -> list[DecodingResult]:
+        languages = [self._language(request.options.language) for request in requests]
+        options = [request.options for request in requests]
+        return self._window_decoder.decode(self._keys_values(requests), languages, options, stop=stop)
+
+    def _explain(self, requests: Sequence[Explain], stop: Stop) -> list[list[Override]]:
+        results = [request.result for request in requests]
+        options = [request.options for request in requests]
+        return self._window_decoder.explain(self._keys_values(requests), results, options)
+
+    def _logits(self, requests: Sequence[Logits], stop: Stop) -> list[NDArray[np.float32]]:
+        return [*self._decoder.logits(self._keys_values(requests), [request.tokens for request in requests])]
+
+    def _align(self, requests: Sequence[Align], stop: Stop) -> list[list[Timing]]:
+        """Finds the words by the alignment heads (openai/whisper, timing.py)."""
+        prompts = [
+            self._tokenizer.prompt(
+                request.language if self._tokenizer.multilingual else None, request.task, without_timestamps=True
+            )
+            for request in requests
+        ]
+        room = self._manifest.dims["n_text_ctx"] - len(prompts[0]) - 1
+        texts = [[*request.tokens][:room] for request in requests]
+        longest = max(map(len, texts))  # what is put behind a text does not change what comes before
+        eot = self._manifest.tokens.eot
+        rows = [
+            [*prompt, *text, *[eot] * (longest + 1 - len(text))] for prompt, text in zip(prompts, texts, strict=True)
+        ]
+        logits, scores = self._decoder.alignment(self._keys_values(requests), rows)
+        first = len(prompts[0]) - 1  # the token that predicts the first of the text
+        words = []
+        for i, (request, text) in enumerate(zip(requests, texts, strict=True)):
+            last = first + len(text)
+            words.append(self._words(request, text, first, logits[i, first:last], scores[i, :, : last + 2]))
+        return words
+
+    def _words(
+        self, request: Align, text: list[int], first: int, logits: NDArray[np.float32], scores: NDArray[np.float32]
+    ) -> list[Timing]:
+        """Returns the words of the text of one window.
+
+        first: the token that predicts the first of the text. logits: [tokens of the text, n_vocab], which predict them.
+        scores: [heads, tokens, n_audio_ctx] of the alignment heads, for the prompt, the text and end-of-text.
+        """
+        n_positions = request.n_frames // 2
+        if not text or not n_positions:
+            return []
+        starts = token_starts(scores[:, :, :n_positions], first)
+        probabilities = chosen_probabilities(logits[:, : self._manifest.tokens.eot], text)
+        return timings(text, starts.tolist(), probabilities, self._tokenizer, request.language)
+
+    def _keys_values(self, requests: Sequence[Any]) -> CrossKV:
+        """Returns the cross-attention keys and values of the requests' windows, in rows in their order.
+
+        Several requests for the same windows follow each other (temperatures, words): the last ones are kept, for as
+        long as there are the windows.
+        """
+        windows: list[WindowFeatures] = [request.features for request in requests]
+        references, cross_kv = self._cross_kv.get(windows[0], ([], []))
+        if [reference() for reference in references] == windows:
+            return cross_kv
+        chunk = windows[0].chunk
+        if any(window.chunk is not chunk or window.row != row for row, window in enumerate(windows)):
+            chunk = self.chunk(np.stack([np.asarray(window) for window in windows]))
+        while len(self._cross_kv) >= max(1, MAX_KEPT_WINDOWS // self.batch):
+            self._cross_kv.pop(next(self._cross_kv.keys()), None)  # the oldest
+        cross_kv = self._decoder.cross_kv(chunk.buffer)
+        self._cross_kv[windows[0]] = [ref(window) for window in windows], cross_kv
+        return cross_kv
+
+    def _checked(self, options: DecodingOptions) -> str:
+        """Returns the code of the language. Raises UserError for options that the model does not take."""
+        options.check(self._manifest, self._tokenizer)
+        if options.language is None and self._tokenizer.multilingual:
+            raise UserError("language: expected a code or an English name, got None")
+        return self._language(options.language)
+
+    def _language(self, language: str | None) -> str:
+        """Returns the code of a language; None is that of an English-only model."""
+        return language_code("en" if language is None else language, self._manifest.tokens.languages or ("en",))
+
+    def _on_device(self, rows: NDArray[np.float32]) -> Buffer:
+        """Returns rows on the device, filled up with zeros to the batch."""
+        padding = [(0, self.batch - len(rows)), *[(0, 0)] * (rows.ndim - 1)]
+        return Buffer.from_numpy(np.pad(rows, padding)).to(self._artifact.device)
+
+
+def chosen_probabilities(logits: NDArray[np.float32], tokens: Sequence[int]) -> list[float]:
+    """Returns the probability of each token by a softmax of its row of logits [length, n]."""
+    best = logits.max(axis=1)
+    total = np.exp(logits - best[:, None]).sum(axis=1)
+    chosen: list[float] = (np.exp(logits[np.arange(len(tokens)), tokens] - best) / total).tolist()
+    return chosen

@@ -1,0 +1,26 @@
+"""Whether the text of a window is good enough, or none at all (openai/whisper, transcribe.py)."""
+
+from __future__ import annotations
+
+from max_whisper.runtime.results import DecodingResult
+from max_whisper.runtime.transcription.options import TranscribeOptions
+
+
+def rejection(result: DecodingResult, options: TranscribeOptions) -> str:
+    """Returns why a text is not good enough, so that another temperature is tried; "" if it is, or if it is silence."""
+    reasons = []
+    max_ratio, min_logprob = options.compression_ratio_threshold, options.min_logprob
+    if max_ratio is not None and result.compression_ratio > max_ratio:
+        reasons.append(f"compression ratio {result.compression_ratio:.2f} > {max_ratio:g}")
+    if min_logprob is not None and result.avg_logprob < min_logprob:
+        reasons.append(f"average log-probability {result.avg_logprob:.2f} < {min_logprob:g}")
+        if options.no_speech_threshold is not None and result.no_speech_prob > options.no_speech_threshold:
+            return ""
+    return ", ".join(reasons)
+
+
+def is_silence(result: DecodingResult, options: TranscribeOptions) -> bool:
+    """Returns whether a window is taken for silence: no speech is probable, and its text is improbable."""
+    if options.no_speech_threshold is None or result.no_speech_prob <= options.no_speech_threshold:
+        return False
+    return options.min_logprob is None or result.avg_logprob <= options.min_logprob
