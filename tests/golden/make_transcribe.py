@@ -19,7 +19,7 @@ import tiktoken
 import whisper.decoding
 import whisper.tokenizer
 from max_whisper.runtime.decoding.tokenizer import _PATTERN
-from max_whisper.weights.vocabulary import byte_of_character
+from max_whisper.weights.byte_level_bpe import byte_of_character
 from support.models.vocabulary import make_tokens
 from support.transcribe_cases import FAMILIES, GOLDEN, WINDOW, cases, checkpoint, options_of, sounds
 from whisper.model import Whisper
