@@ -1,13 +1,14 @@
-"""Several `max-whisper transcribe` at once, beside the same one after the other.
+"""Compares several `max-whisper transcribe` at once with as many one after the other.
 
-    python benchmarks/at_once.py RECORDING ARTIFACT... [--processes 2] [--rounds 7]
+    python -m benchmarks.at_once RECORDING ARTIFACT... [--processes 2] [--rounds 7]
 
-A round is, in an order that changes: one process alone, and so many at once. *at once / in turn* is the time until the
-last of these has ended, by that of one alone times their number; *CPU* is the same ratio of the CPU time of all, which
-shows what waiting threads burn even where other programs run.
+A round is one process alone, and some at once, in an order that changes. *at once / in turn* is the time until the last
+of these has ended, divided by that of one alone times their number. *CPU* is the same ratio of the CPU time of all,
+which shows what waiting threads burn even where other programs run.
 
-With `--before COMPILER ARTIFACT` for each artifact, another checkout's folder `compiler` and what it built, one process
-of that runs alone in each round, too: *alone / before* is one process of this checkout by one of that.
+`--before COMPILER ARTIFACT` names another checkout's folder `compiler` and the artifact that it built, for each
+artifact: then one process of that checkout runs alone in each round, too. *alone / before* is the time of one process
+of this checkout divided by that of one of the other.
 """
 
 from __future__ import annotations
@@ -22,19 +23,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import click
-from rounds import rotated
+
+from benchmarks.common import help_text, rotated
 
 
 @dataclass(frozen=True)
-class Taken:
-    """By some processes until the last of them ended: seconds of the clock, and of all CPUs."""
+class Cost:
+    """What some processes took until the last of them ended: seconds of the clock, and of all CPUs."""
 
     wall: float
     cpu: float
 
 
-def run(command: Sequence[str | Path], processes: int, compiler: Path | None = None) -> Taken:
-    """Starts a command so many times at once. compiler: the source root of the package, if not as for this program."""
+def run(command: Sequence[str | Path], processes: int, compiler: Path | None = None) -> Cost:
+    """Runs a command `processes` times at once. `compiler` is the package's source root, where it is another one."""
     environment = {**os.environ, "PYTHONPATH": str(compiler)} if compiler else {**os.environ}
     start = time.perf_counter()
     started = [subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) for _ in range(processes)]
@@ -45,10 +47,10 @@ def run(command: Sequence[str | Path], processes: int, compiler: Path | None = N
         if process.returncode:
             raise click.ClickException(f"{' '.join(map(str, command))}: exit status {process.returncode}")
         cpu += usage.ru_utime + usage.ru_stime
-    return Taken(time.perf_counter() - start, cpu)
+    return Cost(time.perf_counter() - start, cpu)
 
 
-@click.command(help=__doc__.partition("\n")[0])
+@click.command(help=help_text(__doc__))
 @click.argument("recording", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.argument("artifacts", nargs=-1, required=True, type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--processes", multiple=True, type=click.IntRange(min=2), default=(2, 4), show_default=True)
@@ -60,7 +62,7 @@ def run(command: Sequence[str | Path], processes: int, compiler: Path | None = N
     metavar="COMPILER ARTIFACT",
     help="For each artifact, in order: the folder `compiler` of another checkout, and what it built.",
 )
-@click.option("--option", "options", multiple=True, help="Of `transcribe`, as --option=--beam-size=5.")
+@click.option("--option", "options", multiple=True, help="An option of `transcribe`, as --option=--beam-size=5.")
 def main(
     recording: Path,
     artifacts: tuple[Path, ...],
@@ -76,27 +78,28 @@ def main(
         return [sys.executable, "-m", "max_whisper", "transcribe", recording, "--model", artifact, *options]
 
     for number, artifact in enumerate(artifacts):
-        turns: dict[str, Callable[[], Taken]] = {"alone": lambda artifact=artifact: run(command(artifact), 1)}
+        turns: dict[str, Callable[[], Cost]] = {"alone": lambda artifact=artifact: run(command(artifact), 1)}
         for count in processes:
             turns[f"{count} at once"] = lambda artifact=artifact, count=count: run(command(artifact), count)
         if before:
             compiler, old = before[number]
             turns["before"] = lambda compiler=compiler, old=old: run(command(old), 1, compiler)
-        found: dict[str, list[Taken]] = {name: [] for name in turns}
+        costs: dict[str, list[Cost]] = {name: [] for name in turns}
         for i in range(rounds):
             for name in rotated([*turns], i):
-                found[name].append(turns[name]())
-        click.echo(f"{artifact.name}: one alone {statistics.median(one.wall for one in found['alone']):.2f} s")
+                costs[name].append(turns[name]())
+        click.echo(f"{artifact.name}: one alone {statistics.median(cost.wall for cost in costs['alone']):.2f} s")
         for count in processes:
-            show(f"{count} at once / in turn", found[f"{count} at once"], found["alone"], count)
+            show(f"{count} at once / in turn", costs[f"{count} at once"], costs["alone"], count)
         if before:
-            show("alone / before", found["alone"], found["before"], 1)
+            show("alone / before", costs["alone"], costs["before"], 1)
 
 
-def show(label: str, these: Sequence[Taken], those: Sequence[Taken], times: int) -> None:
-    """The median of the rounds' ratios, and from where to where they are."""
-    wall = sorted(this.wall / (times * that.wall) for this, that in zip(these, those, strict=True))
-    cpu = statistics.median(this.cpu / (times * that.cpu) for this, that in zip(these, those, strict=True))
+def show(label: str, costs: Sequence[Cost], baseline: Sequence[Cost], times: int) -> None:
+    """Prints the median of the rounds' ratios, and their range; the baseline counts `times` times."""
+    pairs = [*zip(costs, baseline, strict=True)]
+    wall = sorted(cost.wall / (times * base.wall) for cost, base in pairs)
+    cpu = statistics.median(cost.cpu / (times * base.cpu) for cost, base in pairs)
     click.echo(f"  {label}: {statistics.median(wall):.2f} ({wall[0]:.2f} to {wall[-1]:.2f}), CPU {cpu:.2f}")
 
 

@@ -1,6 +1,6 @@
-"""What the benchmarks share: a made recording, machine facts, timing of MAX.
+"""What the benchmarks share: a synthetic recording, facts about the machine, timing of MAX, help texts.
 
-Imports numpy alone, so that the workers of all peers can use it.
+It imports numpy alone, so that the workers of all peers can use it.
 """
 
 from __future__ import annotations
@@ -8,11 +8,11 @@ from __future__ import annotations
 import os
 import platform
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,9 +20,23 @@ from numpy.typing import NDArray
 SAMPLE_RATE = 16_000
 WINDOW = 30 * SAMPLE_RATE  # samples
 
+T = TypeVar("T")
+
+
+def help_text(docstring: str) -> str:
+    """Returns a docstring as click's help, in which indented paragraphs keep their lines."""
+    paragraphs = docstring.split("\n\n")
+    return "\n\n".join(f"\b\n{text}" if text.startswith("    ") else text for text in paragraphs)
+
+
+def rotated(items: Sequence[T], by: int) -> list[T]:
+    """Returns the items in their order, beginning with another one: turns in which nobody is always first."""
+    by %= len(items) or 1
+    return [*items[by:], *items[:by]]
+
 
 def use_cpus(threads: int) -> None:
-    """Keeps this process and the ones it starts to `threads` CPUs. Call it before MAX starts its threads."""
+    """Restricts this process, and those it starts, to `threads` CPUs. Call it before MAX starts its threads."""
     cpus = sorted(os.sched_getaffinity(0))
     if threads > len(cpus):
         print(f"{threads} threads were asked for, and there are {len(cpus)} CPUs", file=sys.stderr)
@@ -31,7 +45,7 @@ def use_cpus(threads: int) -> None:
 
 
 def made_recording(seconds: float = 30.0, seed: int = 0) -> NDArray[np.float32]:
-    """Syllables of coloured noise over a gliding hum: nothing to understand, but a mel with structure."""
+    """Returns syllables of colored noise over a gliding hum, float32 [samples]: no words, but a structured log-mel."""
     rng = np.random.default_rng(seed)
     n = round(seconds * SAMPLE_RATE)
     t = np.arange(n) / SAMPLE_RATE
@@ -41,33 +55,39 @@ def made_recording(seconds: float = 30.0, seed: int = 0) -> NDArray[np.float32]:
     return (loudness * (0.3 * hum + 0.05 * hiss)).astype(np.float32)
 
 
+def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
+    """Returns how many tokens at the start of two texts are the same."""
+    pairs = zip(a, b, strict=False)
+    return next((i for i, (x, y) in enumerate(pairs) if x != y), min(len(a), len(b)))
+
+
 # --- timing
 
 
 @contextmanager
 def executions() -> Iterator[list[float]]:
-    """Lists the milliseconds of each graph that MAX executes meanwhile."""
+    """Yields a list that receives the milliseconds of each graph that MAX executes inside the `with`."""
     from max_whisper.artifact.engine import CompiledGraph
 
-    seen: list[float] = []
+    times: list[float] = []
     execute = CompiledGraph.execute
 
     def timed(graph: CompiledGraph, *inputs: Any) -> Any:
         start = perf_counter()
         outputs = execute(graph, *inputs)
-        seen.append(since(start))
+        times.append(since(start))
         return outputs
 
     CompiledGraph.execute = timed  # type: ignore[method-assign]
     try:
-        yield seen
+        yield times
     finally:
         CompiledGraph.execute = execute  # type: ignore[method-assign]
-        assert seen, "no graph was executed"
+        assert times, "no graph was executed"
 
 
 def since(start: float) -> float:
-    """Milliseconds since a `perf_counter`."""
+    """Returns the milliseconds since `start`, which `perf_counter` gave."""
     return (perf_counter() - start) * 1e3
 
 
@@ -75,7 +95,7 @@ def since(start: float) -> float:
 
 
 def machine() -> dict[str, Any]:
-    """What a figure depends on."""
+    """Returns what a figure depends on: CPU, its features, memory, system."""
     info = Path("/proc/cpuinfo").read_text()
     flags = set(_field(info, "flags").split())
     return {
@@ -88,17 +108,17 @@ def machine() -> dict[str, Any]:
 
 
 def busy_seconds() -> float:
-    """What all CPUs have computed since the machine started, and what the host took from them."""
+    """Returns the seconds that all CPUs were busy since the machine started, those that the host took included."""
     user, nice, system, _, _, irq, softirq, steal = map(int, Path("/proc/stat").read_text().split()[1:9])
     return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
 
 
 def _field(info: str, key: str) -> str:
-    """The value of the first line `key : value` of /proc/cpuinfo or of a status file."""
+    """Returns the value of the first line `key : value` of /proc/cpuinfo or of a status file."""
     lines = (line.partition(":") for line in info.splitlines())
     return next((value.strip() for name, _, value in lines if name.strip() == key), "unknown")
 
 
-def memory_mb(what: str = "VmRSS") -> float:
-    """This process's resident memory now; "VmHWM" is its peak."""
-    return int(_field(Path("/proc/self/status").read_text(), what).split()[0]) / 1024
+def memory_mb(field: str = "VmRSS") -> float:
+    """Returns the resident memory of this process in MB: now, or with "VmHWM" its peak."""
+    return int(_field(Path("/proc/self/status").read_text(), field).split()[0]) / 1024

@@ -1,12 +1,12 @@
-"""An artifact for a GPU beside what one for a CPU gives: errors, tokens, times.
+"""Compares an artifact for a GPU with one for a CPU: errors, tokens, times.
 
-\b
-    python gpu.py figures CPU_ARTIFACT FIGURES.npz RECORDING…     on any machine: what is expected
-    python gpu.py check ARTIFACT… FIGURES.npz                     where the GPU is: needs no FFmpeg, and no compiler
+    python -m benchmarks.gpu figures CPU_ARTIFACT FIGURES.npz RECORDING…    on any machine
+    python -m benchmarks.gpu check ARTIFACT… FIGURES.npz                    on the machine with the GPU
 
-`figures` keeps the waveforms and everything that the CPU's artifact makes of them. `check` loads an artifact of the
-same weights, makes the same, and says how far it is away. One check that fails does not keep the others from being
-made. The exit status is 1 where one failed; errors and tokens that differ are for the reader to judge.
+`figures` keeps the waveforms and everything that the CPU's artifact computes from them. `check` loads an artifact of
+the same weights, computes the same, and prints how far it is away; it needs neither FFmpeg nor a compiler. A check that
+fails does not stop the others. The exit status is 1 where one failed; errors and tokens that differ are for the reader
+to judge.
 """
 
 from __future__ import annotations
@@ -26,10 +26,12 @@ import numpy as np
 from max_whisper import Model, load, load_audio
 from numpy.typing import NDArray
 
+from benchmarks.common import common_prefix, help_text
+
 THREADS = 4
 ROUNDS = 20
-EACH_FOR_ITSELF = {"condition_on_previous_text": False, "temperature": 0.0}
-"""With these, a token that differs in one window changes no other."""
+INDEPENDENT = {"condition_on_previous_text": False, "temperature": 0.0}
+"""With these options, a token that differs in one window changes no other window."""
 DECODINGS: dict[str, dict[str, Any]] = {
     "greedy": {"without_timestamps": True},
     "timestamps": {},
@@ -39,12 +41,13 @@ DECODINGS: dict[str, dict[str, Any]] = {
 }
 TRANSCRIPTIONS: dict[str, dict[str, Any]] = {
     "transcribe": {},
-    "each for itself": EACH_FOR_ITSELF,
-    "words": {**EACH_FOR_ITSELF, "word_timestamps": True},
+    "independent windows": INDEPENDENT,
+    "words": {**INDEPENDENT, "word_timestamps": True},
 }
 
 
-def languages(model: Model) -> dict[str, str]:
+def language_of(model: Model) -> dict[str, str]:
+    """Returns the option that names English, which an English-only model does not take."""
     return {"language": "en"} if model.multilingual else {}
 
 
@@ -55,12 +58,12 @@ def first_windows(model: Model, waveforms: Sequence[NDArray[np.float32]]) -> NDA
 
 def decoded(model: Model, features: Any, options: dict[str, Any]) -> list[list[int]]:
     """Returns the tokens of each window. A beam search takes one window at a time."""
-    return [result.tokens for result in model.decode(features, **languages(model), **options)]
+    return [result.tokens for result in model.decode(features, **language_of(model), **options)]
 
 
 def transcribed(model: Model, waveform: NDArray[np.float32], options: dict[str, Any]) -> dict[str, Any]:
-    """Returns the tokens and the times of a whole recording: of its words, or else of its segments."""
-    result = model.transcribe(waveform, **languages(model), **options)
+    """Returns the text and tokens of a recording, and the times of its words, or else of its segments."""
+    result = model.transcribe(waveform, **language_of(model), **options)
     timed = [word for segment in result.segments for word in segment.words or [segment]]
     return {
         "tokens": [token for segment in result.segments for token in segment.tokens],
@@ -69,7 +72,7 @@ def transcribed(model: Model, waveform: NDArray[np.float32], options: dict[str, 
     }
 
 
-@click.group(help=__doc__)
+@click.group(help=help_text(__doc__))
 def main() -> None:
     pass
 
@@ -84,14 +87,17 @@ def figures(artifact: str, out: Path, recordings: tuple[str, ...]) -> None:
     waveforms = [load_audio(recording) for recording in recordings]
     features = model.encode(first_windows(model, waveforms))
     texts = {name: decoded(model, features, options) for name, options in DECODINGS.items()}
-    wholes = {name: [transcribed(model, w, options) for w in waveforms] for name, options in TRANSCRIPTIONS.items()}
+    transcriptions = {
+        name: [transcribed(model, waveform, options) for waveform in waveforms]
+        for name, options in TRANSCRIPTIONS.items()
+    }
     arrays = {f"waveform.{i}": waveform for i, waveform in enumerate(waveforms)}
     for i, tokens in enumerate(texts["greedy"]):
-        row = [*model.prompt(**languages(model), without_timestamps=True), *tokens]
-        arrays[f"given.{i}"] = np.array([row])
+        row = [*model.prompt(**language_of(model), without_timestamps=True), *tokens]
+        arrays[f"fixed.{i}"] = np.array([row])
         arrays[f"logits.{i}"] = model.logits(np.asarray(features)[i : i + 1], [row])
-    told = json.dumps({"texts": texts, "wholes": wholes})
-    np.savez_compressed(out, features=np.asarray(features), told=np.array(told), **arrays)
+    results = json.dumps({"texts": texts, "transcriptions": transcriptions})
+    np.savez_compressed(out, features=np.asarray(features), results=np.array(results), **arrays)
     print(f"{out}: {len(waveforms)} recordings, {out.stat().st_size / 1e6:.1f} MB")
 
 
@@ -109,39 +115,39 @@ def check(artifacts: tuple[str, ...], expected: str, only: tuple[str, ...], file
 
 
 class Check:
-    """One artifact beside the figures."""
+    """Compares one artifact with the figures, and times it."""
 
     def __init__(self, folder: str, expected: Path) -> None:
         self.folder = folder
         arrays = np.load(expected)
-        told = json.loads(str(arrays["told"]))
-        self.texts: dict[str, list[list[int]]] = told["texts"]
-        self.wholes: dict[str, list[dict[str, Any]]] = told["wholes"]
+        results = json.loads(str(arrays["results"]))
+        self.texts: dict[str, list[list[int]]] = results["texts"]
+        self.transcriptions: dict[str, list[dict[str, Any]]] = results["transcriptions"]
         self.features = arrays["features"]
         count = range(len(self.features))
         self.waveforms = [arrays[f"waveform.{i}"] for i in count]
-        self.given = [arrays[f"given.{i}"] for i in count]
+        self.fixed = [arrays[f"fixed.{i}"] for i in count]
         self.logits = [arrays[f"logits.{i}"] for i in count]
         self.model: Model
 
     def run(self, only: Sequence[str] = ()) -> dict[str, Any]:
-        """Makes every check, or some, prints a line for each, and returns what was found."""
+        """Makes every check, or `only` some, prints a line for each, and returns the findings."""
         print(f"\n{self.folder}", flush=True)
-        found: dict[str, Any] = {}
+        findings: dict[str, Any] = {}
         for name, make in self.checks():
             if only and name not in ("load", *only):
                 continue
             started = perf_counter()
             try:
-                found[name] = make()
+                findings[name] = make()
             except Exception as error:
                 traceback.print_exc()
-                found[name] = {"failed": f"{type(error).__name__}: {error}"[:500]}
+                findings[name] = {"failed": f"{type(error).__name__}: {error}"[:500]}
                 if not hasattr(self, "model"):
                     break
-            line = ", ".join(f"{key} {shown(value)}" for key, value in found[name].items())
+            line = ", ".join(f"{key} {shown(value)}" for key, value in findings[name].items())
             print(f"  {name:22} {line}  [{perf_counter() - started:.1f} s]", flush=True)
-        return found
+        return findings
 
     def checks(self) -> Iterator[tuple[str, Callable[[], dict[str, Any]]]]:
         yield "load", self.load
@@ -169,11 +175,11 @@ class Check:
         return distance(np.asarray(self.model.encode(self.mel)), self.features)
 
     def check_logits(self) -> dict[str, Any]:
-        """With the features of the CPU, and tokens that are given: the decoder alone."""
-        found = [self.model.logits(self.features[i : i + 1], given)[0] for i, given in enumerate(self.given)]
+        """Compares the decoder alone: with the features of the CPU, and the tokens of the figures."""
+        actual = [self.model.logits(self.features[i : i + 1], fixed)[0] for i, fixed in enumerate(self.fixed)]
         expected = [logits[0] for logits in self.logits]
-        same = np.concatenate([f.argmax(-1) == e.argmax(-1) for f, e in zip(found, expected, strict=True)])
-        largest = max((distance(f, e) for f, e in zip(found, expected, strict=True)), key=lambda d: d["largest"])
+        same = np.concatenate([a.argmax(-1) == e.argmax(-1) for a, e in zip(actual, expected, strict=True)])
+        largest = max((distance(a, e) for a, e in zip(actual, expected, strict=True)), key=lambda d: d["largest"])
         return {**largest, "argmax": f"{same.sum()} of {same.size}"}
 
     def check_decoding(self, name: str, options: dict[str, Any]) -> dict[str, Any]:
@@ -181,27 +187,27 @@ class Check:
         return agreement(decoded(self.model, features, options), self.texts[name])
 
     def check_transcription(self, name: str, options: dict[str, Any]) -> dict[str, Any]:
-        found = [transcribed(self.model, waveform, options) for waveform in self.waveforms]
-        expected = self.wholes[name]
+        actual = [transcribed(self.model, waveform, options) for waveform in self.waveforms]
+        expected = self.transcriptions[name]
         far = [
-            float(np.abs(np.subtract(f["times"], e["times"])).max(initial=0))
-            for f, e in zip(found, expected, strict=True)
-            if len(f["times"]) == len(e["times"])
+            float(np.abs(np.subtract(a["times"], e["times"])).max(initial=0))
+            for a, e in zip(actual, expected, strict=True)
+            if len(a["times"]) == len(e["times"])
         ]
-        times = f"{len(far)} of {len(found)} as many, {max(far, default=0):.2f} s apart at most"
-        return {**agreement([f["tokens"] for f in found], [e["tokens"] for e in expected]), "times": times}
+        times = f"{len(far)} of {len(actual)} as many, {max(far, default=0):.2f} s apart at most"
+        return {**agreement([a["tokens"] for a in actual], [e["tokens"] for e in expected]), "times": times}
 
     def check_batch(self) -> dict[str, Any]:
-        results = self.model.transcribe_batch(self.waveforms, **languages(self.model), **EACH_FOR_ITSELF)
-        found = [[token for segment in result.segments for token in segment.tokens] for result in results]
-        return agreement(found, [whole["tokens"] for whole in self.wholes["each for itself"]])
+        results = self.model.transcribe_batch(self.waveforms, **language_of(self.model), **INDEPENDENT)
+        actual = [[token for segment in result.segments for token in segment.tokens] for result in results]
+        return agreement(actual, [result["tokens"] for result in self.transcriptions["independent windows"]])
 
     def check_threads(self) -> dict[str, Any]:
-        """Several threads transcribe with one model what one of them did before: all must get the same."""
+        """Compares what several threads transcribe at once, with one model, with what one thread did before."""
         jobs = [*range(len(self.waveforms))] * THREADS
 
         def job(i: int) -> list[int]:
-            tokens: list[int] = transcribed(self.model, self.waveforms[i], EACH_FOR_ITSELF)["tokens"]
+            tokens: list[int] = transcribed(self.model, self.waveforms[i], INDEPENDENT)["tokens"]
             return tokens
 
         started = perf_counter()
@@ -209,45 +215,45 @@ class Check:
         seconds = perf_counter() - started
         started = perf_counter()
         with ThreadPoolExecutor(THREADS) as pool:
-            found = list(pool.map(job, jobs))
+            actual = list(pool.map(job, jobs))
         together = perf_counter() - started
-        return {**agreement(found, alone), "s": round(together, 2), "s one after the other": round(seconds, 2)}
+        return {**agreement(actual, alone), "s": round(together, 2), "s one after the other": round(seconds, 2)}
 
     def check_repeated(self) -> dict[str, Any]:
-        """The same window ten times: are the bits the same?"""
+        """Counts how often the same window, ten times, gives other bits."""
         first, logits = np.asarray(self.model.encode(self.mel[:1])), None
         differ = [0, 0]
         for _ in range(10):
             differ[0] += not np.array_equal(np.asarray(self.model.encode(self.mel[:1])), first)
-            again = self.model.logits(self.features[:1], self.given[0])
+            again = self.model.logits(self.features[:1], self.fixed[0])
             differ[1] += logits is not None and not np.array_equal(again, logits)
             logits = again
         return {"features differ": differ[0], "logits differ": differ[1]}
 
     def times(self) -> dict[str, Any]:
-        """Medians in milliseconds: a window's log-mel, its encoding with the copy of its features, and a token."""
+        """Returns median milliseconds: a window's log-mel, its encoding with the copy of its features, and a token."""
         model, waveform = self.model, self.waveforms[0]
         mel = model.windows(waveform)[:1]
         features = model.encode(mel)
-        never = {"suppress_tokens": [model.manifest.tokens.eot], **languages(model)}
+        never = {"suppress_tokens": [model.manifest.tokens.eot], **language_of(model)}
         most = min(100, model.manifest.dims["n_text_ctx"] // 2)
 
         def decoding(count: int, **options: Any) -> Callable[[], Any]:
             return lambda: model.decode(features, max_new_tokens=count, **never, **options)
 
-        found = {"log-mel": timed(lambda: model.windows(waveform)), "encode": timed(lambda: model.encode(mel))}
+        times = {"log-mel": timed(lambda: model.windows(waveform)), "encode": timed(lambda: model.encode(mel))}
         for name, options in (
             ("greedy", {"without_timestamps": True}),
             ("timestamps", {}),
             ("sampled", {"temperature": 0.5}),
         ):
             first, all_ = timed(decoding(1, **options)), timed(decoding(most, **options))
-            found |= {f"first token, {name}": first, f"token, {name}": (all_ - first) / (most - 1)}
-        return {name: round(value, 3) for name, value in found.items()}
+            times |= {f"first token, {name}": first, f"token, {name}": (all_ - first) / (most - 1)}
+        return {name: round(value, 3) for name, value in times.items()}
 
 
 def timed(work: Callable[[], Any]) -> float:
-    """Returns the median milliseconds of some calls, after two that do not count."""
+    """Returns the median milliseconds of ROUNDS calls, after two that do not count."""
     times = []
     for _ in range(ROUNDS + 2):
         started = perf_counter()
@@ -256,22 +262,19 @@ def timed(work: Callable[[], Any]) -> float:
     return median(times[2:])
 
 
-def distance(found: NDArray[np.float32], expected: NDArray[np.float32]) -> dict[str, float]:
-    """Returns the largest and the relative distance: ‖found − expected‖ / ‖expected‖."""
-    apart = found.astype(np.float64) - expected
+def distance(actual: NDArray[np.float32], expected: NDArray[np.float32]) -> dict[str, float]:
+    """Returns the largest and the relative distance: ‖actual − expected‖ / ‖expected‖."""
+    apart = actual.astype(np.float64) - expected
     return {
         "largest": float(np.abs(apart).max()),
         "relative": float(np.linalg.norm(apart) / np.linalg.norm(expected.astype(np.float64))),
     }
 
 
-def agreement(found: Sequence[Sequence[int]], expected: Sequence[Sequence[int]]) -> dict[str, str]:
+def agreement(actual: Sequence[Sequence[int]], expected: Sequence[Sequence[int]]) -> dict[str, str]:
     """Returns how many texts are the same, and how many of all tokens are before the first that differs."""
-    same = sum(list(f) == list(e) for f, e in zip(found, expected, strict=True))
-    before = 0
-    for f, e in zip(found, expected, strict=True):
-        parts = (i for i, (a, b) in enumerate(zip(f, e, strict=False)) if a != b)
-        before += next(parts, min(len(f), len(e)))
+    same = sum(list(a) == list(e) for a, e in zip(actual, expected, strict=True))
+    before = sum(map(common_prefix, actual, expected))
     return {"same": f"{same} of {len(expected)}", "tokens": f"{before} of {sum(map(len, expected))}"}
 
 

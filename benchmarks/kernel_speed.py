@@ -1,10 +1,9 @@
-"""Every kernel alone, beside what the machine allows: its products at the CPU's peak, its bytes at the memory's speed.
+"""Times every kernel alone, beside what the machine allows: the CPU's peak rate, or the bandwidth of the memory.
 
-\b
-    python kernel_speed.py [--only dense_linear …] [--threads 2]
+    python -m benchmarks.kernel_speed [--only gemm …] [--threads 2]
 
-A kernel that reads weights takes them in turn from more than the caches hold, as in a decoder step; of the others,
-activations may be in a cache, as the kernel before has left them there. Times are medians of calls.
+A kernel that reads weights takes them in turn from more copies than the caches hold, as in a decode step. Activations
+may be in a cache, where the kernel before would have left them. Times are medians of calls.
 """
 
 from __future__ import annotations
@@ -19,10 +18,11 @@ from typing import Any
 
 import click
 import numpy as np
-from common import since, use_cpus
 from max_whisper.tensors.pack import packed_shape
 from rich.console import Console
 from rich.table import Table
+
+from benchmarks.common import help_text, since, use_cpus
 
 BYTES = {"float32": 4, "bfloat16": 2, "int8": 1, "int64": 8}
 COLD = 120e6  # bytes that no cache holds
@@ -41,7 +41,7 @@ DTYPES = ("float32", "bfloat16", "int8")
 
 @dataclass(frozen=True)
 class Operand:
-    """What a kernel reads or writes."""
+    """A tensor that a kernel reads or writes."""
 
     dtype: str
     names: str  # of its dimensions, which may be of any size; those of one name are equal
@@ -53,13 +53,13 @@ class Operand:
 
     @property
     def bytes(self) -> int:
-        """That a call moves."""
+        """The bytes that a call moves."""
         return prod(self.shape) * BYTES[self.dtype] if self.read else 0
 
 
 @dataclass(frozen=True)
 class Case:
-    """A call of a kernel, and what it computes and moves."""
+    """A call of a kernel, with what it computes and moves."""
 
     kernel: str
     what: str
@@ -76,12 +76,12 @@ class Case:
 
     @property
     def moved(self) -> int:
-        """Bytes."""
+        """The bytes that a call reads and writes."""
         return sum(x.bytes for x in [*self.inputs, *self.outputs]) - self.unread
 
     @property
     def graph(self) -> tuple[Any, ...]:
-        """What cases that one graph serves have in common."""
+        """The key of the graph: equal for all cases that one graph can serve."""
         return self.kernel, *sorted(self.parameters.items()), *(x.dtype for x in self.inputs)
 
 
@@ -100,9 +100,11 @@ def scales(out: int, dtype: str) -> Operand:
     return f32("two scaled", 2, out, value=0.01, read=dtype == "int8")
 
 
-def joined(width: int, rows: int, out: int, dtype: str, given: dict[str, Any]) -> tuple[list[Operand], dict[str, Any]]:
-    """Operands of a linear layer after its weights, and its parameters."""
-    flags = {"has_norm": False, "has_bias": False, "has_residual": False, "activation": "none", **given}
+def joined(
+    width: int, rows: int, out: int, dtype: str, changes: dict[str, Any]
+) -> tuple[list[Operand], dict[str, Any]]:
+    """Returns the operands of a linear layer that follow its weights, and its parameters."""
+    flags = {"has_norm": False, "has_bias": False, "has_residual": False, "activation": "none", **changes}
     norm = f32("channels", width, read=flags["has_norm"])
     operands = [
         scales(out, dtype),
@@ -115,14 +117,14 @@ def joined(width: int, rows: int, out: int, dtype: str, given: dict[str, Any]) -
     return operands, flags
 
 
-def dense_linear() -> Iterator[Case]:
-    for dtype, (width, out), (what, given) in product(DTYPES, DENSE, LINEAR.items()):
-        operands, flags = joined(width, ROWS, out, dtype, given)
+def gemm() -> Iterator[Case]:
+    for dtype, (width, out), (what, changes) in product(DTYPES, DENSE, LINEAR.items()):
+        operands, flags = joined(width, ROWS, out, dtype, changes)
         packed = Operand(dtype, "panels groups places", packed_shape(out, width, dtype))
         x, y = f32("1 rows channels", 1, ROWS, width), f32("1 1 rows out", 1, 1, ROWS, out)
         inputs = [x, packed, *operands, number(width), number(width), number(0)]
         what = f"{ROWS} × {width} × {out}, {what}"
-        yield Case("dense_linear", what, dtype, inputs, [y], {dtype: 2 * ROWS * width * out}, flags)
+        yield Case("gemm", what, dtype, inputs, [y], {dtype: 2 * ROWS * width * out}, flags)
 
 
 def projections_case(kernel: str, dtype: str, rows: int, width: int, matrix: Operand, peak: str) -> Case:
@@ -132,19 +134,19 @@ def projections_case(kernel: str, dtype: str, rows: int, width: int, matrix: Ope
     return Case(kernel, what, dtype, inputs, [x] * 3, {peak: flops}, {"has_norm": True})
 
 
-def dense_projections() -> Iterator[Case]:
+def gemm_qkv() -> Iterator[Case]:
     for dtype, width in product(DTYPES, (384, 768)):
         packed = Operand(dtype, "panels groups places", packed_shape(width, width, dtype))
-        yield projections_case("dense_projections", dtype, ROWS, width, packed, dtype)
+        yield projections_case("gemm_qkv", dtype, ROWS, width, packed, dtype)
 
 
-def skinny_projections() -> Iterator[Case]:
+def gemv_qkv() -> Iterator[Case]:
     for dtype, width in product(DTYPES, (384, 768)):
         matrix = Operand(dtype, "channels channels", (width, width), cold=True)
-        yield projections_case("skinny_projections", dtype, 1, width, matrix, "float32")
+        yield projections_case("gemv_qkv", dtype, 1, width, matrix, "float32")
 
 
-def dense_attention() -> Iterator[Case]:
+def full_attention() -> Iterator[Case]:
     from max_whisper.lowering.targets.cpu.attention import attention_products
 
     for dtype, heads in product(DTYPES, (6, 12)):
@@ -152,40 +154,38 @@ def dense_attention() -> Iterator[Case]:
         what, flops = f"{heads} heads of 64, {ROWS} rows", 4 * ROWS * ROWS * heads * 64
         inputs = [rows, rows, rows, number(heads)]
         products = attention_products(dtype, flops)
-        yield Case("dense_attention", what, dtype, inputs, [rows], products, {"dtype": dtype})
+        yield Case("full_attention", what, dtype, inputs, [rows], products, {"dtype": dtype})
 
 
-def skinny_linear() -> Iterator[Case]:
+def gemv() -> Iterator[Case]:
     shapes = (*DENSE[:3], (WIDTH, VOCABULARY))
     for dtype, (width, out), rows in product(DTYPES, shapes, (1, 4)):
         operands, flags = joined(width, rows, out, dtype, LINEAR["norm, bias"])
         matrix = Operand(dtype, "out channels", (out, width), cold=True)
         x, y = f32("1 rows channels", 1, rows, width), f32("1 rows out", 1, rows, out)
         what = f"{rows} × {width} × {out}, norm, bias"
-        yield Case(
-            "skinny_linear", what, dtype, [x, matrix, *operands], [y], {"float32": 2 * rows * width * out}, flags
-        )
+        yield Case("gemv", what, dtype, [x, matrix, *operands], [y], {"float32": 2 * rows * width * out}, flags)
 
 
-def attention_over_memory() -> Iterator[Case]:
+def cross_attention() -> Iterator[Case]:
     for dtype, rows in product(("float32", "bfloat16"), (1, 4)):
         memory = Operand(dtype, "1 heads keys width", (1, HEADS, ROWS, 64), cold=True)
         q = f32("1 rows channels", 1, rows, WIDTH)
         what, flops = f"{rows} over {ROWS}, {HEADS} heads of 64", 4 * rows * ROWS * WIDTH
-        yield Case("attention_over_memory", what, dtype, [q, memory, memory], [q], {"float32": flops})
+        yield Case("cross_attention", what, dtype, [q, memory, memory], [q], {"float32": flops})
 
 
-def attention_over_cache() -> Iterator[Case]:
+def cached_attention() -> Iterator[Case]:
     row = f32("1 rows channels", 1, 1, WIDTH)
     cache = Operand("float32", "1 heads room width", (1, HEADS, CONTEXT, 64), mutable=True)
     for position in (POSITION, CONTEXT - 1):
         unread = 2 * (CONTEXT - 1 - position) * row.bytes
         what, flops = f"1 at position {position}, {HEADS} heads of 64", 4 * (position + 1) * WIDTH
         inputs = [row, row, row, cache, cache, number(position)]
-        yield Case("attention_over_cache", what, "float32", inputs, [row], {"float32": flops}, unread=unread)
+        yield Case("cached_attention", what, "float32", inputs, [row], {"float32": flops}, unread=unread)
 
 
-def choose_next_token() -> Iterator[Case]:
+def fused_choose_token() -> Iterator[Case]:
     vector, each = f32("channels", WIDTH), f32("1 n_vocab", 1, VOCABULARY, value=0)
     rules = [f32("n_vocab", VOCABULARY, value=0), Operand("int64", "1 4", (1, 4), VOCABULARY), each]
     outputs = [Operand("int64", "1 1", (1, 1)), f32("1 1", 1, 1)]
@@ -194,11 +194,11 @@ def choose_next_token() -> Iterator[Case]:
         x = f32("1 1 channels", 1, 1, WIDTH)
         inputs = [x, table, scales(VOCABULARY, dtype), vector, vector, EPS, *rules]
         what = f"of {VOCABULARY}, {WIDTH} wide"
-        yield Case("choose_next_token", what, dtype, inputs, outputs, {"float32": 2 * VOCABULARY * WIDTH})
+        yield Case("fused_choose_token", what, dtype, inputs, outputs, {"float32": 2 * VOCABULARY * WIDTH})
 
 
 def token_embedding() -> Iterator[Case]:
-    """One row of each table is read."""
+    """Yields cases that read one row of each table."""
     y, positions = f32("1 1 channels", 1, 1, WIDTH), f32("context channels", CONTEXT, WIDTH)
     for dtype in DTYPES:
         table = Operand(dtype, "n_vocab channels", (VOCABULARY, WIDTH))
@@ -207,28 +207,28 @@ def token_embedding() -> Iterator[Case]:
         yield Case("token_embedding", f"1 of {VOCABULARY}, {WIDTH} wide", dtype, inputs, [y], unread=unread)
 
 
-def layer_norm() -> Iterator[Case]:
+def layernorm() -> Iterator[Case]:
     for width in (384, 768):
         x, vector = f32("1 rows channels", 1, ROWS, width), f32("channels", width)
-        yield Case("layer_norm", f"{ROWS} × {width}", "float32", [x, vector, vector, EPS], [x])
+        yield Case("layernorm", f"{ROWS} × {width}", "float32", [x, vector, vector, EPS], [x])
 
 
 MAKERS = (
-    dense_linear,
-    dense_projections,
-    dense_attention,
-    skinny_linear,
-    skinny_projections,
-    attention_over_memory,
-    attention_over_cache,
-    choose_next_token,
+    gemm,
+    gemm_qkv,
+    full_attention,
+    gemv,
+    gemv_qkv,
+    cross_attention,
+    cached_attention,
+    fused_choose_token,
     token_embedding,
-    layer_norm,
+    layernorm,
 )
 KERNELS = {maker.__name__: maker for maker in MAKERS}
 
 
-@click.command(help=__doc__)
+@click.command(help=help_text(__doc__))
 @click.option("--only", multiple=True, type=click.Choice([*KERNELS]), help="Leave out the others.")
 @click.option("--threads", default=2, show_default=True, help="CPUs to use.")
 @click.option("--seconds", default=0.3, show_default=True, type=click.FloatRange(0.01), help="For each case.")
@@ -241,12 +241,12 @@ def main(only: tuple[str, ...], threads: int, seconds: float) -> None:
     chosen = [case for kernel in only or KERNELS for case in KERNELS[kernel]()]
     models = compiled(chosen)
     measured = [(case, milliseconds(case, models[case.graph], seconds)) for case in chosen]
-    ceilings = higher(before, probes.measure())
+    peaks = higher(before, probes.measure())
     table = Table("kernel", "case", "dtype")
-    for name in ("ms", "GFLOP/s", "GB/s", "bound by", "of the ceiling"):
+    for name in ("ms", "GFLOP/s", "GB/s", "bound by", "of the peak"):
         table.add_column(name, justify="right")
     for case, ms in measured:
-        products, reading = arithmetic_ms(case.products, ceilings), case.moved / ceilings["memory"] / 1e6
+        products, reading = arithmetic_ms(case.products, peaks), case.moved / peaks["memory"] / 1e6
         table.add_row(
             case.kernel,
             case.what,
@@ -259,12 +259,12 @@ def main(only: tuple[str, ...], threads: int, seconds: float) -> None:
         )
     console = Console(width=150, highlight=False)
     console.print(table)
-    limits = [f"{name} {value:,.1f} {'GB/s' if name == 'memory' else 'GFLOP/s'}" for name, value in ceilings.items()]
+    limits = [f"{name} {value:,.1f} {'GB/s' if name == 'memory' else 'GFLOP/s'}" for name, value in peaks.items()]
     console.print(f"the machine: {', '.join(limits)}; starting a call is in its time")
 
 
 def compiled(cases: list[Case]) -> dict[tuple[Any, ...], Any]:
-    """A graph of one kernel alone for each kind of case."""
+    """Returns a compiled graph of one kernel alone for each key of the cases."""
     from max import engine
     from max.driver import CPU
     from max.dtype import DType
@@ -291,7 +291,7 @@ def compiled(cases: list[Case]) -> dict[tuple[Any, ...], Any]:
 
 
 def milliseconds(case: Case, model: Any, seconds: float) -> float:
-    """Of a call: the median, after one of each copy of the weights."""
+    """Returns the median time of a call, after a call with each copy of the weights that does not count."""
     cold = sum(x.bytes for x in case.inputs if x.cold)
     copies = int(COLD / cold) + 1 if cold else 1
     kept = [None if x.cold else buffer(x) for x in case.inputs]

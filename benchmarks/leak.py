@@ -1,22 +1,22 @@
-"""Memory of a process that transcribes window after window.
+"""Shows the memory of a process that transcribes window after window.
 
-\b
-    python leak.py ARTIFACT
+    python -m benchmarks.leak ARTIFACT
 
-Prints the resident memory along the way, and what was added since the warm-up.
+It prints the resident memory along the way, and how much was added since the warm-up.
 """
 
 from __future__ import annotations
 
 import click
-from common import made_recording, memory_mb, use_cpus
+
+from benchmarks.common import help_text, made_recording, memory_mb, use_cpus
 
 
-@click.command(help=__doc__)
+@click.command(help=help_text(__doc__))
 @click.argument("artifact", type=click.Path(exists=True, file_okay=False))
 @click.option("--windows", default=200, show_default=True, type=click.IntRange(1), help="Windows after the warm-up.")
-@click.option("--warm-up", default=20, show_default=True, help="Windows before it counts.")
-@click.option("--tokens", default=20, show_default=True, help="Most tokens of a window.")
+@click.option("--warm-up", default=20, show_default=True, help="Windows that do not count.")
+@click.option("--tokens", default=20, show_default=True, help="The most tokens of a window.")
 @click.option("--threads", default=2, show_default=True, help="CPUs to use.")
 def main(artifact: str, windows: int, warm_up: int, tokens: int, threads: int) -> None:
     use_cpus(threads)

@@ -1,10 +1,9 @@
-"""From the start of a process to the first text, and its peak memory.
+"""Measures the time from the start of a process to its first text, and its peak memory.
 
-\b
-    python startup.py ARTIFACT
+    python -m benchmarks.startup ARTIFACT
 
-Each run is one `max-whisper transcribe` and one Python process that does the same by hand and says how long each phase
-took. Both are limited to as many tokens as 11 seconds of speech have: random weights would go on to the end.
+Each run is one `max-whisper transcribe` and one Python process that does the same by hand and reports how long each
+phase took. Both are limited to as many tokens as 11 seconds of speech have: random weights would go on to the end.
 """
 
 from __future__ import annotations
@@ -21,11 +20,12 @@ from time import monotonic
 
 import click
 import numpy as np
-from common import SAMPLE_RATE, made_recording, use_cpus
 from rich.console import Console
 from rich.table import Table
 
-# Runs alone: an import of anything else would count. The monotonic clock is the same in every process.
+from benchmarks.common import SAMPLE_RATE, help_text, made_recording, use_cpus
+
+# This text runs alone, as any other import would count. The monotonic clock is the same in every process.
 BY_HAND = """
 import json, sys, time
 begin, artifact, audio, tokens = float(sys.argv[1]), sys.argv[2], sys.argv[3], int(sys.argv[4])
@@ -39,7 +39,7 @@ import max_whisper
 done("import")
 model = max_whisper.load(artifact)
 done("load")
-mel = model.log_mel(max_whisper.load_audio(audio), padding=480000)[None, :, :model.n_frames]
+mel = model.windows(audio)[:1]
 done("audio and log-mel")
 features = model.encode(mel)
 done("encode")
@@ -50,10 +50,10 @@ print(json.dumps(phases))
 """
 
 
-@click.command(help=__doc__)
+@click.command(help=help_text(__doc__))
 @click.argument("artifact", type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.option("--audio", type=click.Path(exists=True), help="A recording of at most 30 s; otherwise 11 s are made.")
-@click.option("--tokens", default=30, show_default=True, help="Most tokens of the text.")
+@click.option("--audio", type=click.Path(exists=True), help="A recording of at most 30 s; by default, 11 s are made.")
+@click.option("--tokens", default=30, show_default=True, help="The most tokens of the text.")
 @click.option("--runs", default=5, show_default=True, type=click.IntRange(1))
 @click.option("--threads", default=2, show_default=True, help="CPUs to use.")
 def main(artifact: Path, audio: str | None, tokens: int, runs: int, threads: int) -> None:
@@ -78,7 +78,7 @@ def main(artifact: Path, audio: str | None, tokens: int, runs: int, threads: int
 
 
 def by_command(artifact: Path, audio: str, tokens: int) -> tuple[float, float, float]:
-    """Milliseconds to the first character and to the end of the process, and its peak memory in MB."""
+    """Returns the milliseconds to the first character and to the end of the process, and its peak memory in MB."""
     multilingual = bool(json.loads((artifact / "manifest.json").read_text())["tokens"]["languages"])
     command = [Path(sys.executable).with_name("max-whisper"), "transcribe", audio, "--model", artifact]
     command += [
@@ -103,13 +103,13 @@ def by_command(artifact: Path, audio: str, tokens: int) -> tuple[float, float, f
 
 
 def by_hand(artifact: Path, audio: str, tokens: int) -> dict[str, float]:
-    """Milliseconds of each phase of a process."""
+    """Returns the milliseconds of each phase of a process."""
     command = [sys.executable, "-c", BY_HAND, str(monotonic()), str(artifact), audio, str(tokens)]
     return json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
 
 
 def made_file(path: Path, seconds: float) -> str:
-    """A 16-bit WAV of a made recording."""
+    """Writes a synthetic recording as a 16-bit WAV file; returns its path."""
     with wave.open(str(path), "wb") as file:
         file.setnchannels(1)
         file.setsampwidth(2)

@@ -1,4 +1,4 @@
-"""Look inside: the five most probable first tokens of the text, for the first window of a recording.
+"""Read logits: the five most probable first tokens of the text in the first window of a recording.
 
 python examples/logits.py artifacts/tiny speech.wav
 """

@@ -45,7 +45,7 @@ RECORDINGS: dict[str, tuple[str, int, list[str]]] = {
 
 
 def spoken(voice: str, speed: int, text: str) -> NDArray[np.float32]:
-    """Float32 [samples] at espeak-ng's rate, 22050 Hz, and that rate."""
+    """Returns the sound of a text without the silence around it: float32 [samples] at espeak-ng's rate, 22050 Hz."""
     command = ["espeak-ng", "-v", voice, "-s", str(speed), "--stdout", text]
     with wave.open(io.BytesIO(subprocess.run(command, capture_output=True, check=True).stdout)) as file:
         samples = np.frombuffer(file.readframes(-1), np.int16) / np.float32(32768)
@@ -55,7 +55,7 @@ def spoken(voice: str, speed: int, text: str) -> NDArray[np.float32]:
 
 
 def recording(voice: str, speed: int, phrases: list[str]) -> NDArray[np.float32]:
-    """The phrases with pauses, over a little noise."""
+    """Returns the phrases with pauses, over a little noise: float32 [samples]."""
     rng = np.random.default_rng(0)
     pause = np.zeros(int(PAUSE * 22050), np.float32)
     parts = [pause]
@@ -66,7 +66,7 @@ def recording(voice: str, speed: int, phrases: list[str]) -> NDArray[np.float32]
 
 
 def write_flac(path: Path, samples: NDArray[np.float32]) -> None:
-    """16 kHz, 16 bits, mono."""
+    """Writes a FLAC file of 16 kHz, 16 bits, mono."""
     frame = av.AudioFrame.from_ndarray((samples * 32767).astype(np.int16)[None], format="s16", layout="mono")
     frame.sample_rate = 22050
     resampler = av.AudioResampler("s16", "mono", RATE)

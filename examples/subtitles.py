@@ -1,4 +1,4 @@
-"""Write subtitles of a recording, and say on the way how far it is.
+"""Write SRT subtitles, cut by the times of words: at most two lines of 42 characters at once.
 
 python examples/subtitles.py artifacts/tiny speech.wav speech.srt
 """
@@ -9,13 +9,14 @@ import max_whisper
 
 
 def show(progress: max_whisper.Progress) -> None:
-    print(f"{progress.done:.1f} of {progress.total:.1f} {progress.unit}")
+    print(f"{progress.done:.1f} of {progress.total:.1f} {progress.unit}", flush=True)
 
 
 def main(folder: str, recording: str, subtitles: str) -> None:
     model = max_whisper.load(folder)
     result = model.transcribe(recording, word_timestamps=True, progress=show)
-    max_whisper.write(result, "srt", subtitles, max_whisper.SubtitleOptions(max_words_per_line=8))
+    cues = max_whisper.SubtitleOptions(max_line_width=42, max_line_count=2)
+    max_whisper.write(result, "srt", subtitles, cues)
 
 
 if __name__ == "__main__":

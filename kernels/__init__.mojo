@@ -1,10 +1,25 @@
-"""Custom ops for MAX: what max-whisper computes faster, or compiles faster, than MAX's own."""
+"""Custom ops for MAX: what max-whisper computes faster, or compiles faster, than MAX's own ops do.
 
-from .skinny_linear import *
+One file per op. `numerics`, `tile`, `parallel` and `attend` hold what several ops share.
+
+    a whole window at once (the encoder, keys and values of the features)   gemm, gemm_qkv, full_attention, layernorm
+    a few tokens at once (decode steps and prompts)                         gemv, gemv_qkv, cached_attention,
+                                                                            cross_attention, token_embedding
+    the next token                                                          choose_token, fused_choose_token,
+                                                                            token_probability
+    the times of words                                                      attention_scores
+"""
+
+from .attention_scores import *
 from .cached_attention import *
-from .tile import *
-from .dense_linear import *
-from .dense_attention import *
-from .layer_norm import *
-from .token_choice import *
+from .choose_token import *
+from .cross_attention import *
+from .full_attention import *
+from .fused_choose_token import *
+from .gemm import *
+from .gemm_qkv import *
+from .gemv import *
+from .gemv_qkv import *
+from .layernorm import *
 from .token_embedding import *
+from .token_probability import *

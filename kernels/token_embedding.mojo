@@ -1,4 +1,4 @@
-"""The rows of an embedding's table for some tokens, with their positions added."""
+"""The rows of the token embedding, plus those of the position embedding."""
 
 import extensibility
 from extensibility import InputTensor, OutputTensor
@@ -7,9 +7,12 @@ from max.gpu.host import DeviceContext
 
 @extensibility.register("token_embedding")
 struct TokenEmbedding:
-    """Takes tokens [batch, length], which stand from `position` on, and tables [n_vocab, width] and [context, width].
+    """Takes tokens [batch, length], the first of which stands at `position`; returns y [batch, length, channels].
 
-    scales: of an int8 table, as in `skinny_linear`. Gives y [batch, length, width].
+    Args of `execute`:
+        table: [n_vocab, channels].
+        scales: Of an int8 table, [2, n_vocab], as `gemv` takes them.
+        positions: [n_text_ctx, channels].
     """
 
     @staticmethod
@@ -25,7 +28,7 @@ struct TokenEmbedding:
         ctx: DeviceContext,
     ) raises:
         var length = tokens.dim_size[1]()
-        var width = table.dim_size[1]()
+        var channels = table.dim_size[1]()
         for row in range(tokens.dim_size[0]() * length):
             var token = Int(tokens.unsafe_ptr().unsafe_load(row))
             if token < 0 or token >= table.dim_size[0]():
@@ -33,7 +36,7 @@ struct TokenEmbedding:
             var scale = Float32(1)
             comptime if dtype == DType.int8:
                 scale = scales.unsafe_ptr().unsafe_load(token)
-            var place = (Int(position) + row % length) * width
-            for c in range(width):
-                var number = table.unsafe_ptr().unsafe_load(token * width + c).cast[DType.float32]() * scale
-                y.unsafe_ptr().unsafe_store(row * width + c, number + positions.unsafe_ptr().unsafe_load(place + c))
+            var place = (Int(position) + row % length) * channels
+            for c in range(channels):
+                var number = table.unsafe_ptr().unsafe_load(token * channels + c).cast[DType.float32]() * scale
+                y.unsafe_ptr().unsafe_store(row * channels + c, number + positions.unsafe_ptr().unsafe_load(place + c))

@@ -1,8 +1,8 @@
-"""Custom ops for MAX that measure: what a machine can do at most, and when a graph has come to a place in it.
+"""Custom ops for MAX that measure: the peak rates of a machine, and the times at which a graph's kernels begin and end.
 
-No artifact has any of them: see compiler/max_whisper/benchmark/.
+No artifact has any of them; `max-whisper bench` compiles them (tools/bench/).
 """
 
-from .arithmetic import *
-from .reading import *
 from .clock import *
+from .multiply_add import *
+from .read_memory import *

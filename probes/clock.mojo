@@ -1,7 +1,7 @@
-"""The times at which a kernel of a graph begins and ends.
+"""Writes the times at which a kernel of a graph begins and ends.
 
-A graph runs what it can as soon as it can, or later. So the kernel takes one of its operands from `clock_before`, and
-`clock_after` takes what the kernel gives. Clocks that share `times` go in the order in which the graph has them: no
+A graph runs an op any time after its inputs are there. So the kernel takes one of its operands from `clock_before`,
+and `clock_after` takes the kernel's result. Clocks that share `times` run in the order in which the graph has them: no
 other kernel with clocks runs in between.
 """
 
@@ -13,7 +13,7 @@ from std.time import perf_counter_ns
 
 @extensibility.register("clock_before")
 struct ClockBefore:
-    """Gives a copy of an operand; then writes nanoseconds into `times`, int64 [slots], at `slot`."""
+    """Returns a copy of an operand, then writes the time in nanoseconds to `times`, int64 [slots], at `slot`."""
 
     @staticmethod
     def execute[
@@ -32,7 +32,7 @@ struct ClockBefore:
 
 @extensibility.register("clock_after")
 struct ClockAfter:
-    """Writes nanoseconds into `times`, int64 [slots], at `slot`, once `result` is there, of which nothing is read."""
+    """Writes the time in nanoseconds to `times`, int64 [slots], at `slot`, once `result` is there; does not read it."""
 
     @staticmethod
     def execute[

@@ -25,7 +25,9 @@ import max_whisper  # noqa: E402
 import pytest  # noqa: E402
 from max_whisper.artifact.cores import usable_cores  # noqa: E402
 from support.harness import Budget  # noqa: E402
-from support.small import end_soon, write_spec, write_thin, write_weights  # noqa: E402
+from support.models.checkpoint import end_soon, write_checkpoint  # noqa: E402
+from support.models.small import SMALL, write_spec  # noqa: E402
+from support.models.thin import write_thin  # noqa: E402
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -63,7 +65,7 @@ def spec(home: Path) -> Path:
 @pytest.fixture(scope="session")
 def checkpoint(home: Path) -> Path:
     """Weights for `spec`, multilingual."""
-    return write_weights(home / "checkpoint")
+    return write_checkpoint(home / "checkpoint")
 
 
 @pytest.fixture(scope="session")
@@ -80,7 +82,7 @@ def model(artifact: Path) -> max_whisper.Model:
 @pytest.fixture(scope="session")
 def english_artifact(home: Path, spec: Path) -> Path:
     """An English-only model of the same dimensions; its vocabulary is padded by a token."""
-    checkpoint = write_weights(home / "english-checkpoint", family="english")
+    checkpoint = write_checkpoint(home / "english-checkpoint", family="english", n_vocab=SMALL["n_vocab"])
     return max_whisper.build(spec, weights=checkpoint, out=home / "english")
 
 
@@ -92,16 +94,27 @@ def english(english_artifact: Path) -> max_whisper.Model:
 @pytest.fixture(scope="session")
 def ending(home: Path, spec: Path) -> max_whisper.Model:
     """A model that chooses end-of-text after some tokens; the others never do."""
-    checkpoint = write_weights(home / "ending-checkpoint", change=end_soon)
+    checkpoint = write_checkpoint(home / "ending-checkpoint", change=end_soon)
     return max_whisper.load(max_whisper.build(spec, weights=checkpoint, out=home / "ending"))
 
 
 @pytest.fixture(scope="session")
 def batched(home: Path, spec: Path) -> max_whisper.Model:
     """bfloat16, three windows at once; the weights of `ending`, so that rows end at different places."""
-    checkpoint = write_weights(home / "batched-checkpoint", change=end_soon)
+    checkpoint = write_checkpoint(home / "batched-checkpoint", change=end_soon)
     folder = max_whisper.build(spec, weights=checkpoint, out=home / "batched", dtype="bfloat16", batch=3)
     return max_whisper.load(folder)
+
+
+@pytest.fixture(scope="session")
+def nano_artifact(home: Path) -> Path:
+    """The trained model that ships, which understands the words of specs/nano/words.txt."""
+    return max_whisper.build("nano.yaml", out=home / "nano", offline=True)
+
+
+@pytest.fixture(scope="session")
+def nano(nano_artifact: Path) -> max_whisper.Model:
+    return max_whisper.load(nano_artifact)
 
 
 @pytest.fixture(scope="session")

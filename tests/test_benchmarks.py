@@ -1,9 +1,11 @@
-"""What the benchmarks compute: files for peers, tables and pictures. Needs none of the peers."""
+"""Tests what the benchmarks compute: files for peers, tables, pictures. They need none of the peers."""
 
 from __future__ import annotations
 
 import io
 import json
+import re
+import runpy
 import struct
 import sys
 import xml.etree.ElementTree as ET
@@ -11,27 +13,49 @@ from pathlib import Path
 from typing import Any
 
 import click
-import max_whisper
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from conftest import ROOT
 from max_whisper.runtime.audio.mel import log_mel, mel_filters
 from max_whisper.spec import load_spec
 from max_whisper.tools.bench.lower_bounds import lower_bounds
 from rich.console import Console
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
+from benchmarks.common import made_recording
+from benchmarks.gpu import agreement, distance
+from benchmarks.gpu import main as gpu
+from benchmarks.peers.figures import equal_tokens, medians, ranking, setting_table, start_table
+from benchmarks.peers.ggml import DIMENSIONS, q8_0, write_ggml, write_tensor
+from benchmarks.peers.greedy import MEL_FILTERS, LogMel
+from benchmarks.peers.plot import parts, svg
+from benchmarks.peers.sides import Side, spec_of, taking_part
 
-from common import made_recording
-from figures import equal_tokens, medians, ranking, setting_table, start_table
-from ggml import DIMENSIONS, q8_0, write_ggml, write_tensor
-from gpu import agreement, distance
-from gpu import main as gpu
-from greedy import MEL_FILTERS, LogMel
-from plot import parts, svg
-from sides import Side, spec_of, taking_part
+PEAK_RATES = {"float32": 200.0, "bfloat16": 400.0, "memory": 40.0}
 
-CEILINGS = {"float32": 200.0, "bfloat16": 400.0, "memory": 40.0}
+
+PROGRAMS = [
+    ".".join(path.with_suffix("").relative_to(ROOT).parts).removesuffix(".__main__")
+    for path in sorted(ROOT.glob("benchmarks/**/*.py"))
+    if path.parent.name != "workers" and "__main__" in path.read_text()
+]
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_a_program_starts_and_says_how(
+    program: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr(sys, "argv", [program, "--help"])
+    monkeypatch.delitem(sys.modules, program, raising=False)
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_module(program, run_name="__main__")
+    assert ended.value.code == 0
+    assert f"    python -m {program} " in capsys.readouterr().out
+
+
+def test_the_readme_names_every_program():
+    readme = (ROOT / "benchmarks" / "README.md").read_text()
+    assert {*re.findall(r"python -m ([\w.]+)", readme)} == {*PROGRAMS}
 
 
 def phases(total: float, **others: float | None) -> dict[str, float | None]:
@@ -44,7 +68,7 @@ def setting() -> dict[str, Any]:
         "seconds": 30.0,
         "tokens": 100,
         "disturbed": 0.01,
-        "floors": lower_bounds(load_spec("tiny"), CEILINGS, 1, 100),
+        "lower_bounds": lower_bounds(load_spec("tiny"), PEAK_RATES, 1, 100),
         "equal": {"slow": 100, "max-whisper float32": 7},
         "memory": {"slow": 300.0, "max-whisper float32": 200.0},
         "batched": {"slow": False, "max-whisper float32": True},
@@ -61,7 +85,7 @@ def text_of(table: Any) -> str:
     return console.file.getvalue()  # type: ignore[attr-defined]
 
 
-def test_a_table_has_the_fastest_first_and_a_dash_for_what_is_not_told():
+def test_a_table_has_the_fastest_first_and_a_dash_for_what_is_not_reported():
     text = text_of(setting_table(setting()))
     lines = [line for line in text.splitlines() if "slow" in line or "max-whisper" in line]
     assert ranking(setting()) == ["max-whisper float32", "slow"]
@@ -70,7 +94,7 @@ def test_a_table_has_the_fastest_first_and_a_dash_for_what_is_not_told():
     assert "slow (one by one)" in lines[1]
     assert "–" in lines[1]
     assert "2.00" in lines[1]
-    assert "floor, bfloat16" in text
+    assert "lower bound, bfloat16" in text
 
 
 def test_a_table_of_new_processes():
@@ -95,29 +119,29 @@ def test_the_picture_is_well_formed():
     assert len([element for element in root.iter() if element.tag.endswith("line")]) == 2 * 2
 
 
-def test_of_each_label_the_artifact_for_so_many_windows_takes_part():
-    one, eight, peer, alone = (Side(label, [], {}, n) for label, n in (("a", 1), ("a", 8), ("p", None), ("b", 1)))
-    sides = [one, eight, peer, alone]
-    assert taking_part(sides, 1) == [one, peer, alone]
-    assert taking_part(sides, 8) == [eight, peer, alone]
+def test_the_artifact_for_the_batch_takes_part_or_else_that_for_one_window():
+    one, eight, peer, single = (Side(label, [], {}, n) for label, n in (("a", 1), ("a", 8), ("p", None), ("b", 1)))
+    sides = [one, eight, peer, single]
+    assert taking_part(sides, 1) == [one, peer, single]
+    assert taking_part(sides, 8) == [eight, peer, single]
     assert taking_part([eight], 1) == []
 
 
-def test_what_is_no_checkpoint_is_refused(tmp_path: Path):
+def test_a_folder_without_a_checkpoint_is_refused(tmp_path: Path):
     with pytest.raises(click.BadParameter, match=r"config\.json"):
         spec_of(tmp_path)
 
 
-def test_floors():
+def test_lower_bounds():
     spec = load_spec("tiny")
-    one, eight = lower_bounds(spec, CEILINGS, 1, 100), lower_bounds(spec, CEILINGS, 8, 100)
+    one, eight = lower_bounds(spec, PEAK_RATES, 1, 100), lower_bounds(spec, PEAK_RATES, 8, 100)
     assert set(one) == {"float32", "bfloat16"}
-    for dtype, floor in one.items():
-        assert floor["total"] == pytest.approx(floor["encoder"] + floor["first"] + 99 * floor["token"])
-        assert eight[dtype]["encoder"] == pytest.approx(8 * floor["encoder"])
-        assert eight[dtype]["token"] < 8 * floor["token"]  # the weights are read once
+    for dtype, bound in one.items():
+        assert bound["total"] == pytest.approx(bound["encoder"] + bound["first"] + 99 * bound["token"])
+        assert eight[dtype]["encoder"] == pytest.approx(8 * bound["encoder"])
+        assert eight[dtype]["token"] < 8 * bound["token"]  # the weights are read once
     assert one["float32"]["encoder"] == pytest.approx(2 * one["bfloat16"]["encoder"])
-    weights = 4 * 29.5e6  # bytes of the decoder
+    weights = 4 * 29.5e6  # the decoder's bytes
     assert weights / 40e6 < one["float32"]["token"] < 1.3 * weights / 40e6
 
 
@@ -125,10 +149,10 @@ def test_the_log_mel_lent_to_peers_is_ours(tmp_path: Path):
     np.save(tmp_path / MEL_FILTERS, mel_filters(80))
     waveforms = np.stack([made_recording(3, seed) for seed in (0, 1)])
     mel = LogMel(tmp_path / "some peer")(waveforms)
-    for found, waveform in zip(mel, waveforms, strict=True):
+    for actual, waveform in zip(mel, waveforms, strict=True):
         expected = log_mel(np.pad(waveform, (0, 480_000 - len(waveform))), 80)
-        assert found.shape == expected.shape
-        assert np.abs(found - expected).max() < 1e-4
+        assert actual.shape == expected.shape
+        assert np.abs(actual - expected).max() < 1e-4
 
 
 def test_q8_0_blocks():
@@ -136,8 +160,8 @@ def test_q8_0_blocks():
     array[1, :32] = 0
     data = np.frombuffer(q8_0(array), np.dtype([("scale", "<f2"), ("multiples", "i1", 32)]))
     assert data.nbytes == 34 * 6
-    found = (data["scale"].astype(np.float32)[:, None] * data["multiples"]).reshape(3, 64)
-    assert np.abs(found - array).max() <= np.abs(array).max() / 127
+    restored = (data["scale"].astype(np.float32)[:, None] * data["multiples"]).reshape(3, 64)
+    assert np.abs(restored - array).max() <= np.abs(array).max() / 127
 
 
 @pytest.mark.parametrize(
@@ -177,28 +201,31 @@ def test_how_far_a_gpu_is_from_a_cpu():
     assert agreement([[1, 2]], [[1, 2, 3]]) == {"same": "0 of 1", "tokens": "2 of 3"}
 
 
-def test_an_artifact_beside_its_own_figures(tmp_path: Path):
-    """What a GPU is compared by, on a CPU: nothing differs."""
-    nano = max_whisper.build("nano.yaml", out=tmp_path / "nano", offline=True)
-    recording = Path(__file__).resolve().parents[1] / "examples" / "audio" / "commands.flac"
+def test_an_artifact_beside_its_own_figures(nano_artifact: Path, tmp_path: Path):
+    """Runs the comparison for GPUs on a CPU, where nothing differs."""
+    recording = ROOT / "examples" / "audio" / "commands.flac"
     out = tmp_path / "figures.npz"
-    assert CliRunner().invoke(gpu, ["figures", str(nano), str(out), str(recording)]).exit_code == 0
+    assert CliRunner().invoke(gpu, ["figures", str(nano_artifact), str(out), str(recording)]).exit_code == 0
     only = ["features", "logits", "decode: sampled", "decode: beams", "words", "4 threads"]
     options = [option for name in only for option in ("--only", name)]
-    result = CliRunner().invoke(gpu, ["check", str(nano), str(out), *options, "--json", str(tmp_path / "found.json")])
+    result = CliRunner().invoke(
+        gpu, ["check", str(nano_artifact), str(out), *options, "--json", str(tmp_path / "findings.json")]
+    )
     assert result.exit_code == 0, result.output
-    (found,) = json.loads((tmp_path / "found.json").read_text()).values()
-    assert [*found] == ["load", *only]
-    assert found["features"]["largest"] == found["logits"]["largest"] == 0
-    assert {found[name]["same"] for name in only[2:-1]} == {"1 of 1"} and found["4 threads"]["same"] == "4 of 4"
+    (findings,) = json.loads((tmp_path / "findings.json").read_text()).values()
+    assert [*findings] == ["load", *only]
+    assert findings["features"]["largest"] == findings["logits"]["largest"] == 0
+    assert {findings[name]["same"] for name in only[2:-1]} == {"1 of 1"}
+    assert findings["4 threads"]["same"] == "4 of 4"
 
 
-def test_a_check_that_fails_is_no_end_of_the_others(tmp_path: Path):
-    nano = max_whisper.build("nano.yaml", out=tmp_path / "nano", offline=True)
+def test_a_check_that_fails_does_not_stop_the_others(nano_artifact: Path, tmp_path: Path):
     waveform = np.zeros(16000, np.float32)
-    arrays = {"waveform.0": waveform, "given.0": np.zeros((1, 1), int), "logits.0": np.zeros((1, 1, 7), np.float32)}
-    told = json.dumps({"texts": {}, "wholes": {}})
-    np.savez(tmp_path / "figures.npz", features=np.zeros((1, 500, 128), np.float32), told=np.array(told), **arrays)
+    arrays = {"waveform.0": waveform, "fixed.0": np.zeros((1, 1), int), "logits.0": np.zeros((1, 1, 7), np.float32)}
+    results = json.dumps({"texts": {}, "transcriptions": {}})
+    np.savez(
+        tmp_path / "figures.npz", features=np.zeros((1, 500, 128), np.float32), results=np.array(results), **arrays
+    )
     options = ["--only", "logits", "--only", "twice the same"]
-    result = CliRunner().invoke(gpu, ["check", str(nano), str(tmp_path / "figures.npz"), *options])
+    result = CliRunner().invoke(gpu, ["check", str(nano_artifact), str(tmp_path / "figures.npz"), *options])
     assert result.exit_code == 1 and "failed ValueError" in result.output and "features differ" in result.output

@@ -15,7 +15,19 @@ import max_whisper
 import pytest
 
 ROOT = Path(max_whisper.__file__).parent
-GROUND = {"console", "errors", "files", "messages", "options", "progress", "records", "registry", "resources", "tokens"}
+GROUND = {
+    "console",
+    "errors",
+    "files",
+    "messages",
+    "option_kinds",
+    "options",
+    "progress",
+    "records",
+    "registry",
+    "resources",
+    "tokens",
+}
 
 BELOW: dict[str, set[str]] = {
     "spec": GROUND,

@@ -1,35 +1,25 @@
 """Options: what each kind takes, and that signatures and the command line say the same as the classes."""
 
 import inspect
+import pickle
+import types
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Annotated, Any, get_args, get_type_hints
 
-import click
 import max_whisper
 import numpy as np
 import pytest
-from max_whisper.cli import main
-from max_whisper.cli.options import FallbackOptions, OptionType, ThreadOptions
+from max_whisper.cli.main import main
+from max_whisper.cli.options import FallbackOptions, FormatType, OptionType, ThreadOptions, flag_of
 from max_whisper.compile.build import build
 from max_whisper.compile.options import BuildOptions
 from max_whisper.errors import UserError
-from max_whisper.options import (
-    Bounded,
-    Choice,
-    Flag,
-    Ids,
-    Integer,
-    Number,
-    Numbers,
-    Options,
-    Text,
-    TextOrIds,
-    options_of,
-)
+from max_whisper.option_kinds import Bounded, Choice, Flag, Ids, Integer, Number, Numbers, Text, TextOrIds
+from max_whisper.options import OptionError, Options, options_of
 from max_whisper.runtime.decoding.options import DecodingKeywords, DecodingOptions, PromptKeywords
 from max_whisper.runtime.model import Model
-from max_whisper.runtime.output.subtitles import SubtitleOptions
+from max_whisper.runtime.output.options import SubtitleOptions
 from max_whisper.runtime.transcription.options import TranscribeKeywords, TranscribeOptions
 from max_whisper.tools.options import BenchOptions, VerifyOptions
 from support.command import error, run
@@ -208,9 +198,24 @@ def test_the_command_line_has_every_option(command: str):
 @pytest.mark.parametrize("command", main.commands)
 def test_the_command_line_has_no_number_without_a_range(command: str):
     for parameter in main.commands[command].params:
-        if isinstance(parameter.type, OptionType | click.Choice):
+        if isinstance(parameter.type, OptionType | FormatType):
             continue
         assert parameter.type.name in ("text", "path", "file", "boolean"), parameter
+
+
+def test_an_error_names_options_as_they_are_written() -> None:
+    error = OptionError("{beam_size}: {given:g} is {what}, see {best_of}", given=2, what="a {brace} \x1b")
+    assert str(error) == "beam_size: 2 is a {brace} \\x1b, see best_of"
+    assert error.spelled(flag_of) == "--beam-size: 2 is a {brace} \\x1b, see --best-of"
+    copy = pickle.loads(pickle.dumps(error))
+    assert (str(copy), copy.spelled(flag_of), copy.exit_code) == (str(error), error.spelled(flag_of), 2)
+
+
+def test_headings_of_what_is_no_option_are_refused() -> None:
+    with pytest.raises(TypeError, match=r"Wrong: headings of \['sise'\], which are no options"):
+        types.new_class(
+            "Wrong", (Options,), {"headings": {"sise": "Sizes"}}, lambda body: body.update(__annotations__={})
+        )
 
 
 def test_options_of_takes_what_belongs_to_each_class():

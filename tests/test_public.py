@@ -12,7 +12,7 @@ from typing import Any, get_type_hints
 
 import max_whisper
 import pytest
-from max_whisper.progress import OnProgress, unheard
+from max_whisper.progress import OnProgress, ignore_progress
 from max_whisper.tools.bench.bench import bench
 from max_whisper.weights.checkpoint import open_checkpoint
 from max_whisper.weights.hub import fetch
@@ -56,4 +56,4 @@ SLOW: list[Callable[..., Any]] = [
 @pytest.mark.parametrize("function", SLOW, ids=lambda function: function.__qualname__)
 def test_progress_has_one_signature(function: Callable[..., Any]) -> None:
     assert get_type_hints(function)["progress"] == OnProgress
-    assert inspect.signature(function).parameters["progress"].default is unheard
+    assert inspect.signature(function).parameters["progress"].default is ignore_progress

@@ -27,7 +27,7 @@ from max_whisper.errors import (
     WeightsError,
 )
 from max_whisper.progress import OnProgress, Progress
-from max_whisper.progress import unheard as _unheard
+from max_whisper.progress import ignore_progress as _ignore_progress
 
 if TYPE_CHECKING:
     from max_whisper.runtime.audio.load import open_audio
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from max_whisper.runtime.decoding.options import DecodingOptions
     from max_whisper.runtime.features import Features
     from max_whisper.runtime.model import Model
-    from max_whisper.runtime.output.subtitles import SubtitleOptions
+    from max_whisper.runtime.output.options import SubtitleOptions
     from max_whisper.runtime.output.writers import render, write
     from max_whisper.runtime.results import Attempt, DecodingResult, Segment, TranscriptionResult, Window, Word
     from max_whisper.runtime.transcription.batch import BatchEvent, BatchTranscriber
@@ -103,7 +103,7 @@ _HOMES = {
     "ReportCard": "max_whisper.tools.verify.verify",
     "Segment": "max_whisper.runtime.results",
     "Spec": "max_whisper.spec",
-    "SubtitleOptions": "max_whisper.runtime.output.subtitles",
+    "SubtitleOptions": "max_whisper.runtime.output.options",
     "TranscribeOptions": "max_whisper.runtime.transcription.options",
     "Transcriber": "max_whisper.runtime.transcription.transcriber",
     "TranscriptionResult": "max_whisper.runtime.results",
@@ -164,7 +164,7 @@ def build(
     batch: int = 1,
     force: bool = False,
     offline: bool = False,
-    progress: OnProgress = _unheard,
+    progress: OnProgress = _ignore_progress,
 ) -> _Path:
     """Compiles a spec with its weights to an artifact folder, and returns the folder.
 

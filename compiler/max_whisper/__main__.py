@@ -1,4 +1,4 @@
-"""`max-whisper`, and `python -m max_whisper`."""
+"""The entry point of `max-whisper` and of `python -m max_whisper`."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import signal
 def main() -> None:
     """Runs the command line.
 
-    Until that has begun, Ctrl-C ends the process without a word, as it does with any program: there is nothing to keep.
+    Ctrl-C ends the process silently until the command line is imported: there is nothing to clean up before.
     """
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-    from max_whisper.cli import main as command
+    from max_whisper.cli.main import main as command
 
     command(prog_name="max-whisper")
 

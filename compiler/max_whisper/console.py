@@ -1,4 +1,4 @@
-"""Tables of foreign names, and where they go."""
+"""Prints tables, whose cells may be foreign text."""
 
 from __future__ import annotations
 
@@ -12,21 +12,25 @@ from rich.text import Text
 
 from max_whisper.messages import printable
 
-WIDTH = 180  # columns, where the output is a file or a pipe and not a terminal
+WIDTH = 180
+"""The columns of the output where it is a file or a pipe and not a terminal."""
 
 
 class Table(rich.table.Table):
-    """Shows texts as they are: what looks like rich's markup is none, and no terminal obeys them."""
+    """A table that shows its cells as they are: rich's markup has no effect, and control characters are escaped.
+
+    Its name is rich's, because it is used like rich's table.
+    """
 
     def __init__(self, *headers: str, title: str, show_header: bool = True) -> None:
         super().__init__(*headers, title=Text(printable(title)), show_header=show_header)
 
     def add_row(self, *cells: str | Sequence[str], **options: Any) -> None:  # type: ignore[override]
-        """Adds a cell for each column: a line, or several."""
+        """Adds a row with a cell for each column; a cell is a line, or a sequence of lines."""
         lines = [[cell] if isinstance(cell, str) else cell for cell in cells]
         super().add_row(*(Text("\n".join(map(printable, cell))) for cell in lines), **options)
 
 
 def table_console() -> Console:
-    """Stdout, wide enough for our tables where it has no width of its own."""
+    """Returns a console for stdout, which is wide enough for our tables if it is not a terminal."""
     return Console(markup=False, highlight=False, emoji=False, width=None if sys.stdout.isatty() else WIDTH)

@@ -1,4 +1,4 @@
-"""The errors that people see: one sentence with what was wrong, where, what was expected, what to do next."""
+"""The errors that people see: each is one sentence that says what was wrong, where, and what to do next."""
 
 from __future__ import annotations
 
@@ -6,19 +6,23 @@ from max_whisper.messages import printable
 
 
 class MaxWhisperError(Exception):
-    """Something failed that the user could not have known; the command line exits with 1.
+    """The base class of this package's errors, and a failure that the user could not have known of.
 
-    The message is one line: whatever a file, the Hub or another library put into it is made safe to print here.
+    The message is one line. Text in it that comes from a file, the Hub or another library is made safe to print.
+
+    Attributes:
+        exit_code: The exit code of the command line after this error.
     """
 
     exit_code = 1
 
     def __init__(self, message: str) -> None:
+        """Makes an error with a message of one sentence."""
         super().__init__(printable(message))
 
 
 class UserError(MaxWhisperError):
-    """The user asked for something that cannot be done as asked; the command line exits with 2."""
+    """Something that the user asked for cannot be done as asked; the command line exits with 2."""
 
     exit_code = 2
 
@@ -28,23 +32,23 @@ class SpecError(UserError):
 
 
 class WeightsError(UserError):
-    """A checkpoint does not hold what the spec asks for, or cannot be read."""
+    """A checkpoint cannot be read, or does not hold the tensors and files that the spec needs."""
 
 
 class HubError(MaxWhisperError):
-    """The Hugging Face Hub could not be reached, or sent something broken."""
+    """The Hugging Face Hub cannot be reached, or has sent something broken."""
 
 
 class AudioError(UserError):
-    """An audio or video file cannot be read, or holds nothing to transcribe."""
+    """An audio or video file cannot be read, or has no sound to transcribe."""
 
 
 class ArtifactError(MaxWhisperError):
-    """A compiled artifact is damaged, or does not fit this machine or this MAX."""
+    """A compiled artifact is damaged, or does not fit this machine, this version of MAX or of max-whisper."""
 
 
 class CompileError(MaxWhisperError):
-    """MAX could not compile a graph."""
+    """MAX cannot compile a graph."""
 
 
 class Cancelled(MaxWhisperError):

@@ -1,4 +1,4 @@
-"""Files that others made: opened only where they are regular files, and read only up to a size."""
+"""Reads files that others made: only regular files, and only up to a size."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 from max_whisper.errors import UserError
 
-KINDS = {
+_KINDS = {
     stat.S_IFDIR: "a folder",
     stat.S_IFIFO: "a pipe",
     stat.S_IFSOCK: "a socket",
@@ -20,9 +20,9 @@ KINDS = {
 
 
 def expanded(path: str | os.PathLike[str]) -> Path:
-    """Returns a path as a user names it, with their home for `~`; a user that there is not stays, as in a shell.
+    """Returns a path with the user's home in place of `~`; `~name` of an unknown user stays, as in a shell.
 
-    Raises UserError for what is no path.
+    Raises UserError for a value that is no path.
     """
     if not isinstance(path, str | os.PathLike):
         raise UserError(f"expected a path as text or os.PathLike, got {type(path).__name__}")
@@ -30,9 +30,9 @@ def expanded(path: str | os.PathLike[str]) -> Path:
 
 
 def is_there(path: Path) -> bool:
-    """Returns whether something has this name: a file of any kind, or a link, even one that leads to nothing.
+    """Returns whether there is a file of any kind, or a link, even to nothing, at this path.
 
-    What cannot be looked at counts as there, so that reading it can say why; what can be no name does not.
+    A path that cannot be examined counts as there, so that reading it says why; one that no file can have does not.
     """
     try:
         path.lstat()
@@ -45,7 +45,7 @@ def is_there(path: Path) -> bool:
 
 def is_folder(path: Path) -> bool:
     """Returns whether `path` is a folder or a link to one; never raises."""
-    return os.path.isdir(path)  # noqa: PTH112 - Path.is_dir raises for what it may not look at
+    return os.path.isdir(path)  # noqa: PTH112 - Path.is_dir raises for a path that it may not examine
 
 
 def is_regular(path: Path) -> bool:
@@ -56,8 +56,8 @@ def is_regular(path: Path) -> bool:
 def open_regular(path: Path) -> BinaryIO:
     """Opens a regular file, or a link to one, for reading in binary.
 
-    Anything else is refused before it is opened: a pipe would wait for a writer, and a device may do something. Raises
-    OSError, whose `strerror` says what is there instead.
+    Other kinds of files are refused before they are opened: a pipe would wait for a writer, and opening a device can
+    have effects. Raises OSError, whose `strerror` says which kind of file it is.
     """
     try:
         _check_regular(path.stat())
@@ -77,16 +77,16 @@ def open_regular(path: Path) -> BinaryIO:
 
 
 def read_start(path: Path, size: int) -> bytes:
-    """Returns the first `size` bytes of a regular file, or all that it has. Raises OSError as `open_regular` does."""
+    """Returns the first `size` bytes of a regular file, or all of a shorter one; raises as `open_regular` does."""
     with open_regular(path) as file:
         data = file.read(size)
-    if data is None:  # a file of /proc that waits for news
-        raise OSError(errno.EAGAIN, "it gives nothing to read")
+    if data is None:  # a file of /proc that waits for an event
+        raise OSError(errno.EAGAIN, "it has nothing to read")
     return data
 
 
 def read_all(path: Path, limit: int) -> bytes:
-    """Returns the content of a regular file. Raises OSError as `open_regular` does, and for more than `limit` bytes."""
+    """Returns the content of a regular file; raises OSError as `open_regular` does, and for more than `limit` bytes."""
     data = read_start(path, limit + 1)
     if len(data) > limit:
         size = max(path.stat().st_size, len(data))
@@ -95,6 +95,7 @@ def read_all(path: Path, limit: int) -> bytes:
 
 
 def _check_regular(status: os.stat_result) -> None:
+    """Raises OSError unless a status is that of a regular file."""
     if not stat.S_ISREG(status.st_mode):
-        kind = KINDS.get(stat.S_IFMT(status.st_mode), "something else")
+        kind = _KINDS.get(stat.S_IFMT(status.st_mode), "something else")
         raise OSError(errno.EINVAL, f"it is {kind}, expected a file")

@@ -1,4 +1,4 @@
-"""Text for messages: foreign text made safe to print, and names that were probably meant."""
+"""Makes text for messages: makes foreign text safe to print, and suggests names that were probably meant."""
 
 from __future__ import annotations
 
@@ -6,18 +6,20 @@ import re
 from collections.abc import Iterable
 
 LONGEST_MESSAGE = 2000
-"""Characters of an error message. What is longer was not written by us: a name, a path, the header of a file."""
+"""The most characters of a message. Longer ones contain foreign text: a name, a path, the header of a file."""
 LONGEST_QUOTE = 60
+"""The most characters of a quotation in a message."""
 
 
 def printable(text: object, limit: int = LONGEST_MESSAGE) -> str:
-    """Returns text on one line that no terminal obeys: control characters are escaped, the middle of long text is cut.
+    """Returns one line of text that is safe to print: control characters are escaped, the middle of long text is cut.
 
-    Everything that we did not write (file names, tensor names, tokens, words of other libraries) goes through here
-    before it is printed. `MaxWhisperError` does so for every error message.
+    All foreign text (names of files and tensors, tokens, messages of other libraries) goes through here before it is
+    printed. `MaxWhisperError` does so for every error message.
 
-    text: anything; `str` is taken of it.
-    limit: the most characters that are returned.
+    Args:
+        text: The text, or an object whose `str` is the text.
+        limit: The most characters that are returned.
     """
     line = str(text)
     if len(line) > limit:
@@ -25,18 +27,18 @@ def printable(text: object, limit: int = LONGEST_MESSAGE) -> str:
         line = f"{line[:kept]} ... {line[-kept:]}"
     if not line.isprintable():
         line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
-        if len(line) > limit:  # escapes are longer than what they stand for
+        if len(line) > limit:  # escapes are longer than the characters they stand for
             line = f"{line[: limit - 4]} ..."
     return line
 
 
 def quote(text: str) -> str:
-    """Returns `text` in quotes, with anything unprintable escaped and anything long cut short."""
+    """Returns `text` in quotes, with unprintable characters escaped, and cut short if it is long."""
     return repr(text if len(text) <= LONGEST_QUOTE else text[: LONGEST_QUOTE - 3] + "...")
 
 
 def nearest(name: str, names: Iterable[str]) -> str | None:
-    """Returns the name that `name` was most likely meant to be, if one is close."""
+    """Returns the name that is most similar to `name`; None if none is similar."""
     import difflib
 
     matches = difflib.get_close_matches(name[:100].lower(), list(names), n=1, cutoff=0.6)
@@ -44,13 +46,13 @@ def nearest(name: str, names: Iterable[str]) -> str | None:
 
 
 def suggestion(name: str, names: Iterable[str]) -> str:
-    """Returns `; did you mean 'x'?`, or nothing when no name is close."""
+    """Returns `; did you mean 'x'?` for the most similar name; "" if none is similar."""
     match = nearest(name, names)
     return f"; did you mean {quote(match)}?" if match else ""
 
 
 def one_of(names: Iterable[str]) -> str:
-    """Returns `one of a, b, c`, or the only name there is."""
+    """Returns "one of a, b, c" for messages, or just the name, in quotes, if there is only one."""
     listed = list(names)
     return quote(listed[0]) if len(listed) == 1 else "one of " + ", ".join(listed)
 
@@ -66,13 +68,13 @@ _JSON_TYPES = {
 }
 
 
-def in_words(error: object) -> str:
-    """Returns a message of msgspec with the field first: "a[3]: expected an integer or null, got text"."""
-    what, _, location = str(error).partition(" - at ")
+def validation_message(error: object) -> str:
+    """Returns msgspec's message with the field first: "a[3]: expected an integer or null, got text"."""
+    problem, _, location = str(error).partition(" - at ")
     field = location.strip("`").removeprefix("$").removeprefix(".")
-    text = re.sub("`([^`]*)`", lambda match: _types_in_words(match[1]), what)
+    text = re.sub("`([^`]*)`", lambda match: _describe_types(match[1]), problem)
     return f"{field}{': ' if field else ''}{text[:1].lower()}{text[1:]}"
 
 
-def _types_in_words(names: str) -> str:
+def _describe_types(names: str) -> str:
     return " or ".join(_JSON_TYPES.get(name, repr(name)) for name in names.split(" | "))

@@ -1,4 +1,4 @@
-"""Reports of progress, of one type everywhere in this package.
+"""The type of progress reports, which is the same everywhere in this package.
 
 def show(progress: max_whisper.Progress) -> None:
     print(progress.message)
@@ -18,12 +18,14 @@ from max_whisper.errors import UserError
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a build, a download or a transcription is.
+    """A report of how far a build, a download or a transcription is.
 
-    message: a sentence for people, such as "compiled the encoder in 31 s" or "transcribed 90 of 600 s".
-    done, total: how much is done and how much there is, in `unit`; total is 0 where it is unknown.
-    unit: "seconds" of a recording, "bytes" of a download, or "" where only the message counts.
-    index: which of the recordings of `transcribe_batch`, from 0; else 0.
+    Attributes:
+        message: A sentence for people, such as "compiled the encoder in 31 s" or "transcribed 90 of 600 s".
+        done: The amount that is done, in `unit`.
+        total: The whole amount, in `unit`; 0 if it is unknown.
+        unit: "seconds" of a recording, "bytes" of a download, or "" where there is only the message.
+        index: The index of the recording in a batch, from 0; 0 for anything else.
     """
 
     message: str
@@ -36,7 +38,7 @@ class Progress:
 OnProgress: TypeAlias = Callable[[Progress], None]
 
 
-def unheard(progress: Progress) -> None:
+def ignore_progress(progress: Progress) -> None:
     """Does nothing: the default of every `progress` parameter."""
 
 

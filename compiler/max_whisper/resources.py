@@ -1,4 +1,4 @@
-"""What ships with the package beside its Python: specs and kernels."""
+"""Finds the files that ship with the package beside its Python code: specs and kernels."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def shipped_folder(name: str) -> Path:
-    """A folder of the package where it is installed, of the repository where it is worked on."""
+    """Returns a folder of the installed package, or of the repository if the package runs from there."""
     package = Path(__file__).resolve().parent
     wheel, checkout = package / name, package.parent.parent / name
     return wheel if wheel.is_dir() else checkout

@@ -1,4 +1,4 @@
-"""The special tokens of one vocabulary, and the decoding rules that come with it."""
+"""The special tokens of a vocabulary, and the decoding rules that come with it."""
 
 from __future__ import annotations
 
@@ -9,11 +9,32 @@ import msgspec
 from max_whisper.records import Dim, Id, Name, Natural, Record
 
 N_BOUNDS = 4
-"""Token ids that say what may come next: first text, end of text, first timestamp, end of timestamps; half open."""
+"""The number of token ids that bound the tokens that may come next.
+
+They are the first and the end of the text tokens, and the first and the end of the timestamps; an end is not included.
+"""
 
 
 class Tokens(Record, frozen=True):
-    """Ids of the special tokens and the decoding rules of one vocabulary, all from the checkpoint's files."""
+    """The ids of the special tokens of a vocabulary, and its decoding rules, all read from the checkpoint's files.
+
+    Attributes:
+        eot: The end of the text (<|endoftext|>).
+        sot: The start of the transcript (<|startoftranscript|>).
+        translate: The task of translating to English.
+        transcribe: The task of transcribing.
+        startoflm: The start of text without audio.
+        startofprev: The start of the previous text, which is given as context.
+        nospeech: The token whose probability says that there is no speech.
+        notimestamps: The token that asks for text without timestamps.
+        timestamp_begin: The first timestamp, 0.00 s.
+        n_timestamps: The number of timestamps, one for every 20 ms.
+        max_initial_timestamp: The latest timestamp that may come first, counted from `timestamp_begin`.
+        languages: The token of each language, by its code, in the order of ids; empty for an English-only model.
+        suppress: The tokens that are never chosen.
+        begin_suppress: The tokens that are not chosen first.
+        logprob_threshold: The average log-probability below which decoding counts as failed.
+    """
 
     eot: Id
     sot: Id
@@ -24,11 +45,9 @@ class Tokens(Record, frozen=True):
     nospeech: Id
     notimestamps: Id
     timestamp_begin: Id
-    n_timestamps: Dim  # from 0.00 s on, one every 20 ms
-    max_initial_timestamp: Natural  # the latest that may come first, counted from 0.00 s on
-    languages: dict[Name, Id]  # code -> id in id order; empty for an English-only model
-    suppress: list[Id]  # never chosen
-    begin_suppress: list[Id]  # not chosen as the first token
-    logprob_threshold: Annotated[
-        float, msgspec.Meta(ge=-1e6, le=0)
-    ]  # a text with a lower average log-probability is taken for a failure
+    n_timestamps: Dim
+    max_initial_timestamp: Natural
+    languages: dict[Name, Id]
+    suppress: list[Id]
+    begin_suppress: list[Id]
+    logprob_threshold: Annotated[float, msgspec.Meta(ge=-1e6, le=0)]

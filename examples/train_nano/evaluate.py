@@ -2,10 +2,10 @@
 
     python evaluate.py ARTIFACT [--reference CHECKPOINT] [--utterances 300]
 
-Word error rate of whole utterances, one to twelve words each. How many phrases have the right timestamps around them,
-and how many a segment that begins and ends with them: these are fewer, because as in openai/whisper a segment that is
-alone begins with its window, whatever its timestamp says. How often silence and noise give no text. With --reference,
-transformers transcribes the same utterances with the same weights, too.
+It prints the word error rate of whole utterances of one to twelve words, and how often silence and noise give no text.
+It counts the phrases that have the right timestamps around them, and those that are a segment which begins and ends
+with them. The latter are fewer: as in openai/whisper, a segment that is alone begins with its window, whatever its
+timestamp says. With --reference, transformers transcribes the same utterances with the same weights, too.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from vocabulary import WORDS
 from windows import Window, compose, disturb, no_speech
 
 SECONDS = 10.0
-NEAR = 0.2  # seconds
+NEAR = 0.2  # seconds by which a right time may be wrong
 
 
 def utterances(n: int, seed: int) -> list[Window]:
-    """One of each of n speakers."""
+    """Returns one utterance of each of n speakers."""
     rng = np.random.default_rng(seed)
     words = WORDS.read_text().split()
     windows = []
@@ -41,7 +41,7 @@ def utterances(n: int, seed: int) -> list[Window]:
 
 
 def boundaries(window: Window, spans: list[tuple[float, float]]) -> list[bool]:
-    """For each phrase, whether some span begins and ends with it, within NEAR."""
+    """Returns for each phrase whether a span begins and ends with it, within NEAR."""
     return [
         any(abs(first - start) <= NEAR and abs(last - end) <= NEAR for first, last in spans)
         for start, end in window.times
@@ -49,7 +49,7 @@ def boundaries(window: Window, spans: list[tuple[float, float]]) -> list[bool]:
 
 
 def stamped(result: max_whisper.TranscriptionResult, timestamp_begin: int) -> list[tuple[float, float]]:
-    """The timestamps around each segment, as the model wrote them, in seconds."""
+    """Returns the timestamps around each segment, as the model wrote them, in seconds."""
     spans = []
     for segment in result.segments:
         stamps = [segment.seek / 100 + (t - timestamp_begin) * 0.02 for t in segment.tokens if t >= timestamp_begin]
@@ -58,7 +58,7 @@ def stamped(result: max_whisper.TranscriptionResult, timestamp_begin: int) -> li
 
 
 def by_transformers(checkpoint: Path, windows: list[Window], mels: np.ndarray) -> list[list[str]]:
-    """The words of each window, greedy and with timestamps."""
+    """Returns the words of each window, decoded greedily with timestamps."""
     import torch
     from transformers import WhisperForConditionalGeneration, WhisperTokenizer
 

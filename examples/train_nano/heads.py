@@ -27,7 +27,7 @@ POSITIONS_PER_SECOND = 50
 
 
 def utterance(rng: np.random.Generator, words: list[str]) -> tuple[np.ndarray, list[int], np.ndarray]:
-    """10 s of sound, the words in it, and the second at which each begins."""
+    """Returns 10 s of sound, the words in it, and the second at which each begins."""
     speaker = some_speaker(rng, TRAIN_VARIANTS)
     samples, said, starts = np.zeros(10 * SAMPLE_RATE, np.float32), [], []
     time = rng.uniform(0.1, 1.5)
@@ -44,7 +44,7 @@ def utterance(rng: np.random.Generator, words: list[str]) -> tuple[np.ndarray, l
 
 
 def error(cases: list[tuple[np.ndarray, np.ndarray]], heads: list[int], before: int) -> float:
-    """Mean seconds between where words begin and where these heads say so."""
+    """Returns the mean seconds between where words begin and where these heads place them."""
     distances = [
         np.abs(token_starts(scores[heads], before)[:-1] / POSITIONS_PER_SECOND - starts) for scores, starts in cases
     ]

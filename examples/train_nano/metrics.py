@@ -1,4 +1,4 @@
-"""Word error rate."""
+"""Computes the word error rate."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 def edits(expected: Sequence[Any], found: Sequence[Any]) -> int:
-    """The least number of words put in, left out or replaced that makes one of the other (Levenshtein's distance)."""
+    """Returns the least number of inserted, deleted or replaced words between two texts (Levenshtein's distance)."""
     row = list(range(len(found) + 1))
     for i, word in enumerate(expected, 1):
         last, row[0] = row[0], i
@@ -17,5 +17,5 @@ def edits(expected: Sequence[Any], found: Sequence[Any]) -> int:
 
 
 def word_error_rate(expected: Sequence[Sequence[Any]], found: Sequence[Sequence[Any]]) -> float:
-    """The edits of all texts per word that was expected."""
+    """Returns the edits of all texts, divided by the number of expected words."""
     return sum(map(edits, expected, found)) / sum(map(len, expected))

@@ -1,4 +1,4 @@
-"""Plots losses.csv of a training: python plot.py WORK/losses.csv training.png"""
+"""Plots losses.csv of a training: `python plot.py WORK/losses.csv training.png`."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import numpy as np
 matplotlib.use("Agg")
 from matplotlib import pyplot
 
-SMOOTH = 50  # steps
+SMOOTH = 50  # steps of the moving average
 
 
 def plot(losses: Path, picture: Path) -> None:
-    """Cross-entropy, CTC loss and word error rate over the steps."""
+    """Draws cross-entropy, CTC loss and word error rate over the steps."""
     rows = np.genfromtxt(losses, delimiter=",", names=True)
     figure, (loss, rate) = pyplot.subplots(2, sharex=True, figsize=(8, 6), layout="constrained")
     kernel = np.ones(SMOOTH) / SMOOTH

@@ -1,4 +1,4 @@
-"""Phrases spoken by espeak-ng, in many voices.
+"""Lets espeak-ng speak phrases, in many voices.
 
 A speaker is an accent, a variant of the voice, a speed and a pitch. No variant is in both halves: what is measured with
 the test half was spoken by voices that training never heard. Training also hears variants that nobody wrote, one a
@@ -30,16 +30,16 @@ TRAIN_VARIANTS = (  # espeak-ng's own, but for robots and whispering
     "announcer antonio aunty benjamin boris caleb croak david ed edward grandma grandpa iven iven2 iven3 iven4 john "
     "kaukovalta max michel miguel norbert pablo paul pedro quincy robert sandro shelby steph steph2 travis zac serious"
 ).split()
-INVENTED = 0.7  # the share of training's speakers with a variant of their own
-MAX_WORDS = 5  # of a phrase
-QUIET = 0.02  # of the loudest sample: where speech begins and ends
+INVENTED = 0.7  # how many of training's speakers have a variant of their own
+MAX_WORDS = 5  # in a phrase
+QUIET = 0.02  # speech begins and ends where samples reach this part of the loudest one
 
 Samples = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class Phrase:
-    """words: indices of words.txt. samples: float32 [n], 16 kHz, from the first to the last sound."""
+    """Words, as indices of words.txt, and their sound: float32 [n], 16 kHz, from the first to the last sound."""
 
     words: list[int]
     samples: Samples
@@ -53,7 +53,7 @@ class Speaker:
     data: Path | None = None  # the folder of espeak-ng's data, where it is not espeak-ng's own
 
     def say(self, text: str) -> Samples:
-        """Float32 [n], 16 kHz, without the silence around it."""
+        """Returns the sound of a text without the silence around it: float32 [n], 16 kHz."""
         data = [] if self.data is None else ["--path", str(self.data)]
         options = [*data, "-v", self.voice, "-s", str(self.speed), "-p", str(self.pitch)]
         command = ["espeak-ng", *options, "--stdout", text]
@@ -67,7 +67,7 @@ class Speaker:
 
 
 def some_speaker(rng: np.random.Generator, variants: Sequence[str], data: Path | None = None) -> Speaker:
-    """data: espeak-ng's data of our own, from `own_data`, for a voice that nobody wrote."""
+    """Returns a random speaker; with `data`, a folder that `own_data` made, one with a voice that nobody wrote."""
     variant = rng.choice(variants)
     if data is not None:
         voices = data / "espeak-ng-data" / "voices" / "!v"
@@ -78,7 +78,7 @@ def some_speaker(rng: np.random.Generator, variants: Sequence[str], data: Path |
 
 
 def some_variant(rng: np.random.Generator) -> str:
-    """A voice as espeak-ng's documentation describes it (docs/voices.md): formants, pitch, breath, roughness."""
+    """Returns a random voice in espeak-ng's format (its docs/voices.md): formants, pitch, breath, roughness."""
     throat, pitch = rng.uniform(0.82, 1.25), rng.uniform(70, 260)
     lines = ["language variant", f"pitch {pitch:.0f} {pitch * rng.uniform(1.1, 1.6):.0f}"]
     for formant in range(9):
@@ -100,7 +100,7 @@ def some_variant(rng: np.random.Generator) -> str:
 
 
 def own_data(folder: Path) -> Path:
-    """espeak-ng's data, by links, in `folder`, where variants can be added to `voices/!v`."""
+    """Makes `folder` a copy of espeak-ng's data, by links, to whose `voices/!v` variants can be added."""
     version = subprocess.run(["espeak-ng", "--version"], capture_output=True, check=True, text=True).stdout
     original = Path(version.rsplit("Data at: ", 1)[1].strip())
     own = folder / "espeak-ng-data"
@@ -112,7 +112,7 @@ def own_data(folder: Path) -> Path:
 
 
 def some_words(rng: np.random.Generator, n_vocabulary: int) -> list[int]:
-    """One to five words, in any order."""
+    """Returns one to five random words."""
     length = rng.choice(np.arange(1, MAX_WORDS + 1), p=[0.25, 0.25, 0.2, 0.15, 0.15])
     return rng.integers(0, n_vocabulary, length).tolist()
 
@@ -126,9 +126,9 @@ def speak(
     threads: int,
     invented: float = 0.0,
 ) -> Iterator[list[Phrase]]:
-    """For each of some speakers, that many phrases of random words.
+    """Yields for each of `speakers` speakers a list of `phrases` phrases of random words.
 
-    invented: the share of speakers with a variant of their own, rather than one of `variants`.
+    `invented` is the fraction of speakers that have a variant of their own, rather than one of `variants`.
     """
 
     def one(child: np.random.SeedSequence) -> list[Phrase]:

@@ -37,15 +37,22 @@ from vocabulary import SPECS, WORDS, Vocabulary
 from windows import Window, compose, disturb, no_speech, warped
 
 IGNORED = -100  # a target that does not count
-TIMESTAMPS, PREVIOUS_TEXT, NO_SPEECH = 0.6, 0.3, 0.1  # shares of the windows
+TIMESTAMPS, PREVIOUS_TEXT, NO_SPEECH = 0.6, 0.3, 0.1  # fractions of the windows
 
 
 @dataclass(frozen=True)
 class Stage:
-    """ctc: weight of the CTC loss at the beginning and at the end, beside that of the cross-entropy, 1.
+    """A stage of the training.
 
-    longest: words of a phrase at most. everywhere: windows stand anywhere on the grid, not at its start. disturbed: how
-    many of the windows have noise, a room and the like. warped: how many are of voices made higher or lower.
+    Attributes:
+        seconds: The length of its windows.
+        steps: The number of its steps.
+        batch: Windows in a step.
+        ctc: The weight of the CTC loss at the beginning and at the end; that of the cross-entropy is 1.
+        longest: The most words of a phrase.
+        everywhere: Whether windows stand anywhere on the grid, not at its start.
+        disturbed: The fraction of windows with noise, a room and the like.
+        warped: The fraction of windows whose voices are made higher or lower.
     """
 
     seconds: float
@@ -74,7 +81,7 @@ MEASURED = 100  # the word error rate is measured after every so many steps
 
 
 class Windows(IterableDataset):
-    """Endless random windows of a stage, a batch at a time."""
+    """Yields endless random windows of a stage, a batch at a time."""
 
     def __init__(
         self, speakers: list[list[Phrase]], vocabulary: Vocabulary, dims: dict[str, int], stage: Stage, seed: int
@@ -88,7 +95,7 @@ class Windows(IterableDataset):
             yield collate([self.one(rng) for _ in range(self.stage.batch)], self.vocabulary["endoftext"])
 
     def one(self, rng: np.random.Generator) -> tuple[np.ndarray, int, list[int], list[int], list[int]]:
-        """Log-mel [n_mels, frames], offset on the grid, tokens, the target of each, and the words."""
+        """Returns log-mel [n_mels, frames], offset on the grid, tokens, the target of each, and the words."""
         stage = self.stage
         disturbed = rng.random() < stage.disturbed
         if rng.random() < NO_SPEECH:
@@ -115,7 +122,7 @@ class Windows(IterableDataset):
         )
 
     def mel(self, rng: np.random.Generator, window: Window) -> np.ndarray:
-        """As `transcribe` makes it, a recording that ends in the window: then zeros in the mel, or in the sound."""
+        """Returns the log-mel as `transcribe` makes it; some recordings end in the window, with zeros after them."""
         frames = len(window.samples) // 160
         end = max([0.0, *(end for _, end in window.times)])
         if window.cut is None and rng.random() < 0.4:
@@ -128,7 +135,7 @@ class Windows(IterableDataset):
         return log_mel(window.samples, self.dims["n_mels"])
 
     def tokens(self, rng: np.random.Generator, window: Window, offset: float) -> tuple[list[int], list[int]]:
-        """What the decoder reads, and what it has to say after each token."""
+        """Returns what the decoder reads, and what it has to choose after each token."""
         v = self.vocabulary
         sot, en, transcribe, eot = v["startoftranscript"], v["en"], v["transcribe"], v["endoftext"]
         text: list[int] = []
@@ -153,7 +160,7 @@ class Windows(IterableDataset):
         return tokens, targets
 
     def previous(self, rng: np.random.Generator) -> list[int]:
-        """What was said before the window, more often than not with timestamps: the end of it, if it is long."""
+        """Returns the end of the text before the window, more often than not with timestamps."""
         v, n_audio_ctx = self.vocabulary, self.dims["n_audio_ctx"]
         stamped, tokens, time = rng.random() < 0.7, [], 0
         for _ in range(rng.integers(1, 7)):
@@ -167,7 +174,7 @@ class Windows(IterableDataset):
 
 
 def masked(rng: np.random.Generator, mel: np.ndarray) -> np.ndarray:
-    """SpecAugment: sometimes a band and a moment are missing."""
+    """Returns the log-mel, sometimes without a band and a moment (SpecAugment)."""
     if rng.random() < 0.4:
         band, height = rng.integers(0, mel.shape[0] - 12), rng.integers(1, 12)
         mel[band : band + height] = mel.mean()
@@ -204,7 +211,7 @@ class Trainee(torch.nn.Module):
                 torch.nn.init.xavier_normal_(module.weight)
 
     def encode(self, mel: torch.Tensor, offset: torch.Tensor) -> torch.Tensor:
-        """[batch, frames / 2, d_model] of windows that begin at `offset` on the grid of positions."""
+        """Returns features [batch, frames / 2, d_model] of windows that begin at `offset` on the grid of positions."""
         encoder = self.whisper.model.encoder
         x = F.gelu(encoder.conv2(F.gelu(encoder.conv1(mel)))).transpose(1, 2)
         x = x + encoder.embed_positions.weight[offset[:, None] + torch.arange(x.shape[1])]
@@ -214,7 +221,7 @@ class Trainee(torch.nn.Module):
         return encoder.layer_norm(x)
 
     def losses(self, batch: dict[str, torch.Tensor], with_ctc: bool) -> tuple[torch.Tensor, torch.Tensor]:
-        """Cross-entropy of the tokens, CTC loss of the words."""
+        """Returns the cross-entropy of the tokens and the CTC loss of the words."""
         features = self.encode(batch["mel"], batch["offset"])
         hidden = self.whisper.model.decoder(
             input_ids=batch["tokens"], encoder_hidden_states=features, use_cache=False
@@ -245,7 +252,7 @@ class Exam:
 
     @torch.no_grad()
     def word_error_rate(self, model: Trainee) -> float:
-        """Of the greedy text without timestamps."""
+        """Returns the word error rate of the greedy text without timestamps."""
         v = self.vocabulary
         features = model.encode(self.mel, torch.zeros(len(self.mel), dtype=torch.long))
         prompt = [v[name] for name in ("startoftranscript", "en", "transcribe", "notimestamps")]
@@ -281,7 +288,7 @@ def config_of(dims: dict[str, int], vocabulary: Vocabulary) -> WhisperConfig:
 
 
 def make_optimizers(model: Trainee) -> list[torch.optim.Optimizer]:
-    """Muon for the matrices of the layers, which needs half of AdamW's steps here, and AdamW for the rest."""
+    """Returns Muon for the matrices of the layers, which needs half of AdamW's steps here, and AdamW for the rest."""
     matrices = {name: p for name, p in model.named_parameters() if p.ndim == 2 and ".layers." in name}
     rest = [p for name, p in model.named_parameters() if name not in matrices]
     return [
@@ -295,14 +302,14 @@ def make_optimizers(model: Trainee) -> list[torch.optim.Optimizer]:
 
 
 def share_of_rate(step: int, total: int) -> float:
-    """Of the peak: linear up, then a cosine down to 0."""
+    """Returns the learning rate as a fraction of its peak: linear up, then a cosine down to 0."""
     if step < WARM_UP:
         return (step + 1) / WARM_UP
     return 0.5 * (1 + math.cos(math.pi * (step - WARM_UP) / (total - WARM_UP)))
 
 
 def spoken(words: list[str], work: Path, speakers: int, phrases: int, seed: int) -> list[list[Phrase]]:
-    """The phrases of the training voices; kept in `work` for the next time."""
+    """Returns the phrases of the training voices, and keeps them in `work` for the next time."""
     file = work / f"speech-{speakers}-{phrases}-{seed}.npz"
     if not file.exists():
         work.mkdir(parents=True, exist_ok=True)
@@ -332,7 +339,7 @@ def train(
     rate: float,
     args: argparse.Namespace,
 ) -> list[tuple[float, ...]]:
-    """Rows of step, seconds since the start, cross-entropy, CTC loss, and word error rate or NaN."""
+    """Trains; returns rows of step, seconds since the start, cross-entropy, CTC loss, and word error rate or NaN."""
     optimizers = make_optimizers(model)
     total, step, begin, rows = sum(stage.steps for stage in stages), 0, time.monotonic(), []
     columns = (*Progress.get_default_columns(), TextColumn("{task.fields[losses]}"))
@@ -369,7 +376,7 @@ def train(
 
 
 def save(model: WhisperForConditionalGeneration, vocabulary: Vocabulary, dims: dict[str, int], folder: Path) -> None:
-    """float16 safetensors and configuration, as on the Hub."""
+    """Writes float16 safetensors and configuration, as on the Hub."""
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {name: t.half().contiguous() for name, t in model.state_dict().items() if name != "proj_out.weight"}
     save_file(tensors, folder / "model.safetensors", {"format": "pt"})

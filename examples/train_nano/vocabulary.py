@@ -17,12 +17,12 @@ from max_whisper.weights.vocabulary import byte_of_character
 SPECS = Path(__file__).resolve().parents[2] / "specs"
 WORDS = SPECS / "nano" / "words.txt"
 TIME_PRECISION = 0.02  # seconds from one timestamp to the next
-SPACE = "Ġ"  # GPT-2's character for it
+SPACE = "Ġ"  # GPT-2's character for a space
 ALIGNMENT_HEADS = [[1, 1], [1, 2]]  # as heads.py finds them
 
 
 class Vocabulary:
-    """words: one text token each. n_audio_ctx: features of one window, one every 20 ms."""
+    """The tokens of `words`, one each, and the special tokens for windows of `n_audio_ctx` features of 20 ms."""
 
     def __init__(self, words: list[str], n_audio_ctx: int) -> None:
         self.words = words
@@ -39,7 +39,7 @@ class Vocabulary:
         return len(self.text) + len(self.special)
 
     def __getitem__(self, name: str) -> int:
-        """The id of a special token: `vocabulary["endoftext"]`."""
+        """Returns the id of a special token: `vocabulary["endoftext"]`."""
         return self.special[f"<|{name}|>"]
 
     @cached_property
@@ -48,11 +48,11 @@ class Vocabulary:
         return [self.text[SPACE + word] for word in self.words]
 
     def timestamp(self, seconds: float) -> int:
-        """The token of a time in the window."""
+        """Returns the token of a time in the window."""
         return self["0.00"] + round(seconds / TIME_PRECISION)
 
     def write(self, folder: Path, dims: dict[str, int]) -> None:
-        """The files of a Hub repository that belong to the vocabulary, but for config.json and the weights."""
+        """Writes the files of a Hub repository that belong to the vocabulary: all but config.json and the weights."""
         (folder / "merges.txt").write_text(
             "#version: 0.2\n" + "".join(f"{left} {right}\n" for left, right in self.merges), encoding="utf-8"
         )
@@ -98,7 +98,7 @@ class Vocabulary:
             (folder / name).write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
     def generation_config(self, dims: dict[str, int]) -> dict[str, Any]:
-        """The decoding rules. End-of-text may come first: that is how the model says that nobody speaks."""
+        """Returns the decoding rules. End-of-text may come first: so the model says that nobody speaks."""
         controls = "startoftranscript translate transcribe startoflm startofprev nospeech".split()
         return {
             "bos_token_id": self["endoftext"],
@@ -114,7 +114,7 @@ class Vocabulary:
             "begin_suppress_tokens": [self.text[SPACE]],
             "suppress_tokens": [self[name] for name in controls],
             "max_initial_timestamp_index": dims["n_audio_ctx"],
-            # Half of a short text are timestamps, which are never sure to 20 ms.
+            # Half of a short text are timestamps, which are never certain to 20 ms.
             "max_whisper": {"logprob_threshold": -3.0},
             "max_length": dims["n_text_ctx"],
             "return_timestamps": False,

@@ -1,4 +1,4 @@
-"""Phrases -> windows as a recording has them: with pauses, noise, reverberation, cut ends, and windows of no speech."""
+"""Makes windows of phrases as recordings have them: with pauses, noise, reverberation, cut ends, and no speech."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from scipy.signal import fftconvolve, lfilter
 from speech import SAMPLE_RATE, Phrase, Samples
 
 LEAST_PAUSE, SOME_PAUSE = 0.25, 0.5  # seconds: the least between phrases, and the mean of what is added to it
-MAX_WORDS = 20  # of a window
+MAX_WORDS = 20  # in a window
 
 
 @dataclass
 class Window:
-    """What is said in some samples; times in seconds from their start.
+    """Samples and what is said in them, with times in seconds from their start.
 
-    cut: where a last phrase begins whose end the window does not have.
+    `cut` is where a last phrase begins whose end is not in the window.
     """
 
     samples: Samples
@@ -29,9 +29,9 @@ class Window:
 def compose(
     rng: np.random.Generator, phrases: Sequence[Phrase], seconds: float, max_words: int = MAX_WORDS, cut: float = 0.3
 ) -> Window:
-    """Some of the phrases in random order from a random start on, until the window or its words are used up.
+    """Returns a window with random phrases from a random start on, until its seconds or words are used up.
 
-    cut: how often a phrase that does not fit is in the window all the same, with its beginning.
+    `cut` is how often a phrase that does not fit is in the window all the same, with its beginning.
     """
     n = round(seconds * SAMPLE_RATE)
     window = Window(np.zeros(n, np.float32))
@@ -62,14 +62,14 @@ def compose(
 
 
 def warped(phrase: Phrase, factor: float) -> Phrase:
-    """As another throat would say it: pitch and formants times `factor`, and as much faster."""
+    """Returns a phrase as another throat would say it: pitch and formants times `factor`, and as much faster."""
     n = len(phrase.samples)
     samples = np.interp(np.arange(0, n - 1, factor), np.arange(n), phrase.samples).astype(np.float32)
     return Phrase(phrase.words, samples)
 
 
 def noise(rng: np.random.Generator, n: int) -> Samples:
-    """White, pink or brown noise, or a hum: float32 [n], of power 1."""
+    """Returns white, pink or brown noise, or a hum: float32 [n], of power 1."""
     kind = rng.integers(4)
     if kind == 3:
         t = np.arange(n) / SAMPLE_RATE
@@ -88,7 +88,7 @@ def noise(rng: np.random.Generator, n: int) -> Samples:
 
 
 def disturb(rng: np.random.Generator, samples: Samples) -> Samples:
-    """A recording of these samples: in a room, with noise, at some loudness."""
+    """Returns a recording of these samples: in a room, with noise, at a random loudness."""
     if rng.random() < 0.3:
         seconds = rng.uniform(0.05, 0.3)
         tail = rng.standard_normal(int(seconds * SAMPLE_RATE)) * np.exp(
@@ -106,7 +106,7 @@ def disturb(rng: np.random.Generator, samples: Samples) -> Samples:
 
 
 def no_speech(rng: np.random.Generator, seconds: float) -> Window:
-    """Silence, noise, tones or clicks."""
+    """Returns a window of silence, noise, tones or clicks."""
     n = round(seconds * SAMPLE_RATE)
     kind = rng.integers(5)
     samples = np.zeros(n, np.float32)

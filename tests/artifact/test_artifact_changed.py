@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from max_whisper.artifact.folder import new_folder
 from max_whisper.artifact.load import check_artifact
-from max_whisper.artifact.manifest import FILE
+from max_whisper.artifact.manifest import MANIFEST_FILE
 from max_whisper.artifact.read import read_manifest
 from max_whisper.errors import ArtifactError, MaxWhisperError, UserError
 from max_whisper.runtime.transcription.requests import Align
@@ -157,7 +157,7 @@ def test_a_build_in_the_home_folder(
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     assert max_whisper.build(spec, weights=checkpoint, out="~/a/small") == tmp_path / "a" / "small"
-    assert (tmp_path / "a" / "small" / FILE).is_file() and not (tmp_path / "~").exists()
+    assert (tmp_path / "a" / "small" / MANIFEST_FILE).is_file() and not (tmp_path / "~").exists()
 
 
 @pytest.mark.parametrize("name", ["x" * 300, "a\0b", "~no-such-user/x"])

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from max_whisper.artifact import folder as module
 from max_whisper.artifact.folder import new_folder
-from max_whisper.artifact.manifest import FILE
+from max_whisper.artifact.manifest import MANIFEST_FILE
 from max_whisper.errors import MaxWhisperError, UserError
 from max_whisper.files import expanded
 
@@ -39,7 +39,7 @@ def start(place: Path, content: str, *before: str) -> subprocess.Popen[str]:
 
 def write(place: Path, content: str, *, replace: bool = True) -> None:
     with new_folder(place, replace=replace) as new:
-        (new / FILE).write_text(content)
+        (new / MANIFEST_FILE).write_text(content)
 
 
 def names(folder: Path) -> list[str]:
@@ -53,7 +53,7 @@ def test_a_folder_that_is_written_to_is_left_alone(tmp_path: Path) -> None:
     assert len(names(tmp_path)) == 2  # the place, and what the process still writes
     process.communicate("\n")
     assert process.returncode == 0
-    assert (place / FILE).read_text() == "first"
+    assert (place / MANIFEST_FILE).read_text() == "first"
     assert names(tmp_path) == ["a"]
 
 
@@ -65,7 +65,7 @@ def test_a_killed_build_is_cleaned_up_whatever_its_number(tmp_path: Path) -> Non
     assert len(names(tmp_path)) == 1
     (tmp_path / f".a.new-{os.getpid()}").mkdir()  # as an older version named it, in another container
     write(place, "second")
-    assert names(tmp_path) == ["a"] and (place / FILE).read_text() == "second"
+    assert names(tmp_path) == ["a"] and (place / MANIFEST_FILE).read_text() == "second"
 
 
 def can_unshare() -> bool:
@@ -80,7 +80,7 @@ def test_a_build_in_another_container_is_left_alone(tmp_path: Path) -> None:
     process = start(place, "first", "unshare", "-p", "-f", "--kill-child")
     write(place, "second")
     process.communicate("\n")
-    assert process.returncode == 0 and (place / FILE).read_text() == "first"
+    assert process.returncode == 0 and (place / MANIFEST_FILE).read_text() == "first"
     assert names(tmp_path) == ["a"]
 
 
@@ -93,7 +93,7 @@ def test_several_at_once_end_in_order(tmp_path: Path, force: bool) -> None:
         for _ in range(10):
             try:
                 with new_folder(place, replace=force) as new:
-                    (new / FILE).write_text(f"{number}")
+                    (new / MANIFEST_FILE).write_text(f"{number}")
                     time.sleep(0.001)
                 written.append(number)
             except MaxWhisperError as error:
@@ -104,7 +104,7 @@ def test_several_at_once_end_in_order(tmp_path: Path, force: bool) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(written) + len(refused) == 60 and (place / FILE).read_text() in {*map(str, written)}
+    assert len(written) + len(refused) == 60 and (place / MANIFEST_FILE).read_text() in {*map(str, written)}
     assert names(tmp_path) == ["a"]
     if force:
         assert not refused
@@ -122,7 +122,7 @@ def test_without_locks_nothing_of_others_is_removed(tmp_path: Path, code: int, m
     write(tmp_path / "a", "first")
     write(tmp_path / "a", "second")
     assert names(tmp_path) == [".a.new-0123456789abcdef", "a"]
-    assert (tmp_path / "a" / FILE).read_text() == "second"
+    assert (tmp_path / "a" / MANIFEST_FILE).read_text() == "second"
 
 
 def test_a_name_that_no_file_can_have(tmp_path: Path) -> None:

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 from max_whisper.artifact.load import check_artifact
-from max_whisper.artifact.manifest import FILE
+from max_whisper.artifact.manifest import MANIFEST_FILE
 from support.artifacts import copy
-from support.small import write_weights
+from support.models.checkpoint import write_checkpoint
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
 
@@ -49,7 +49,7 @@ MOMENTS = [
 @pytest.fixture(scope="module")
 def other(home: Path) -> Path:
     """A checkpoint for the small spec that is not the artifact's."""
-    return write_weights(home / "killed-checkpoint", seed=11)
+    return write_checkpoint(home / "killed-checkpoint", seed=11)
 
 
 class Build:
@@ -94,14 +94,14 @@ def wait_until(condition: Callable[[], bool], seconds: float) -> None:
 @pytest.mark.parametrize(("lines", "delay"), MOMENTS)
 def test_killed(artifact: Path, spec: Path, other: Path, tmp_path: Path, lines: int, delay: float) -> None:
     folder = copy(artifact, tmp_path / "small")
-    old = (folder / FILE).read_bytes()
+    old = (folder / MANIFEST_FILE).read_bytes()
     build = Build(spec, other, folder)
     said = build.wait_for(lines)
     assert all(said)
     time.sleep(delay)
     build.kill()
     check_artifact(folder)
-    found = (folder / FILE).read_bytes()
+    found = (folder / MANIFEST_FILE).read_bytes()
     assert found == old or lines >= 5 or delay >= 1.0  # where all comes from the cache, a second may be enough
     wait_until(lambda: not build.alive(), 20)
 
@@ -109,7 +109,7 @@ def test_killed(artifact: Path, spec: Path, other: Path, tmp_path: Path, lines: 
     again.process.communicate()
     assert again.process.returncode == 0
     check_artifact(folder)
-    assert (folder / FILE).read_bytes() != old
+    assert (folder / MANIFEST_FILE).read_bytes() != old
     assert [path.name for path in tmp_path.iterdir()] == ["small"]
 
 

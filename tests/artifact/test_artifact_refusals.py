@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import shutil
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +16,20 @@ import pytest
 from blake3 import blake3
 from max import driver, engine
 from max_whisper.artifact.load import check_artifact
-from max_whisper.artifact.manifest import FILE, VERSION
+from max_whisper.artifact.manifest import MANIFEST_FILE, MANIFEST_VERSION
 from max_whisper.artifact.read import MAX_BYTES, read_manifest
-from max_whisper.compile.stored import read_spec
+from max_whisper.compile.stored_spec import read_spec
 from max_whisper.errors import ArtifactError, UserError
 from max_whisper.plan import Target
 from max_whisper.tensors import safetensors_file
 from support.artifacts import FILES, copy, flip, plan_for_gpu, refusal, replace, replan, reseal, write_fields
 
 AGAIN = "build the artifact again"
+
+
+def rebuild(folder: Path) -> str:
+    """Returns the command that builds the small model's artifact again; its weights are in a local folder."""
+    return f"max-whisper build --spec {folder}/spec.json --weights WEIGHTS --out {folder} --force"
 
 
 @pytest.fixture
@@ -49,9 +55,9 @@ def test_missing_file(folder: Path, name: str, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_missing_manifest(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (folder / FILE).unlink()
+    (folder / MANIFEST_FILE).unlink()
     message = refusal(folder, monkeypatch, UserError)
-    assert f"is no artifact (it has no {FILE})" in message and "max-whisper build" in message
+    assert f"is no artifact (it has no {MANIFEST_FILE})" in message and "max-whisper build" in message
 
 
 def test_no_such_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -71,7 +77,7 @@ def test_truncated_file(folder: Path, name: str, keep: float, monkeypatch: pytes
     replace(folder / name, kept)
     message = refusal(folder, monkeypatch, ArtifactError)
     assert name in message and AGAIN in message
-    if name != FILE:
+    if name != MANIFEST_FILE:
         assert f"expected {len(content)} bytes, found {len(kept)}" in message
 
 
@@ -90,13 +96,13 @@ def test_one_flipped_bit(folder: Path, name: str, place: float, monkeypatch: pyt
 
 
 def test_one_flipped_bit_anywhere_in_the_manifest(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = (folder / FILE).read_bytes()
+    whole = (folder / MANIFEST_FILE).read_bytes()
     start = list(range(300))  # versions, hash, target
     for position in [*start, *range(300, len(whole), max(1, len(whole) // 300)), len(whole) - 1]:
-        flip(folder / FILE, position, bit=position % 8)
+        flip(folder / MANIFEST_FILE, position, bit=position % 8)
         message = refusal(folder, monkeypatch, ArtifactError)
-        assert FILE in message and AGAIN in message
-        replace(folder / FILE, whole)
+        assert MANIFEST_FILE in message and AGAIN in message
+        replace(folder / MANIFEST_FILE, whole)
 
 
 @pytest.mark.parametrize("name", FILES[1:])
@@ -139,16 +145,21 @@ def test_a_name_that_leaves_the_folder(folder: Path, name: str, monkeypatch: pyt
 def test_other_max_version(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     reseal(folder, max="26.6.0")
     message = refusal(folder, monkeypatch, ArtifactError)
-    assert "compiled by MAX 26.6.0" in message and f"this is MAX {engine.__version__}" in message
-    assert AGAIN in message and "max==26.6.0" in message
+    here = version("max-whisper")
+    assert (
+        f"was compiled by MAX 26.6.0 (max-whisper {here}), this is MAX {engine.__version__} (max-whisper {here});"
+        in message
+    )
+    assert message.endswith(f"install max==26.6.0, or {AGAIN}: {rebuild(folder)}")
 
 
 def test_newer_manifest_version(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    fields = json.loads((folder / FILE).read_bytes())
-    write_fields(folder, fields | {"manifest_version": VERSION + 1, "something": "new"})
+    fields = json.loads((folder / MANIFEST_FILE).read_bytes())
+    write_fields(folder, fields | {"manifest_version": MANIFEST_VERSION + 1, "something": "new"})
     message = refusal(folder, monkeypatch, ArtifactError)
-    assert f"manifest version {VERSION + 1}" in message and f"reads up to {VERSION}" in message
-    assert "upgrade max-whisper" in message
+    here = version("max-whisper")
+    assert f"manifest version {MANIFEST_VERSION + 1} was written by max-whisper {here}, this is max-whisper" in message
+    assert message.endswith(f"reads version {MANIFEST_VERSION}; upgrade max-whisper, or {AGAIN}: {rebuild(folder)}")
 
 
 def test_other_cpu(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -156,7 +167,8 @@ def test_other_cpu(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     other = "x86_64" if here == "aarch64" else "aarch64"
     replan(folder, target=Target("cpu", other, []))
     message = refusal(folder, monkeypatch, ArtifactError)
-    assert f"built for a {other} CPU, this machine has {here}" in message and "build it here" in message
+    assert f"built for a {other} CPU, this machine has {here};" in message
+    assert message.endswith(f"{AGAIN} here: {rebuild(folder)}")
 
 
 def test_missing_cpu_feature(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -164,6 +176,7 @@ def test_missing_cpu_feature(folder: Path, monkeypatch: pytest.MonkeyPatch) -> N
     replan(folder, target=msgspec.structs.replace(target, features=[*target.features, "avx4096"]))
     message = refusal(folder, monkeypatch, ArtifactError)
     assert "built for a CPU with avx4096, which this machine lacks" in message and "cpu:x86-64-v3" in message
+    assert message.endswith(f"{AGAIN} here: {rebuild(folder)}")
 
 
 def test_machine_that_does_not_say_its_features(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -176,7 +189,8 @@ def test_gpu_artifact_without_gpu(folder: Path, monkeypatch: pytest.MonkeyPatch)
     plan_for_gpu(folder, Target("cuda", "sm_90a", []))
     monkeypatch.setattr(driver, "accelerator_count", lambda: 0)
     message = refusal(folder, monkeypatch, ArtifactError)
-    assert "needs a GPU of architecture sm_90a (cuda), this machine has no GPU" in message and "--target cpu" in message
+    assert "needs a GPU of architecture sm_90a (cuda), this machine has no GPU" in message
+    assert message.endswith(f"{AGAIN} here: {rebuild(folder)}")
 
 
 @pytest.mark.parametrize(
@@ -214,7 +228,7 @@ def test_graph_in_a_file_outside(folder: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_dimension_that_is_not_listed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    fields = json.loads((folder / FILE).read_bytes())
+    fields = json.loads((folder / MANIFEST_FILE).read_bytes())
     del fields["dims"]["n_text_ctx"]
     write_fields(folder, fields)
     message = refusal(folder, monkeypatch, ArtifactError)
@@ -223,7 +237,7 @@ def test_dimension_that_is_not_listed(folder: Path, monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.parametrize("field", ["eot", "sot", "suppress", "begin_suppress", "languages"])
 def test_token_that_the_model_does_not_have(folder: Path, field: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    fields = json.loads((folder / FILE).read_bytes())
+    fields = json.loads((folder / MANIFEST_FILE).read_bytes())
     beyond = fields["dims"]["n_vocab"]
     lists = {"suppress": [beyond], "begin_suppress": [beyond], "languages": {"en": beyond}}
     fields["tokens"][field] = lists.get(field, beyond)
@@ -305,14 +319,14 @@ def test_weights_that_are_no_safetensors(folder: Path, monkeypatch: pytest.Monke
     ids=lambda content: content[:30].decode("ascii", "replace"),
 )
 def test_manifest_that_is_none(folder: Path, content: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    replace(folder / FILE, content)
+    replace(folder / MANIFEST_FILE, content)
     message = refusal(folder, monkeypatch, ArtifactError)
-    assert FILE in message and len(message) < 1000
+    assert MANIFEST_FILE in message and len(message) < 1000
 
 
 def test_huge_manifest(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (folder / FILE).unlink()
-    with (folder / FILE).open("wb") as file:
+    (folder / MANIFEST_FILE).unlink()
+    with (folder / MANIFEST_FILE).open("wb") as file:
         file.truncate(MAX_BYTES + 1)
     assert f"expected at most {MAX_BYTES} bytes" in refusal(folder, monkeypatch, ArtifactError)
 
@@ -325,7 +339,7 @@ def part_of(fields: dict[str, Any], part: str) -> dict[str, Any]:
 @pytest.mark.parametrize("part", ["manifest", "plan"])
 @pytest.mark.parametrize("value", [None, -1, "text", [], {"a": {"b": 1}}, [[1]], True], ids=repr)
 def test_fields_of_wrong_types(folder: Path, part: str, value: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    text = (folder / FILE).read_bytes()
+    text = (folder / MANIFEST_FILE).read_bytes()
     for name, right in part_of(json.loads(text), part).items():
         if name == "hash" or type(right) is type(value) is not int:
             continue
@@ -333,12 +347,12 @@ def test_fields_of_wrong_types(folder: Path, part: str, value: Any, monkeypatch:
         part_of(fields, part)[name] = value
         write_fields(folder, fields)
         message = refusal(folder, monkeypatch, ArtifactError)
-        assert FILE in message and AGAIN in message
+        assert MANIFEST_FILE in message and AGAIN in message
 
 
 @pytest.mark.parametrize("part", ["manifest", "plan"])
 def test_fields_that_are_missing_or_unknown(folder: Path, part: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    text = (folder / FILE).read_bytes()
+    text = (folder / MANIFEST_FILE).read_bytes()
     for name in part_of(json.loads(text), part):
         fields = json.loads(text)
         del part_of(fields, part)[name]
@@ -354,7 +368,7 @@ def test_fields_that_are_missing_or_unknown(folder: Path, part: str, monkeypatch
 
 
 def edit(folder: Path, change: Any) -> None:
-    fields = json.loads((folder / FILE).read_bytes())
+    fields = json.loads((folder / MANIFEST_FILE).read_bytes())
     change(fields)
     write_fields(folder, fields)
 
@@ -388,7 +402,7 @@ def test_alignment_heads(folder: Path, heads: list[list[int]], monkeypatch: pyte
 def test_every_dimension(folder: Path, name: str, by: int, monkeypatch: pytest.MonkeyPatch) -> None:
     edit(folder, lambda fields: fields["dims"].update({name: fields["dims"][name] + by}))
     message = refusal(folder, monkeypatch, ArtifactError)
-    assert FILE in message and "expected" in message and AGAIN in message
+    assert MANIFEST_FILE in message and "expected" in message and AGAIN in message
 
 
 def test_batch(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -463,7 +477,7 @@ def tensor_of(fields: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 def test_every_port(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = (folder / FILE).read_bytes()
+    whole = (folder / MANIFEST_FILE).read_bytes()
     fields = json.loads(whole)
     for graph, parts in fields["graphs"].items():
         for side in ("inputs", "outputs"):
@@ -471,12 +485,12 @@ def test_every_port(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
                 for change in ({"name": "x"}, {"dtype": "int32"}, {"shape": [*port["shape"], 1]}):
                     edit(folder, lambda f: f["graphs"][graph][side][number].update(change))  # noqa: B023
                     assert AGAIN in refusal(folder, monkeypatch, ArtifactError)
-                    replace(folder / FILE, whole)
+                    replace(folder / MANIFEST_FILE, whole)
 
 
 def test_ports_that_agree_but_are_not_those_of_the_code(folder: Path) -> None:
     """Known when MAX has loaded it, and before anything runs."""
-    fields = json.loads((folder / FILE).read_bytes())
+    fields = json.loads((folder / MANIFEST_FILE).read_bytes())
     fields["dims"]["n_text_ctx"] = 400
     for graph in ("decoder", "step"):
         for port in fields["graphs"][graph]["inputs"]:
@@ -500,11 +514,11 @@ def test_code_of_another_graph(folder: Path) -> None:
 
 @pytest.mark.parametrize("key", ["batch", "tokens", "eot", "dtype"])
 def test_a_key_that_is_there_twice(folder: Path, key: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    text = json.dumps(json.loads((folder / FILE).read_bytes()) | {"hash": "0" * 64})
+    text = json.dumps(json.loads((folder / MANIFEST_FILE).read_bytes()) | {"hash": "0" * 64})
     start = text.index(f'"{key}"')
     value = json.JSONDecoder().raw_decode(text[start + len(key) + 4 :])[0]
     text = f"{text[:start]}{json.dumps(key)}: {json.dumps(value)}, {text[start:]}"
-    replace(folder / FILE, text.replace("0" * 64, blake3(text.encode()).hexdigest(), 1).encode())
+    replace(folder / MANIFEST_FILE, text.replace("0" * 64, blake3(text.encode()).hexdigest(), 1).encode())
     assert "expected each key once" in refusal(folder, monkeypatch, ArtifactError)
 
 
@@ -541,8 +555,18 @@ def test_words(folder: Path, path: tuple[str, ...], value: Any, monkeypatch: pyt
 
 
 def test_older_manifest_version(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    edit(folder, lambda fields: fields.update(manifest_version=VERSION - 1))
-    assert "was written by an older max-whisper" in refusal(folder, monkeypatch, ArtifactError)
+    edit(folder, lambda fields: fields.update(manifest_version=MANIFEST_VERSION - 1, builder="0.0.9"))
+    assert refusal(folder, monkeypatch, ArtifactError) == (
+        f"{folder / MANIFEST_FILE}: manifest version {MANIFEST_VERSION - 1} was written by max-whisper 0.0.9, this is "
+        f"max-whisper {version('max-whisper')}, which reads version {MANIFEST_VERSION}; {AGAIN}: {rebuild(folder)}"
+    )
+
+
+def test_a_manifest_version_without_known_fields(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_fields(folder, {"manifest_version": 1})
+    message = refusal(folder, monkeypatch, ArtifactError)
+    assert "manifest version 1 was written by an older max-whisper, this is" in message
+    assert message.endswith(f"{AGAIN}: {rebuild(folder).replace(' --weights WEIGHTS', '')}")
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"{}", b'{"name": 1}', b'{"name": "small"}', b"[" * 100_000, b"\xff"])

@@ -1,4 +1,4 @@
-"""MAX's threads are where the seats are, and what a model gives does not depend on it. Processes of their own."""
+"""MAX's threads run on the claimed cores, and results do not depend on that; tried in processes of their own."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ pytestmark = [
 START = """
     import os, sys, time
     from pathlib import Path
-    from max_whisper.artifact import cores, seats
-    cores.seats_file = lambda: Path(sys.argv[1])
+    from max_whisper.artifact import core_claims, cores
+    cores.claim_path = lambda: Path(sys.argv[1])
     def threads():
         return {frozenset(os.sched_getaffinity(thread)) for thread in cores.max_threads()}
 """
@@ -49,35 +49,35 @@ def test_a_model_leaves_others_their_cores_and_gives_the_same(artifact: Path, tm
             return np.asarray(features).tobytes(), model.decode(features, language="en", max_new_tokens=30)
         alone = work()
         assert threads() == everything, threads()
-        other = seats.Seats(seats.Locks(Path(sys.argv[1])), cores.usable_cores())
-        assert cores.AT_WORK._seats.taken is False
-        with cores.AT_WORK:
-            other.sit()
-            time.sleep(2 * cores.LOOK_EVERY)
+        other = core_claims.CoreClaims(core_claims.ClaimFile(Path(sys.argv[1])), cores.usable_cores())
+        assert cores.core_sharing._claims.active is False
+        with cores.core_sharing:
+            other.claim()
+            time.sleep(2 * cores.CHECK_INTERVAL)
             assert work() == alone
             (shared,) = threads()
-            assert shared == frozenset(cores.usable_cores() - other.use()), shared
-            other.leave()
+            assert shared == frozenset(cores.usable_cores() - other.cores_to_use()), shared
+            other.release()
             work()
             assert threads() == {shared}
-            time.sleep(seats.CALM + 2 * cores.LOOK_EVERY)
+            time.sleep(core_claims.SETTLING_TIME + 2 * cores.CHECK_INTERVAL)
             work()
-            time.sleep(seats.CALM + 2 * cores.LOOK_EVERY)
+            time.sleep(core_claims.SETTLING_TIME + 2 * cores.CHECK_INTERVAL)
             assert work() == alone
             assert threads() == everything, threads()
     """
     if len(usable_cores()) > 2:
         program = "    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:2])\n" + program
-    assert output(start(program, tmp_path / "seats", artifact)) == ""
+    assert output(start(program, tmp_path / "claims", artifact)) == ""
 
 
 def test_two_with_a_thread_each_work_on_different_cores(tmp_path: Path) -> None:
     program = """
-        core, = cores.AT_WORK.choose(1)
+        core, = cores.core_sharing.reserve(1)
         print(core, flush=True)
         time.sleep(60)
     """
-    processes = [start(program, tmp_path / "seats") for _ in range(2)]
+    processes = [start(program, tmp_path / "claims") for _ in range(2)]
     try:
         chosen = [process.stdout.readline() for process in processes]  # type: ignore[union-attr]
     finally:
@@ -87,51 +87,51 @@ def test_two_with_a_thread_each_work_on_different_cores(tmp_path: Path) -> None:
     assert len({*chosen}) == 2
 
 
-def test_the_command_works_where_it_sits(artifact: Path, tmp_path: Path) -> None:
+def test_the_command_works_on_the_cores_it_claims(artifact: Path, tmp_path: Path) -> None:
     program = """
         from max_whisper import cli
         seen = []
-        cli.load_model = lambda *_: sys.exit(repr((sorted(os.sched_getaffinity(0)), cores.AT_WORK._seats.taken)))
-        other = seats.Seats(seats.Locks(Path(sys.argv[1])), cores.usable_cores())
-        other.stay(1, [min(cores.usable_cores())])
+        cli.load_model = lambda *_: sys.exit(repr((sorted(os.sched_getaffinity(0)), cores.core_sharing._claims.active)))
+        other = core_claims.CoreClaims(core_claims.ClaimFile(Path(sys.argv[1])), cores.usable_cores())
+        other.claim_fixed(1, [min(cores.usable_cores())])
         try:
             cli.main(["transcribe", *sys.argv[2:], "--model", "tiny"])
         except SystemExit as e:
             print(e)
-        cores.AT_WORK._seats and print(cores.AT_WORK._seats.taken)
+        cores.core_sharing._claims and print(cores.core_sharing._claims.active)
     """
     every = sorted(usable_cores())
-    arguments = (tmp_path / "seats", "x.wav")
+    arguments = (tmp_path / "claims", "x.wav")
     assert output(start(program, *arguments)) == f"({every}, True)\nFalse\n"
     assert output(start(program, *arguments, "--threads", str(len(every)))) == f"({every}, True)\nFalse\n"
     (core,), taken = eval(output(start(program, *arguments, "--threads", "1")).splitlines()[0])
     assert core != every[0] and taken
 
 
-def test_a_command_that_waits_for_stdin_sits_nowhere(tmp_path: Path) -> None:
+def test_a_command_that_waits_for_stdin_claims_no_core(tmp_path: Path) -> None:
     program = """
         from max_whisper import cli
-        cli.load_model = lambda *_: sys.exit(str(cores.AT_WORK._seats))
+        cli.load_model = lambda *_: sys.exit(str(cores.core_sharing._claims))
         cli.main(["transcribe", "-", "--model", "tiny"])
     """
-    process = start(program, tmp_path / "seats")
+    process = start(program, tmp_path / "claims")
     process.communicate()
-    assert not (tmp_path / "seats").exists()
+    assert not (tmp_path / "claims").exists()
 
 
-def test_a_fork_has_seats_of_its_own(tmp_path: Path) -> None:
+def test_a_fork_has_claims_of_its_own(tmp_path: Path) -> None:
     program = """
-        with cores.AT_WORK:
+        with cores.core_sharing:
             child = os.fork()
             if child == 0:
-                assert cores.AT_WORK._seats is None
-                with cores.AT_WORK:
-                    others = cores.AT_WORK._locks.taken(0, sorted(cores.usable_cores()))
+                assert cores.core_sharing._claims is None
+                with cores.core_sharing:
+                    others = cores.core_sharing._file.claimed_by_others(0, sorted(cores.usable_cores()))
                 os._exit(len(others))
             _, status = os.waitpid(child, 0)
             print(os.waitstatus_to_exitcode(status))
     """
-    assert output(start(program, tmp_path / "seats")) == "1\n"
+    assert output(start(program, tmp_path / "claims")) == "1\n"
 
 
 def test_the_least_busy_first(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
+import click
 import pytest
 from max_whisper.artifact.load import check_artifact
+from max_whisper.cli.main import main
 from max_whisper.spec import json_schema
 from support.artifacts import copy, flip
 from support.command import error, run, spawn
-from support.small import write_spec
+from support.models.small import write_spec
 from support.sounds import sweep, write_wav
 
 COMMANDS = ("build", "transcribe", "inspect", "verify", "bench", "schema")
@@ -48,7 +51,48 @@ def test_help(option: str) -> None:
 )
 def test_help_of_commands(command: str, taught: str) -> None:
     outcome = run(command, "--help")
-    assert outcome.code == 0 and taught in outcome.stdout
+    assert outcome.code == 0 and taught in " ".join(outcome.stdout.split())
+
+
+HEADINGS = [
+    "Options",
+    "Output",
+    "Language",
+    "Search for the most probable text",
+    "Text that the model reads before a window",
+    "Rules for tokens",
+    "Timestamps",
+    "Temperature and retries",
+    "Parts of a recording",
+    "Times of words",
+    "Subtitles (srt and vtt; these options need --word-timestamps)",
+]
+
+
+def test_the_options_of_transcribe_stand_below_headings() -> None:
+    """Each heading once, and below it what belongs together, from whichever option class it comes."""
+    text = run("transcribe", "--help").stdout
+    sections = dict(re.findall(r"^(\w[^\n]*):\n((?:  .*\n|\n(?=  ))+)", text, flags=re.MULTILINE))
+    assert [heading for heading in sections if heading != "Examples"] == HEADINGS
+    assert re.findall(r"^  (--[a-z-]+)", sections["Language"], flags=re.MULTILINE) == [
+        "--task",
+        "--language",
+        "--language-detection-segments",
+        "--language-detection-threshold",
+    ]
+    assert "--beam-size times this number" in " ".join(sections["Search for the most probable text"].split())
+    assert "_" not in re.sub(r"[A-Z]+_[A-Z_]+|sample_len", "", text)  # a name as Python has it
+
+
+@pytest.mark.parametrize("command", main.commands.values(), ids=lambda command: command.name)
+def test_every_option_says_what_it_does_and_its_default(command: click.Command) -> None:
+    for option in command.params:
+        if not isinstance(option, click.Option):
+            continue
+        said = " ".join((option.help or "").split())
+        assert re.match(r"[A-Z].*\.( \[default: .+\])?$", said), option.name
+        needs_none = option.is_flag or option.required or option.name == "file"
+        assert needs_none or "[default: " in said, option.name
 
 
 def test_version() -> None:
@@ -97,7 +141,7 @@ def test_build(spec: Path, checkpoint: Path, tmp_path: Path) -> None:
         (("--spec", "tinny.yaml"), "did you mean 'tiny.yaml'?"),
         (("--out", "file"), "file is a file: expected a folder"),
         (("--out", "file/deeper"), "cannot be written"),
-        (("--out", "full", "--force"), "holds something that is no artifact"),
+        (("--out", "full", "--force"), "has files but is no artifact"),
     ],
 )
 def test_wrong_builds(spec: Path, checkpoint: Path, tmp_path: Path, options: tuple[str, ...], said: str) -> None:

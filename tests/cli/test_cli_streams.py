@@ -22,7 +22,7 @@ from max_whisper import Model
 from max_whisper.cli.streams import Stream, harmless
 from max_whisper.console import Table, table_console
 from max_whisper.errors import MaxWhisperError
-from max_whisper.runtime.output.writers import FORMATS, render
+from max_whisper.runtime.output.writers import known_formats, render
 from support.artifacts import copy
 from support.command import error, run
 from support.sounds import sweep, write_wav
@@ -83,7 +83,7 @@ def test_a_progress_bar_takes_no_text(artifact: Path, talk: Path, text: bytes, s
     assert (b"talk.wav" in seen.stderr) == (stderr == "terminal")
 
 
-@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("format", known_formats())
 def test_formats_beside_a_progress_bar(artifact: Path, model: Model, talk: Path, format: str) -> None:
     expected = render(model.transcribe(talk, max_new_tokens=12, temperature=0), format).encode()
     options = ("--model", artifact, "--output-format", format, *MOST)
@@ -359,7 +359,7 @@ def test_names_that_cannot_be_files(artifact: Path, talk: Path, tmp_path: Path) 
 def test_a_folder_that_vanishes_is_made_again(
     artifact: Path, talk: Path, text: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("max_whisper.cli.check_files", lambda files: shutil.rmtree("out"))
+    monkeypatch.setattr("max_whisper.cli.commands.transcribe.check_files", lambda files: shutil.rmtree("out"))
     assert run("transcribe", talk, "--model", artifact, "--output-dir", "out", *MOST).code == 0
     assert Path("out/talk.txt").read_bytes() == text
 

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from max_whisper import ArtifactError, Model, UserError
 from max_whisper.runtime.decoding.window_decoder import WindowDecoder
-from max_whisper.runtime.output.writers import FORMATS, render
+from max_whisper.runtime.output.writers import known_formats, render
 from support.artifacts import copy, flip
 from support.command import error, run, spawn
 from support.sounds import encode, silence, sweep, write_tracks, write_wav
@@ -38,10 +38,10 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 # --- output
 
 
-@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("format", known_formats())
 def test_formats(artifact: Path, model: Model, talk: Path, format: str, tmp_path: Path) -> None:
     expected = render(model.transcribe(talk, language="de", max_new_tokens=12, temperature=0), format)
-    options = ("--model", artifact, "--language", "German", "--output-format", format, *MOST)
+    options = ("--model", artifact, "--language", "Deutsch", "--output-format", format, *MOST)
     outcome = run("transcribe", talk, *options)
     assert (outcome.code, outcome.stdout, outcome.stderr) == (0, expected, "")
     outcome = run("transcribe", talk, *options, "--output-dir", "new/folder")
@@ -254,8 +254,22 @@ def test_threads(artifact: Path, talk: Path) -> None:
             "--logprob-threshold: expected a number, -1000 to 1000, or model, or none, got 'low'",
         ),
         (("--temperature-increment-on-fallback", "-1"), "expected 0.01 to 1, or none, got -1"),
-        (("--clip-timestamps", "3,2"), "clip_timestamps: expected seconds in order, got 3, 2"),
-        (("--output-format", "doc"), "'doc' is not one of 'txt', 'srt', 'vtt', 'tsv', 'json'"),
+        (("--clip-timestamps", "3,2"), "--clip-timestamps: expected seconds in order, got 3, 2"),
+        (("--patience", "2"), "--patience: is for a beam search, give --beam-size too"),
+        (("--max-initial-timestamp", "29"), "--max-initial-timestamp: expected 0 to "),
+        (("--suppress-tokens", "999999"), "--suppress-tokens: expected ids below "),
+        (
+            ("--vad-filter", "--clip-timestamps", "1,2"),
+            "--vad-filter: finds the clips itself; leave it out, or --clip-",
+        ),
+        (
+            ("--vad-speech-pad", "1"),
+            "--vad-threshold, --vad-min-silence, --vad-speech-pad: are for --vad-filter, give it",
+        ),
+        (("--highlight-words",), "are cut and highlighted by the times of words: give --word-timestamps too"),
+        (("--word-timestamps", "--max-line-count", "2"), "--max-line-count: needs --max-line-width, as lines"),
+        (("--language", "Deutch"), "did you mean 'Deutsch'?"),
+        (("--output-format", "doc"), "expected one of json, srt, tsv, txt, vtt, all, got 'doc'"),
         (("--colour", "red"), "No such option '--colour'"),
     ],
 )

@@ -22,8 +22,9 @@ from max_whisper.tensors import safetensors_file
 from max_whisper.tensors.layout import token_matrices
 from max_whisper.weights.checkpoint import Checkpoint
 from support.artifacts import FILES, copy
-from support.checkpoints import LANGUAGES
-from support.small import EMBEDDING, SMALL, TOKENS, Weights, write_spec, write_weights
+from support.models.checkpoint import EMBEDDING, Weights, write_checkpoint
+from support.models.small import SMALL, TOKENS, write_spec
+from support.models.vocabulary import LANGUAGES
 
 
 def content(folder: Path) -> dict[str, bytes]:
@@ -86,7 +87,7 @@ def test_weights_are_those_of_the_checkpoint(artifact: Path, checkpoint: Path) -
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_a_checkpoint_in_half_precision_is_read_as_it_is(spec: Path, tmp_path: Path, dtype: str) -> None:
     """The matrices that each token reads have 16 bits, and give what they would as float32, to the last bit."""
-    checkpoint = write_weights(tmp_path / "halves", dtype=dtype)
+    checkpoint = write_checkpoint(tmp_path / "halves", dtype=dtype)
     halves = max_whisper.build(spec, weights=checkpoint, out=tmp_path / "a")
     said = {tensor.name: tensor.dtype for tensor in read_manifest(halves).plan.tensors}
     short = (
@@ -152,7 +153,7 @@ def old(artifact: Path, tmp_path: Path) -> Path:
 @pytest.fixture(scope="module")
 def other(home: Path) -> Path:
     """A checkpoint for the same spec."""
-    return write_weights(home / "other-checkpoint", seed=7)
+    return write_checkpoint(home / "other-checkpoint", seed=7)
 
 
 def test_an_artifact_is_replaced_only_by_force(old: Path, spec: Path, other: Path) -> None:
@@ -279,7 +280,7 @@ def test_weights_that_are_broken(spec: Path, tmp_path: Path) -> None:
     def break_one(weights: Weights) -> None:
         weights[EMBEDDING][5, 5] = np.nan
 
-    checkpoint = write_weights(tmp_path / "checkpoint", change=break_one)
+    checkpoint = write_checkpoint(tmp_path / "checkpoint", change=break_one)
     with pytest.raises(WeightsError, match="NaN"):
         build(spec, weights=checkpoint, out=tmp_path / "out" / "small")
     assert nothing_in(tmp_path / "out")
@@ -340,8 +341,8 @@ def fake_compiler(folder: Path, code: str, monkeypatch: pytest.MonkeyPatch) -> N
         ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", "was ended by SIGKILL"),
         ("import os; os.write(2, b'LLVM ERROR: oh no\\n'); os.abort()", "SIGABRT, saying: LLVM ERROR: oh no;"),
         ("import os; os._exit(3)", "exited with 3"),
-        ("import os; os._exit(0)", "gave no result"),
-        ("import os; os.write(1, b'{}'); os._exit(0)", "gave no result"),
+        ("import os; os._exit(0)", "returned no result"),
+        ("import os; os.write(1, b'{}'); os._exit(0)", "returned no result"),
     ],
 )
 def test_compiler_that_dies(

@@ -19,7 +19,8 @@ from collections import Counter
 from pathlib import Path
 
 from max_whisper.errors import AudioError
-from max_whisper.runtime.audio.decoding import Request, Uncommon, decode
+from max_whisper.runtime.audio.container import Uncommon
+from max_whisper.runtime.audio.decoding import Request, decode
 
 INTERESTING = [0, 1, 2, 3, 7, 8, 15, 16, 17, 24, 32, 64, 127, 128, 255, 256, 1000, 32767, 32768, 65534, 65535]
 INTERESTING += [1 << 16, (1 << 24) - 1, (1 << 31) - 1, 1 << 31, (1 << 32) - 1]

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 import pytest
 from max_whisper.artifact.consistency import check_tokens
-from max_whisper.artifact.manifest import UNSEALED, VERSION, Manifest, Source
+from max_whisper.artifact.manifest import MANIFEST_VERSION, NO_HASH, Manifest, Source
 from max_whisper.errors import WeightsError
 from max_whisper.plan import BuildPlan, SpecName, Target
 from max_whisper.spec import Spec, load_spec
@@ -24,8 +24,10 @@ from max_whisper.weights.architecture import check_architecture
 from max_whisper.weights.checkpoint import open_checkpoint
 from max_whisper.weights.json_files import Configuration, FeatureExtractor, GenerationConfiguration
 from max_whisper.weights.vocabulary import read_vocabulary
-from support.checkpoints import make_tokens, write_checkpoint
 from support.harness import Budget, refusal
+from support.models.checkpoint import write_checkpoint
+from support.models.small import dims_of
+from support.models.vocabulary import make_tokens
 
 DIMS = {"d_model": 8, "n_heads": 1, "encoder_layers": 1, "decoder_layers": 1, "n_audio_ctx": 50, "n_text_ctx": 8}
 HOLE = "@@"  # where a value is put as raw JSON text, which no JSON writer would write
@@ -127,7 +129,8 @@ class Folder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        dims = write_checkpoint(path, shards=2, **DIMS)
+        write_checkpoint(path, shards=2, **DIMS)
+        dims = dims_of(**DIMS)
         self.n_vocab = dims["n_vocab"]
         (path / "processor_config.json").write_text(json.dumps({"feature_extractor": {"sampling_rate": 16000}}))
         names = ["merges.txt", *sorted(file.name for file in path.glob("*.json"))]
@@ -170,8 +173,8 @@ class Folder:
         vocabulary = read_vocabulary(checkpoint.file, self.n_vocab)
         heads = read_alignment_heads(checkpoint.file, [layer.heads for layer in self.spec.cross_attentions()])
         manifest = Manifest(
-            manifest_version=VERSION,
-            hash=UNSEALED,
+            manifest_version=MANIFEST_VERSION,
+            hash=NO_HASH,
             builder="0",
             max="0",
             plan=BuildPlan(
@@ -191,7 +194,7 @@ class Folder:
         )
         # What loading demands of these parts of a manifest; the others are not there without a build.
         loaded = msgspec.json.decode(manifest.sealed(), type=Manifest)
-        assert msgspec.structs.replace(loaded, hash=UNSEALED) == manifest
+        assert msgspec.structs.replace(loaded, hash=NO_HASH) == manifest
         check_tokens(vocabulary.tokens, self.n_vocab)
         assert len(vocabulary.ranks) == vocabulary.tokens.eot
         highest = max(max(ids, default=0) for ids in (vocabulary.tokens.suppress, vocabulary.tokens.begin_suppress))

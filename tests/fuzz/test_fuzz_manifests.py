@@ -23,8 +23,8 @@ import max_whisper
 import numpy as np
 from blake3 import blake3
 from max_whisper.artifact.load import check_artifact
-from max_whisper.artifact.manifest import FILE
-from max_whisper.compile.stored import read_spec
+from max_whisper.artifact.manifest import MANIFEST_FILE
+from max_whisper.compile.stored_spec import read_spec
 from max_whisper.errors import ArtifactError, MaxWhisperError
 from support.artifacts import copy, replace, write_fields
 from support.harness import Budget, refusal
@@ -76,7 +76,7 @@ def changed(value: Any, rng: random.Random) -> Any:
 
 
 def edit_manifest(folder: Path, rng: random.Random) -> tuple[str, str]:
-    fields = json.loads((folder / FILE).read_bytes())
+    fields = json.loads((folder / MANIFEST_FILE).read_bytes())
     parts = [(key,) for key in fields if key != "hash"] + [("plan", key) for key in fields["plan"]]
     part = rng.choice(parts)  # not for the most part tensors
     path = rng.choice([path for path in places(fields) if path[: len(part)] == part])
@@ -92,7 +92,7 @@ def edit_manifest(folder: Path, rng: random.Random) -> tuple[str, str]:
 
 def reseal(folder: Path, name: str, content: bytes) -> None:
     replace(folder / name, content)
-    fields = json.loads((folder / FILE).read_bytes())
+    fields = json.loads((folder / MANIFEST_FILE).read_bytes())
     fields["files"][name] = {"size": len(content), "blake3": blake3(content).hexdigest()}
     write_fields(folder, fields)
 

@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 from max_whisper import Model
-from max_whisper.cli import main
+from max_whisper.cli.main import main
 from max_whisper.cli.options import OptionType, flag_of
 from max_whisper.errors import UserError
-from max_whisper.options import Bounded, Options
+from max_whisper.option_kinds import Bounded
+from max_whisper.options import Options
 from max_whisper.runtime.decoding.options import DecodingOptions
-from max_whisper.runtime.output.subtitles import SubtitleOptions
+from max_whisper.runtime.output.options import SubtitleOptions
 from max_whisper.runtime.transcription.options import TranscribeOptions
 from support.command import run
 from support.harness import Budget, Outcome, fault, refusal

@@ -21,7 +21,8 @@ from max_whisper.runtime.audio.mel import log_mel
 from max_whisper.spec import load_spec
 from max_whisper.tensors import safetensors_file
 from max_whisper.tools.verify.reference import Reference
-from support.small import WINDOW, write_spec, write_weights
+from support.models.checkpoint import write_checkpoint
+from support.models.small import SMALL, WINDOW, write_spec
 from support.sounds import noise, silence, sweep
 
 MODELS = [("multilingual", 0), ("multilingual", 1), ("multilingual", 2), ("english", 0)]  # vocabulary, seed
@@ -74,7 +75,7 @@ def greedy(
 def make(folder: Path, family: str, seed: int) -> dict[str, npt.NDArray[Any]]:
     """The content of one golden file; `folder` is for the checkpoint."""
     spec = load_spec(write_spec(folder))
-    checkpoint = write_weights(folder, family=family, seed=seed)
+    checkpoint = write_checkpoint(folder, family=family, seed=seed, n_vocab=SMALL["n_vocab"])
     reference = Reference(spec, safetensors_file.open_tensors(checkpoint / "model.safetensors"))
     rules = json.loads((checkpoint / "generation_config.json").read_text())
     arrays: dict[str, npt.NDArray[Any]] = {"weights": np.array(weights_hash(checkpoint))}

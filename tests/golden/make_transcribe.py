@@ -20,11 +20,12 @@ import tiktoken
 import whisper.decoding
 import whisper.tokenizer
 from max_whisper.runtime.decoding.tokenizer import _PATTERN
-from max_whisper.tools.verify.openai_whisper import MIN_MARGIN, openai_model, watch_margins
 from max_whisper.weights.vocabulary import byte_of_character
-from support.checkpoints import make_tokens
+from support.models.vocabulary import make_tokens
 from support.transcribe_cases import FAMILIES, GOLDEN, WINDOW, cases, checkpoint, options_of, sounds
 from whisper.model import Whisper
+
+from benchmarks.parity.openai_whisper import MIN_MARGIN, openai_model, watch_margins
 
 transcription = importlib.import_module("whisper.transcribe")  # `whisper.transcribe` is its function of that name
 

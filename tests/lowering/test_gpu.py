@@ -77,7 +77,7 @@ class OnDevice:
 def test_a_step_is_read_by_one_copy(rows: int) -> None:
     column = OnDevice(np.array([[5], [6], [7]][:rows], np.int64))
     decoder = SimpleNamespace(_on_host=False, _host=CPU())
-    assert Decoder._read(decoder, column, rows) == [5, 6, 7][:rows]  # type: ignore[arg-type]
+    assert Decoder.read(decoder, column, rows) == [5, 6, 7][:rows]  # type: ignore[arg-type]
     assert column.copies == 1
 
 

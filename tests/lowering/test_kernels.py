@@ -112,31 +112,31 @@ def kernels() -> Mapping[str, Twice]:
         for option, given in OPTIONS.items():
             flags = {f"has_{part}": given.get(part, False) for part in ("norm", "bias", "residual")}
             flags["activation"] = given.get("activation", "none")
-            skinny_out = TensorType(F32, ["batch", "length", "out"], HOST)
-            graph(f"skinny.{name}.{option}", "skinny_linear", [rows, matrix, *others, eps], [skinny_out], **flags)
+            rows_out = TensorType(F32, ["batch", "length", "out"], HOST)
+            graph(f"gemv.{name}.{option}", "gemv", [rows, matrix, *others, eps], [rows_out], **flags)
             if name in DTYPES:
                 inputs = [rows, packed, *others, eps, number, number, number]
-                graph(f"dense.{name}.{option}", "dense_linear", inputs, [out], **flags)
+                graph(f"gemm.{name}.{option}", "gemm", inputs, [out], **flags)
         three = [scales, scales, scales, TensorType(F32, ["bias"], HOST), TensorType(F32, ["bias"], HOST)]
         for flag in (False, True):
             operands, what = [*three, vector, vector, eps], {"has_norm": flag}
             outs = [TensorType(F32, ["batch", "length", "bias"], HOST)] * 3
-            for kind, weight in {"skinny": matrix, **({"dense": packed} if name in DTYPES else {})}.items():
-                kernel = f"{kind}_projections"
+            for kind, weight in {"gemv": matrix, **({"gemm": packed} if name in DTYPES else {})}.items():
+                kernel = f"{kind}_qkv"
                 graph(f"{kernel}.{name}.{flag}", kernel, [rows, *[weight] * 3, *operands], outs, **what)
         embedding = TensorType(dtype, ["n_vocab", "channels"], HOST)
         tokens = TensorType(I64, ["batch", "length"], HOST)
         graph(f"embedding.{name}", "token_embedding", [tokens, embedding, scales, table, number], [rows])
         inputs = [rows, embedding, scales, vector, vector, eps, *rules]
-        graph(f"next.{name}", "choose_next_token", inputs, chosen)
+        graph(f"next.{name}", "fused_choose_token", inputs, chosen)
     for name in ("float32", "bfloat16"):
         memory = TensorType(DTYPES[name], HEADED, HOST)
-        graph(f"memory.{name}", "attention_over_memory", [rows, memory, memory], [rows])
+        graph(f"memory.{name}", "cross_attention", [rows, memory, memory], [rows])
         some = TensorType(I64, ["some"], HOST)
         scores = TensorType(F32, ["batch", "some", "length", "keys"], HOST)
         graph(f"scores.{name}", "attention_scores", [rows, memory, some], [scores])
     for name, dtype in DTYPES.items():
-        graph(f"attention.{name}", "dense_attention", [rows, rows, rows, number], [rows], dtype=dtype)
+        graph(f"attention.{name}", "full_attention", [rows, rows, rows, number], [rows], dtype=dtype)
     packed = TensorType(F32, ["panels", "groups", "places"], HOST)
     inputs = [
         rows,
@@ -154,10 +154,10 @@ def kernels() -> Mapping[str, Twice]:
     flags = {"has_norm": False, "has_bias": False, "has_residual": False, "activation": "none"}
     for heads, width in HEADS:
         headed = TensorType(DType.bfloat16, ["batch", heads, "rows", width], HOST)
-        graph(f"heads.{heads}", "dense_linear", inputs, [headed], **flags)
+        graph(f"heads.{heads}", "gemm", inputs, [headed], **flags)
     cache = BufferType(F32, HEADED, HOST)
-    graph("cache", "attention_over_cache", [rows, rows, rows, cache, cache, number], [rows])
-    graph("norm", "layer_norm", [rows, vector, vector, eps], [rows])
+    graph("cache", "cached_attention", [rows, rows, rows, cache, cache, number], [rows])
+    graph("norm", "layernorm", [rows, vector, vector, eps], [rows])
     graph("choose", "choose_token", [logits, *rules], chosen)
     graph("probability", "token_probability", [logits, number], [TensorType(F32, ["batch", 1], HOST)])
     graphs = engine.InferenceSession(devices=[CPU()]).load_all(module, custom_extensions=[package])
@@ -252,11 +252,11 @@ class Case:
     ("batch", "length", "n_in", "n_out"),
     [(1, 1, 1, 1), (1, 1, 17, 5), (2, 3, 100, 101), (1, 9, 33, 1030), (1, 1, 384, 5187), (3, 2, 129, 4099)],
 )
-def test_skinny_linear(kernels, dtype: str, option: str, batch: int, length: int, n_in: int, n_out: int):
+def test_gemv(kernels, dtype: str, option: str, batch: int, length: int, n_in: int, n_out: int):
     if "residual" in OPTIONS[option] and n_out % 2 == 0:
         n_out += 1  # a residual of its own for each window: the others are for tables of positions
     case = Case.of(option, dtype, normal(batch, length, n_in), n_out)
-    y = kernels[f"skinny.{dtype}.{option}"].execute(case.rows, case.matrix.plain, *case.operands)[0].to_numpy()
+    y = kernels[f"gemv.{dtype}.{option}"].execute(case.rows, case.matrix.plain, *case.operands)[0].to_numpy()
     assert y.shape == case.expected.shape
     assert np.abs(y - case.expected).max() <= 2e-6 * max(1, np.abs(case.expected).max()) * n_in**0.5
 
@@ -267,11 +267,11 @@ def test_skinny_linear(kernels, dtype: str, option: str, batch: int, length: int
     ("batch", "length", "n_in", "n_out"),
     [(1, 1, 2, 1), (1, 12, 32, 32), (2, 13, 33, 70), (1, 100, 129, 31), (3, 50, 384, 100)],
 )
-def test_dense_linear(kernels, dtype: str, option: str, batch: int, length: int, n_in: int, n_out: int):
+def test_gemm(kernels, dtype: str, option: str, batch: int, length: int, n_in: int, n_out: int):
     case = Case.of(option, dtype, normal(batch, length, n_in), n_out)
     places = [np.int64(n_in), np.int64(n_in), np.int64(0)]
     y = (
-        kernels[f"dense.{dtype}.{option}"]
+        kernels[f"gemm.{dtype}.{option}"]
         .execute(case.rows, case.matrix.packed, *case.operands, *places)[0]
         .to_numpy()[:, 0]
     )
@@ -284,16 +284,14 @@ def test_dense_linear(kernels, dtype: str, option: str, batch: int, length: int,
     ("length", "channels", "kernel", "stride", "padding"),
     [(20, 5, 3, 1, 1), (31, 16, 3, 2, 1), (9, 4, 5, 2, 4), (5, 3, 2, 1, 7)],
 )
-def test_dense_linear_as_a_convolution(
-    kernels, dtype: str, length: int, channels: int, kernel: int, stride: int, padding: int
-):
+def test_gemm_as_a_convolution(kernels, dtype: str, length: int, channels: int, kernel: int, stride: int, padding: int):
     x = normal(2, length, channels)
     padded = np.pad(x, [(0, 0), (padding, padding), (0, 0)])
     n_rows = (length + 2 * padding - kernel) // stride + 1
     rows = np.stack([padded[:, i * stride : i * stride + kernel].reshape(2, -1) for i in range(n_rows)], axis=1)
     case = Case.of("gelu", dtype, rows, 7, width=channels)
     places = [np.int64(kernel * channels), np.int64(stride * channels), np.int64(padding * channels)]
-    y = kernels[f"dense.{dtype}.gelu"].execute(x, case.matrix.packed, *case.operands, *places)[0].to_numpy()[:, 0]
+    y = kernels[f"gemm.{dtype}.gelu"].execute(x, case.matrix.packed, *case.operands, *places)[0].to_numpy()[:, 0]
     assert np.abs(y - case.expected).max() <= ERRORS[dtype] * max(4, np.abs(case.expected).max())
 
 
@@ -308,11 +306,11 @@ def test_projections_are_three_linear_layers(kernels, dtype: str, normed: bool, 
     _, bias, weight, norm_bias, residual, eps = Case.of(option, dtype, rows, n_out).operands
     matrices = [weights(normal(n_out, n_in, seed=seed), dtype) for seed in (1, 2, 3)]
     other = normal(n_out, seed=9)
-    for kind, places in {"skinny": (), "dense": (np.int64(n_in), np.int64(n_in), np.int64(0))}.items():
-        if kind == "dense" and dtype not in DTYPES:
+    for kind, places in {"gemv": (), "gemm": (np.int64(n_in), np.int64(n_in), np.int64(0))}.items():
+        if kind == "gemm" and dtype not in DTYPES:
             continue
-        operands = [matrix.plain if kind == "skinny" else matrix.packed for matrix in matrices]
-        together = kernels[f"{kind}_projections.{dtype}.{normed}"].execute(
+        operands = [matrix.plain if kind == "gemv" else matrix.packed for matrix in matrices]
+        together = kernels[f"{kind}_qkv.{dtype}.{normed}"].execute(
             rows, *operands, *(matrix.scales for matrix in matrices), bias, other, weight, norm_bias, eps
         )
         for y, matrix, operand, shift in zip(together, matrices, operands, (bias, 0 * bias, other), strict=True):
@@ -324,7 +322,7 @@ def test_projections_are_three_linear_layers(kernels, dtype: str, normed: bool, 
 
 def test_a_batch_is_its_rows(kernels):
     case = Case.of("norm", "float32", normal(3, 2, 40), 9)
-    run = kernels["skinny.float32.norm"].execute
+    run = kernels["gemv.float32.norm"].execute
     whole = run(case.rows, case.matrix.plain, *case.operands)[0].to_numpy()
     for i in range(3):
         alone = run(case.rows[i : i + 1], case.matrix.plain, *case.operands)[0].to_numpy()
@@ -342,14 +340,14 @@ def attention_error(kernels, dtype: str, q: np.ndarray, k: np.ndarray, v: np.nda
     ("batch", "length", "heads", "width"),
     [(1, 1, 1, 1), (1, 5, 1, 7), (2, 37, 3, 24), (1, 200, 2, 64), (1, 33, 3, 40), (1, 385, 1, 64), (1, 800, 2, 20)],
 )
-def test_dense_attention(kernels, dtype: str, batch: int, length: int, heads: int, width: int):
+def test_full_attention(kernels, dtype: str, batch: int, length: int, heads: int, width: int):
     q, k, v = (normal(batch, length, heads * width, seed=seed) for seed in range(3))
     error = attention_error(kernels, dtype, q, k, v, heads)
     assert error <= {"float32": 1e-6, "bfloat16": 1e-2, "int8": 3e-2}[dtype]
 
 
 @pytest.mark.parametrize("scale", [1e-6, 8])
-def test_dense_attention_of_small_and_of_large_scores(kernels, scale: float):
+def test_full_attention_of_small_and_of_large_scores(kernels, scale: float):
     """Where the largest share comes late, and where all scores are nearly equal, padding must not count."""
     q, k, v = (normal(1, 401, 32, seed=seed) for seed in range(3))
     k *= np.linspace(0, scale, 401)[:, None]
@@ -360,13 +358,13 @@ def test_dense_attention_of_small_and_of_large_scores(kernels, scale: float):
         assert attention_error(kernels, dtype, np.abs(q), negative, v, 1) <= bound
 
 
-def test_dense_attention_in_int8_leaves_out_what_keys_have_in_common(kernels):
+def test_full_attention_in_int8_leaves_out_what_keys_have_in_common(kernels):
     q, k, v = (normal(1, 200, 64, seed=seed) for seed in range(3))
     far = k + 50 * normal(1, 1, 64, seed=3)
     assert attention_error(kernels, "int8", q, far, v, 1) <= 2e-2
 
 
-def test_layer_norm(kernels):
+def test_layernorm(kernels):
     for shape in [(1, 1, 5), (2, 300, 33), (1, 7, 384)]:
         x, weight, bias = 3 + normal(*shape), normal(shape[2], seed=1), normal(shape[2], seed=2)
         y = kernels["norm"].execute(x, weight, bias, np.float32(EPS))[0].to_numpy()
@@ -384,7 +382,7 @@ def test_token_embedding(kernels, dtype: str):
 
 
 @pytest.mark.parametrize(("heads", "width"), HEADS)
-def test_dense_linear_gives_heads(kernels, heads: int, width: int):
+def test_gemm_gives_heads(kernels, heads: int, width: int):
     case = Case.of("bare", "float32", normal(2, 13, 9), heads * width)
     places = [np.int64(9), np.int64(9), np.int64(0)]
     y = kernels[f"heads.{heads}"].execute(case.rows, case.matrix.packed, *case.operands, *places)[0]
@@ -484,7 +482,7 @@ def merged(x: np.ndarray) -> np.ndarray:
     [(1, 1, 1, 1, 1), (1, 1, 6, 64, 1500), (2, 5, 3, 32, 17), (1, 4, 2, 20, 33), (3, 9, 2, 80, 16), (1, 7, 1, 100, 5)],
 )
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_attention_over_memory(kernels, dtype: str, batch: int, length: int, heads: int, width: int, n_keys: int):
+def test_cross_attention(kernels, dtype: str, batch: int, length: int, heads: int, width: int, n_keys: int):
     q = normal(batch, length, heads * width)
     rows = [weights(normal(batch * heads * n_keys, width, seed=seed), dtype) for seed in (1, 2)]
     keys, values = (x.exact.reshape(batch, heads, n_keys, width) for x in rows)
@@ -501,7 +499,7 @@ def test_attention_over_memory(kernels, dtype: str, batch: int, length: int, hea
     ("batch", "heads", "width", "steps"),
     [(1, 6, 64, [4, 1, 1, 7]), (2, 2, 32, [1, 1, 5]), (1, 1, 20, [9, 3]), (3, 2, 7, [2, 2, 2])],
 )
-def test_attention_over_cache(kernels, batch: int, heads: int, width: int, steps: list[int]):
+def test_cached_attention(kernels, batch: int, heads: int, width: int, steps: list[int]):
     total = sum(steps)
     q, k, v = (normal(batch, total, heads * width, seed=seed) for seed in range(3))
     room = total + 3

@@ -24,7 +24,7 @@ from max_whisper.spec.layer import kinds as kinds_of_layers
 from max_whisper.spec.ops import ACTIVATIONS
 from max_whisper.tensors.stored import StoredTensor
 from support.artifacts import plan_of
-from support.spec_helpers import MINI, recorded, write
+from support.models.mini import MINI, recorded, write
 
 LOWERING = Path(max_whisper.lowering.__file__).parent
 X = Value((2, 10, 8))
@@ -115,8 +115,8 @@ def test_projections_of_rows_that_are_normalized_otherwise_are_three(ops: Builde
     one, other = (ops.layernorm(X, ops.weight("a"), ops.weight(bias), eps=1e-5) for bias in "bc")
     q, k = ops.linear(one, ops.weight("A"), ops.weight("a")), ops.linear(one, ops.weight("B"), None)
     v = ops.linear(other, ops.weight("C"), ops.weight("c"))
-    assert kinds(program_of(ops, ops.self_attention(q, k, v, heads=2, causal=False)))[-1] == "attention"
-    assert "projections" not in kinds(program_of(ops, ops.self_attention(q, k, v, heads=2, causal=False)))
+    assert kinds(program_of(ops, ops.self_attention(q, k, v, heads=2, causal=False)))[-1] == "full_attention"
+    assert "qkv_projections" not in kinds(program_of(ops, ops.self_attention(q, k, v, heads=2, causal=False)))
 
 
 def test_a_normalization_is_done_by_each_linear_layer_after_it(ops: Builder) -> None:
@@ -135,18 +135,18 @@ def attention(ops: Builder, *, key_rows: Value = X, key_bias: Value | None = Non
 
 def test_projections_are_one_kernel(ops: Builder) -> None:
     program = attention(ops)
-    assert kinds(program) == ["projections", "attention"]
+    assert kinds(program) == ["qkv_projections", "full_attention"]
     joint, after = (op for op in program.ops if op.kind != "weight")
     assert [after.inputs[name] for name in "qkv"] == [*joint.outputs]
 
 
 def test_projections_with_a_bias_of_the_keys_are_three(ops: Builder) -> None:
-    assert kinds(attention(ops, key_bias=ops.weight("b"))) == ["fused_linear"] * 3 + ["attention"]
+    assert kinds(attention(ops, key_bias=ops.weight("b"))) == ["fused_linear"] * 3 + ["full_attention"]
 
 
 def test_projections_of_different_rows_are_three(ops: Builder) -> None:
     program = attention(ops, key_rows=ops.exp(X))
-    assert kinds(program) == ["exp"] + ["fused_linear"] * 3 + ["attention"]
+    assert kinds(program) == ["exp"] + ["fused_linear"] * 3 + ["full_attention"]
 
 
 def test_layers_of_a_fused_op_are_those_of_its_parts(tmp_path: Path) -> None:
@@ -162,7 +162,7 @@ def test_layers_of_a_fused_op_are_those_of_its_parts(tmp_path: Path) -> None:
 
 def test_logits_are_not_written_where_nobody_asks_for_them() -> None:
     spec = load_spec("tiny")
-    assert kinds(fuse(step(spec, plan_of(spec), ())))[-1] == "choose_next_token"
+    assert kinds(fuse(step(spec, plan_of(spec), ())))[-1] == "fused_choose_token"
     last = kinds(fuse(decoder(spec, plan_of(spec), ())))[-4:]
     assert last == ["rows_from", "fused_linear", "choose_token", "token_probability"]
 

@@ -103,7 +103,7 @@ def test_filters_equal_the_shipped_ones(n_mels, model):
 
 @pytest.mark.parametrize("kept", [0, 1 << 30])
 def test_parts_have_the_bits_of_the_whole(monkeypatch, kept):
-    monkeypatch.setattr(mel, "KEPT", kept)
+    monkeypatch.setattr(mel, "KEPT_BYTES", kept)
     samples = np.concatenate([noise(7.3, seed=4), silence(2.0), sweep(3.1)])
     whole = log_mel(samples, 80, padding=32000)
     parts = mel.LogMel(samples, 80, padding=32000)

@@ -18,16 +18,6 @@ RECORDINGS = sorted(path.stem for path in AUDIO.glob("*.flac"))
 WORDS = (NANO / "words.txt").read_text().split()
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return max_whisper.build("nano.yaml", out=tmp_path_factory.mktemp("nano") / "nano", offline=True)
-
-
-@pytest.fixture(scope="module")
-def nano(folder: Path) -> max_whisper.Model:
-    return max_whisper.load(folder)
-
-
 def transcribe(nano: max_whisper.Model, name: str, **options: bool) -> max_whisper.TranscriptionResult:
     return nano.transcribe(AUDIO / f"{name}.flac", **options)
 
@@ -80,8 +70,8 @@ def test_pauses_are_left_out(nano: max_whisper.Model) -> None:
         assert found.text.split() == " ".join(phrases(name)).split()
 
 
-def test_the_command(folder: Path) -> None:
-    outcome = run("transcribe", AUDIO / "commands.flac", "--model", folder)
+def test_the_command(nano_artifact: Path) -> None:
+    outcome = run("transcribe", AUDIO / "commands.flac", "--model", nano_artifact)
     assert (outcome.code, outcome.stdout.split()) == (0, " ".join(phrases("commands")).split())
 
 

@@ -17,10 +17,11 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from golden.make_parity import LAYER_SAMPLE, MODELS, OUTPUT_SAMPLE, SOUNDS, golden_file, sample, weights_hash
-from max_whisper.artifact.load import SPEC
+from max_whisper.artifact.manifest import SPEC_FILE
 from max_whisper.spec import Spec
 from max_whisper.tools.verify.verify import compare, layer_outputs
-from support.small import WINDOW, write_weights
+from support.models.checkpoint import write_checkpoint
+from support.models.small import SMALL, WINDOW
 
 OURS = [(*model, "ours") for model in MODELS]
 MAX = [(*model, "max") for model in MODELS]
@@ -52,7 +53,7 @@ def case(request: pytest.FixtureRequest, spec: Path, tmp_path_factory: pytest.Te
     family, seed, kernels = request.param
     golden = read_golden(family, seed)
     home = tmp_path_factory.mktemp("parity")
-    checkpoint = write_weights(home / "checkpoint", family=family, seed=seed)
+    checkpoint = write_checkpoint(home / "checkpoint", family=family, seed=seed, n_vocab=SMALL["n_vocab"])
     if weights_hash(checkpoint) != golden["weights"]:
         pytest.fail("the weights are not those of the golden file: after a change of checkpoints.py, make it again")
     folder = max_whisper.build(spec, weights=checkpoint, out=home / "artifact", kernels=kernels)
@@ -62,7 +63,7 @@ def case(request: pytest.FixtureRequest, spec: Path, tmp_path_factory: pytest.Te
 @pytest.fixture(scope="module")
 def layers(case: Case) -> dict[str, dict[str, npt.NDArray[np.float32]]]:
     """Sound -> path -> output of every layer, from graphs that are compiled to give them."""
-    spec = Spec.from_canonical(json.loads((case.folder / SPEC).read_text()))
+    spec = Spec.from_canonical(json.loads((case.folder / SPEC_FILE).read_text()))
     windows = [(case.mel(sound), case.tokens(sound)) for sound in SOUNDS]
     outputs = layer_outputs(case.folder, case.model.manifest, spec, windows, lambda message: None)
     return dict(zip(SOUNDS, outputs, strict=True))

@@ -21,8 +21,8 @@ from max_whisper.errors import AudioError, UserError
 from max_whisper.runtime.features import Features
 from max_whisper.runtime.transcription.requests import Align
 from support.artifacts import copy, reseal
-from support.checkpoints import LANGUAGES
-from support.small import SMALL, TOKENS
+from support.models.small import SMALL, TOKENS
+from support.models.vocabulary import LANGUAGES
 from support.sounds import noise, silence, sweep, write_wav
 
 SPECIAL = TOKENS.special

@@ -16,7 +16,7 @@ import pytest
 from max_whisper import DecodingResult, Model, Progress, TranscriptionResult
 from max_whisper.errors import AudioError
 from max_whisper.runtime.audio.mel import HOP
-from support.small import RATE
+from support.models.small import RATE
 from support.sounds import noise, sweep, write_wav
 
 FRAMES = 200  # of a window

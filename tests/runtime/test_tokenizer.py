@@ -155,7 +155,7 @@ def test_unknown_language_gets_a_suggestion(text, nearest):
 
 @pytest.mark.parametrize("text", ["", "12345", "zzzzzz", "qq-US"])
 def test_unknown_language_without_a_neighbour(text):
-    with pytest.raises(UserError, match=r"unknown language.*'german'$"):
+    with pytest.raises(UserError, match=r"unknown language.*'Deutsch'$"):
         language_code(text, LANGUAGES)
 
 

@@ -45,7 +45,7 @@ def test_every_loud_frame_is_in_a_clip():
     assert covered.mean() < 0.95
 
 
-def test_neighbours_share_a_window_but_not_more():
+def test_neighbors_share_a_window_but_not_more():
     spoken = [part for _ in range(6) for part in (sweep(1.0), silence(3.0))]
     assert len(clips(*spoken, longest=10)) == 6
     together = clips(*spoken)

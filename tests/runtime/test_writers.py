@@ -1,28 +1,31 @@
 import errno
+import importlib
 import io
 import json
 import os
 import re
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from max_whisper.errors import MaxWhisperError, UserError
-from max_whisper.runtime.output import writers
-from max_whisper.runtime.output.subtitles import SubtitleOptions
-from max_whisper.runtime.output.writers import FORMATS, format_timestamp, render, write
+from max_whisper.runtime.output import files, writers
+from max_whisper.runtime.output.options import SubtitleOptions
+from max_whisper.runtime.output.times import format_timestamp
+from max_whisper.runtime.output.writers import known_formats, render, write
 from max_whisper.runtime.results import Word
-from support.subtitle_cases import GOLDEN, OPTIONS, Result, Segment, spoken
+from support.command import run
+from support.sounds import sweep, write_wav
+from support.subtitle_cases import GOLDEN, OPTIONS, segment, spoken, transcription
 from support.subtitle_cases import RESULT as SPOKEN
 
-RESULT = Result(
+RESULT = transcription(
     " Hello --> you\t. naïve ♪",
     "en",
-    [Segment(0.0, 1.2345, " Hello --> you\t. "), Segment(1.2345, 59.9996, " naïve ♪"), Segment(3599.9, 7322.5, "")],
+    [segment(0.0, 1.2345, " Hello --> you\t. "), segment(1.2345, 59.9996, " naïve ♪"), segment(3599.9, 7322.5, "")],
 )
-NOTHING = Result("", "en", [])
+NOTHING = transcription("", "en", [])
 
 # What openai/whisper writes.
 EXPECTED = {
@@ -38,7 +41,7 @@ EXPECTED = {
 
 
 def test_formats():
-    assert FORMATS == ("txt", "srt", "vtt", "tsv", "json")
+    assert [*known_formats()] == ["json", "srt", "tsv", "txt", "vtt"]
 
 
 @pytest.mark.parametrize("format", EXPECTED)
@@ -92,7 +95,7 @@ def test_stream_is_flushed_and_stays_open():
 
 
 def test_unknown_format(tmp_path):
-    with pytest.raises(UserError, match=r"unknown output format 'stt': expected one of txt, .*; did you mean"):
+    with pytest.raises(UserError, match=r"unknown output format 'stt': expected one of json, .*; did you mean"):
         write(RESULT, "stt", tmp_path / "a")
     with pytest.raises(UserError, match=r"did you mean 'json'\?"):
         render(RESULT, "JSON")
@@ -130,7 +133,7 @@ def test_no_permission(tmp_path, monkeypatch):
     def deny(*_, **__):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(writers.Path, "open", deny)  # root may write everywhere
+    monkeypatch.setattr(files.Path, "open", deny)  # root may write everywhere
     with pytest.raises(UserError, match=r"a\.txt cannot be written \(Permission denied\)"):
         write(RESULT, "txt", tmp_path / "a.txt")
 
@@ -142,12 +145,12 @@ def test_no_space_left(tmp_path):
     code = f"""
 import resource, sys
 sys.path.insert(0, {str(Path(__file__).parents[1])!r})
-from support.subtitle_cases import Result, Segment
+from support.subtitle_cases import transcription
 from max_whisper.errors import MaxWhisperError, UserError
 from max_whisper.runtime.output.writers import write
 resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))
 try:
-    write(Result("x" * 100_000, "en", []), "json", sys.argv[1])
+    write(transcription("x" * 100_000, "en", []), "json", sys.argv[1])
 except MaxWhisperError as e:
     print(type(e).__name__, e)
 """
@@ -219,12 +222,9 @@ def test_subtitle_options_that_make_no_sense(options: dict, sentence: str):
 # --- the end of the recording
 
 
-@dataclass(frozen=True)
-class Timed(Result):
-    duration: float = 100.8003
-
-
-LATE = Timed(" a b c", "en", [Segment(90.0, 100.5, " a"), Segment(100.5, 123.48, " b"), Segment(123.48, 130.0, " c")])
+LATE = transcription(
+    " a b c", "en", [segment(90.0, 100.5, " a"), segment(100.5, 123.48, " b"), segment(123.48, 130.0, " c")], 100.8003
+)
 
 
 def test_nothing_is_shown_after_the_end_of_the_recording():
@@ -238,7 +238,7 @@ def test_nothing_is_shown_after_the_end_of_the_recording():
 @pytest.mark.parametrize("duration", [0.0, 0.0004, 0.001, 3.0, 4.9995, 12.34567, 1e6])
 @pytest.mark.parametrize("options", [{}, *OPTIONS.values()])
 def test_words_end_with_the_recording(duration, options):
-    result = Timed(SPOKEN.text, "en", SPOKEN.segments, duration)
+    result = transcription(SPOKEN.text, "en", SPOKEN.segments, duration)
     for format in ("srt", "vtt"):
         written = render(result, format, SubtitleOptions(**options))
         for line in written.splitlines():
@@ -273,8 +273,10 @@ def test_a_cue_is_a_cue_whatever_its_text(options):
             segments = []
             for i, texts in enumerate([(first, second), ("plain", first)]):
                 words = [Word(text, 3.0 * i + k, 3.0 * i + k + 0.5, 0.5) for k, text in enumerate(texts)]
-                segments.append(Segment(3.0 * i, 3.0 * i + 2, "".join(texts), words=None if options is None else words))
-            result = Result("", "en", [*segments, Segment(9.0, 10.0, "end", words=[Word("end", 9.0, 10.0, 0.5)])])
+                segments.append(segment(3.0 * i, 3.0 * i + 2, "".join(texts), words=None if options is None else words))
+            result = transcription(
+                "", "en", [*segments, segment(9.0, 10.0, "end", words=[Word("end", 9.0, 10.0, 0.5)])]
+            )
             for format in ("srt", "vtt"):
                 written = render(result, format, SubtitleOptions(**(options or {})))
                 body = written.removeprefix("WEBVTT\n\n")
@@ -297,8 +299,53 @@ def _times(body: str) -> list[str]:
 
 def test_vtt_is_escaped_and_srt_is_not():
     words = [Word(" AT&T", 0.0, 0.5, 1.0), Word(" <b>", 0.5, 1.0, 1.0)]
-    result = Result("", "en", [Segment(0.0, 1.0, " AT&T <b>", words=words)])
+    result = transcription("", "en", [segment(0.0, 1.0, " AT&T <b>", words=words)])
     highlighted = SubtitleOptions(highlight_words=True)
     assert "\n<u>AT&amp;T</u> &lt;b>\n" in render(result, "vtt", highlighted)
     assert "\n<u>AT&T</u> <b>\n" in render(result, "srt", highlighted)
     assert render(result, "txt") == "AT&T <b>\n"
+
+
+# --- a format is one file, as docs/adding-a-writer.md has it
+
+PAGE = (Path(__file__).parents[2] / "docs" / "adding-a-writer.md").read_text()
+TEXTGRID, BY_HAND = re.findall(r"^```python\n(.*?)^```", PAGE, flags=re.MULTILINE | re.DOTALL)
+HEADER = '"ooTextFile"\n"TextGrid"\n0 2.0\n<exists>\n1\n"TextTier" "text"\n0 2.0\n'
+
+
+@pytest.fixture
+def textgrid(tmp_path, monkeypatch):
+    """The format, from one file that is in no package."""
+    (tmp_path / "textgrid_of_mine.py").write_text(TEXTGRID)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(writers, "_writers", dict(known_formats()))
+    importlib.import_module("textgrid_of_mine")
+    yield
+    del sys.modules["textgrid_of_mine"]
+
+
+def test_a_format_of_ones_own(textgrid, tmp_path):
+    assert "TextGrid" in known_formats()
+    made = {}
+    exec(BY_HAND, made)
+    assert render(made["result"], "TextGrid") == f'{HEADER}1\n0.0 "a ""b"""\n'
+    write(transcription("", "en", [], 2.0), "TextGrid", tmp_path / "a.TextGrid")
+    assert (tmp_path / "a.TextGrid").read_text() == f"{HEADER}0\n"
+    with pytest.raises(ValueError, match="two writers of the format 'TextGrid'"):
+        writers.register("TextGrid")(lambda result, subtitles: "")
+
+
+def test_the_command_line_has_a_format_of_ones_own(textgrid, artifact, tmp_path):
+    talk = write_wav(tmp_path / "talk.wav", sweep(1.0))
+    assert "TextGrid" in run("transcribe", "--help").stdout
+    options = ("--model", artifact, "--max-new-tokens", "3", "--temperature-increment-on-fallback", "none")
+    outcome = run("transcribe", talk, *options, "--output-format", "TextGrid")
+    assert outcome.code == 0 and outcome.stdout.startswith('"ooTextFile"\n"TextGrid"\n0 1.0\n')
+    outcome = run("transcribe", talk, *options, "--output-format", "all", "--output-dir", tmp_path / "out")
+    assert outcome.code == 0
+    assert {file.name for file in (tmp_path / "out").iterdir()} == {f"talk.{name}" for name in known_formats()}
+
+
+def test_a_format_that_is_not_registered_any_more_is_unknown():
+    with pytest.raises(UserError, match="unknown output format 'TextGrid': expected one of json, srt, tsv, txt, vtt"):
+        render(RESULT, "TextGrid")

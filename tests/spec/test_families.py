@@ -22,10 +22,10 @@ from max_whisper.lowering.ops import Input, Program
 from max_whisper.plan import BuildPlan
 from max_whisper.spec import Spec, json_schema, layer, load_spec
 from max_whisper.spec import family as spec_families
-from max_whisper.spec.document import Place
+from max_whisper.spec.document import SourceLocation
 from max_whisper.spec.family import Family, Layers
 from max_whisper.spec.layer import Context, Layer, Shape, kinds, option, register
-from max_whisper.spec.tree import Sequence, expand
+from max_whisper.spec.tree import ModelPart, expand
 from support.artifacts import plan_of
 
 SPEC = """\
@@ -57,7 +57,9 @@ class MovingAverage(Layer):
         return y
 
 
-def expand_meter(layers: Layers, dims: Mapping[str, int], places: Mapping[str, Place]) -> dict[str, Sequence]:
+def expand_meter(
+    layers: Layers, dims: Mapping[str, int], locations: Mapping[str, SourceLocation]
+) -> dict[str, ModelPart]:
     return {"frame": expand(layers["frame"], Shape(1, dims["channels"]), Context("frame", None))}
 
 
@@ -80,7 +82,16 @@ def meter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     graphs_of("whisper")
     monkeypatch.setattr(graph_families, "_families", dict(graph_families._families))
     register("moving_average")(MovingAverage)
-    spec_families.register(Family("meter", {"frame": "layers of one frame"}, (), ("channels",), (), expand_meter))
+    spec_families.register(
+        Family(
+            "meter",
+            {"frame": "The layers of one frame."},
+            (),
+            {"channels": "The channels of a frame."},
+            {},
+            expand_meter,
+        )
+    )
     graph_families.register("meter", {"meter": {"frame": GraphRecipe(frame)}})
     path = tmp_path / "loudness.yaml"
     path.write_text(SPEC)
@@ -134,7 +145,7 @@ def test_a_family_has_graphs(meter: Path) -> None:
     with pytest.raises(ValueError, match="two lists of graphs for the family 'meter'"):
         graph_families.register("meter", {})
     with pytest.raises(ValueError, match="two families of the name 'meter'"):
-        spec_families.register(Family("meter", {}, (), (), (), expand_meter))
+        spec_families.register(Family("meter", {}, (), {}, {}, expand_meter))
 
 
 def test_the_compiler_imports_what_a_family_is_made_of(meter: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -146,5 +157,5 @@ def test_the_compiler_imports_what_a_family_is_made_of(meter: Path, monkeypatch:
 
 
 def test_an_artifact_is_whispers(meter: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="family 'meter': artifacts can only be made of 'whisper'"):
+    with pytest.raises(UserError, match="expected a spec of the family 'whisper' to build, got 'meter'"):
         max_whisper.build(meter, weights=tmp_path, out=tmp_path / "artifact")

@@ -23,8 +23,9 @@ from max_whisper.spec.counts import self_kv_size
 from max_whisper.spec.layer import Layer, option, register
 from max_whisper.spec.layers.attention import Attention
 from support.artifacts import plan_of
-from support.small import THIN, Weights, write_thin
-from support.spec_helpers import MINI, changed, write
+from support.models.checkpoint import Weights
+from support.models.mini import MINI, changed, write
+from support.models.thin import THIN, write_thin
 
 PAGE = (Path(__file__).parents[2] / "docs" / "adding-a-layer.md").read_text()
 RMSNORM = re.findall(r"^```python\n(.*?)^```", PAGE, flags=re.MULTILINE | re.DOTALL)[0]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from max_whisper.errors import SpecError
 from max_whisper.spec import Spec, load_spec, shipped_specs
-from support.spec_helpers import MINI, changed, write
+from support.models.mini import MINI, changed, write
 from support.special_files import SPECIAL, as_nobody
 
 
@@ -73,7 +73,7 @@ CASES = [
     ("weights-with-variable", ("enc.{i}.fc1", "enc.$i.fc1"), 23, ["linear.weights", "'enc.$i.fc1'", "written {i}"]),
     ("weights-with-open-brace", ("enc.{i}.fc1", "enc.{i.fc1"), 23, ["linear.weights", "'enc.{i.fc1'"]),
     ("unknown-index", ("enc.{i}.fc1", "enc.{j}.fc1"), 23, ["linear.weights", "unknown index '{j}'", "expected 'i'"]),
-    ("index-outside", ("weights: enc.conv", 'weights: "enc.{i}"'), 12, ["unknown index '{i}'", "outside of a repeat"]),
+    ("index-outside", ("weights: enc.conv", 'weights: "enc.{i}"'), 12, ["unknown index '{i}'", "outside a repeat"]),
     ("index-as-number", ("{out: $d_ffn", "{out: $i"), 23, ["linear.out", "'$i'", "weight names only"]),
     ("index-forgotten", ("enc.{i}.fc2", "enc.fc2"), 25, ["linear.weights", "'enc.fc2.weight'", "layers.{i}"]),
     ("index-hides-dimension", ("as: i", "as: d_ffn"), 17, [f"{REPEAT}.as", "'d_ffn' is that of a dimension"]),
@@ -85,7 +85,7 @@ CASES = [
     ("dollar-forgotten", ("heads: $n_heads", "heads: n_heads"), 21, ["attention.heads", "did you mean '$n_heads'?"]),
     ("variable-out-of-range", ("times: 2", "times: $n_frames"), 16, ["repeat.times", "unknown variable '$n_frames'"]),
     ("width-not-divisible", ("n_heads: 3", "n_heads: 5"), 21,
-     ["attention.heads", "divisor of the width 12", "got 5", "did you mean 4?"]),
+     ["attention.heads", "divisor of the 12 channels", "got 5", "did you mean 4?"]),
     ("weights-used-twice", ("weights: dec.cross", "weights: dec.attn"), 32,
      ["cross_attention.weights", "'dec.attn.q_proj.weight'", "decoder.residual[0].attention"]),
     ("residual-shape", ("- linear: {out: $d_model", "- linear: {out: 13"), 22,

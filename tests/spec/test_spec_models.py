@@ -8,7 +8,7 @@ import pytest
 from max_whisper.lowering.ops import Program, Value
 from max_whisper.spec import Spec, TensorSpec, load_spec, shipped_specs
 from max_whisper.spec.layers.positions import sinusoids
-from support.spec_helpers import MINI, changed, recorded, weights_of, write
+from support.models.mini import MINI, changed, recorded, weights_of, write
 
 # width, heads, encoder layers, decoder layers, mels, vocabulary: table 1 of the paper and the model cards on the Hub
 SIZES = {
@@ -87,7 +87,7 @@ def lowered(spec: Spec, batch: int = 2) -> tuple[Program, Program]:
 
 def choices(program: Program) -> list[str]:
     """The activation functions and the kinds of attention, in order."""
-    kinds = ("activation", "attention", "cached_attention", "cross_attention")
+    kinds = ("activation", "full_attention", "cached_attention", "cross_attention")
     return [op.attributes.get("function", op.kind) for op in program.ops if op.kind in kinds]
 
 
@@ -206,7 +206,7 @@ def test_a_spec_of_ones_own(tmp_path):
     assert (spec.name, spec.file, spec.repo, spec.folder) == ("mini", path, None, tmp_path / "weights/mini")
     assert (spec.n_frames, spec.d_model) == (100, 18)
     encoder, decoder = lowered(spec)
-    assert choices(encoder) == ["gelu", *["attention", "gelu_tanh"] * 2]
+    assert choices(encoder) == ["gelu", *["full_attention", "gelu_tanh"] * 2]
     assert choices(decoder) == ["cached_attention", "cross_attention"]
     shapes = {tensor.name: tensor.shape for tensor in spec.tensors()}
     assert shapes["enc.1.fc1.weight"] == (24, 18) and shapes["dec.tokens.weight"] == (100, 18)

@@ -12,7 +12,7 @@ from max_whisper.errors import SpecError
 from max_whisper.lowering.ops import Value
 from max_whisper.spec import Spec, json_schema, layer, load_spec, shipped_specs
 from max_whisper.spec.layer import Context, Layer, Shape, TensorSpec, Workload, kinds, option, register, weight_name
-from support.spec_helpers import MINI, changed, recorded, write
+from support.models.mini import MINI, changed, recorded, write
 
 TYPES = {"object": dict, "array": list, "string": str, "integer": int, "number": int | float, "boolean": bool}
 KEYWORDS = {

@@ -12,9 +12,9 @@ import max_whisper
 import msgspec
 import pytest
 from blake3 import blake3
-from max_whisper.artifact.manifest import FILE, UNSEALED, File, Manifest
+from max_whisper.artifact.manifest import MANIFEST_FILE, NO_HASH, File, Manifest
 from max_whisper.artifact.read import read_manifest
-from max_whisper.compile.plan import with_tensors
+from max_whisper.compile.planning import with_tensors
 from max_whisper.errors import MaxWhisperError
 from max_whisper.plan import BuildPlan, SpecName, Target
 from max_whisper.spec import Spec
@@ -47,7 +47,7 @@ def reseal(folder: Path, **changes: Any) -> Manifest:
     if "files" not in changes:
         files = {name: _file(folder / name) for name in manifest.files}
         manifest = msgspec.structs.replace(manifest, files=files)
-    replace(folder / FILE, manifest.sealed())
+    replace(folder / MANIFEST_FILE, manifest.sealed())
     return manifest
 
 
@@ -80,8 +80,8 @@ def _file(path: Path) -> File:
 
 def write_fields(folder: Path, fields: dict[str, Any]) -> None:
     """Any JSON object as the manifest, with the right hash if it has a place for one."""
-    text = json.dumps(fields | ({"hash": UNSEALED} if "hash" in fields else {})).encode()
-    replace(folder / FILE, text.replace(UNSEALED.encode(), blake3(text).hexdigest().encode(), 1))
+    text = json.dumps(fields | ({"hash": NO_HASH} if "hash" in fields else {})).encode()
+    replace(folder / MANIFEST_FILE, text.replace(NO_HASH.encode(), blake3(text).hexdigest().encode(), 1))
 
 
 def refusal(folder: Path, monkeypatch: pytest.MonkeyPatch, error: type[MaxWhisperError]) -> str:

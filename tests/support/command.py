@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import click.testing
-from max_whisper.cli import main
+from max_whisper.cli.main import main
 
 
 @dataclass(frozen=True)

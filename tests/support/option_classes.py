@@ -6,7 +6,7 @@ from max_whisper.cli.options import FallbackOptions, ThreadOptions
 from max_whisper.compile.options import BuildOptions
 from max_whisper.options import Options
 from max_whisper.runtime.decoding.options import DecodingOptions
-from max_whisper.runtime.output.subtitles import SubtitleOptions
+from max_whisper.runtime.output.options import SubtitleOptions
 from max_whisper.runtime.transcription.options import TranscribeOptions
 from max_whisper.tools.options import BenchOptions, VerifyOptions
 

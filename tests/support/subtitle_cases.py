@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import math
 from pathlib import Path
 from typing import Any
 
-from max_whisper.runtime.results import Word
+from max_whisper.runtime.results import Segment, TranscriptionResult, Word
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "subtitles.json"
 
@@ -23,30 +23,15 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }
 
 
-@dataclass(frozen=True)
-class Segment:
-    """As the writers see one."""
-
-    start: float
-    end: float
-    text: str
-    tokens: list[int] = field(default_factory=lambda: [1, 2])
-    seek: int = 300
-    temperature: float = 0.2
-    avg_logprob: float = -0.25
-    compression_ratio: float = 1.5
-    no_speech_prob: float = 0.125
-    words: list[Word] | None = None
+def segment(start: float, end: float, text: str, words: list[Word] | None = None) -> Segment:
+    return Segment(300, start, end, text, [1, 2], 0.2, -0.25, 1.5, 0.125, words)
 
 
-@dataclass(frozen=True)
-class Result:
-    text: str
-    language: str
-    segments: list[Segment]
+def transcription(text: str, language: str, segments: list[Segment], duration: float = math.inf) -> TranscriptionResult:
+    return TranscriptionResult(text, segments, language, windows=[], duration=duration)
 
 
-def spoken(*sentences: tuple[float, str]) -> Result:
+def spoken(*sentences: tuple[float, str]) -> TranscriptionResult:
     """Segments of words of a third of a second, with a gap after each but the fourth; the first begins a second in."""
     segments, time = [], 1.0
     for pause, sentence in sentences:
@@ -55,8 +40,8 @@ def spoken(*sentences: tuple[float, str]) -> Result:
         for i, word in enumerate(sentence.split()):
             words.append(Word(f" {word}", round(time, 2), round(time + 0.33, 2), 0.5))
             time += 0.33 if i == 3 else 0.4
-        segments.append(Segment(words[0].start, words[-1].end, f" {sentence}", words=words))
-    return Result(" ".join(sentence for _, sentence in sentences), "en", segments)
+        segments.append(segment(words[0].start, words[-1].end, f" {sentence}", words))
+    return transcription(" ".join(sentence for _, sentence in sentences), "en", segments)
 
 
 RESULT = spoken(

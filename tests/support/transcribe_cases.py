@@ -1,7 +1,7 @@
 """The recordings and models on which max-whisper's `transcribe` is compared with openai/whisper's.
 
 The models are the small ones of small.py, with timestamps that are likely enough to be chosen; the options are those of
-`max_whisper.tools.verify.transcribe_options`.
+`benchmarks.parity.transcribe_options`.
 """
 
 from __future__ import annotations
@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from max_whisper.tools.verify.transcribe_options import ONLY_MULTILINGUAL, OPTIONS
-from support.checkpoints import make_tokens
-from support.small import SMALL, Weights, write_weights
+from support.models.checkpoint import Weights, write_checkpoint
+from support.models.small import SMALL
+from support.models.vocabulary import make_tokens
 from support.sounds import noise, silence, sweep
+
+from benchmarks.parity.transcribe_options import ONLY_MULTILINGUAL, OPTIONS
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "transcribe.json"
 FAMILIES = ("multilingual", "english")
@@ -39,7 +41,7 @@ def lively(weights: Weights, family: str) -> None:
 
 
 def checkpoint(folder: Path, family: str) -> Path:
-    return write_weights(folder, family=family, change=partial(lively, family=family))
+    return write_checkpoint(folder, family=family, change=partial(lively, family=family), n_vocab=SMALL["n_vocab"])
 
 
 def cases(family: str) -> list[tuple[str, str]]:

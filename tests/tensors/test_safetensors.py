@@ -126,7 +126,7 @@ def test_writing_refuses_what_was_not_announced(tmp_path: Path) -> None:
         write(tmp_path / "x", [Entry("x", "F32", (3, 2), lambda: array)])
     with pytest.raises(ValueError, match="announced as F16"):
         write(tmp_path / "x", [Entry("x", "F16", (2, 3), lambda: array)])
-    with pytest.raises(ValueError, match="given twice"):
+    with pytest.raises(ValueError, match="expected each tensor once, got 'x' twice"):
         write(tmp_path / "x", [entry("x", array, "F32")] * 2)
 
 

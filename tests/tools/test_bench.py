@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from max.driver import Buffer
-from max_whisper.artifact.load import SPEC, open_artifact
+from max_whisper.artifact.load import open_artifact
+from max_whisper.artifact.manifest import SPEC_FILE
 from max_whisper.compile.modules import cache_folder
 from max_whisper.compile.mojo_packages import kernels_package
 from max_whisper.lowering.kernel_calls import KernelCall
@@ -23,7 +24,7 @@ from max_whisper.tools.bench.phases import Window
 from max_whisper.tools.bench.roofline import Roofline, roofline
 from support.artifacts import copy, plan_of
 from support.command import error, run
-from support.spec_helpers import MINI
+from support.models.mini import MINI
 
 PEAK_RATES = {"float32": 200.0, "bfloat16": 400.0, "int8": 800.0, "memory": 40.0}
 POSITION = 7
@@ -111,7 +112,7 @@ def test_copies_of_a_layer_are_added_up():
     assert first.layers == ["encoder.conv1d[0]", "encoder.gelu[0]"]
     assert second.layers == ["encoder.conv1d[1]", "encoder.gelu[1]", "encoder.positions"]
     assert len(attention.copies) == 4
-    assert [kernel.name for kernel in attention.kernels] == ["dense_projections", "dense_attention", "dense_linear"]
+    assert [kernel.name for kernel in attention.kernels] == ["gemm_qkv", "full_attention", "gemm"]
     assert all(kernel.ms == kernel.copies == 4 for kernel in attention.kernels)
     product, products_of_attention = attention.kernels[:2]
     assert product.arithmetic_ms == pytest.approx(product.flops / 800e6)
@@ -127,7 +128,7 @@ def test_a_token_reads_its_weights_and_what_caches_hold():
     weights = 4 * weights_read(spec)[1]
     memory = 4 * 2 * 4 * 1500 * 384
     assert weights + memory < found.bytes < 1.02 * (weights + memory)
-    caches = [kernel for row in found.rows for kernel in row.kernels if kernel.name == "attention_over_cache"]
+    caches = [kernel for row in found.rows for kernel in row.kernels if kernel.name == "cached_attention"]
     (kernel,) = caches
     activations = 4 * 384
     assert kernel.bytes == pytest.approx(4 * (2 * (POSITION + 1) + 4) * activations, abs=4 * 8)
@@ -137,7 +138,7 @@ def test_a_token_reads_its_weights_and_what_caches_hold():
 
 @pytest.fixture(scope="module")
 def instrumented(artifact: Path) -> Instrumented:
-    spec = Spec.from_canonical(json.loads((artifact / SPEC).read_text()))
+    spec = Spec.from_canonical(json.loads((artifact / SPEC_FILE).read_text()))
     return compile_instrumented(open_artifact(artifact), spec, lambda message: None)
 
 

@@ -25,8 +25,8 @@ from max_whisper.weights import guard
 from max_whisper.weights.checkpoint import open_checkpoint
 from max_whisper.weights.guard import Download, guarded
 from max_whisper.weights.hub import _progress_bar
-from support.checkpoints import write_checkpoint
 from support.hub_server import HubServer
+from support.models.checkpoint import write_checkpoint
 
 REPO = "somebody/whisper-small-thing"
 SOURCES = Path(__file__).resolve().parents[2] / "compiler"

@@ -19,7 +19,7 @@ from max_whisper.weights import source
 from max_whisper.weights.checkpoint import open_checkpoint
 from max_whisper.weights.names import OPENAI, TRANSFORMERS, RenameTable
 from max_whisper.weights.source import known_formats, open_source
-from support.small import EMBEDDING
+from support.models.checkpoint import EMBEDDING
 
 FORMAT = '''
 """A folder with one .npy file for each tensor, under names of its own."""

@@ -15,7 +15,8 @@ import tiktoken
 from max_whisper.errors import WeightsError
 from max_whisper.weights.checkpoint import open_checkpoint
 from max_whisper.weights.vocabulary import Vocabulary, read_vocabulary, write_tiktoken
-from support.checkpoints import N_MERGES, make_tokens, merge, printable_bytes, write_checkpoint
+from support.models.checkpoint import write_checkpoint
+from support.models.vocabulary import N_MERGES, make_tokens, merge, printable_bytes
 
 FAMILIES = ("multilingual", "english", "v3")
 SMALL = {"d_model": 8, "n_heads": 1, "encoder_layers": 0, "decoder_layers": 0, "n_audio_ctx": 50, "n_text_ctx": 8}

@@ -22,7 +22,9 @@ from max_whisper.weights.architecture import check_architecture
 from max_whisper.weights.checkpoint import Checkpoint, open_checkpoint
 from max_whisper.weights.source import SourceTensor, TensorSource
 from max_whisper.weights.vocabulary import read_vocabulary
-from support.checkpoints import make_tokens, make_weights, write_checkpoint, write_json, write_safetensors
+from support.models.checkpoint import make_weights, write_checkpoint, write_safetensors
+from support.models.small import dims_of
+from support.models.vocabulary import make_tokens, write_json
 from support.special_files import SPECIAL, as_nobody
 
 SMALL = {"d_model": 32, "encoder_layers": 1, "decoder_layers": 1, "n_audio_ctx": 50, "n_text_ctx": 64, "d_ffn": 32}
@@ -360,7 +362,8 @@ def test_made_checkpoints_are_reproducible(tmp_path: Path) -> None:
 
 
 def test_made_weights_have_the_names_and_shapes_of_the_dimensions(tmp_path: Path) -> None:
-    dims = write_checkpoint(tmp_path, family="v3", n_mels=128, **SMALL)
+    write_checkpoint(tmp_path, family="v3", n_mels=128, **SMALL)
+    dims = dims_of("v3", n_mels=128, **SMALL)
     assert dims["n_vocab"] == make_tokens("v3").n_vocab
     found = shapes(open_checkpoint(tmp_path))
     assert found["model.encoder.conv1.weight"] == (32, 128, 3)

@@ -1,8 +1,8 @@
-"""Checks that the parts of a manifest fit together: dimensions, token ids, files, its plan, and the graphs' ports.
+"""Checks that the parts of a manifest fit together: dimensions, token ids, files, the plan, and the ports of graphs.
 
-The runtime and MAX rely on all of it: an id out of range or a shape that is not the graph's would be read out of
-bounds. The type of each field has checked it by itself (manifest.py). That the ports are those of the compiled code
-is checked when MAX has loaded it (load.py).
+The runtime and MAX rely on all of this: with an id out of range, or a shape that is not the graph's, they would read
+out of bounds. Each field by itself is checked by its type (manifest.py), and whether the compiled code has the ports of
+the manifest is checked once MAX has loaded it (load.py).
 """
 
 from __future__ import annotations
@@ -13,14 +13,11 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TypeAlias
 
-from max_whisper.artifact.manifest import Manifest, Port
+from max_whisper.artifact.manifest import SPEC_FILE, VOCABULARY_FILE, WEIGHTS_FILE, Manifest, Port
 from max_whisper.plan import MATRIX_DTYPES, BuildPlan
 from max_whisper.tensors.stored import StoredTensor
 from max_whisper.tokens import N_BOUNDS, Tokens
 
-WEIGHTS = "weights.safetensors"
-VOCABULARY = "vocab.tiktoken"
-SPEC = "spec.json"
 FILE_OF_GRAPH = {
     "encoder": "encoder.mef",
     "cross_kv": "encoder.mef",
@@ -29,16 +26,20 @@ FILE_OF_GRAPH = {
     "alignment": "decoder.mef",
 }
 REQUIRED_DIMS = ("n_mels", "n_frames", "n_audio_ctx", "d_model", "n_vocab", "n_text_ctx")
-LARGEST_SPEC = 16 << 20  # bytes
-LONGEST_TOKEN = 1 << 10  # bytes of a line of the vocabulary, on average
-MOST_DIMS = 8  # of a tensor
+MAX_SPEC_BYTES = 16 << 20
+MAX_TOKEN_BYTES = 1 << 10
+"""The most bytes of a line of the vocabulary, on average."""
+MAX_DIMS = 8
+"""The most dimensions of a tensor."""
 
-Shape: TypeAlias = "tuple[int | None, ...]"  # None is a dimension that varies
-Signature: TypeAlias = "list[tuple[str, str, Shape]]"  # name, dtype and shape of each port
+Shape: TypeAlias = "tuple[int | None, ...]"
+"""The shape of a port, with None for a dimension that varies."""
+Signature: TypeAlias = "list[tuple[str, str, Shape]]"
+"""The name, dtype and shape of each input, or of each output, of a graph."""
 
 
 def check_consistency(manifest: Manifest) -> None:
-    """Raises ValueError with what was expected and what was found where two parts contradict each other."""
+    """Raises a ValueError that says what was expected and what was found where two parts contradict each other."""
     _check_files(manifest)
     for name in REQUIRED_DIMS:
         if name not in manifest.dims:
@@ -53,17 +54,23 @@ def check_consistency(manifest: Manifest) -> None:
 
 
 def shape_of(port: Port) -> Shape:
-    """Returns the shape of a port, with None for each dimension that varies."""
+    """Returns the shape of a port."""
     return tuple(dim if isinstance(dim, int) else None for dim in port.shape)
 
 
 def _check_files(manifest: Manifest) -> None:
-    """Raises ValueError unless files and graphs are exactly those that an artifact has."""
+    """Raises ValueError unless the manifest lists exactly the files and graphs that an artifact has."""
     for name in manifest.files:
         if Path(name).name != name or name in ("", ".", ".."):
             raise ValueError(f"expected plain file names, found '{name}', which leaves the folder")
     graphs = manifest.graphs
-    expected = [WEIGHTS, VOCABULARY, SPEC, *(graph.file for graph in graphs.values()), *FILE_OF_GRAPH.values()]
+    expected = [
+        WEIGHTS_FILE,
+        VOCABULARY_FILE,
+        SPEC_FILE,
+        *(graph.file for graph in graphs.values()),
+        *FILE_OF_GRAPH.values(),
+    ]
     missing = [name for name in dict.fromkeys(expected) if name not in manifest.files]
     missing += [name for name in FILE_OF_GRAPH if name not in graphs]
     if missing:
@@ -77,16 +84,17 @@ def _check_files(manifest: Manifest) -> None:
 
 
 def _check_sizes(manifest: Manifest) -> None:
-    """Raises ValueError for too large a file among those that are read into memory as a whole."""
-    for name, most in ((SPEC, LARGEST_SPEC), (VOCABULARY, LONGEST_TOKEN * manifest.dims["n_vocab"])):
-        if manifest.files[name].size > most:
-            raise ValueError(f"expected at most {most} bytes of {name}, found {manifest.files[name].size}")
+    """Raises ValueError where a file that is read into memory as a whole is too large."""
+    limits = {SPEC_FILE: MAX_SPEC_BYTES, VOCABULARY_FILE: MAX_TOKEN_BYTES * manifest.dims["n_vocab"]}
+    for name, limit in limits.items():
+        if manifest.files[name].size > limit:
+            raise ValueError(f"expected at most {limit} bytes of {name}, found {manifest.files[name].size}")
 
 
 def check_tokens(tokens: Tokens, n_vocab: int) -> None:
-    """Raises ValueError unless ids are below n_vocab and in Whisper's order, on which decoding relies.
+    """Raises ValueError unless the ids are below n_vocab and in Whisper's order, on which decoding relies.
 
-    That is text, end-of-text, start, languages, the other control tokens, and timestamps.
+    That order is text, end of text, start, languages, the other control tokens, and timestamps.
     """
     controls = [tokens.translate, tokens.transcribe, tokens.startoflm, tokens.startofprev, tokens.nospeech]
     order = [tokens.eot, tokens.sot, *tokens.languages.values(), *controls, tokens.notimestamps]
@@ -103,25 +111,25 @@ def check_tokens(tokens: Tokens, n_vocab: int) -> None:
 
 
 def _check_plan(plan: BuildPlan) -> None:
-    """Raises ValueError where target, kernels, dtype and tensors of a plan do not fit together."""
+    """Raises ValueError where the target, kernels, dtype and tensors of a plan do not fit together."""
     if plan.kernels not in plan.target.kernels:
-        raise ValueError(f"expected kernels for {plan.target}, found those called '{plan.kernels}'")
+        raise ValueError(f"expected kernels for {plan.target}, found '{plan.kernels}'")
     if plan.dtype not in MATRIX_DTYPES[plan.kernels]:
-        raise ValueError(f"expected a dtype that kernels '{plan.kernels}' have, found {plan.dtype}")
+        raise ValueError(f"expected a dtype that kernels '{plan.kernels}' support, found {plan.dtype}")
     for tensor in plan.tensors:
         _check_tensor(plan, tensor)
     names = Counter(name for tensor in plan.tensors for name in (tensor.name, tensor.scales) if name is not None)
     if twice := next((name for name, count in names.items() if count > 1), None):
         raise ValueError(f"expected each tensor once, found '{twice}' twice")
     if not any(tensor.matrix and tensor.dtype == plan.dtype for tensor in plan.tensors):
-        raise ValueError(f"expected tensors of dtype {plan.dtype}, as this is {plan.dtype}, found none")
+        raise ValueError(f"expected matrices of dtype {plan.dtype}, the dtype of the build, found none")
 
 
 def _check_tensor(plan: BuildPlan, tensor: StoredTensor) -> None:
-    """Raises ValueError for a rank, a layout or a dtype that no build of this plan gives a tensor."""
+    """Raises ValueError for a rank, a layout or a dtype that no tensor has in a build of this plan."""
     least = 2 if tensor.matrix else 1
-    if not least <= len(tensor.shape) <= MOST_DIMS:
-        raise ValueError(f"expected {least} to {MOST_DIMS} dimensions of '{tensor.name}', found {tensor.shape[:100]}")
+    if not least <= len(tensor.shape) <= MAX_DIMS:
+        raise ValueError(f"expected {least} to {MAX_DIMS} dimensions of '{tensor.name}', found {tensor.shape[:100]}")
     if tensor.packed and not (tensor.matrix and plan.packed):
         raise ValueError(f"expected '{tensor.name}' not to be packed")
     expected: list[str] = [plan.dtype if tensor.matrix else "float32"]
@@ -129,12 +137,12 @@ def _check_tensor(plan: BuildPlan, tensor: StoredTensor) -> None:
         expected += {*plan.lossless_dtypes, plan.logits_dtype} - {plan.dtype}
     if tensor.dtype not in expected:
         raise ValueError(
-            f"expected '{tensor.name}' as {' or '.join(expected)}, as this is {plan.dtype}, found {tensor.dtype}"
+            f"expected '{tensor.name}' as {' or '.join(expected)} in a build of {plan.dtype}, found {tensor.dtype}"
         )
 
 
 def _check_alignment_heads(manifest: Manifest) -> None:
-    """Raises ValueError unless the heads are in order, each once, and in the graphs."""
+    """Raises ValueError unless the alignment heads are in order, each once, and exist in the graphs."""
     heads = manifest.plan.alignment_heads
     if not heads or any(left >= right for left, right in pairwise(heads)):
         raise ValueError(f"expected alignment_heads in order, each once, found {heads[:100]}")
@@ -147,7 +155,7 @@ def _check_alignment_heads(manifest: Manifest) -> None:
 def _signatures(manifest: Manifest) -> dict[str, tuple[Signature, Signature]]:
     """Returns the inputs and outputs that each graph must have, as lowering/families/whisper.py makes them.
 
-    The numbers of heads are taken from the caches among the ports of the decoder.
+    The numbers of heads come from the caches among the inputs of the decoder.
     """
     dims, batch = manifest.dims, manifest.plan.batch
     n_vocab, n_audio_ctx, n_text_ctx = dims["n_vocab"], dims["n_audio_ctx"], dims["n_text_ctx"]
@@ -189,7 +197,7 @@ def _signatures(manifest: Manifest) -> dict[str, tuple[Signature, Signature]]:
 
 
 def _heads(prefix: str, ports: Iterable[Port]) -> list[tuple[int, int]]:
-    """Returns (number of heads, channels of a head) of each attention, from the shapes of the keys that it caches."""
+    """Returns the number of heads, and the channels of a head, of each attention, from the shape of its cached keys."""
     heads = []
     for port in ports:
         if port.name.startswith(f"{prefix}keys."):
@@ -201,16 +209,16 @@ def _heads(prefix: str, ports: Iterable[Port]) -> list[tuple[int, int]]:
 
 
 def _check_ports(where: str, expected: Signature, ports: Sequence[Port]) -> None:
-    """Raises ValueError where the ports of a graph are not those that are expected."""
+    """Raises ValueError unless the ports of a graph are the expected ones."""
     if len(expected) != len(ports):
         raise ValueError(f"{where}s: expected {len(expected)}, found {len(ports)}")
     for number, ((name, dtype, shape), port) in enumerate(zip(expected, ports, strict=True)):
         if (name, dtype, shape) != (port.name, port.dtype, shape_of(port)):
             raise ValueError(
-                f"{where} {number}: expected '{name}' as {dtype} {_shown(shape)}, found '{port.name}' as {port.dtype} "
-                f"{_shown(shape_of(port))}"
+                f"{where} {number}: expected '{name}' as {dtype} {_format(shape)}, found '{port.name}' as {port.dtype} "
+                f"{_format(shape_of(port))}"
             )
 
 
-def _shown(shape: Shape) -> str:
+def _format(shape: Shape) -> str:
     return "[" + ", ".join("any" if dim is None else str(dim) for dim in shape) + "]"

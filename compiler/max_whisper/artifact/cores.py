@@ -1,9 +1,9 @@
-"""The CPU cores that MAX's threads work on: those that the seats of this process give it, see seats.py.
+"""Keeps MAX's threads on the CPU cores that this process has claimed (see core_claims.py).
 
-MAX's threads spin while they wait for each other. Alone that is the fastest; but where threads are more than cores, one
+MAX's threads busy-wait for each other. Alone that is fastest; but where there are more threads than cores, a thread
 that waits takes the CPU from one that works, and two processes at once took twice as long as one after the other.
-Kernels make as many tasks as the thread that runs them may use cores (kernels/cores.mojo), so all that is done here is
-to bind these threads to some: on a single core none waits for another.
+Kernels make as many tasks as the thread that runs them may use cores (kernels/cores.mojo), so binding MAX's threads to
+cores is all that is done here: on a single core no thread waits for another.
 """
 
 from __future__ import annotations
@@ -16,89 +16,91 @@ import time
 from collections.abc import Collection
 from pathlib import Path
 
-from max_whisper.artifact.seats import Locks, Seats
+from max_whisper.artifact.core_claims import ClaimFile, CoreClaims
 
-LOOK_EVERY = 0.01
-"""Seconds between looks at who else is at work, which take some microseconds."""
+CHECK_INTERVAL = 0.01
+"""The seconds between checks for other processes, each of which takes some microseconds."""
 SAMPLE = 0.05
-"""Seconds for which it is measured how busy each core is."""
-_NAME = "🔥 Thread"  # what the names of the threads begin with on which MAX runs kernels
+"""The seconds for which the load of the cores is measured."""
+_THREAD_NAME = "🔥 Thread"  # the beginning of the names of the threads that MAX runs kernels on
 
 
-class AtWork:
-    """To be entered while there is work: this process sits at a core, and others can see that.
+class CoreSharing:
+    """A context to be in while this process computes: it claims a core, which other processes can see.
 
-    Several threads may be in it, and one may enter it again: MAX's threads work for all of them.
+    Several threads may enter it, and a thread may enter it again: MAX's threads work for all of them.
     """
 
     def __init__(self) -> None:
-        self._locks: Locks | None = None
-        self.start_anew()
+        self._file: ClaimFile | None = None
+        self.reset()
 
-    def start_anew(self) -> None:
-        """In a forked process, which has none of its parent's threads: its seats are its own."""
-        if self._locks is not None:
-            self._locks.close()
+    def reset(self) -> None:
+        """Gives up all claims and forgets the cores; also for a forked process, whose claims are its parent's."""
+        if self._file is not None:
+            self._file.close()
         self._lock = threading.Lock()
         self._entered = 0
-        self._next_look = 0.0
-        self._locks = None
-        self._seats: Seats | None = None
-        self._bound: set[int] = set()  # to which MAX's threads are
+        self._next_check = 0.0
+        self._file = None
+        self._claims: CoreClaims | None = None
+        self._bound: set[int] = set()  # the cores that MAX's threads are bound to
 
     def __enter__(self) -> None:
         with self._lock:
-            seats = self._made()
+            claims = self._open_claims()
             self._entered += 1
-            if not seats.taken:
-                seats.sit()
+            if not claims.active:
+                claims.claim()
             now = time.monotonic()
-            if now >= self._next_look:
-                self._next_look = now + LOOK_EVERY
-                self._bind(seats.use())
+            if now >= self._next_check:
+                self._next_check = now + CHECK_INTERVAL
+                self._bind(claims.cores_to_use())
 
     def __exit__(self, *_: object) -> None:
         with self._lock:
             self._entered -= 1
-            if self._entered == 0 and self._seats is not None:
-                self._seats.leave()
+            if self._entered == 0 and self._claims is not None:
+                self._claims.release()
 
-    def choose(self, count: int) -> list[int]:
-        """The least busy of the cores that this process may use: those where the fewest others sit, then by their load.
+    def reserve(self, count: int) -> list[int]:
+        """Claims the least busy cores that this process may use, uses no others from now on, and returns them.
 
-        The process sits there until this is left, so that no other can choose the same meanwhile.
+        Cores that fewest others have claimed come first, then those of the lowest load. The claims hold until this
+        context is left, so that no other process chooses the same cores meanwhile.
         """
         with self._lock:
-            seats = self._made()
-            seats.leave()
-            return seats.stay(count, least_busy(seats.cores))
+            claims = self._open_claims()
+            claims.release()
+            return claims.claim_fixed(count, least_busy(claims.cores))
 
-    def _made(self) -> Seats:
-        """The seats, made when they are needed first."""
-        if self._seats is None:
+    def _open_claims(self) -> CoreClaims:
+        """Returns the claims of this process, whose file is opened when they are needed first."""
+        if self._claims is None:
             cores = usable_cores()
-            self._locks = Locks(seats_file())
-            self._seats = Seats(self._locks, cores)
+            self._file = ClaimFile(claim_path())
+            self._claims = CoreClaims(self._file, cores)
             self._bound = {*cores}
-        return self._seats
+        return self._claims
 
     def _bind(self, cores: set[int]) -> None:
+        """Binds MAX's threads to cores."""
         if cores != self._bound and (threads := max_threads()):
             for thread in threads:
-                with contextlib.suppress(OSError):  # it has ended, or the cores are no longer this process's
+                with contextlib.suppress(OSError):  # it has ended, or the process may no longer use these cores
                     os.sched_setaffinity(thread, cores)
             self._bound = cores
 
 
 def usable_cores() -> set[int]:
-    """Those that this process may use; of its main thread, as others may be bound to some of them."""
+    """Returns the cores that this process may use; its main thread decides, as others may be bound to a few of them."""
     if hasattr(os, "sched_getaffinity"):
         return os.sched_getaffinity(os.getpid())
     return {*range(os.cpu_count() or 1)}
 
 
 def least_busy(cores: Collection[int]) -> list[int]:
-    """Cores in the order of how busy they are, in tenths; equal ones by number. Takes SAMPLE seconds."""
+    """Returns cores by their load in tenths, and equal ones by number; measuring it takes SAMPLE seconds."""
     before = _ticks()
     time.sleep(SAMPLE)
     after = _ticks()
@@ -113,37 +115,37 @@ def least_busy(cores: Collection[int]) -> list[int]:
 
 
 def _ticks() -> dict[int, tuple[int, int]]:
-    """Of each core, for how long it was idle, and in all, in 100ths of a second (/proc/stat, proc(5))."""
-    found = {}
+    """Returns the idle time and the total time of each core, in 100ths of a second (/proc/stat, proc(5))."""
+    ticks = {}
     with contextlib.suppress(OSError):
         for line in Path("/proc/stat").read_text().splitlines():
             name, *fields = line.split()
             if name.startswith("cpu") and name != "cpu":
-                user, nice, system, idle, waiting, *others = map(int, fields[:8])
-                found[int(name[3:])] = (idle + waiting, user + nice + system + idle + waiting + sum(others))
-    return found
+                user, nice, system, idle, iowait, *rest = map(int, fields[:8])
+                ticks[int(name[3:])] = (idle + iowait, user + nice + system + idle + iowait + sum(rest))
+    return ticks
 
 
 def max_threads() -> list[int]:
-    """The threads of this process that MAX runs kernels on, none before it has started them; by their names."""
-    found = []
+    """Returns the ids of the threads that MAX runs kernels on, which their names show; none before MAX starts."""
+    threads = []
     if sys.platform == "linux":
         for task in Path("/proc/self/task").iterdir():
             with contextlib.suppress(OSError):
-                if (task / "comm").read_bytes().startswith(_NAME.encode()):
-                    found.append(int(task.name))
-    return found
+                if (task / "comm").read_bytes().startswith(_THREAD_NAME.encode()):
+                    threads.append(int(task.name))
+    return threads
 
 
-def seats_file() -> Path:
-    """For all processes of this user, wherever they were started."""
+def claim_path() -> Path:
+    """Returns the path of the file of claims, which is the same for all processes of this user."""
     folder = Path("/dev/shm")
     if not os.access(folder, os.W_OK):
-        import tempfile  # takes 3 ms, and Linux has the other
+        import tempfile  # takes 3 ms, and Linux has the other folder
 
         folder = Path(tempfile.gettempdir())
-    return folder / f"max-whisper-{os.getuid()}.seats"
+    return folder / f"max-whisper-{os.getuid()}.claims"
 
 
-AT_WORK = AtWork()
-os.register_at_fork(after_in_child=AT_WORK.start_anew)
+core_sharing = CoreSharing()
+os.register_at_fork(after_in_child=core_sharing.reset)

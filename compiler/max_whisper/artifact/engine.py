@@ -1,8 +1,8 @@
-"""MAX's engine, as far as running compiled graphs needs it.
+"""Loads compiled graphs into MAX, and runs them.
 
-`max.engine` imports the graph builder as well, which takes as long as all that a loaded artifact needs of MAX. So these
-are the classes that it wraps. They are not part of MAX's public interface: pyproject.toml pins the version, and
-an artifact is refused by any other than the one that compiled it (load.py).
+`max.engine` also imports the graph builder, which takes as long as everything else that a loaded artifact needs of MAX.
+So this uses the classes that it wraps. They are not part of MAX's public interface: pyproject.toml pins the version,
+and an artifact is refused by any version but the one that compiled it (load.py).
 """
 
 from __future__ import annotations
@@ -16,48 +16,49 @@ from max._core import __version__ as MAX_VERSION
 from max._core.engine import InferenceSession, Model, read
 from max.driver import CPU, Buffer, Device
 
-from max_whisper.artifact.cores import AT_WORK
+from max_whisper.artifact.cores import core_sharing
 from max_whisper.artifact.process import inside_max
 
 __all__ = ["MAX_VERSION", "CompiledGraph", "Executable", "load_graphs"]
 
 
 class Executable(Protocol):
-    """A compiled graph."""
+    """A graph that can be run."""
 
     def execute(self, *inputs: Buffer) -> list[Buffer]:
-        """What the graph gives for its inputs."""
+        """Runs the graph, and returns its outputs."""
         ...
 
 
 class CompiledGraph:
-    """One that MAX has loaded."""
+    """A graph that MAX has loaded."""
 
-    def __init__(self, model: Model, at_work: AbstractContextManager[None]) -> None:
-        """at_work: entered for each execution."""
+    def __init__(self, model: Model, core_sharing: AbstractContextManager[None]) -> None:
+        """Wraps MAX's own object; each execution enters `core_sharing`."""
         self._model = model
-        self._at_work = at_work
-        inside_max.owns(self)
+        self._core_sharing = core_sharing
+        inside_max.keep_in_forks(self)
 
     def execute(self, *inputs: Buffer) -> list[Buffer]:
-        """What the graph gives for its inputs."""
-        with inside_max, self._at_work:
+        """Runs the graph, and returns its outputs."""
+        with inside_max, self._core_sharing:
             outputs: list[Buffer] = self._model._execute_device_tensors(inputs)
         return outputs
 
     def ports(self) -> list[list[tuple[str, tuple[int | None, ...]]]]:
-        """What it takes and what it gives: dtype and shape of each, None for a dimension that varies."""
+        """Returns the dtype and the shape of each input and of each output, with None for a dimension that varies."""
         specs = (self._model.input_metadata, self._model.output_metadata)
         return [[(spec.dtype.name, tuple(spec.shape)) for spec in ports] for ports in specs]
 
 
 def load_graphs(files: Iterable[Path], device: Device, weights: Mapping[str, Buffer]) -> dict[str, CompiledGraph]:
-    """The graphs of MEF files by their names. MAX reads the weights in place: they must live as long as the graphs.
+    """Returns the graphs of MEF files, by name.
 
-    Raises RuntimeError or ValueError where MAX refuses a file, ForkError where MAX's threads are another process's.
+    MAX reads the weights in place, so they must live as long as the graphs. Raises RuntimeError or ValueError where MAX
+    refuses a file, and ForkError in a process that was forked from one that had loaded graphs.
     """
-    at_work: AbstractContextManager[None] = AT_WORK if device.is_host else nullcontext()
-    with inside_max, at_work:
+    sharing: AbstractContextManager[None] = core_sharing if device.is_host else nullcontext()
+    with inside_max, sharing:
         session = InferenceSession([device] if device.is_host else [device, CPU()], [])
         loaded = [session._load_all(session._wrap_compiled(read(file)), weights) for file in files]
-    return {model.name: CompiledGraph(model, at_work) for models in loaded for model in models}
+    return {model.name: CompiledGraph(model, sharing) for models in loaded for model in models}

@@ -1,4 +1,4 @@
-"""A folder that is there as a whole or not at all."""
+"""Writes a folder so that it is there completely or not at all."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
 
-from max_whisper.artifact.manifest import FILE
+from max_whisper.artifact.manifest import MANIFEST_FILE
 from max_whisper.errors import MaxWhisperError, UserError
 
 AT_FDCWD, RENAME_EXCHANGE = -100, 2  # linux/fcntl.h, linux/fs.h
@@ -23,19 +23,25 @@ AT_FDCWD, RENAME_EXCHANGE = -100, 2  # linux/fcntl.h, linux/fs.h
 
 @contextmanager
 def new_folder(folder: Path, *, replace: bool) -> Iterator[Path]:
-    """Gives an empty folder beside `folder`, which takes its place when the block ends well and vanishes otherwise.
+    """Yields an empty folder beside `folder`, which takes its place if the block succeeds and is removed if not.
 
-    As long as it is being written, it is locked (flock). What builds that were killed have left behind is known by its
-    lock, which ended with them, and removed; this holds between containers, too, which do not see each other's
-    processes. A file system without such locks (NFS) keeps it: nobody can tell there whether it is still written to.
+    The new folder is locked (flock) while it is being written. Folders that killed builds have left behind are no
+    longer locked, which is how they are found, and removed; that works between containers, too, which do not see each
+    other's processes. On a file system without such locks (NFS) they stay, because nobody can tell whether they are
+    still being written.
 
-    replace: whether a folder that is there already may be replaced; it must be an artifact, or empty.
-    Raises UserError where the place is taken or cannot be written, MaxWhisperError where the disk fails.
+    Args:
+        folder: The place of the finished folder.
+        replace: Whether a folder that is there already may be replaced; it must be an artifact, or empty.
+
+    Raises:
+        UserError: There is something at that place already, or it cannot be written to.
+        MaxWhisperError: The disk failed.
     """
     made: list[Path] = []
     try:
         _check_place(folder, replace)
-        place = folder.resolve()  # a link stays one, what it leads to is replaced
+        place = folder.resolve()  # where `folder` is a link, its target is replaced, and the link stays
         made = [parent for parent in place.parents if not parent.exists()]
         place.parent.mkdir(parents=True, exist_ok=True)
         _remove_abandoned(place)
@@ -57,29 +63,32 @@ def new_folder(folder: Path, *, replace: bool) -> Iterator[Path]:
 
 
 def _remove_empty(folders: list[Path]) -> None:
-    """Those that hold something stay."""
+    """Removes those of the folders that are empty."""
     for folder in folders:
         with contextlib.suppress(OSError):
             folder.rmdir()
 
 
 def _check_place(folder: Path, replace: bool) -> None:
+    """Raises UserError where there is something that may not be replaced."""
     if not folder.exists() and not folder.is_symlink():
         return
     if not folder.is_dir():
         raise UserError(f"{folder} is a file: expected a folder to write to, choose another place with --out")
     if not replace:
         raise UserError(f"{folder} is there already: give --force to replace it, or another place with --out")
-    if any(folder.iterdir()) and not (folder / FILE).exists():
-        raise UserError(f"{folder} holds something that is no artifact, which --force does not replace: choose another")
+    if any(folder.iterdir()) and not (folder / MANIFEST_FILE).exists():
+        raise UserError(
+            f"{folder} has files but is no artifact, so --force does not replace it: choose another place with --out"
+        )
 
 
 def _make_locked(place: Path) -> tuple[Path, int]:
-    """A new folder beside `place`, and the descriptor that holds its lock, if the file system has any."""
+    """Makes a folder beside `place`, and returns it with the descriptor that holds its lock, if locks work there."""
     while True:
         new = place.with_name(f".{place.name}.new-{secrets.token_hex(8)}")
         new.mkdir()
-        with contextlib.suppress(FileNotFoundError):  # another build took it for abandoned before it was locked
+        with contextlib.suppress(FileNotFoundError):  # another build removed it before it was locked
             lock = _open(new)
             if _lock(lock) is not Lock.HELD and new.exists():
                 return new, lock
@@ -87,11 +96,11 @@ def _make_locked(place: Path) -> tuple[Path, int]:
 
 
 def _remove_abandoned(place: Path) -> None:
-    """What builds that were killed have left behind."""
+    """Removes the folders that killed builds have left beside `place`."""
     for path in place.parent.iterdir():
         if not path.name.startswith(f".{place.name}.new-") or path.is_symlink() or not path.is_dir():
             continue
-        with contextlib.suppress(OSError):  # another build removes it, or it is another user's
+        with contextlib.suppress(OSError):  # another build is removing it, or it is another user's
             lock = _open(path)
             try:
                 if _lock(lock) is Lock.TAKEN:
@@ -101,11 +110,11 @@ def _remove_abandoned(place: Path) -> None:
 
 
 class Lock(Enum):
-    """What came of asking for a lock."""
+    """The result of trying to lock a folder."""
 
-    TAKEN = "it is ours"
-    HELD = "another process has it"
-    NONE = "the file system has no locks of folders"
+    TAKEN = "this process has the lock"
+    HELD = "another process has the lock"
+    NONE = "the file system cannot lock folders"
 
 
 def _lock(descriptor: int) -> Lock:
@@ -123,10 +132,10 @@ def _open(folder: Path) -> int:
 
 
 def _put(new: Path, place: Path, folder: Path, replace: bool) -> None:
-    """Moves a folder to its place, where another build may have been faster. An old one is then where `new` was."""
+    """Moves a new folder to its place; an old one is moved to where the new one was."""
     _check_place(folder, replace)
     try:
-        new.rename(place)  # works where nothing is, and where an empty folder is
+        new.rename(place)  # works where there is nothing, or an empty folder
     except OSError as e:
         if e.errno not in (errno.ENOTEMPTY, errno.EEXIST):
             raise
@@ -135,7 +144,7 @@ def _put(new: Path, place: Path, folder: Path, replace: bool) -> None:
 
 
 def _sync(folder: Path) -> None:
-    """Everything is on the disk before its name is: a power cut must not leave an empty file under a good name."""
+    """Writes the files of a folder to the disk, so that a power cut cannot leave an empty file under a final name."""
     for path in [*folder.iterdir(), folder]:
         file = os.open(path, os.O_RDONLY)
         try:
@@ -145,7 +154,7 @@ def _sync(folder: Path) -> None:
 
 
 def _exchange(new: Path, old: Path) -> None:
-    """Swaps two folders in one step where the system can (Linux), else in two."""
+    """Swaps two folders: in one step where the system can (Linux), else in two."""
     if sys.platform == "linux":
         libc = ctypes.CDLL(None, use_errno=True)
         if libc.renameat2(AT_FDCWD, os.fsencode(new), AT_FDCWD, os.fsencode(old), RENAME_EXCHANGE) == 0:

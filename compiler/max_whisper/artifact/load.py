@@ -1,7 +1,7 @@
-"""Loads an artifact folder: its graphs ready to run, or one sentence why they cannot.
+"""Loads an artifact folder, or refuses it with one sentence that says why.
 
 MAX checks nothing: a MEF has no version, no target and no checksum, and a weight of another shape is read out of
-bounds. So everything in the manifest is checked here before MAX sees a file.
+bounds. So everything in the manifest is checked here, before MAX sees a file.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ from blake3 import blake3
 from max.driver import CPU, Accelerator, Buffer, Device
 from max.dtype import DType
 
-from max_whisper.artifact.consistency import SPEC, VOCABULARY, WEIGHTS, shape_of
-from max_whisper.artifact.cores import AT_WORK
+from max_whisper.artifact.consistency import shape_of
+from max_whisper.artifact.cores import core_sharing
 from max_whisper.artifact.engine import MAX_VERSION, Executable, load_graphs
-from max_whisper.artifact.manifest import FILE, File, Manifest
+from max_whisper.artifact.manifest import MANIFEST_FILE, VOCABULARY_FILE, WEIGHTS_FILE, File, Manifest
 from max_whisper.artifact.process import inside_max
 from max_whisper.artifact.read import holds, read_manifest
-from max_whisper.artifact.scheduling import LowPriorityThreads
+from max_whisper.artifact.rebuild import package_version, rebuild_command
+from max_whisper.artifact.scheduling import LowPriorityThreadsGraph
 from max_whisper.artifact.target import check_machine
 from max_whisper.artifact.unchanged import Unchanged
 from max_whisper.errors import ArtifactError, UserError, WeightsError
@@ -33,46 +34,54 @@ from max_whisper.plan import BuildPlan
 from max_whisper.tensors import safetensors_file
 from max_whisper.tensors.dtypes import BFLOAT16
 
-__all__ = ["SPEC", "VOCABULARY", "WEIGHTS", "Artifact", "bind", "check_artifact", "hash_file", "open_artifact"]
-
-IMPORTED_IN = os.getpid()
-ONCE_A_WINDOW = ("encoder", "cross_kv")  # of a window, before its other graphs can run
+IMPORTING_PROCESS = os.getpid()
+FIRST_GRAPHS = ("encoder", "cross_kv")
+"""The graphs that run before others, once per window."""
 
 
 @dataclass(frozen=True)
 class Artifact:
-    """An artifact that was checked and is ready to run."""
+    """An artifact that has been checked and is ready to run.
+
+    Attributes:
+        folder: Its folder.
+        manifest: Its manifest.
+        graphs: Its graphs, by name.
+        device: The device that they run on.
+        weights: The weights, by name; MAX reads them in place, so they must live as long as the graphs.
+        files: The files that are mapped into memory.
+    """
 
     folder: Path
     manifest: Manifest
-    graphs: Mapping[str, Executable]  # by their names
+    graphs: Mapping[str, Executable]
     device: Device
-    weights: Mapping[str, Buffer]  # MAX reads these in place: they must live as long as the graphs
-    files: Unchanged  # those that are mapped
+    weights: Mapping[str, Buffer]
+    files: Unchanged
 
     @property
-    def at_work(self) -> AbstractContextManager[None]:
-        """Returns a context that each execution enters by itself; entering it around many saves 40 us for each."""
-        return AT_WORK if self.device.is_host else nullcontext()
+    def core_sharing(self) -> AbstractContextManager[None]:
+        """A context that claims CPU cores; each execution enters it, and entering it once for many saves 40 us each."""
+        return core_sharing if self.device.is_host else nullcontext()
 
     def check(self) -> None:
         """Checks, in a microsecond, that the artifact can still be run; to be called before each window.
 
-        Raises ForkError in a forked process, ArtifactError where one of the files was changed in place.
+        Raises ForkError in a forked process, and ArtifactError where a file was changed in place.
         """
         inside_max.check()
         self.files.check()
 
 
 def open_artifact(folder: str | PathLike[str]) -> Artifact:
-    """Checks an artifact and makes it ready to run.
+    """Checks an artifact, makes it ready to run, and returns it.
 
     Its files are mapped into memory, so that processes share them. An artifact may be replaced as a folder, as `build`
-    does; its files must not be changed in place. `Artifact.check` finds that before the next window; a file that
-    is made shorter while it is read ends the process (SIGBUS).
+    does, but its files must not be changed in place: `Artifact.check` notices that before the next window, and a file
+    that is made shorter while it is being read ends the process (SIGBUS).
 
-    Raises UserError where there is no artifact; ArtifactError where it is damaged or not for this machine or this MAX;
-    ForkError in a process that was forked from one that had loaded an artifact.
+    Raises UserError where there is no artifact, ArtifactError where it is damaged or not for this machine or this MAX,
+    and ForkError in a process that was forked from one that had loaded an artifact.
     """
     folder = expanded(folder)
     with inside_max:
@@ -84,17 +93,23 @@ def open_artifact(folder: str | PathLike[str]) -> Artifact:
 
 
 def bind(folder: Path, compiled: Path, manifest: Manifest) -> Artifact:
-    """Binds the weights of an artifact to compiled graphs, its own or others for the same plan, on the plan's device.
+    """Binds the weights of an artifact to compiled graphs on the device of its plan.
 
-    folder: of the artifact. compiled: the folder that the graphs are in. Only that the graphs have the ports in the
-    manifest is checked. Raises ArtifactError where they do not, and where MAX refuses a file.
+    Args:
+        folder: The folder of the artifact.
+        compiled: The folder of the graphs: the same one, or another with graphs that were compiled for the same plan.
+        manifest: The manifest, whose graphs are those in `compiled`.
+
+    Raises:
+        ArtifactError: MAX refuses a file, or a graph has other inputs and outputs than the manifest says. Nothing else
+            is checked here.
     """
     device: Device = CPU() if manifest.plan.target.on_host else Accelerator()
     try:
         compiled_files = [compiled / name for name in sorted({graph.file for graph in manifest.graphs.values()})]
-        files = Unchanged([folder / WEIGHTS, *compiled_files])
-        arrays = safetensors_file.open_tensors(folder / WEIGHTS)
-        weights = {name: _placed(array, device) for name, array in arrays.items()}
+        files = Unchanged([folder / WEIGHTS_FILE, *compiled_files])
+        arrays = safetensors_file.open_tensors(folder / WEIGHTS_FILE)
+        weights = {name: _to_device(array, device) for name, array in arrays.items()}
         loaded = load_graphs(compiled_files, device, weights)
     except OSError as e:
         raise ArtifactError(f"{folder}: {e.strerror}; expected files that can be read") from e
@@ -104,23 +119,23 @@ def bind(folder: Path, compiled: Path, manifest: Manifest) -> Artifact:
         expected = [[(port.dtype, shape_of(port)) for port in ports] for ports in (graph.inputs, graph.outputs)]
         if name not in loaded or loaded[name].ports() != expected:
             raise ArtifactError(
-                f"{compiled / graph.file}: expected a graph '{name}' with the inputs and outputs in {FILE}, found "
-                "another; build the artifact again"
+                f"{compiled / graph.file}: expected a graph '{name}' with the inputs and outputs in {MANIFEST_FILE}, "
+                "found another; build the artifact again"
             )
     graphs: dict[str, Executable] = {**loaded}
-    graphs |= {name: LowPriorityThreads(graphs[name]) for name in ONCE_A_WINDOW}
+    graphs |= {name: LowPriorityThreadsGraph(graphs[name]) for name in FIRST_GRAPHS}
     return Artifact(folder, manifest, graphs, device, weights, files)
 
 
 def check_artifact(folder: Path, *, machine: bool = True) -> Manifest:
-    """Returns the manifest of an artifact after all checks of `open_artifact` that need no MAX; raises the same.
+    """Returns the manifest of an artifact after all checks of `open_artifact` that need no MAX.
 
-    machine: whether the artifact must fit this machine and this MAX, too.
+    It raises the same errors. `machine` says whether the artifact must also fit this machine and this version of MAX.
     """
     folder = expanded(folder)
     try:
         folder.stat()
-        is_artifact = (folder / FILE).is_file()
+        is_artifact = (folder / MANIFEST_FILE).is_file()
     except FileNotFoundError:
         raise UserError(f"there is no folder {folder}; make one with: max-whisper build --spec tiny.yaml") from None
     except (OSError, ValueError) as e:  # ValueError: a name with NUL
@@ -129,28 +144,29 @@ def check_artifact(folder: Path, *, machine: bool = True) -> Manifest:
         ) from e
     if not is_artifact:
         raise UserError(
-            f"{folder} is no artifact (it has no {FILE}); make one with: max-whisper build --spec tiny.yaml"
+            f"{folder} is no artifact (it has no {MANIFEST_FILE}); make one with: max-whisper build --spec tiny.yaml"
         )
     manifest = read_manifest(folder)
     if machine and manifest.max != MAX_VERSION:
         raise ArtifactError(
-            f"{folder} was compiled by MAX {manifest.max}, this is MAX {MAX_VERSION}; build the artifact again, "
-            f"or install max=={manifest.max}"
+            f"{folder} was compiled by MAX {manifest.max} (max-whisper {manifest.builder}), this is MAX {MAX_VERSION} "
+            f"(max-whisper {package_version()}); install max=={manifest.max}, or build the artifact "
+            f"again: {rebuild_command(folder, manifest)}"
         )
     if machine:
-        check_machine(manifest.plan.target, folder)
+        check_machine(manifest.plan.target, folder, rebuild_command(folder, manifest, here=True))
     for name, file in manifest.files.items():
         try:
             _check_file(folder, name, file)
         except OSError as e:
             raise ArtifactError(f"{folder / name}: {e.strerror}; expected a file that can be read") from e
-    _check_tensors(folder / WEIGHTS, manifest.plan)
-    _check_vocabulary(folder / VOCABULARY, manifest.tokens.eot)
+    _check_tensors(folder / WEIGHTS_FILE, manifest.plan)
+    _check_vocabulary(folder / VOCABULARY_FILE, manifest.tokens.eot)
     return manifest
 
 
 def _check_file(folder: Path, name: str, file: File) -> None:
-    """Raises ArtifactError unless a file has the size and content that the manifest says."""
+    """Raises ArtifactError unless a file has the size and the content that the manifest says."""
     path = folder / name
     if path.is_symlink() or not path.is_file():
         raise ArtifactError(f"{path}: expected a file of {file.size} bytes, there is none; build the artifact again")
@@ -166,7 +182,7 @@ def _check_file(folder: Path, name: str, file: File) -> None:
 
 
 def _check_tensors(path: Path, plan: BuildPlan) -> None:
-    """Raises ArtifactError unless a file of weights holds exactly the tensors of the plan."""
+    """Raises ArtifactError unless weights.safetensors holds exactly the tensors of the plan."""
     try:
         header = safetensors_file.read_header(path)
     except WeightsError as e:
@@ -185,23 +201,23 @@ def _check_tensors(path: Path, plan: BuildPlan) -> None:
 
 
 def _check_vocabulary(path: Path, expected: int) -> None:
-    """Raises ArtifactError unless there is a line for each text token; the tokenizer checks what the lines say."""
+    """Raises ArtifactError unless there is a line for each text token; the tokenizer checks the lines themselves."""
     lines = path.read_bytes().count(b"\n")
     if lines != expected:
         raise ArtifactError(f"{path}: expected {expected} tokens, found {lines}; build the artifact again")
 
 
 def hash_file(path: Path) -> str:
-    """Returns the BLAKE3 of a file in hexadecimal, computed on all cores: 20 ms for 150 MB that are in memory.
+    """Returns the BLAKE3 of a file in hexadecimal, computed on all cores, in 20 ms for 150 MB that are in memory.
 
-    A forked process computes it with one thread, because the parent's pool of threads is not in it.
+    A forked process computes it with one thread, because the pool of threads is its parent's.
     """
-    threads = blake3.AUTO if os.getpid() == IMPORTED_IN else 1
+    threads = blake3.AUTO if os.getpid() == IMPORTING_PROCESS else 1
     return blake3(max_threads=threads).update_mmap(path).hexdigest()
 
 
-def _placed(array: np.ndarray, device: Device) -> Buffer:
-    """Returns an array as a buffer on the device; bfloat16, which numpy lacks, comes as unsigned integers."""
+def _to_device(array: np.ndarray, device: Device) -> Buffer:
+    """Returns an array as a buffer on the device; an array of unsigned 16-bit integers holds the bits of bfloat16."""
     buffer = Buffer.from_numpy(array)
     if array.dtype == BFLOAT16.numpy:
         buffer = buffer.view(DType.bfloat16)

@@ -1,4 +1,4 @@
-"""The contents of manifest.json: what an artifact is, and everything that must hold for it to run."""
+"""The records of manifest.json, which says what an artifact is, and everything that must hold for it to run."""
 
 from __future__ import annotations
 
@@ -8,38 +8,66 @@ import msgspec
 from blake3 import blake3
 
 from max_whisper.plan import BuildPlan
-from max_whisper.records import Dim, Hash, Name, Natural, Record, Word
+from max_whisper.records import Dim, Hash, Identifier, Name, Natural, Record
 from max_whisper.tokens import Tokens
 
-FILE = "manifest.json"
-VERSION = 5
-UNSEALED = "0" * 64
+MANIFEST_FILE = "manifest.json"
+WEIGHTS_FILE = "weights.safetensors"
+VOCABULARY_FILE = "vocab.tiktoken"
+SPEC_FILE = "spec.json"
+
+MANIFEST_VERSION = 5
+"""The version of the format, which every incompatible change of the format raises by one."""
+NO_HASH = "0" * 64
+"""The place of the manifest's own hash while that is computed."""
 
 
 class Source(Record, frozen=True):
-    """Where the weights came from on the Hub; both are None for a local folder or file."""
+    """The origin of the weights.
+
+    Attributes:
+        repo: The Hub repository; None for a local folder or file.
+        commit: The commit of the repository; None for a local folder or file.
+    """
 
     repo: Name | None
-    commit: Word | None
+    commit: Identifier | None
 
 
 class File(Record, frozen=True):
-    """A file of the folder."""
+    """A file of the artifact.
+
+    Attributes:
+        size: Its size in bytes.
+        blake3: The BLAKE3 of its content.
+    """
 
     size: Natural
     blake3: Hash
 
 
 class Port(Record, frozen=True):
-    """An input or output of a graph."""
+    """An input or an output of a graph.
+
+    Attributes:
+        name: Its name.
+        dtype: Its dtype, as MAX names it.
+        shape: Its dimensions: a number, or the name of a dimension that varies.
+    """
 
     name: Name
-    dtype: Word
-    shape: Annotated[list[Dim | Name], msgspec.Meta(max_length=8)]  # a name is a dimension that may vary
+    dtype: Identifier
+    shape: Annotated[list[Dim | Name], msgspec.Meta(max_length=8)]
 
 
 class Graph(Record, frozen=True):
-    """A compiled graph."""
+    """A compiled graph.
+
+    Attributes:
+        file: The MEF file that holds it.
+        inputs: Its inputs, in order.
+        outputs: Its outputs, in order.
+    """
 
     file: Name
     inputs: list[Port]
@@ -47,20 +75,35 @@ class Graph(Record, frozen=True):
 
 
 class Manifest(Record, frozen=True):
-    """Everything that loading checks. It holds no time and no path, so that equal inputs give equal bytes."""
+    """The content of manifest.json.
+
+    It holds no time and no path, so that equal inputs make equal bytes.
+
+    Attributes:
+        manifest_version: The version of the format.
+        hash: The BLAKE3 of the file, with NO_HASH in place of the hash itself.
+        builder: The version of max-whisper that built the artifact.
+        max: The version of MAX that compiled the graphs; only the same version can run them.
+        plan: The plan of the build: its machine, and how each tensor of weights.safetensors is stored.
+        source: The origin of the weights.
+        dims: The dimensions of the spec, and `n_frames`.
+        tokens: The special tokens, and the decoding rules.
+        graphs: The compiled graphs, by name.
+        files: All files of the artifact but this one, by name.
+    """
 
     manifest_version: Annotated[int, msgspec.Meta(ge=1)]
-    hash: Hash  # BLAKE3 of this file with zeros in place of the hash itself
-    builder: Word  # version of max-whisper
-    max: Word  # version of MAX, which must be the same to run
-    plan: BuildPlan  # for which machine it was compiled and how, and every tensor of weights.safetensors
+    hash: Hash
+    builder: Identifier
+    max: Identifier
+    plan: BuildPlan
     source: Source
-    dims: dict[Name, Dim]  # of the spec, n_frames among them
+    dims: dict[Name, Dim]
     tokens: Tokens
     graphs: dict[Name, Graph]
-    files: dict[str, File]  # every file of the folder but this one
+    files: dict[str, File]
 
     def sealed(self) -> bytes:
-        """Returns the file's content, with its hash filled in."""
-        text = msgspec.json.format(msgspec.json.encode(msgspec.structs.replace(self, hash=UNSEALED)), indent=1) + b"\n"
-        return text.replace(UNSEALED.encode(), blake3(text).hexdigest().encode(), 1)
+        """Returns the content of the file, with its hash filled in."""
+        text = msgspec.json.format(msgspec.json.encode(msgspec.structs.replace(self, hash=NO_HASH)), indent=1) + b"\n"
+        return text.replace(NO_HASH.encode(), blake3(text).hexdigest().encode(), 1)

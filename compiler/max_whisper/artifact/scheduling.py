@@ -1,4 +1,4 @@
-"""How the threads that MAX starts share the CPUs with the kernels."""
+"""Gives the threads that MAX starts in the background a scheduling policy that does not disturb the kernels."""
 
 from __future__ import annotations
 
@@ -12,30 +12,32 @@ from max.driver import Buffer
 from max_whisper.artifact.engine import Executable
 
 
-class LowPriorityThreads:
-    """A graph that runs before others do, so that the thread of MAX's log starts with it.
+class LowPriorityThreadsGraph:
+    """A graph whose executions start MAX's background threads under SCHED_BATCH; for the graphs that run first.
 
-    That thread wakes every 100 us, written to or not. There are as many busy threads as CPUs while kernels run, so that
-    it stopped one of them each time, for an eighth of the time that the encoder and a token take.
+    The thread of MAX's log starts with the first execution, and wakes every 100 us, whether there is something to write
+    or not. While kernels run there are as many busy threads as CPUs, so each time it interrupted one of them, which
+    took an eighth of the time of the encoder and of a token.
     """
 
     def __init__(self, graph: Executable) -> None:
+        """Wraps a graph."""
         self._graph = graph
 
     def execute(self, *inputs: Buffer) -> list[Buffer]:
-        """What the graph gives for its inputs."""
-        with background_threads():
+        """Runs the graph, and returns its outputs."""
+        with low_priority_threads():
             return self._graph.execute(*inputs)
 
 
 @contextlib.contextmanager
-def background_threads() -> Iterator[None]:
-    """Threads that start in here do not interrupt others when they wake: they wait for a turn (SCHED_BATCH, sched(7)).
+def low_priority_threads() -> Iterator[None]:
+    """Lets threads that start inside run under SCHED_BATCH, so that they interrupt no others when they wake (sched(7)).
 
-    A thread inherits the policy of the one that starts it. Where that is not the usual one, or may not be changed, or
-    where there are no such policies, nothing happens.
+    A thread inherits the policy of the thread that starts it. If that has a special policy already, or its policy may
+    not be changed, or the system has no such policies, this does nothing.
     """
-    if sys.platform != "linux" or not _waits_for_a_turn():
+    if sys.platform != "linux" or not _enter_batch_policy():
         yield
         return
     try:
@@ -44,12 +46,12 @@ def background_threads() -> Iterator[None]:
         os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
 
 
-def _waits_for_a_turn() -> bool:
-    """Gives this thread another policy than the usual one, if it has that; says whether it did."""
+def _enter_batch_policy() -> bool:
+    """Gives this thread the policy SCHED_BATCH if it has the normal one, and returns whether it did."""
     try:
-        usual = os.sched_getscheduler(0) == os.SCHED_OTHER
-        if usual:
+        normal = os.sched_getscheduler(0) == os.SCHED_OTHER
+        if normal:
             os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
     except OSError:  # some containers forbid it
         return False
-    return usual
+    return normal

@@ -1,4 +1,4 @@
-"""Whether files that are mapped into memory are still what they were."""
+"""Detects changes of files that are mapped into memory."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ from max_whisper.errors import ArtifactError
 
 
 class Unchanged:
-    """Some files, whatever becomes of their names: other files in their places do not matter here.
+    """Files that must not change: bytes that are written to a file appear in the memory of all who mapped it.
 
-    What is written to a file is in the memory of all that have mapped it. Whoever also sets its time back is not seen.
+    The files are held open, so that other files which take over their names do not matter. A change is not detected if
+    the time of the last change is set back, too.
     """
 
     def __init__(self, paths: Iterable[Path]) -> None:
-        self._files: dict[int, tuple[Path, tuple[int, int]]] = {}  # descriptor -> name, and what it was
+        """Opens the files, and remembers their states."""
+        self._files: dict[int, tuple[Path, tuple[int, int]]] = {}  # descriptor -> path and state
         for path in paths:
             descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
             self._files[descriptor] = path, _state(descriptor)
@@ -26,16 +28,16 @@ class Unchanged:
             os.close(descriptor)
 
     def check(self) -> None:
-        """Raises ArtifactError where one was written to since it was opened here."""
+        """Raises ArtifactError where a file was written to since it was opened here."""
         for descriptor, (path, state) in self._files.items():
             if _state(descriptor) != state:
                 raise ArtifactError(
-                    f"{path} was changed after it was loaded, so that the model is not what it was: load it again, and "
+                    f"{path} was changed after it was loaded, so the model in memory is broken: load it again, and "
                     "replace artifacts as folders, not their files"
                 )
 
 
 def _state(descriptor: int) -> tuple[int, int]:
-    """Size, and time of the last change of the content in nanoseconds."""
-    found = os.fstat(descriptor)
-    return found.st_size, found.st_mtime_ns
+    """Returns the size of a file, and the time of the last change of its content in nanoseconds."""
+    status = os.fstat(descriptor)
+    return status.st_size, status.st_mtime_ns

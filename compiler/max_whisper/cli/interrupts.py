@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and SIGHUP: what was done is kept, and who asks twice does not wait."""
+"""Ctrl-C, SIGTERM and SIGHUP end a command so that finished work is kept; a second Ctrl-C ends it at once."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from types import FrameType, TracebackType
 from typing import Any
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else []))
-SAME = 0.1
-"""Seconds within which a second Ctrl-C is the first one: `timeout -s INT` and other programs that pass it on send it
+SAME_SECONDS = 0.1
+"""A second Ctrl-C within this time counts as the first one: `timeout -s INT` and other programs that pass it on send it
 to the process, and once more to its whole group."""
-CURSOR = b"\x1b[?25h"
-"""Shows a terminal's cursor, which a progress bar hides."""
+SHOW_CURSOR = b"\x1b[?25h"
+"""Makes a terminal show its cursor, which a progress bar hides."""
 
 
 class Interrupted(BaseException):
-    """The process was asked to end; no KeyboardInterrupt, for which click has plans of its own."""
+    """The process was asked to end. This is no KeyboardInterrupt, because click would handle that itself."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
@@ -28,22 +28,23 @@ class Interrupted(BaseException):
 
     @property
     def exit_code(self) -> int:
-        """What shells give for a program that a signal ended: 130 for Ctrl-C."""
+        """The exit code that shells give for a program that a signal ended: 130 for Ctrl-C."""
         return 128 + self.signal
 
 
 class Interrupts:
-    """While it is entered, the first signal raises `Interrupted` in the main thread, unless it is ignored (nohup).
+    """Raises `Interrupted` in the main thread at the first signal, as long as it is entered.
 
-    A second Ctrl-C ends the process at once, even while MAX computes and no Python runs in the main thread. A second
-    SIGTERM or SIGHUP does not: whoever closes a terminal sends two, and nobody wants to lose text by that.
+    A signal that the process ignores, as under nohup, stays ignored. A second Ctrl-C ends the process at once, even
+    while MAX computes and no Python runs in the main thread. A second SIGTERM or SIGHUP does not: closing a terminal
+    sends two, and no text should be lost by that.
     """
 
     def __init__(self) -> None:
-        self._came: int | None = None  # the first signal
+        self._first: int | None = None  # the first signal that came
         self._raised = False
         self._held = False
-        self._before: dict[int, Any] = {}
+        self._handlers_before: dict[int, Any] = {}
 
     def __enter__(self) -> Interrupts:
         if threading.current_thread() is not threading.main_thread():
@@ -55,31 +56,31 @@ class Interrupts:
         self._wakeup_before = signal.set_wakeup_fd(self._writing, warn_on_full_buffer=False)
         self._watcher = threading.Thread(target=_end_at_the_second, args=(reading,), daemon=True)
         self._watcher.start()
-        self._before = {number: signal.signal(number, self._handle) for number in heeded}
+        self._handlers_before = {number: signal.signal(number, self._handle) for number in heeded}
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: object, traceback: TracebackType | None) -> None:
         if threading.current_thread() is not threading.main_thread():
             return
-        for number, handler in self._before.items():
+        for number, handler in self._handlers_before.items():
             signal.signal(number, handler)
         signal.set_wakeup_fd(self._wakeup_before)
         os.close(self._writing)  # which ends the watcher
         self._watcher.join()
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self._came is None:
-            self._came = number
+        if self._first is None:
+            self._first = number
             self._raise_unless_held()
 
     def _raise_unless_held(self) -> None:
-        if self._came is not None and not self._raised and not self._held:
+        if self._first is not None and not self._raised and not self._held:
             self._raised = True
-            raise Interrupted(self._came)
+            raise Interrupted(self._first)
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
-        """What must not be cut in two, such as the writing of a text; an interrupt is raised after it."""
+        """Delays `Interrupted` to the end of a block that must not be cut in two, such as the writing of a text."""
         self._held = True
         try:
             yield
@@ -89,16 +90,16 @@ class Interrupts:
 
 
 def _end_at_the_second(reading: int) -> None:
-    """Reads the numbers of signals as they come, as another thread than the one that may be busy with the first."""
+    """Reads the numbers of signals as they come, in a thread of its own: the main thread may be busy with the first."""
     first: float | None = None
     while numbers := os.read(reading, 1):
         if numbers[0] == signal.SIGINT:
             now = time.monotonic()
             if first is None:
                 first = now
-            elif now - first > SAME:
+            elif now - first > SAME_SECONDS:
                 with contextlib.suppress(OSError):
                     if os.isatty(2):
-                        os.write(2, CURSOR)
+                        os.write(2, SHOW_CURSOR)
                 os._exit(128 + signal.SIGINT)
     os.close(reading)

@@ -1,25 +1,35 @@
-"""Options of the command line, made from the fields of option classes: type, range, unit and help come from there."""
+"""Makes the options of commands from the fields of option classes: type, range, unit, heading and help."""
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import Annotated, Any
 
 import click
 
-from max_whisper.options import Bounded, Choice, Flag, Integer, Number, Option, Options
+from max_whisper.cli.help import HeadedOption
+from max_whisper.messages import suggestion
+from max_whisper.option_kinds import Bounded, Choice, Flag, Integer, Number
+from max_whisper.options import Option, Options, spelled
 from max_whisper.runtime.decoding.options import MAX_TEMPERATURE
 
 Command = Callable[..., Any]
 
 
 @dataclass(frozen=True)
-class FallbackOptions(Options):
+class FallbackOptions(
+    Options,
+    headings={
+        "temperature": "Temperature and retries",
+    },
+):
     """The temperatures of `max-whisper transcribe`, as openai/whisper's command line takes them."""
 
     temperature: Annotated[
         float,
         Number(
-            "Randomness that is tried first; 0 always takes the most probable token.",
+            "How random the choice of each token is in the first attempt at a window: 0 always takes the most "
+            "probable one.",
             low=0,
             high=MAX_TEMPERATURE,
             unit="T",
@@ -28,7 +38,8 @@ class FallbackOptions(Options):
     temperature_increment_on_fallback: Annotated[
         float | None,
         Number(
-            "What is added, until 1 is reached, when the text of a window is repetitive or improbable.",
+            "Where the text of a window is repetitive or improbable, try again at a temperature that is higher "
+            "by this, up to 1; none tries once.",
             low=0.01,
             high=1,
             unit="STEP",
@@ -51,7 +62,7 @@ class ThreadOptions(Options):
 
     threads: Annotated[
         int | None,
-        Integer("Number of CPU cores to use, of which the least busy are taken.", low=1, high=4096, unset="all"),
+        Integer("Use this number of CPU cores, the least busy ones.", low=1, high=4096, unset="all"),
     ] = None
 
 
@@ -63,10 +74,37 @@ class OptionType(click.ParamType):  # type: ignore[type-arg]
         self.name = option.name
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Returns the checked value. Raises UserError, which names the option as it was written."""
+        """Returns the checked value. Raises OptionError for a wrong one."""
         if not isinstance(value, str):  # a default, or converted before
             return value
-        return self.option.parsed(value, flag_of(self.option.name))
+        return self.option.parsed(value)
+
+
+class FormatType(click.ParamType):  # type: ignore[type-arg]
+    """The name of an output format, or "all"; which formats there are is looked up when it is needed."""
+
+    name = "format"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Returns the name. Raises BadParameter, with the nearest name, for an unknown one."""
+        names = self._names()
+        if value not in names:
+            self.fail(f"expected one of {', '.join(names)}, got {value!r}{suggestion(value, names)}", param, ctx)
+        return str(value)
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str:
+        """Returns all names, as `--help` shows them."""
+        return f"[{'|'.join(self._names())}]"
+
+    def _names(self) -> list[str]:
+        from max_whisper.runtime.output.writers import known_formats
+
+        return [*known_formats(), "all"]
+
+
+def heading(text: str) -> Callable[..., Callable[[Command], Command]]:
+    """Returns `click.option` for options that `--help` lists below a heading."""
+    return partial(click.option, cls=HeadedOption, heading=text)
 
 
 def options_from(
@@ -74,13 +112,16 @@ def options_from(
 ) -> Callable[[Command], Command]:
     """Returns a decorator that gives a command one option for each field of an option class.
 
-    leave_out: fields that the command does not have. defaults: where they are others than the class's.
+    Args:
+        options: The option class.
+        leave_out: Fields that the command does not have.
+        defaults: Defaults that differ from those of the class, by field.
     """
-    made = {field.name: (defaults or {}).get(field.name, field.default) for field in fields(options)}  # type: ignore[arg-type]
+    values = {field.name: (defaults or {}).get(field.name, field.default) for field in fields(options)}  # type: ignore[arg-type]
 
     def decorate(command: Command) -> Command:
-        for name in reversed([name for name in made if name not in leave_out]):
-            command = _click_option(options.declared[name], made[name])(command)
+        for name in reversed([name for name in values if name not in leave_out]):
+            command = _click_option(options.declared[name], values[name])(command)
         return command
 
     return decorate
@@ -92,18 +133,19 @@ def flag_of(name: str) -> str:
 
 
 def _click_option(option: Option, default: Any) -> Callable[[Command], Command]:
-    kind, flag = option.kind, flag_of(option.name)
+    kind, flag, below = option.kind, flag_of(option.name), heading(spelled(option.heading, flag_of))
+    text = spelled(kind.help, flag_of)
     if isinstance(kind, Flag):
         names = f"{flag}/--no-{flag[2:]}" if default else flag
-        return click.option(names, option.name, is_flag=True, default=default, help=kind.help, show_default=default)
+        return below(names, option.name, is_flag=True, default=default, help=text, show_default=default)
     shown = kind.unset if default is None else ",".join(map(str, default)) if isinstance(default, tuple) else default
     unit = f"[{'|'.join(kind.words)}]" if isinstance(kind, Choice) else kind.unit
     none = "|none" if option.optional and default is not None and isinstance(kind, Bounded) else ""
-    return click.option(
+    return below(
         flag,
         option.name,
         type=OptionType(option),
         default=default,
         metavar=f"{unit}{none}",
-        help=f"{kind.help}  [default: {shown}]",
+        help=f"{text}  [default: {spelled(str(shown), flag_of) if default is None else shown}]",
     )

@@ -1,4 +1,4 @@
-"""Where the text of each recording goes, checked before the work begins, and how it gets there after it."""
+"""Chooses and checks the places for the text of each recording before the work begins, and writes it after that."""
 
 from __future__ import annotations
 
@@ -7,18 +7,40 @@ import os
 import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from max_whisper.cli.streams import OutputError, Streams
 from max_whisper.errors import MaxWhisperError, UserError
-from max_whisper.runtime.output.subtitles import ShownSegment, SubtitleOptions
-from max_whisper.runtime.output.writers import Result, render, text_of, write
+from max_whisper.runtime.output.formats.txt import plain_text
+from max_whisper.runtime.output.options import SubtitleOptions
+from max_whisper.runtime.output.writers import known_formats, render, write
 
-Output = dict[str, Path | None]  # format -> where the text of a recording goes; None is stdout
-BLOCK = 4096  # bytes that a disk which is not full has room for
+if TYPE_CHECKING:
+    from max_whisper.runtime.results import Segment, TranscriptionResult
+
+Output = dict[str, Path | None]
+"""The file for the text of a recording, by format; None is standard output."""
+BLOCK = 4096
+"""Bytes for which a disk that is not full has room."""
+
+
+def formats_of(name: str) -> list[str]:
+    """Returns the formats that `--output-format` names: one, or all of them."""
+    return [*known_formats()] if name == "all" else [name]
 
 
 def output_files(audio: tuple[str, ...], formats: Sequence[str], folder: Path | None, model: str) -> list[Output]:
-    """Where each recording's text goes. model: the folder or spec that must not be overwritten, nor a recording."""
+    """Returns where the text of each recording goes.
+
+    Args:
+        audio: The recordings, as they were given; "-" is standard input.
+        formats: The formats in which each is written.
+        folder: The folder of `--output-dir`, None for standard output.
+        model: The folder or spec of `--model`.
+
+    Raises:
+        UserError: Two texts would be written to one file, or a recording or the model would be overwritten.
+    """
     if folder is None:
         if len(formats) > 1:
             raise UserError("--output-format all writes several files: give a folder for them with --output-dir")
@@ -29,12 +51,14 @@ def output_files(audio: tuple[str, ...], formats: Sequence[str], folder: Path | 
         file = folder / f"{twice}.{formats[0]}"
         raise UserError(f"two of the recordings would be written to {file}: give them other names or other folders")
     files = [{format: folder / f"{stem}.{format}" for format in formats} for stem in stems]
-    spare((path for output in files for path in output.values()), [*(name for name in audio if name != "-"), model])
+    check_inputs_kept(
+        (path for output in files for path in output.values()), [*(name for name in audio if name != "-"), model]
+    )
     return [{**output} for output in files]
 
 
-def spare(files: Iterable[Path], inputs: Iterable[str | Path]) -> None:
-    """Raises UserError where a file that would be written is one that is read: an input, or in a folder that is one."""
+def check_inputs_kept(files: Iterable[Path], inputs: Iterable[str | Path]) -> None:
+    """Raises UserError where a file to write is one that is read: an input, or a file in a folder that is one."""
     read = set()
     for name in inputs:
         path = Path(name)
@@ -44,20 +68,23 @@ def spare(files: Iterable[Path], inputs: Iterable[str | Path]) -> None:
             continue
     for file in files:
         try:
-            own = _identity(file)
+            identity = _identity(file)
         except (OSError, ValueError):
             continue
-        if own in read:
-            raise UserError(f"{file} would be overwritten, which is what is read: choose another folder for the output")
+        if identity in read:
+            raise UserError(
+                f"{file} would be overwritten, but it is read by this command: choose another folder for the output"
+            )
 
 
 def _identity(file: Path) -> tuple[int, int]:
+    """Returns the numbers of device and file, which are equal for all names of one file."""
     stat = file.stat()
     return stat.st_dev, stat.st_ino
 
 
 def make_folder(folder: Path) -> None:
-    """For the output, with room for it; made before the work begins."""
+    """Makes the folder for the output before the work begins. Raises MaxWhisperError where it cannot be written to."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder, buffering=0) as probe:
@@ -71,7 +98,7 @@ def make_folder(folder: Path) -> None:
 
 
 def check_files(files: Iterable[Path | None]) -> None:
-    """Raises UserError for names in folders that exist under which no file can be written."""
+    """Raises UserError for a name under which no file can be written, in a folder that exists."""
     for file in files:
         if file is None:
             continue
@@ -84,7 +111,7 @@ def check_files(files: Iterable[Path | None]) -> None:
             raise UserError(f"{file} cannot be written ({reason}): give the recording another name") from e
         if file.is_symlink() and not file.exists():
             raise UserError(f"{file} is a link that leads to nothing: remove it, or choose another folder")
-        if file.is_fifo():  # writing to it would wait for a reader, without end
+        if file.is_fifo():  # writing to it would wait for a reader forever
             raise UserError(f"{file} is a pipe, expected the name of a file to write: remove it, or choose another")
         if file.is_dir():
             raise UserError(f"{file} is a folder, expected the name of a file to write: remove it, or choose another")
@@ -96,33 +123,38 @@ class Texts:
     """Writes the results of a command, each in some formats, and plain text as soon as it is recognized."""
 
     def __init__(self, outputs: Sequence[Output], subtitles: SubtitleOptions, streams: Streams) -> None:
-        """outputs: for each recording."""
+        """Takes the output of each recording, as `output_files` returns it."""
         self._outputs = outputs
         self._subtitles = subtitles
         self._streams = streams
-        self._printed = [0] * len(outputs)  # segments of each recording that are on standard output
+        self._printed = [0] * len(outputs)  # the number of segments of each recording that were written to stdout
 
-    def follow(self, number: int, segments: Sequence[ShownSegment]) -> None:
-        """Writes those segments of a recording so far that are new, if its plain text goes to standard output."""
+    def follow(self, number: int, segments: Sequence[Segment]) -> None:
+        """Writes the segments of a recording that are new since the last call, if its plain text goes to stdout."""
         if self._outputs[number].get("txt", Path()) is None:
             new = segments[self._printed[number] :]
             if new:
-                self._streams.write(text_of(new))
+                self._streams.write(plain_text(new))
                 self._printed[number] = len(segments)
 
-    def show(self, number: int, segments: Sequence[ShownSegment]) -> None:
-        """Shows a person at a terminal those segments that standard output did not take."""
+    def show(self, number: int, segments: Sequence[Segment]) -> None:
+        """Shows the segments that standard output did not take on standard error, if that is a terminal."""
         if not self._streams.stderr.isatty():
             return
-        for line in text_of(segments[self._printed[number] :]).splitlines():
+        for line in plain_text(segments[self._printed[number] :]).splitlines():
             self._streams.show(line)
 
-    def finish(self, number: int, result: Result, complete: bool) -> None:
-        """Writes one result in each format; names the files on standard error.
+    def finish(self, number: int, result: TranscriptionResult, complete: bool) -> None:
+        """Writes the result of a recording in each format, and names the files on standard error.
 
-        complete: whether it is of the whole recording. If not, an older file is not replaced by it.
-        A text that cannot be written to its file goes to standard output, so that it is not lost: MaxWhisperError says
-        so.
+        Args:
+            number: Which of the recordings, from 0.
+            result: The transcription.
+            complete: Whether it is of the whole recording. If not, an older file is not replaced: the name of the new
+                one has `.partial` before its ending.
+
+        Raises:
+            MaxWhisperError: A file cannot be written. Its text went to standard output instead, so that it is not lost.
         """
         self.follow(number, result.segments)
         failures: dict[str, MaxWhisperError] = {}
@@ -131,30 +163,30 @@ class Texts:
                 if format != "txt":
                     self._streams.write(render(result, format, self._subtitles))
                 continue
-            place = file if complete or not file.exists() else file.with_name(f"{file.stem}.partial{file.suffix}")
+            target = file if complete or not file.exists() else file.with_name(f"{file.stem}.partial{file.suffix}")
             try:
-                _write(result, format, place, self._subtitles)
+                _write(result, format, target, self._subtitles)
             except MaxWhisperError as error:
                 failures[format] = error
             else:
-                self._streams.say(place)
+                self._streams.say(target)
         if failures:
-            kept = ["json"] if "json" in failures else [*failures]  # json has all that is in the others
-            text = "".join(render(result, format, self._subtitles) for format in kept)
-            raise _rescued(next(iter(failures.values())), text, [*failures], self._streams)
+            rescued = ["json"] if "json" in failures else [*failures]  # json has all that is in the others
+            text = "".join(render(result, format, self._subtitles) for format in rescued)
+            raise _rescue(next(iter(failures.values())), text, [*failures], self._streams)
 
 
-def _write(result: Result, format: str, file: Path, subtitles: SubtitleOptions) -> None:
-    """Makes the folder again, should it have been removed meanwhile."""
+def _write(result: TranscriptionResult, format: str, file: Path, subtitles: SubtitleOptions) -> None:
+    """Writes a file, in a folder that is made again if it was removed meanwhile."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
     except OSError as e:
-        raise MaxWhisperError(f"{file} cannot be written ({e.strerror})") from e
+        raise MaxWhisperError(f"{file} cannot be written ({e.strerror}): make its folder, or choose another one") from e
     write(result, format, file, subtitles)
 
 
-def _rescued(error: MaxWhisperError, text: str, formats: Sequence[str], streams: Streams) -> MaxWhisperError:
-    """Writes to standard output what could not be written to files of some formats; returns what to say of it."""
+def _rescue(error: MaxWhisperError, text: str, formats: Sequence[str], streams: Streams) -> MaxWhisperError:
+    """Writes text to standard output that could not be written to files, and returns the error that says so."""
     missing = f" ({', '.join(formats)} were not written)" if len(formats) > 1 else ""
     try:
         streams.write(text)

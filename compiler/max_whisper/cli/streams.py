@@ -1,4 +1,4 @@
-"""The one owner of standard output and standard error: results go to the one, all that is said meanwhile to the other.
+"""Owns standard output and standard error: results go to the first, and everything else that is said to the second.
 
 Results are UTF-8 whatever the locale says, as they are in files. Nothing is buffered, so that nothing is lost, and
 nothing fails, when the interpreter ends. What cannot be written to standard output is an `OutputError`; what cannot be
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress, ProgressColumn
 
 OBEYED = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-"""Control characters but for tab and newline: a terminal does what they say."""
+"""The control characters, except tab and newline: a terminal would obey them."""
 
 
 class OutputError(MaxWhisperError):
@@ -34,33 +34,39 @@ class OutputError(MaxWhisperError):
 
 
 class ReaderGone(OutputError):
-    """The reader of standard output has seen enough, as in `max-whisper ... | head -1`: nothing to talk about."""
+    """The reader of standard output has ended, as in `max-whisper ... | head -1`; nothing is said about that."""
 
 
 class Stream(io.TextIOBase):
-    """One of the two, as it was when the command began; it stands in for `sys.stdout` or `sys.stderr`.
+    """A standard stream as it was when the command began; it replaces `sys.stdout` or `sys.stderr`.
 
-    text: the stream that Python opened, None where it was closed.
-    lenient: whether what cannot be written is dropped.
+    Attributes:
+        name: What messages call it.
+        lenient: Whether text that cannot be written is dropped, instead of an OutputError.
+        failed: Whether some text was not written.
     """
 
     encoding = "utf-8"
     errors = "backslashreplace"
 
     def __init__(self, name: str, text: TextIO | None, *, lenient: bool = False) -> None:
+        """Takes the stream that Python opened, or None where it was closed."""
         self.name = name
         self.lenient = lenient
-        self.failed = False  # something was not written
+        self.failed = False
         buffer = getattr(text, "buffer", None)
         self._raw = getattr(buffer, "raw", buffer)
 
     def writable(self) -> bool:
+        """Returns True, as every stream that can be written says."""
         return True
 
     def isatty(self) -> bool:
+        """Returns whether the stream is a terminal."""
         return self._raw is not None and bool(self._raw.isatty())
 
     def fileno(self) -> int:
+        """Returns the number of its file descriptor. Raises UnsupportedOperation where the stream was closed."""
         if self._raw is None:
             raise io.UnsupportedOperation("fileno")
         return int(self._raw.fileno())
@@ -81,13 +87,13 @@ class Stream(io.TextIOBase):
         rest = memoryview(content)
         while rest:
             written = self._raw.write(rest)
-            if written is None:  # somebody made it non-blocking, and its reader is slow
+            if written is None:  # another program made it non-blocking, and its reader is slow
                 select.select([], [self._raw], [])
             else:
                 rest = rest[written:]
 
     def check(self) -> None:
-        """Raises OutputError where it is known already, before any work, that nothing can be written."""
+        """Raises OutputError where it is known before any work that nothing can be written."""
         if self._raw is None:
             raise self._error(OSError(errno.EBADF, "it is closed"))
         try:
@@ -95,7 +101,7 @@ class Stream(io.TextIOBase):
         except OSError:  # a buffer in memory
             return
         if not _open_for_writing(descriptor):
-            raise self._error(OSError(errno.EBADF, "it is open for reading alone"))
+            raise self._error(OSError(errno.EBADF, "it is open for reading only"))
         poll = select.poll()
         poll.register(descriptor, 0)
         if any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0)):
@@ -111,15 +117,20 @@ class Stream(io.TextIOBase):
 
 
 class Bar(Protocol):
-    """What commands use of rich's Progress."""
+    """The methods of rich's Progress that commands use."""
 
-    def add_task(self, description: str, *, total: float | None = None, **fields: Any) -> Any: ...
-    def update(self, task_id: Any, **changes: Any) -> None: ...
-    def remove_task(self, task_id: Any) -> None: ...
+    def add_task(self, description: str, *, total: float | None = None, **fields: Any) -> Any:
+        """Adds a line to the bar, and returns its id."""
+
+    def update(self, task_id: Any, **changes: Any) -> None:
+        """Changes a line."""
+
+    def remove_task(self, task_id: Any) -> None:
+        """Removes a line."""
 
 
 class NoBar:
-    """A progress bar that nobody would see."""
+    """A progress bar that is not shown, because standard error is no terminal."""
 
     def add_task(self, description: str, *, total: float | None = None, **fields: Any) -> Any:
         """Does nothing."""
@@ -132,17 +143,17 @@ class NoBar:
 
 
 class Streams:
-    """Where a command puts its results, and what it says meanwhile; `opened` makes it."""
+    """Writes the results of a command, and what it says meanwhile; `opened` makes it."""
 
     def __init__(self, stdout: Stream, stderr: Stream) -> None:
         self.stdout = stdout
         self.stderr = stderr
-        self._bar: Progress | None = None  # while there is one
+        self._bar: Progress | None = None  # while it is shown
 
     def write(self, text: str) -> None:
-        """A result, to standard output, all of it; raises OutputError where that fails.
+        """Writes all of a result to standard output. Raises OutputError where that fails.
 
-        What a terminal would obey is escaped there; a file or a pipe gets the text as it is.
+        Control characters are escaped where it is a terminal; a file or a pipe gets the text as it is.
         """
         if not self.stdout.isatty():
             self.stdout.write(text)
@@ -151,28 +162,29 @@ class Streams:
             self.stdout.write(harmless(text))
 
     def say(self, message: object) -> None:
-        """A line on standard error, safe to print whatever is in it."""
+        """Prints a line on standard error, with everything escaped that is not printable."""
         self._print(printable(message))
 
     def show(self, text: str) -> None:
-        """A line of transcribed text on standard error, in which only what a terminal would obey is escaped."""
+        """Prints a line of transcribed text on standard error, in which only control characters are escaped."""
         self._print(harmless(text))
 
     def _print(self, line: str) -> None:
         if self._bar is None:
             self.stderr.write(f"{line}\n")
         else:
-            self._bar.console.print(line, soft_wrap=True)  # a terminal wraps it itself; copied, it is one line
+            self._bar.console.print(line, soft_wrap=True)  # the terminal wraps it, so that it is copied as one line
 
     def warn(self, message: object) -> None:
-        """Says what may be wrong."""
+        """Prints a warning on standard error."""
         self.say(f"warning: {message}")
 
     @contextlib.contextmanager
     def progress(self, columns: Callable[[], Sequence[ProgressColumn]]) -> Iterator[Bar]:
-        """A progress bar on standard error, if that is a terminal; what is said meanwhile appears above it.
+        """Shows a progress bar on standard error, if that is a terminal; what is said meanwhile appears above it.
 
-        columns: gives what is shown of a task; called where something is shown, because rich takes 30 ms to import.
+        Args:
+            columns: Returns the columns of a line of the bar. It is a function because rich takes 30 ms to import.
         """
         if not self.stderr.isatty():
             yield NoBar()
@@ -181,7 +193,7 @@ class Streams:
         from rich.progress import Progress
 
         console = Console(file=cast(TextIO, self.stderr), markup=False, highlight=False, emoji=False)
-        # rich would put its own streams into the place of sys.stdout and sys.stderr.
+        # By default rich replaces sys.stdout and sys.stderr by streams of its own.
         bar = Progress(*columns(), console=console, transient=True, redirect_stdout=False, redirect_stderr=False)
         with bar:
             self._bar = bar
@@ -192,7 +204,7 @@ class Streams:
 
     @contextlib.contextmanager
     def _without_bar(self) -> Iterator[None]:
-        """Both streams may be the same terminal."""
+        """Hides the bar for the time of a block: both streams may be the same terminal."""
         if self._bar is None:
             yield
             return
@@ -204,19 +216,20 @@ class Streams:
 
 
 class _Log(logging.Handler):
-    """Warnings in the log of this package, or of any other."""
+    """Prints the warnings in the log of this package, or of any other."""
 
     def __init__(self, streams: Streams) -> None:
         super().__init__(logging.WARNING)
         self._streams = streams
 
     def emit(self, record: logging.LogRecord) -> None:
+        """Prints a record of the log as a warning."""
         self._streams.warn(record.getMessage())
 
 
 @contextlib.contextmanager
 def opened() -> Iterator[Streams]:
-    """Takes over both streams, the log and Python's warnings until it is left."""
+    """Takes over both streams, the log and Python's warnings for the time of a block."""
     _occupy()
     before = sys.stdout, sys.stderr, warnings.showwarning
     stdout = Stream("standard output", sys.stdout)
@@ -245,14 +258,14 @@ def check_input() -> None:
 
 
 def harmless(text: str) -> str:
-    """Returns text with the control characters escaped that a terminal would obey; tabs and lines stay."""
-    return OBEYED.sub(lambda found: repr(found[0])[1:-1], text)
+    """Returns text with its control characters escaped, except tabs and newlines."""
+    return OBEYED.sub(lambda match: repr(match[0])[1:-1], text)
 
 
 def _occupy() -> None:
-    """Opens /dev/null for each of the three descriptors that is closed.
+    """Opens /dev/null for each of the three standard descriptors that is closed.
 
-    The next file that is opened would get its number; if that is a model's, messages would be written into it.
+    Otherwise the next file that is opened would get its number, and messages might be written into a model's file.
     """
     for descriptor in range(3):
         try:

@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from max_whisper.cli.group import sentence
 from max_whisper.cli.interrupts import Interrupted, Interrupts
 from max_whisper.cli.outputs import Texts
 from max_whisper.cli.streams import Bar, OutputError, ReaderGone, Streams
 from max_whisper.errors import MaxWhisperError
 from max_whisper.messages import printable
-from max_whisper.runtime.output.writers import format_timestamp
+from max_whisper.runtime.output.times import format_timestamp
 
 LONGEST_NAME = 40
 """Characters of a recording's name beside its progress bar."""
@@ -165,7 +166,7 @@ class _Run:
                 self.failures.setdefault(number, error)
         self._begun.pop(number, None)
         if number in self.failures and len(self._names) > 1:
-            self._show.streams.say(f"error: {self.failures[number]}")
+            self._show.streams.say(f"error: {sentence(self.failures[number])}")
 
 
 def explanation(window: Window, tokenizer: Tokenizer) -> list[str]:

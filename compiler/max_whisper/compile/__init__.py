@@ -1,1 +1,1 @@
-"""Spec and weights -> artifact folder, by MAX's compiler in processes of its own."""
+"""The compiler's driver: builds artifact folders from specs and weights, with MAX's compiler in its own processes."""

@@ -1,4 +1,4 @@
-"""Spec and weights -> artifact folder."""
+"""Builds artifacts: from a spec and its weights to a folder that `load` can run."""
 
 from __future__ import annotations
 
@@ -9,19 +9,30 @@ from importlib.metadata import version
 from pathlib import Path
 
 from max_whisper.artifact.folder import new_folder
-from max_whisper.artifact.load import SPEC, VOCABULARY, WEIGHTS, check_artifact, hash_file
-from max_whisper.artifact.manifest import FILE, UNSEALED, VERSION, File, Graph, Manifest, Source
+from max_whisper.artifact.load import check_artifact, hash_file
+from max_whisper.artifact.manifest import (
+    MANIFEST_FILE,
+    MANIFEST_VERSION,
+    NO_HASH,
+    SPEC_FILE,
+    VOCABULARY_FILE,
+    WEIGHTS_FILE,
+    File,
+    Graph,
+    Manifest,
+    Source,
+)
 from max_whisper.artifact.target import parse_target
 from max_whisper.compile.modules import compile_modules
 from max_whisper.compile.options import BuildOptions
-from max_whisper.compile.plan import choose_kernels, make_plan
-from max_whisper.compile.stored import read_spec
+from max_whisper.compile.planning import choose_kernels, make_plan
+from max_whisper.compile.stored_spec import read_spec
 from max_whisper.compile.weights import stored_bytes, write_weights
 from max_whisper.errors import MaxWhisperError, UserError
 from max_whisper.files import expanded
 from max_whisper.lowering.family import check_layers
 from max_whisper.plan import BuildPlan
-from max_whisper.progress import OnProgress, Progress, check_progress, unheard
+from max_whisper.progress import OnProgress, Progress, check_progress, ignore_progress
 from max_whisper.spec import Spec, load_spec
 from max_whisper.spec.families.whisper import WHISPER
 from max_whisper.tokens import Tokens
@@ -29,7 +40,8 @@ from max_whisper.weights.architecture import check_architecture
 from max_whisper.weights.checkpoint import Checkpoint, open_checkpoint
 from max_whisper.weights.vocabulary import read_vocabulary, write_tiktoken
 
-COMPILED_SIZE = 64 << 20  # bytes, more than the MEF files of any model have
+COMPILED_SIZE = 64 << 20
+"""The bytes that are reserved for MEF files, which is more than those of any model have."""
 
 
 def build(
@@ -44,31 +56,17 @@ def build(
     batch: int = 1,
     force: bool = False,
     offline: bool = False,
-    progress: OnProgress = unheard,
+    progress: OnProgress = ignore_progress,
 ) -> Path:
-    """Compiles a spec with its weights to an artifact folder, and returns the folder.
+    """Compiles a spec with its weights to an artifact folder, as `max_whisper.build` documents, and returns the folder.
 
-    spec: a YAML file, or the name of a spec that ships with the package.
-    weights: a Hub repository, a local folder in Hub layout or a safetensors file; None is the source in the spec.
-    revision: of the Hub repository; None is the spec's for its own source, else the main branch.
-    out: the folder; None is `artifacts/` and the spec's file name, with dtype, target and kernels if not the default.
-    dtype: of the weights of matrix products, "float32" or, for a CPU, "bfloat16" or "int8".
-    target: "cpu" is this machine's own; "cpu:x86-64-v3", "cuda:sm_90a", "hip:gfx942" and others are cross-compiled.
-    kernels: "ours", which are for CPUs, or "max", MAX's ops alone, in float32 and bfloat16; None is "ours" for a CPU
-    and "max" for a GPU.
-    batch: windows that are computed at once.
-    force: replace an artifact that is already there.
-    offline: never connect to the Hub, and use what is in its cache.
-    progress: called after each phase, and once a second during downloads.
-
-    Raises UserError (SpecError and WeightsError among them) for wrong input, before anything is compiled; HubError,
-    CompileError and MaxWhisperError for failures. However it ends, the folder is the old one or the whole new one.
+    However it ends, the folder is the old one or the complete new one.
     """
     check_progress(progress)
     options = BuildOptions(revision, dtype, target, kernels, batch, force, offline)
     model, machine = load_spec(spec), parse_target(options.target)
     if model.family != WHISPER.name:  # an artifact has a vocabulary, and the runtime is Whisper's
-        raise UserError(f"{spec}: family '{model.family}': artifacts can only be made of '{WHISPER.name}'")
+        raise UserError(f"{spec}: expected a spec of the family '{WHISPER.name}' to build, got '{model.family}'")
     chosen = choose_kernels(machine, options)
     revision = options.revision
     folder = default_folder(spec, dtype=options.dtype, target=options.target, kernels=options.kernels)
@@ -92,42 +90,42 @@ def build(
         plan = make_plan(model, checkpoint, machine, chosen, options)
         check_layers(model, plan)
         _check_space(folder, new, plan)
-        write_weights(new / WEIGHTS, plan, model, checkpoint)
-        write_tiktoken(vocabulary.ranks, new / VOCABULARY)
-        (new / SPEC).write_text(json.dumps(model.canonical(), indent=1) + "\n")
+        write_weights(new / WEIGHTS_FILE, plan, model, checkpoint)
+        write_tiktoken(vocabulary.ranks, new / VOCABULARY_FILE)
+        (new / SPEC_FILE).write_text(json.dumps(model.canonical(), indent=1) + "\n")
         progress(Progress(f"packed the weights{_lossless_summary(plan)}"))
         compiled = compile_modules(plan, model, new, progress=progress)
         manifest = _manifest(new, plan, model, checkpoint, vocabulary.tokens, compiled.graphs)
-        (new / FILE).write_bytes(manifest.sealed())
+        (new / MANIFEST_FILE).write_bytes(manifest.sealed())
         _read_back(new, folder)
     return folder
 
 
 def _read_back(new: Path, folder: Path) -> None:
-    """Raises MaxWhisperError for an artifact that `load` would refuse, so that it never takes the place of another."""
+    """Raises MaxWhisperError for an artifact that `load` would refuse, so that it never replaces a good one."""
     try:
         read_spec(new, check_artifact(new, machine=False))
     except MaxWhisperError as e:
         reason = str(e).replace(str(new), str(folder)).removesuffix("; build the artifact again")
         raise MaxWhisperError(
-            f"what was built could not be loaded, so that nothing was changed: {reason}; look into the checkpoint's "
-            "JSON files for such a value, or report it"
+            f"the new artifact could not be loaded, so that nothing was changed: {reason}; look for such a value in "
+            "the checkpoint's JSON files, or report it"
         ) from e
 
 
 def _lossless_summary(plan: BuildPlan) -> str:
-    """Returns how many matrices are stored in 16 bits without loss, for the message of progress; "" for none."""
+    """Returns how many matrices are stored in 16 bits without loss, as a part of a message; "" for none."""
     counts = Counter(tensor.dtype for tensor in plan.tensors if tensor.dtype in plan.lossless_dtypes)
     numbers = ", ".join(f"{count} as {dtype}" for dtype, count in sorted(counts.items()))
-    return f"; of the decoder's matrices {numbers}, which holds their numbers exactly" if counts else ""
+    return f"; of the decoder's matrices {numbers}, without loss" if counts else ""
 
 
 def default_folder(
     spec: str | Path, *, dtype: str = "float32", target: str = "cpu", kernels: str | None = None
 ) -> Path:
-    """Returns the folder of an artifact where `out` is None; all that is not the default is in its name.
+    """Returns the folder of an artifact where `out` is None; its name holds every option that is not the default.
 
-    `artifacts/tiny`, `artifacts/tiny-bfloat16-cpu-x86-64-v3`, `artifacts/tiny-max`.
+    Examples are `artifacts/tiny`, `artifacts/tiny-bfloat16-cpu-x86-64-v3` and `artifacts/tiny-max`.
     """
     parts = [Path(spec).name.removesuffix(".yaml").removesuffix(".yml")]
     parts += [dtype] * (dtype != "float32") + [target.replace(":", "-")] * (target != "cpu")
@@ -137,7 +135,7 @@ def default_folder(
 
 
 def _check_space(folder: Path, new: Path, plan: BuildPlan) -> None:
-    """Raises MaxWhisperError where the disk of the folder `new` has no room for the artifact."""
+    """Raises MaxWhisperError where the disk of the folder `new` has no space for the artifact."""
     needed = stored_bytes(plan) + COMPILED_SIZE
     free = shutil.disk_usage(new).free
     if free < needed:
@@ -150,9 +148,10 @@ def _check_space(folder: Path, new: Path, plan: BuildPlan) -> None:
 def _manifest(
     new: Path, plan: BuildPlan, spec: Spec, checkpoint: Checkpoint, tokens: Tokens, graphs: dict[str, Graph]
 ) -> Manifest:
+    """Returns the manifest of an artifact whose other files are in the folder `new`."""
     return Manifest(
-        manifest_version=VERSION,
-        hash=UNSEALED,
+        manifest_version=MANIFEST_VERSION,
+        hash=NO_HASH,
         builder=version("max-whisper"),
         max=version("max"),
         plan=plan,

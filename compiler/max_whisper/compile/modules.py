@@ -1,4 +1,4 @@
-"""Spec -> the compiled modules of its family, each by a process of its own, with a cache on disk."""
+"""Compiles the modules of a spec's family, each in its own process, with a cache on disk."""
 
 from __future__ import annotations
 
@@ -30,14 +30,21 @@ from max_whisper.spec.family import families
 def compile_modules(
     plan: BuildPlan, spec: Spec, folder: Path, *, progress: OnProgress, expose: bool = False, instrument: bool = False
 ) -> Compiled:
-    """Writes a MEF file for each module of the spec's family to `folder`, and returns the graphs that are in them.
+    """Compiles each module of the spec's family to a MEF file in `folder`, and returns the graphs.
 
-    Whisper's are `encoder.mef` and `decoder.mef`. All are compiled at the same time.
+    Whisper's files are `encoder.mef` and `decoder.mef`. All modules are compiled at the same time.
 
-    expose: let the graphs give the output of every layer too, for a verification.
-    instrument: compile the graphs that a benchmark times, with timestamps around each of our kernels, and no others.
+    Args:
+        plan: The plan of the build.
+        spec: The spec.
+        folder: The folder for the MEF files.
+        progress: Called after each module.
+        expose: Whether the graphs also return the output of every layer, for `verify`.
+        instrument: Whether to compile, instead of all graphs, only those that `bench` times, with timestamps around
+            each call of a kernel.
 
-    Raises CompileError with the last line of the compiler's output where one fails or aborts.
+    Raises:
+        CompileError: The compiler failed or aborted; the message has its first error or its last line.
     """
     started = time.monotonic()
     kernels = str(kernels_package(cache_folder()))
@@ -65,9 +72,9 @@ def compile_modules(
 
 
 def foreign_modules(spec: Spec) -> list[str]:
-    """Returns the modules outside this package that register the family or layer kinds of a spec.
+    """Returns the modules outside this package that register the family or the layer kinds of a spec.
 
-    The process that compiles must import them, too. Raises UserError for one that another process cannot import.
+    The processes that compile must import them, too. Raises UserError for a module that these cannot import.
     """
     modules = {
         f"family '{spec.family}'": families()[spec.family].expand.__module__,
@@ -78,16 +85,18 @@ def foreign_modules(spec: Spec) -> list[str]:
             for node in part.walk()
         },
     }
-    for what, module in modules.items():
+    for definition, module in modules.items():
         if module == "__main__":
             raise UserError(
-                f"{what}: it is defined in the program that runs, from where the process that compiles cannot import "
-                "it; put it into a file of its own, and import that"
+                f"{definition}: it is defined in the program that runs, which the processes that compile cannot "
+                "import; put it into a file of its own, and import that"
             )
     return sorted({module for module in modules.values() if not module.startswith("max_whisper.")})
 
 
 class _Worker:
+    """A process that compiles a module."""
+
     def __init__(self, job: Job) -> None:
         self._module = job.module
         self._output, self._errors = tempfile.TemporaryFile(), tempfile.TemporaryFile()  # noqa: SIM115
@@ -117,13 +126,13 @@ class _Worker:
             try:
                 return msgspec.json.decode(self._output.read(), type=Compiled)
             except msgspec.DecodeError:
-                how = "gave no result"
+                how = "returned no result"
         self._errors.seek(0)
         lines = [line.strip() for line in self._errors.read().decode(errors="replace").splitlines() if line.strip()]
         line = next((line for line in lines if "error:" in line.lower()), lines[-1] if lines else "")
-        last_words = f", saying: {line[:300]}" if line else ""
+        last_line = f", saying: {line[:300]}" if line else ""
         raise CompileError(
-            f"MAX could not compile the {self._module}: the compiler {how}{last_words}; nothing was written. If memory "
+            f"MAX could not compile the {self._module}: the compiler {how}{last_line}; nothing was written. If memory "
             f"was short (it takes 2 GB), try again; if the cache may be damaged, delete {cache_folder()}"
         )
 
@@ -134,10 +143,10 @@ class _Worker:
 
 
 def graph_key(job: Job) -> str:
-    """Returns a key that is the same for jobs that compile the same graphs.
+    """Returns a key that is equal for jobs that compile the same graphs; each key has its own cache.
 
-    Each module has a cache of its own: out of one for all, MAX puts code of other graphs into a MEF (that of tiny's
-    decoder had 2.5 MB from an empty cache and 10.8 MB from a used one).
+    With one cache for all, MAX puts code of other graphs into a MEF: that of tiny's decoder had 2.5 MB from an empty
+    cache, and 10.8 MB from a used one.
     """
     kernels, probes = (path and Path(path).parent.name for path in (job.kernels, job.probes))
     same = msgspec.structs.replace(job, output="", parent=0, kernels=kernels, probes=probes)
@@ -145,7 +154,7 @@ def graph_key(job: Job) -> str:
 
 
 def cache_folder() -> Path:
-    """Returns where compiled code is kept: MODULAR_CACHE_DIR, or else a folder in the user's cache."""
+    """Returns the folder that keeps compiled code: MODULAR_CACHE_DIR, or else a folder in the user's cache."""
     if configured := os.environ.get("MODULAR_CACHE_DIR"):
         return Path(configured)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "max-whisper" / "max"

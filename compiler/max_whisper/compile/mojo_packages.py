@@ -1,4 +1,4 @@
-"""Compiles our custom ops in Mojo to packages for graphs: `kernels` of models, `probes` for measuring."""
+"""Compiles this package's Mojo ops for graphs: `kernels` for models, and `probes` for measurements."""
 
 from __future__ import annotations
 
@@ -14,24 +14,23 @@ from max_whisper.resources import shipped_folder
 
 
 def kernels_package(cache: Path, name: str = "kernels") -> Path:
-    """Returns the compiled package of `kernels` or `probes` in the cache; compiling it takes two seconds, once.
+    """Returns the compiled package of `kernels` or `probes` from the cache, after compiling it if it is not there.
 
-    MAX would take the sources too, but would compile them for every graph anew, and again for a copy in another
-    folder. The folder of the package is named by a hash of their content.
-
-    Raises CompileError where they do not compile.
+    MAX also accepts the sources, but would compile them again for every graph, and for a copy in another folder. The
+    package is in a folder that is named by a hash of the sources. Raises CompileError where they do not compile.
     """
     sources = shipped_folder(name)
     digest = blake3(version("max").encode())
     for path in sorted(sources.glob("*.mojo")):
         digest.update(path.name.encode()).update(path.read_bytes())
-    package = cache / "kernels" / digest.hexdigest()[:16] / f"max_whisper_{name}.mojoc"  # the file's name is in it
+    package = (
+        cache / "kernels" / digest.hexdigest()[:16] / f"max_whisper_{name}.mojoc"
+    )  # the package contains its file name
     if package.is_file():
         return package
     package.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(
-        dir=package.parent
-    ) as staging:  # other processes may compile it at the same time, and may be killed
+    # Another process may compile it at the same time, and any may be killed: it is moved there when it is complete.
+    with tempfile.TemporaryDirectory(dir=package.parent) as staging:
         new = Path(staging) / package.name
         done = subprocess_run_mojo(["precompile", str(sources), "-o", str(new)], capture_output=True, text=True)
         if done.returncode:

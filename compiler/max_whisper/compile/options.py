@@ -1,9 +1,10 @@
-"""The options of `build`; each field says which values it takes."""
+"""The options of `build`."""
 
 from dataclasses import dataclass
 from typing import Annotated, get_args
 
-from max_whisper.options import Choice, Flag, Integer, Options, Text
+from max_whisper.option_kinds import Choice, Flag, Integer, Text
+from max_whisper.options import Options
 from max_whisper.plan import MAX_BATCH, Kernels
 from max_whisper.tensors.dtypes import BUILD_DTYPES
 
@@ -15,31 +16,32 @@ class BuildOptions(Options):
     revision: Annotated[
         str | None,
         Text(
-            "Branch, tag or commit of the Hub repository.",
+            "Branch, tag or commit of the repository on the Hub.",
             unit="REVISION",
-            unset="the spec's for its own source, else main",
+            unset="the one in the spec for the spec's own repository, else main",
         ),
     ] = None
     dtype: Annotated[
         str,
         Choice(
-            "Data type of the weights and of the operands of matrix products; a GPU has float32 only.",
+            "Type of the weights, and of the numbers in matrix products. bfloat16 and int8 make the model "
+            "smaller, and its text may differ a little; a GPU takes float32 only.",
             words=BUILD_DTYPES,
         ),
     ] = "float32"
     target: Annotated[
         str,
         Text(
-            "Machine to compile for: cpu is this one; others are cpu:x86-64-v3, cuda:sm_80, cuda:sm_89, cuda:sm_90a "
-            "and hip:gfx942.",
+            "Machine to compile for: cpu is this one; others are cpu:x86-64-v3, cuda:sm_80, cuda:sm_89, "
+            "cuda:sm_90a and hip:gfx942.",
             unit="TARGET",
         ),
     ] = "cpu"
     kernels: Annotated[
         str | None,
         Choice(
-            "What graphs are made of: our own kernels, which are for CPUs, or MAX's ops alone, which take float32 and "
-            "bfloat16.",
+            "Code that computes the model: ours (the kernels of this package, for CPUs), or max (MAX's own "
+            "operations, for float32 and bfloat16).",
             words=get_args(Kernels),
             unset="ours for a CPU, max for a GPU",
         ),
@@ -47,10 +49,11 @@ class BuildOptions(Options):
     batch: Annotated[
         int,
         Integer(
-            "Number of windows that are computed at once.",
+            "Number of windows that are computed at once. Above 1, several recordings are transcribed faster "
+            "together, and there is no beam search.",
             low=1,
             high=MAX_BATCH,
         ),
     ] = 1
-    force: Annotated[bool, Flag("Replace an artifact that is already there.")] = False
+    force: Annotated[bool, Flag("Replace a model that is already in the folder.")] = False
     offline: Annotated[bool, Flag("Do not connect to the Hub; use what is in its cache.")] = False

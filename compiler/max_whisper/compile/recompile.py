@@ -1,4 +1,4 @@
-"""Compiles an artifact's graphs again with more outputs: those of every layer, or the times of kernels."""
+"""Compiles the graphs of an artifact again, with the outputs of every layer, or with the times of kernels."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ def recompile(
     expose: bool = False,
     instrument: bool = False,
 ) -> tuple[Artifact, dict[str, list[KernelCall]]]:
-    """Returns an artifact of the same plan and weights with other graphs, and the kernels' calls by graph.
+    """Returns an artifact of the same plan and weights with other graphs, and the kernel calls of each graph.
 
-    expose, instrument: see `compile_modules`. Raises CompileError where MAX fails.
+    `expose` and `instrument` are those of `compile_modules`. Raises CompileError where MAX fails.
     """
     with tempfile.TemporaryDirectory() as temporary:
         compiled_folder = Path(temporary)

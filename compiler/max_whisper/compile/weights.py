@@ -1,4 +1,4 @@
-"""Checkpoint -> weights.safetensors, with each tensor in the dtype and layout of the plan."""
+"""Writes weights.safetensors from a checkpoint, with each tensor in the dtype and layout of the plan."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Read = Callable[[ComputeDtype], NDArray[Any]]
 
 
 def write_weights(path: Path, plan: BuildPlan, spec: Spec, checkpoint: Checkpoint) -> None:
-    """Writes the tensors of a plan as the graphs read them, under the names of the spec, one after the other.
+    """Writes the tensors of a plan to a file, in the form that the graphs read, under the names of the spec.
 
     Raises WeightsError for a tensor that the checkpoint does not have, or that holds NaN or infinities.
     """
@@ -37,13 +37,13 @@ def write_weights(path: Path, plan: BuildPlan, spec: Spec, checkpoint: Checkpoin
 
 
 def stored_bytes(plan: BuildPlan) -> int:
-    """Returns the bytes that the tensors of a plan take."""
+    """Returns the bytes that the tensors of a plan take in the file."""
     entries = [entry for tensor in plan.tensors for entry in tensor.entries]
     return sum(byte_count(dtype, shape) for _, dtype, shape in entries)
 
 
 def _entries(tensor: StoredTensor, read: Read) -> Iterator[safetensors_file.Entry]:
-    """Yields a tensor and, if it is int8, its scales; both are computed when they are written."""
+    """Yields a tensor and, if it is int8, its scales; they are computed when they are written."""
 
     def values() -> NDArray[Any]:
         if tensor.dtype == "int8":

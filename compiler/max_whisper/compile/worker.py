@@ -1,8 +1,8 @@
 """The process that compiles one module: it reads a Job as JSON from stdin, and writes a Compiled to stdout.
 
-It is a process of its own because MAX's compiler sometimes aborts, and because its output depends on memory
-addresses. Without address randomization a small graph gave equal bytes from two cold caches, which it
-did not with it; graphs of the size of tiny still differ in the order of their kernels.
+Each module has its own process because MAX's compiler sometimes aborts, and because its output depends on memory
+addresses. Without address randomization, a small graph compiles to the same bytes from two cold caches, which it does
+not otherwise; graphs of the size of tiny still differ in the order of their kernels.
 """
 
 from __future__ import annotations
@@ -28,24 +28,41 @@ PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 class Job(msgspec.Struct):
-    """One module to compile."""
+    """A module to compile.
+
+    Attributes:
+        plan: The plan of the build.
+        spec: The spec in its canonical form.
+        imports: The modules outside this package that register layer kinds or families.
+        module: The module of the spec's family, "encoder" or "decoder" in Whisper.
+        output: The path of the MEF file.
+        kernels: The compiled package of the kernels.
+        probes: The compiled package of the probes, for instrumented graphs.
+        expose: Whether the graphs also return the output of every layer.
+        parent: The id of the process that waits for the result; when it ends, so does this process.
+    """
 
     plan: BuildPlan
-    spec: dict[str, Any]  # its canonical form
-    imports: list[str]  # the modules outside this package that register layer kinds or families
-    module: str  # "encoder" or "decoder" of Whisper
-    output: str  # the path of the MEF file
-    kernels: str  # the compiled package of our kernels
-    probes: str | None  # the compiled package of clocks, for instrumented graphs
-    expose: bool  # whether the graphs give the output of every layer too
-    parent: int  # the process that waits for it, without which it ends
+    spec: dict[str, Any]
+    imports: list[str]
+    module: str
+    output: str
+    kernels: str
+    probes: str | None
+    expose: bool
+    parent: int
 
 
 class Compiled(msgspec.Struct):
-    """The graphs of one module or several, and their calls of our kernels."""
+    """The graphs of compiled modules.
+
+    Attributes:
+        graphs: The graphs, by name.
+        calls: The calls of this package's kernels in each graph.
+    """
 
     graphs: dict[str, Graph]
-    calls: dict[str, list[KernelCall]]  # by graph
+    calls: dict[str, list[KernelCall]]
 
 
 def main() -> None:
@@ -56,11 +73,11 @@ def main() -> None:
     compiled = compile_module(job)
     sys.stdout.buffer.write(msgspec.json.encode(compiled))
     sys.stdout.flush()
-    os._exit(0)  # MAX's thread pool aborts the process at exit where there is one CPU only
+    os._exit(0)  # on a machine with a single CPU, MAX's thread pool aborts the process at its normal exit
 
 
 def _make_reproducible() -> None:
-    """Starts this process again without address randomization."""
+    """Restarts this process without address randomization, unless it already runs without."""
     if sys.platform != "linux":
         return
     libc = ctypes.CDLL(None, use_errno=True)
@@ -70,16 +87,16 @@ def _make_reproducible() -> None:
 
 
 def _end_with(parent: int) -> None:
-    """Makes this process end when its parent does: the compiler would run on for minutes without use."""
+    """Makes this process end when its parent does, because the compiler would otherwise run on for minutes."""
     if sys.platform != "linux":
         return
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it ended before prctl was called
+    if os.getppid() != parent:  # the parent ended before prctl was called
         os._exit(1)
 
 
 def compile_module(job: Job) -> Compiled:
-    """Lowers, compiles and exports a module; cross-compiles where the target is another machine."""
+    """Lowers a module, compiles it for the target of the plan, exports it, and returns its graphs."""
     from max import driver, engine
 
     from max_whisper.artifact.target import host_cpu

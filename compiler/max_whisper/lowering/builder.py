@@ -21,7 +21,7 @@ from max_whisper.messages import one_of
 from max_whisper.spec.ops import ACTIVATIONS, Ops, conv1d_length
 from max_whisper.tensors.stored import StoredTensor
 
-CACHED = ("attention", "cached_attention", "cross_attention")
+CACHED = ("full_attention", "cached_attention", "cross_attention")
 """The ops of attention, of which two read what was computed before."""
 
 
@@ -104,7 +104,7 @@ class Builder(Ops):
         check_rows("self_attention", q, k, v)
         check_heads("self_attention", q, heads)
         if not causal:
-            return self._op("attention", inputs, q.shape, heads=heads)
+            return self._op("full_attention", inputs, q.shape, heads=heads)
         if self._decoder is None:
             raise ValueError("causal attention needs a KV cache: it is for decoders")
         keys, values = next_pair(self._decoder.caches, "a layer with causal attention must say `self_attention = True`")

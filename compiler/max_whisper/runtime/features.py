@@ -20,7 +20,7 @@ class Chunk:
 
     def __init__(self, buffer: Buffer) -> None:
         self.buffer = buffer
-        inside_max.owns(self)
+        inside_max.keep_in_forks(self)
 
 
 class WindowFeatures:

@@ -13,8 +13,8 @@ else:
 
 from max_whisper.artifact.load import open_artifact
 from max_whisper.errors import UserError
-from max_whisper.options import lists_options, options_of
-from max_whisper.progress import OnProgress, check_progress, unheard
+from max_whisper.options import OptionError, lists_options, options_of
+from max_whisper.progress import OnProgress, check_progress, ignore_progress
 from max_whisper.runtime.decoding.options import DecodingOptions
 from max_whisper.runtime.results import TranscriptionResult
 from max_whisper.runtime.transcription.batch import BatchTranscriber
@@ -47,7 +47,7 @@ class Model(WindowModel):
 
     @lists_options(TranscribeOptions, DecodingOptions, leave_out=("prompt",))
     def transcribe(
-        self, audio: Audio, *, progress: OnProgress = unheard, **options: Unpack[TranscribeKeywords]
+        self, audio: Audio, *, progress: OnProgress = ignore_progress, **options: Unpack[TranscribeKeywords]
     ) -> TranscriptionResult:
         """Returns the text of a whole recording, with the times of its segments (openai/whisper, transcribe.py).
 
@@ -68,7 +68,7 @@ class Model(WindowModel):
 
     @lists_options(TranscribeOptions, DecodingOptions, leave_out=("prompt",))
     def transcribe_batch(
-        self, audios: Sequence[Audio], *, progress: OnProgress = unheard, **options: Unpack[TranscribeKeywords]
+        self, audios: Sequence[Audio], *, progress: OnProgress = ignore_progress, **options: Unpack[TranscribeKeywords]
     ) -> list[TranscriptionResult]:
         """Returns the text of each recording, each as it would be alone.
 
@@ -127,7 +127,7 @@ class Model(WindowModel):
     def _options(self, keywords: TranscribeKeywords) -> tuple[TranscribeOptions, DecodingOptions]:
         """Returns the options of a call, with the model's own values filled in; raises UserError for wrong ones."""
         if "prompt" in keywords:
-            raise UserError("prompt: belongs to one window; give the text before the recording as initial_prompt")
+            raise OptionError("{prompt}: belongs to one window; give the text before the recording as {initial_prompt}")
         options, decoding = options_of(keywords, TranscribeOptions, DecodingOptions)
         options = options.of_model(self.manifest, self.tokenizer)
         for temperature in options.temperatures:

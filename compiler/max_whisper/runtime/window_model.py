@@ -16,7 +16,8 @@ else:
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from max_whisper.artifact.load import VOCABULARY, Artifact
+from max_whisper.artifact.load import Artifact
+from max_whisper.artifact.manifest import VOCABULARY_FILE
 from max_whisper.errors import UserError
 from max_whisper.options import check_names, checked_integer, lists_options, options_of
 from max_whisper.runtime.arrays import as_array, check_finite, float32_rows, token_rows
@@ -44,7 +45,7 @@ class WindowModel:
 
     def __init__(self, artifact: Artifact) -> None:
         self.manifest = artifact.manifest
-        self.tokenizer = Tokenizer(artifact.folder / VOCABULARY, artifact.manifest.tokens)
+        self.tokenizer = Tokenizer(artifact.folder / VOCABULARY_FILE, artifact.manifest.tokens)
         self._artifact = artifact
         self._executor = Executor(artifact, self.tokenizer)
         self.scheduler = Scheduler(self._executor)

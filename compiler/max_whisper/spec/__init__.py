@@ -1,4 +1,4 @@
-"""The spec language: YAML -> a checked tree of layers. Knows neither MAX nor weights.
+"""The spec language: reads YAML into a checked tree of layers; it knows neither MAX nor weights.
 
 spec = load_spec("tiny.yaml")
 features = spec.encoder.lower(ops, mel)         # `ops` implements the protocol of `ops.py`

@@ -11,14 +11,15 @@ from max_whisper.resources import shipped_folder
 
 
 def shipped_specs() -> dict[str, Path]:
-    """The shipped specs by name (`tiny`, `large-v3`, ...), sorted; folders below `specs/` are searched too."""
+    """Returns the files of the shipped specs by name ("tiny", "large-v3"), sorted, from `specs/` and its folders."""
     return {path.name.removesuffix(".yaml"): path for path in sorted(shipped_folder("specs").glob("**/*.yaml"))}
 
 
 def locate(name: str | Path) -> tuple[Path, str]:
-    """The file of a spec, and what messages call it. `name` is a path, or else a shipped spec, `.yaml` or not.
+    """Returns the file of a spec, and its name in messages.
 
-    Raises SpecError with the nearest shipped name if it is neither.
+    `name` is a path, or else the name of a shipped spec, with or without ".yaml". Raises SpecError with the nearest
+    shipped name if it is neither.
     """
     text = str(name)
     path = expanded(text)

@@ -1,4 +1,4 @@
-"""What a model reads from memory: elements of weights and of KV caches."""
+"""Counts the elements of weights and of KV caches that a model reads from memory."""
 
 from __future__ import annotations
 
@@ -13,21 +13,22 @@ from max_whisper.spec.model import Spec
 
 
 def weights_read(spec: Spec, size: Callable[[TensorSpec], int] = attrgetter("size")) -> tuple[int, int]:
-    """Returns the elements of weights that are read for a window (the encoder's, keys' and values'), and for a token.
+    """Returns the elements of weights that are read once per window, and those that are read for each token.
 
-    size: of a tensor, if something else than its elements is to be added up.
+    Once per window are the weights of the encoder, and of the keys and values of its features. `size` replaces the
+    number of elements of a tensor, for example by its bytes.
     """
     window, per_token = window_tensors(spec), 0
     for node in spec.decoder.walk():
-        rows = node.input_shape.length if isinstance(node.layer, Positions) else 1  # one row of the table is read
+        rows = node.input_shape.length if isinstance(node.layer, Positions) else 1  # a token reads one row of the table
         per_token += sum(size(tensor) for tensor in node.tensors if tensor.name not in window) // rows
     return sum(size(tensor) for tensor in spec.tensors() if tensor.name in window), per_token
 
 
 def window_tensors(spec: Spec) -> set[str]:
     """Returns the names of the tensors that are used once per window."""
-    windowed = [spec.parts[part] for part in families()[spec.family].windowed]
-    return {tensor.name for part in windowed for node in part.walk() for tensor in node.tensors} | {
+    window_parts = [spec.parts[part] for part in families()[spec.family].window_parts]
+    return {tensor.name for part in window_parts for node in part.walk() for tensor in node.tensors} | {
         tensor.name
         for part in spec.parts.values()
         for node in part.walk()
@@ -36,11 +37,11 @@ def window_tensors(spec: Spec) -> set[str]:
 
 
 def cross_kv_size(spec: Spec) -> int:
-    """Returns the elements of the cross-attention KV cache of a window, which each token reads."""
+    """Returns the elements of a window's cross-attention KV cache, all of which each token reads."""
     channels = [node.input_shape.channels for node in spec.decoder.walk() if isinstance(node.layer, CrossAttention)]
     return 2 * spec.n_audio_ctx * sum(channels)
 
 
 def self_kv_size(spec: Spec) -> int:
-    """Returns the elements that each token adds to the self-attention KV cache, and all later ones read."""
+    """Returns the elements that each token adds to the self-attention KV cache, and that all later tokens read."""
     return 2 * sum(node.input_shape.channels for node in spec.decoder.walk() if node.layer.self_attention)

@@ -1,8 +1,8 @@
-"""`extends`: one spec written as the difference to another.
+"""Merges a spec with the spec that it extends.
 
-The child's keys win. `dims` are merged name by name; so is a `source` that gives only a `revision`, while one that
-names a repository or a folder replaces the parent's (a revision belongs to its repository). `encoder` and `decoder`
-are replaced whole. Every value keeps the file and line where it was written.
+The child's keys win. `dims` are merged name by name. A `source` that gives only a `revision` is merged with the
+parent's; one that names a repository or a folder replaces it, because a revision belongs to its repository. `encoder`
+and `decoder` are replaced as a whole. Every value keeps the file and line where it was written.
 """
 
 from __future__ import annotations
@@ -14,50 +14,56 @@ from pathlib import Path
 from max_whisper.files import is_regular, is_there
 from max_whisper.messages import nearest, quote
 from max_whisper.spec.catalog import shipped_specs
-from max_whisper.spec.document import Node, Scalar, Table, read_document
+from max_whisper.spec.document import MappingNode, ScalarNode, YamlNode, read_document
 
-COMPARED = 1000  # files beside this one, among which the one that was meant is looked for
-MAX_CHAIN = 16  # files; the longest that ships has four
-MAX_BYTES = 1_000_000  # of all files together
+MAX_COMPARED = 1000
+"""The most files beside a spec that a misspelled name is compared with."""
+MAX_CHAIN = 16
+"""The most files that may extend each other; the longest chain that ships has four."""
+MAX_BYTES = 1_000_000
+"""The most bytes that these files may have together."""
 
 
-def read_merged(path: Path, shown: str) -> Table:
-    """The spec at `path` with everything it extends merged in. Raises SpecError."""
-    merged: Table | None = None
-    chain: dict[Path, str] = {}  # where each file really is, and what messages call it
+def read_merged(path: Path, shown: str) -> MappingNode:
+    """Returns the spec at `path`, which messages call `shown`, merged with all specs that it extends.
+
+    Raises SpecError for a chain that does not end, or is too long, and for a file that is no spec.
+    """
+    merged: MappingNode | None = None
+    chain: dict[Path, str] = {}  # the real path of each file, and its name in messages
     size = 0
     while True:
         document = read_document(path, shown)
-        if not isinstance(document, Table):
-            raise document.place.error(f"expected a mapping with name, dims, encoder and decoder, got {document}")
+        if not isinstance(document, MappingNode):
+            raise document.location.error(f"expected a mapping with name, dims, encoder and decoder, got {document}")
         merged = document if merged is None else _merge(document, merged)
         if "extends" not in document.entries:
             return merged
         chain[_real(path)] = shown
         size += path.stat().st_size
         path, shown = _parent(document.entries["extends"], path, shown)
-        place = document.keys["extends"].at("extends")
+        location = document.keys["extends"].at("extends")
         if _real(path) in chain:
-            raise place.error(f"expected a spec that does not extend this one: {_names(chain, shown)}")
+            raise location.error(f"expected a spec that does not extend this one: {_names(chain, shown)}")
         if len(chain) == MAX_CHAIN:
-            raise place.error(f"expected at most {MAX_CHAIN} specs that extend each other: {_names(chain, shown)}")
+            raise location.error(f"expected at most {MAX_CHAIN} specs that extend each other: {_names(chain, shown)}")
         if size > MAX_BYTES:
-            raise place.error(
+            raise location.error(
                 f"expected at most {MAX_BYTES} bytes in specs that extend each other: {_names(chain, shown)}"
             )
 
 
 def _names(chain: dict[Path, str], last: str) -> str:
-    """The files of a chain, its middle left out."""
+    """Returns the files of a chain for a message, without the middle of a long one."""
     names = [*chain.values(), last]
     return " -> ".join(names if len(names) <= 5 else [*names[:2], "...", *names[-2:]])
 
 
-def _parent(value: Node, child: Path, shown: str) -> tuple[Path, str]:
-    """The file that `extends: value` in the file `child` means, and what messages call it."""
-    place = value.place.at("extends")
-    if not isinstance(value, Scalar) or not isinstance(value.value, str) or not value.value:
-        raise place.error(f"expected the file or the name of another spec, got {value}")
+def _parent(value: YamlNode, child: Path, shown: str) -> tuple[Path, str]:
+    """Returns the file that `extends: value` means in the file `child`, and its name in messages."""
+    location = value.location.at("extends")
+    if not isinstance(value, ScalarNode) or not isinstance(value.value, str) or not value.value:
+        raise location.error(f"expected the file or the name of another spec, got {value}")
     name = value.value
     folder = child.parent
     shipped = shipped_specs()
@@ -65,33 +71,34 @@ def _parent(value: Node, child: Path, shown: str) -> tuple[Path, str]:
     target = folder / name
     try:
         if not _real(target).is_relative_to(_real(folder)):
-            raise place.error(f"expected a spec inside the folder of this file, or a shipped one, got {quote(name)}")
+            raise location.error(f"expected a spec inside the folder of this file, or a shipped one, got {quote(name)}")
     except ValueError:  # a NUL in the name
         pass
     if is_regular(target) or (key not in shipped and is_there(target)):  # a folder called `tiny` hides no spec
         return target, str(Path(shown).parent / name)
     if key in shipped:
         return shipped[key], f"{key}.yaml"
-    beside = [path.name for path in islice(folder.glob("*.yaml"), COMPARED) if path != child]
+    beside = [path.name for path in islice(folder.glob("*.yaml"), MAX_COMPARED) if path != child]
     known = [*beside, *(f"{name}.yaml" for name in shipped)]
     match = nearest(name, known) or nearest(f"{name}.yaml", known)
     hint = f"; did you mean {quote(match)}?" if match else ""
-    raise place.error(f"expected a spec file beside this one, or a shipped spec, got {quote(name)}{hint}")
+    raise location.error(f"expected a spec file beside this one, or a shipped spec, got {quote(name)}{hint}")
 
 
 def _real(path: Path) -> Path:
-    """`path` without links; unlike `Path.resolve`, this does not fail where they lead in a circle."""
+    """Returns `path` with links resolved; unlike `Path.resolve`, it does not fail where links lead in a circle."""
     return Path(os.path.realpath(path))
 
 
-def _merge(parent: Table, child: Table) -> Table:
-    own = dict(child.entries)
+def _merge(parent: MappingNode, child: MappingNode) -> MappingNode:
+    """Returns the mapping of a spec merged with that of the spec it extends."""
+    entries = dict(child.entries)
     for key in ("dims", "source"):
-        below, above = parent.entries.get(key), own.get(key)
+        old, new = parent.entries.get(key), entries.get(key)
         if (
-            isinstance(below, Table)
-            and isinstance(above, Table)
-            and (key == "dims" or set(above.entries) == {"revision"})
+            isinstance(old, MappingNode)
+            and isinstance(new, MappingNode)
+            and (key == "dims" or set(new.entries) == {"revision"})
         ):
-            own[key] = Table(above.place, below.entries | above.entries, below.keys | above.keys)
-    return Table(child.place, parent.entries | own, parent.keys | child.keys)
+            entries[key] = MappingNode(new.location, old.entries | new.entries, old.keys | new.keys)
+    return MappingNode(child.location, parent.entries | entries, parent.keys | child.keys)

@@ -1,7 +1,7 @@
-"""Families of models: the lists of layers and the dimensions that their specs have, and how these become trees.
+"""Families of models: the parts and the dimensions that a spec of the family has, and the trees that they become.
 
-Whisper is the family of a spec that names none; `family: silero` would be another. A family is one file in families/,
-and one in lowering/families/ for its graphs.
+A spec that names no family is a Whisper; `family: silero` would be another. A family is one file in `families/`, and
+one in `lowering/families/` for its graphs.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from max_whisper.spec.document import Place
+from max_whisper.spec.document import SourceLocation
 from max_whisper.spec.layer import Layer
-from max_whisper.spec.tree import Sequence
+from max_whisper.spec.tree import ModelPart
 
 DEFAULT = "whisper"
 
@@ -21,30 +21,36 @@ Layers: TypeAlias = Mapping[str, tuple[Layer, ...]]
 
 @dataclass(frozen=True)
 class Family:
-    """A family of models."""
+    """A family of models.
 
-    name: str
-    parts: Mapping[str, str]  # a description of each list of layers by its key in a spec, in order of execution
-    windowed: tuple[str, ...]  # the parts that see a whole window of rows at once; our kernels want them packed
-    required_dims: tuple[str, ...]
-    other_dims: tuple[str, ...]  # dimensions that a spec may give though no layer uses them
-    expand: Callable[[Layers, Mapping[str, int], Mapping[str, Place]], dict[str, Sequence]]
-    """Takes the layers of each part as written, the dimensions, and where each part begins; returns the trees.
-
-    Raises SpecError where they do not fit together.
+    Attributes:
+        name: The name of the family in specs.
+        parts: The lists of layers that a spec has, in order of execution: a description of each, by its key.
+        window_parts: The parts that compute a whole window of rows at once; our kernels want their matrices packed.
+        required_dims: The dimensions that a spec must give: a description of each, by its name.
+        other_dims: The dimensions that a spec may give although no layer uses them, described in the same way.
+        expand: A function that takes the layers of each part as they are written, the dimensions, and the places in the
+            spec where the parts begin, and returns the trees. It raises SpecError where they do not fit together.
     """
 
+    name: str
+    parts: Mapping[str, str]
+    window_parts: tuple[str, ...]
+    required_dims: Mapping[str, str]
+    other_dims: Mapping[str, str]
+    expand: Callable[[Layers, Mapping[str, int], Mapping[str, SourceLocation]], dict[str, ModelPart]]
+
     @property
-    def known_dims(self) -> tuple[str, ...]:
-        """All dimensions that the family gives a meaning."""
-        return self.required_dims + self.other_dims
+    def known_dims(self) -> Mapping[str, str]:
+        """All dimensions that have a meaning in the family: a description of each, by its name."""
+        return {**self.required_dims, **self.other_dims}
 
 
 _families: dict[str, Family] = {}
 
 
 def register(family: Family) -> Family:
-    """Makes a family known to specs. Raises ValueError where there is another of this name."""
+    """Makes a family known to specs, and returns it; raises ValueError where there is another of this name."""
     if family.name in _families:
         raise ValueError(f"two families of the name {family.name!r}")
     _families[family.name] = family

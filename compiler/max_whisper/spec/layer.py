@@ -1,4 +1,4 @@
-"""Kinds of layers: the fields, shape rule, weights, FLOPs and lowering of each, in one class.
+"""Layer kinds: one class declares the fields, the shape rule, the tensors, the FLOPs and the lowering of each.
 
 A new kind is one file in `layers/` with one class:
 
@@ -7,7 +7,7 @@ A new kind is one file in `layers/` with one class:
     class Mix(Layer):
         \"\"\"Mixes the channels of each row.\"\"\"
 
-        weights: str = weight_name("prefix of the tensor `weight` [channels, channels]")
+        weights: str = weight_name("The prefix of the tensor `weight` [channels, channels].")
 
         def tensors(self, shape: Shape) -> list[TensorSpec]:
             return [self.matrix(f"{self.weights}.weight", shape.channels, shape.channels)]
@@ -18,188 +18,193 @@ A new kind is one file in `layers/` with one class:
         def lower(self, ops: Ops, x: Value) -> Value:
             return ops.linear(x, ops.weight(f"{self.weights}.weight"), None)
 
-The binder, the shape inference, the JSON Schema and `inspect` know it from then on. The operations that `lower` may
-call are in `ops.py`: those of Transformers, and primitives for all else. A kind that some target has faster code for
-calls `ops.call`, and that code is one emitter in that target's table.
+From then on specs can use it, and the shape inference, the JSON Schema and `inspect` know it. `ops.py` lists the
+operations that `lower` may call: those of Transformers, and primitives for everything else. A kind that has faster code
+on some target calls `ops.call`, and that code is one emitter in the target's table.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, dataclass, field, fields
-from typing import Any, ClassVar, Literal, NamedTuple, TypeVar, get_args, get_type_hints
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from max_whisper.errors import SpecError
-from max_whisper.spec.document import Place
+from max_whisper.spec.document import SourceLocation
 from max_whisper.spec.ops import Ops, Value
+from max_whisper.spec.option import MAX_DIM, Option, option, read_options, weight_name
+from max_whisper.spec.shapes import Shape, TensorSpec, Workload
 
-Role = Literal["value", "weights", "index"]
-
-MAX_DIM = 2**24
-
-
-class Shape(NamedTuple):
-    """The shape of an activation without its batch dimension; 0 `channels` are token ids, not embedded yet."""
-
-    length: int
-    channels: int
-
-    def __str__(self) -> str:
-        return f"{self.length} tokens" if self.channels == 0 else f"({self.length}, {self.channels})"
-
-
-class Workload(NamedTuple):
-    """The sizes that one execution of a layer works on, from which its FLOPs are counted."""
-
-    query_length: int  # input rows that are computed: a whole window in the encoder, one token in a decoder step
-    channels: int  # of the input
-    out: int  # channels of the output
-    kv_length: int  # rows that self-attention sees, the computed ones included
-    memory: Shape  # the encoder's features, for cross-attention
-
-
-@dataclass(frozen=True)
-class TensorSpec:
-    """One named tensor that a layer reads: from the checkpoint, or `computed` at build time."""
-
-    name: str
-    shape: tuple[int, ...]
-    layer_path: str
-    computed: Callable[..., NDArray[np.float32]] | None = None  # of the sizes of the shape
-    matrix: bool = (
-        False  # whether it is the weights of a matrix product, [out, in, ...]; no vector or table of positions
-    )
-
-    @property
-    def size(self) -> int:
-        """Number of elements."""
-        count = 1
-        for dim in self.shape:
-            count *= dim
-        return count
+__all__ = [
+    "MAX_DIM",
+    "Container",
+    "Context",
+    "Layer",
+    "Option",
+    "Shape",
+    "TensorSpec",
+    "Workload",
+    "kinds",
+    "option",
+    "register",
+    "weight_name",
+]
+"""All that a layer kind imports, so that one line of its file does."""
 
 
 @dataclass
 class Context:
-    """What a shape rule may read besides the shape of its input."""
+    """The surroundings of a layer, for its shape rule.
 
-    part: str  # "encoder" or "decoder" of Whisper
-    memory: Shape | None  # the encoder's features, in the decoder
-    layers: list[Layer] = field(default_factory=list)  # every layer of this part so far, in order
-
-
-def option(
-    doc: str,
-    *,
-    default: Any = MISSING,
-    minimum: float = 1,
-    maximum: float = MAX_DIM,
-    key: str = "",
-    role: Role = "value",
-) -> Any:
-    """Returns a dataclass field of a layer that can be written in a spec.
-
-    doc: its description in the JSON Schema. minimum, maximum: the range of a number. key: its name in YAML where that
-    is no Python name. role: "index" is the name that a container gives to the index of its copies.
+    Attributes:
+        part: The part of the model that the layer is in, "encoder" or "decoder" in Whisper.
+        memory: The shape of the encoder's features, in the decoder; else None.
+        layers: The layers of this part that come before, in order of execution.
     """
-    meta = {"doc": doc, "minimum": minimum, "maximum": maximum, "key": key, "role": role}
-    return field(default=default, metadata=meta)
 
-
-def weight_name(doc: str, *, default: Any = MISSING) -> Any:
-    """Returns a field for a prefix of tensor names; `{i}` in it is the index of an enclosing `repeat`."""
-    return option(doc, default=default, role="weights")
-
-
-class Option(NamedTuple):
-    """One field of a kind, as it can be written in a spec."""
-
-    key: str
-    attribute: str
-    type: Any  # int, float, bool, str, tuple[Layer, ...] or a Literal
-    role: Role
-    doc: str
-    default: Any  # dataclasses.MISSING where it must be written
-    minimum: float  # of numbers
-    maximum: float
-
-    @property
-    def required(self) -> bool:
-        return self.default is MISSING
+    part: str
+    memory: Shape | None
+    layers: list[Layer] = field(default_factory=list)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Layer:
-    """The base of all kinds. Instances are checked: no variables are left, and `{i}` only before expansion."""
+    """The base class of all layer kinds.
+
+    A subclass is a frozen dataclass with keyword-only fields, made by `option` and `weight_name`, and overrides the
+    methods below that differ from their defaults: `lower` always does. Values are checked before an instance is made:
+    it holds no variables, and no `{i}` once the tree has been expanded.
+
+    Attributes:
+        kind: The name of the kind in specs; `register` sets it.
+        options: The fields that can be written in a spec, by their YAML keys; `register` sets them.
+        inline: The field that is written without its name, as in `residual: [...]`; None if there is none.
+        reads_tokens: Whether the input is token ids, so that the layer is the first of the decoder.
+        returns_logits: Whether the output is logits, so that the layer is the last of the decoder.
+        self_attention: Whether `lower` calls `ops.self_attention`; then the kind has a field `heads`.
+        exposed: Whether `verify` compares the output with a reference.
+        label: The name of the layer's copies in paths, where each has a number; None to use the kind.
+        path: The path of the layer in the expanded tree, such as "encoder.layers[3].residual[1].attention".
+        locations: The places in the spec of the fields that are written there, by key; "" is the layer's own.
+    """
 
     kind: ClassVar[str]
-    options: ClassVar[Mapping[str, Option]]  # the fields that can be written in a spec, by their YAML key
-    inline: ClassVar[str | None] = None  # the field that is written without its name: `residual: [...]`
-    reads_tokens: ClassVar[bool] = False  # takes token ids, so it is first in the decoder
-    gives_logits: ClassVar[bool] = False  # ends the decoder
-    self_attention: ClassVar[bool] = False  # calls `ops.self_attention`; then it has a field `heads`
-    exposed: ClassVar[bool] = True  # whether a verification compares its output
-    label: ClassVar[str | None] = None  # what paths call its copies, always numbered, instead of its kind
+    options: ClassVar[Mapping[str, Option]]
+    inline: ClassVar[str | None] = None
+    reads_tokens: ClassVar[bool] = False
+    returns_logits: ClassVar[bool] = False
+    self_attention: ClassVar[bool] = False
+    exposed: ClassVar[bool] = True
+    label: ClassVar[str | None] = None
 
     path: str = field(default="", compare=False)
-    places: Mapping[str, Place] = field(default_factory=dict, compare=False, repr=False)
+    locations: Mapping[str, SourceLocation] = field(default_factory=dict, compare=False, repr=False)
 
     def output_shape(self, shape: Shape, context: Context) -> Shape:
-        """Returns the output shape for an input of `shape`; raises `self.error(...)` where the layer does not fit."""
+        """Returns the shape of the output.
+
+        Args:
+            shape: The shape of the input.
+            context: The surroundings of the layer.
+
+        Raises:
+            SpecError: The layer does not fit here; `self.error(...)` makes one.
+        """
         return shape
 
     def tensors(self, shape: Shape) -> list[TensorSpec]:
-        """Returns the tensors that this layer owns, for an input of `shape`; a tied tensor belongs to another layer."""
+        """Returns the tensors that belong to this layer; a tied tensor belongs to another one.
+
+        Args:
+            shape: The shape of the input.
+        """
         return []
 
     def flops(self, workload: Workload) -> int:
-        """Returns the floating-point operations: 2*M*N*K for a matrix product, none for element-wise work."""
+        """Returns the floating-point operations: 2*M*N*K for a matrix product, none for element-wise work.
+
+        Args:
+            workload: The sizes of one execution.
+        """
         return 0
 
     def memory_flops(self, workload: Workload) -> int:
-        """Returns the operations on the encoder's features, done once per window, however many tokens follow."""
+        """Returns the operations on the encoder's features, which are done once per window.
+
+        Args:
+            workload: The sizes of one execution.
+        """
         return 0
 
     def memory_tensors(self, shape: Shape) -> list[TensorSpec]:
-        """Returns those of `tensors` that are used once per window, on the encoder's features."""
+        """Returns the tensors of the layer that are used once per window, on the encoder's features.
+
+        Args:
+            shape: The shape of the input.
+        """
         return []
 
     def states(self, shape: Shape) -> dict[str, tuple[int, ...]]:
-        """Returns the shapes of the float32 buffers that the layer keeps from one call of the graph to the next.
+        """Returns the float32 buffers that the layer keeps from one call of the graph to the next.
 
-        By name, as `ops.state` takes it, for an input of `shape`; shapes are without the batch dimension.
+        Args:
+            shape: The shape of the input.
+
+        Returns:
+            The shape of each buffer, without the batch dimension, by the name that `ops.state` takes.
         """
         return {}
 
     def lower(self, ops: Ops, x: Value) -> Value:
-        """Builds the layer on `x` [batch, length, channels] and returns its output."""
+        """Builds the layer from the operations of `ops`, and returns its output.
+
+        Args:
+            ops: The operations.
+            x: The input, float32 [batch, length, channels], or token ids, int64 [batch, length].
+
+        Returns:
+            The output, float32 [batch, length, channels] of `output_shape`.
+        """
         raise NotImplementedError
 
     def tensor(self, name: str, *shape: int, computed: Callable[..., NDArray[np.float32]] | None = None) -> TensorSpec:
-        """Returns the tensor `name` of the checkpoint, as one that this layer brings along.
+        """Returns a vector or a table of this layer, for `tensors`.
 
-        computed: gives a tensor that is in no checkpoint, for its sizes; name such a one after `self.path`.
+        Args:
+            name: Its name in the checkpoint; that of a computed tensor begins with `self.path`.
+            *shape: Its shape.
+            computed: A function that returns a tensor that is in no checkpoint, given the sizes of its shape.
         """
         return TensorSpec(name, shape, self.path, computed)
 
     def matrix(self, name: str, *shape: int) -> TensorSpec:
-        """Returns a tensor of the checkpoint that is the weights of a matrix product, [out, in, ...]."""
+        """Returns the weights of a matrix product of this layer, for `tensors`.
+
+        Args:
+            name: Their name in the checkpoint.
+            *shape: Their shape, [out, in, ...].
+        """
         return TensorSpec(name, shape, self.path, matrix=True)
 
     def error(self, message: str, key: str = "") -> SpecError:
-        """Returns an error about this layer, or its field `key`, that names the line where that is written."""
-        place = self.places.get(key) or self.places.get("") or Place("<python>", 1, self.kind)
-        key_path = place.key if key in self.places or not key else f"{place.key}.{key}"
-        return place.at(key_path).error(message)
+        """Returns an error that names the line where this layer, or one of its fields, is written.
+
+        Args:
+            message: What was expected, and what was found.
+            key: The YAML key of the field; "" for the layer as a whole.
+        """
+        location = self.locations.get(key) or self.locations.get("") or SourceLocation("<python>", 1, self.kind)
+        key_path = location.key if key in self.locations or not key else f"{location.key}.{key}"
+        return location.at(key_path).error(message)
 
     def canonical(self) -> Any:
-        """Returns the layer as JSON values, every field written out, in the form that the binder reads."""
+        """Returns the layer as JSON values, with every field written out, in the form that a spec has."""
         values = {}
-        for key, item in self.options.items():
-            value = getattr(self, item.attribute)
+        for key, declared in self.options.items():
+            value = getattr(self, declared.attribute)
             if isinstance(value, tuple):
                 value = [layer.canonical() for layer in value]
             if value is not None:
@@ -211,39 +216,39 @@ class Layer:
 
 @dataclass(frozen=True, kw_only=True)
 class Container(Layer):
-    """A layer around others. `layers` keeps them as written; the expanded ones are in the tree (see `tree.py`)."""
+    """The base class of layers that have other layers inside.
 
-    layers: tuple[Layer, ...] = option("the layers inside, in order")
+    Attributes:
+        layers: The layers inside as they are written; the tree has them as they run (see `tree.py`).
+    """
+
+    layers: tuple[Layer, ...] = option("The layers inside, in order of execution.")
 
     def copies(self) -> list[dict[str, int]]:
-        """Returns the values of the indices for each copy of the inner layers."""
+        """Returns the indices of each copy of the inner layers, as names and values."""
         return [{}]
 
     def around_shape(self, shape: Shape, inner: Shape) -> Shape:
-        """Returns the output shape, for an input of `shape` that the inner layers turn into `inner`."""
+        """Returns the shape of the output.
+
+        Args:
+            shape: The shape of the input.
+            inner: The shape of what the layers inside return for that input.
+
+        Raises:
+            SpecError: The layers inside do not fit.
+        """
         return inner
 
     def lower_around(self, ops: Ops, x: Value, inner: Callable[[Value], Value]) -> Value:
-        """Builds the layer on `x` and returns its output; `inner` builds the layers inside."""
+        """Builds the layer, and those inside, from the operations of `ops`, and returns its output.
+
+        Args:
+            ops: The operations.
+            x: The input, float32 [batch, length, channels].
+            inner: Builds the layers inside on a value, and returns their output.
+        """
         return inner(x)
-
-
-def _options(cls: type[Layer]) -> dict[str, Option]:
-    """Returns the fields of a kind that can be written in a spec, by their YAML key."""
-    hints = get_type_hints(cls)
-    options = {}
-    for item in fields(cls):
-        if "doc" not in item.metadata:
-            continue
-        hint = hints[item.name]
-        if type(None) in get_args(hint):  # `X | None`: None is "not written"
-            hint = next(arg for arg in get_args(hint) if arg is not type(None))
-        meta = item.metadata
-        key = meta["key"] or item.name
-        options[key] = Option(
-            key, item.name, hint, meta["role"], meta["doc"], item.default, meta["minimum"], meta["maximum"]
-        )
-    return options
 
 
 LayerType = TypeVar("LayerType", bound=type[Layer])
@@ -251,19 +256,26 @@ _kinds: dict[str, type[Layer]] = {}
 
 
 def register(kind: str) -> Callable[[LayerType], LayerType]:
-    """Makes a class the layer that specs call `kind`. Raises ValueError where there is another of this name."""
+    """Returns a class decorator that makes a subclass of `Layer` the kind that specs call `kind`.
+
+    Args:
+        kind: The name, which no other class may have.
+
+    Raises:
+        ValueError: There is another class of this name, or a default is out of range. The decorator raises it.
+    """
 
     def add(cls: LayerType) -> LayerType:
         if kind in _kinds:
             raise ValueError(f"two classes for the layer kind {kind!r}: {_kinds[kind].__name__} and {cls.__name__}")
         cls.kind = kind
-        cls.options = _options(cls)
-        for item in cls.options.values():
-            numeric = isinstance(item.default, int | float) and not isinstance(item.default, bool)
-            if numeric and not item.minimum <= item.default <= item.maximum:
+        cls.options = read_options(cls)
+        for declared in cls.options.values():
+            numeric = isinstance(declared.default, int | float) and not isinstance(declared.default, bool)
+            if numeric and not declared.minimum <= declared.default <= declared.maximum:
                 raise ValueError(
-                    f"{cls.__name__}.{item.attribute}: the default {item.default} is not from {item.minimum} to "
-                    f"{item.maximum}; give the option another minimum or maximum"
+                    f"{cls.__name__}.{declared.attribute}: the default {declared.default} is not from "
+                    f"{declared.minimum} to {declared.maximum}; give the option another minimum or maximum"
                 )
         if cls.self_attention and "heads" not in cls.options:
             raise ValueError(f"{cls.__name__} has self_attention: expected an option `heads`")

@@ -1,11 +1,11 @@
 """The operations that layers are lowered to.
 
-A layer's `lower` is written against this protocol, so that `spec/` never imports MAX; `lowering/builder.py` records
-what is asked for as a list of ops. Activations are float32 [batch, length, channels], and every value has a shape:
-`x.shape` holds integers, and the names of dimensions that vary. Weights are named and shaped as in the checkpoint.
+A layer's `lower` is written against the protocol `Ops`, so that `spec/` never imports MAX; `lowering/builder.py`
+records the operations as a list. Activations are float32 [batch, length, channels]. Every value has a shape, `x.shape`,
+which holds integers, and names for the dimensions that vary. Weights have the names and shapes of the checkpoint.
 
-There are the operations of Transformers, for which every target has fast code, and primitives, from which any
-other kind of layer is built. `call` is for a kind that some targets have faster code for.
+There are the operations of Transformers, which have fast code on every target, and primitives, from which any other
+layer can be built. `call` is for a kind of layer that has faster code on some targets.
 """
 
 from __future__ import annotations
@@ -15,59 +15,113 @@ from typing import Any, Protocol
 
 ACTIVATIONS = ("gelu", "gelu_tanh", "relu", "silu")
 
-Value = Any  # a value of the program being built; `.shape` and `.dtype` are all that a layer may ask of it
+Value = Any
+"""A value of the program that is being built; a layer may read its `shape` and its `dtype`, and nothing else."""
 
 
 def conv1d_length(length: int, kernel: int, *, stride: int, padding: int) -> int:
-    """Returns the rows that a convolution gives for an input of `length` rows, with `padding` zeros at either end."""
+    """Returns the output rows of a convolution over `length` input rows, with `padding` zeros at either end."""
     return (length + 2 * padding - kernel) // stride + 1
 
 
 class Ops(Protocol):
-    """The methods that `lower` may call, and those that the tree calls around it."""
+    """The operations that `lower` may call; the last two are called by the tree of layers."""
 
     # --- operations of Transformers
 
     def weight(self, name: str) -> Value:
-        """Returns the tensor `name` of the checkpoint, or a computed one, in the shape that the layer declared."""
+        """Returns the tensor `name`, in the shape that the layer declared."""
 
     def conv1d(self, x: Value, weight: Value, bias: Value | None, *, stride: int, padding: int) -> Value:
-        """Returns a convolution over the length; `weight` is [out, in, kernel]."""
+        """Returns a convolution over the length.
+
+        Args:
+            x: The input, float32 [batch, length, in].
+            weight: The weights, [out, in, kernel].
+            bias: The bias, [out].
+            stride: The rows from one window to the next.
+            padding: The rows of zeros at either end.
+        """
 
     def linear(self, x: Value, weight: Value, bias: Value | None) -> Value:
-        """Returns `x @ weight.T + bias`; `weight` is [out, in]."""
+        """Returns `x @ weight.T + bias`.
+
+        Args:
+            x: The input, float32 [batch, length, in].
+            weight: The weights, [out, in].
+            bias: The bias, [out].
+        """
 
     def layernorm(self, x: Value, weight: Value, bias: Value, *, eps: float) -> Value:
-        """Returns `x`, each row normalized over its channels, scaled and shifted."""
+        """Returns `x` with each row normalized over its channels, then scaled and shifted.
+
+        Args:
+            x: The input, float32 [batch, length, channels].
+            weight: The scales, [channels].
+            bias: The shifts, [channels].
+            eps: A number that is added to the variance.
+        """
 
     def activation(self, x: Value, function: str) -> Value:
-        """Returns `gelu` (exact erf), `gelu_tanh`, `relu` or `silu` of each element."""
+        """Returns an activation function of each element.
+
+        Args:
+            x: The input.
+            function: "gelu" (exact, by erf), "gelu_tanh", "relu" or "silu".
+        """
 
     def embedding(self, tokens: Value, table: Value) -> Value:
-        """Returns the rows of `table` [vocabulary, channels] for int64 `tokens` [batch, length]."""
+        """Returns the rows of a table that token ids name, float32 [batch, length, channels].
+
+        Args:
+            tokens: The token ids, int64 [batch, length].
+            table: The table, [vocabulary, channels].
+        """
 
     def positions(self, x: Value, table: Value) -> Value:
-        """Returns `x` plus the rows of `table` [context, channels] for the positions of its rows."""
+        """Returns `x` plus the rows of a table for the positions of its rows.
+
+        Args:
+            x: The input, float32 [batch, length, channels].
+            table: The table, [context, channels].
+        """
 
     def self_attention(self, q: Value, k: Value, v: Value, *, heads: int, causal: bool) -> Value:
-        """Returns softmax(q k^T / sqrt(channels of a head)) v, per head; causal attention also sees the KV cache."""
+        """Returns softmax(q k^T / sqrt(head channels)) v for each head, float32 [batch, length, channels].
+
+        Args:
+            q: The queries, float32 [batch, length, channels].
+            k: The keys, of the same shape.
+            v: The values, of the same shape.
+            heads: The number of heads, which divides the channels.
+            causal: Whether each row attends only to itself, the rows before it, and those in the KV cache.
+        """
 
     def cross_attention(self, q: Value, *, heads: int) -> Value:
-        """Returns the attention of `q` over the encoder's features, whose keys and values are computed beforehand.
+        """Returns the attention of `q` over the encoder's features, float32 [batch, length, channels].
 
-        They come from each layer's `lower_memory`, once per window and in order of execution.
+        The keys and values are computed beforehand, once per window, by each layer's `lower_memory`.
+
+        Args:
+            q: The queries, float32 [batch, length, channels].
+            heads: The number of heads, which divides the channels.
         """
 
     def add(self, x: Value, y: Value) -> Value:
-        """Returns the sum of two values whose shapes broadcast."""
+        """Returns x + y; the shapes broadcast, here and in all operations of two values."""
 
     def logits(self, x: Value, table: Value) -> Value:
-        """Returns `x @ table.T` in float32, [batch, length, vocabulary]."""
+        """Returns `x @ table.T`, float32 [batch, length, vocabulary].
 
-    # --- primitives: of each element
+        Args:
+            x: The input, float32 [batch, length, channels].
+            table: The table of an embedding, [vocabulary, channels].
+        """
+
+    # --- primitives, element by element
 
     def sub(self, x: Value, y: Value) -> Value:
-        """Returns x - y; shapes broadcast, here and below."""
+        """Returns x - y."""
 
     def mul(self, x: Value, y: Value) -> Value:
         """Returns x * y."""
@@ -87,63 +141,80 @@ class Ops(Protocol):
     def rsqrt(self, x: Value) -> Value:
         """Returns 1 / sqrt(x)."""
 
-    # --- primitives: over an axis, and of shapes
+    # --- primitives over an axis, and of shapes
 
     def constant(self, value: float) -> Value:
         """Returns a float32 scalar."""
 
     def mean(self, x: Value) -> Value:
-        """Returns the mean over the last axis, which stays with length 1."""
+        """Returns the mean over the last axis, which is kept with length 1."""
 
     def softmax(self, x: Value) -> Value:
         """Returns the softmax over the last axis."""
 
     def matmul(self, x: Value, y: Value) -> Value:
-        """Returns the matrix product of the last two axes; those before broadcast. For weights, take `linear`."""
+        """Returns the matrix product over the last two axes; the axes before them broadcast.
+
+        For a product with weights use `linear`, which has faster code.
+        """
 
     def reshape(self, x: Value, shape: Sequence[int | str]) -> Value:
-        """Returns the same elements in another shape; take dimensions that vary from `x.shape`."""
+        """Returns the same elements in another shape.
+
+        Args:
+            x: The input.
+            shape: The new shape, with dimensions that vary taken from `x.shape`.
+        """
 
     def transpose(self, x: Value, axes: Sequence[int]) -> Value:
-        """Returns `x` with its axes in this order."""
+        """Returns `x` with its axes in the order of `axes`."""
 
     def slice(self, x: Value, start: int, stop: int) -> Value:
-        """Returns the elements from `start` to `stop` of the last axis."""
+        """Returns the elements from `start` up to, not including, `stop` of the last axis."""
 
     def concat(self, values: Sequence[Value]) -> Value:
         """Returns the values joined along the last axis."""
 
-    # --- where a row stands, and what is kept from call to call
+    # --- positions, and buffers that are kept from one call of the graph to the next
 
     def rows(self, table: Value, x: Value) -> Value:
-        """Returns the rows [length, channels] of `table` [context, channels] for the positions of the rows of `x`."""
+        """Returns the rows of a table for the positions of the rows of `x`, [length, channels].
+
+        Args:
+            table: The table, [context, channels].
+            x: The value whose positions are meant, [batch, length, ...].
+        """
 
     def state(self, name: str) -> Value:
-        """Returns the buffer that the layer declared under this name (`Layer.states`), for `read` and `write`."""
+        """Returns a buffer that the layer declared in `Layer.states`, for `read` and `write`."""
 
     def read(self, state: Value) -> Value:
-        """Returns what is in a buffer now."""
+        """Returns the content of a buffer."""
 
     def write(self, state: Value, x: Value) -> None:
-        """Puts `x`, of the buffer's shape, into a buffer, for later reads and the next call of the graph."""
+        """Writes `x` to a buffer of its shape, for later reads in this call of the graph and the next."""
 
     # --- layers
 
     def call(self, kind: str, otherwise: Callable[..., Value], /, *values: Value, **attributes: Any) -> Value:
-        """Returns the value of an op `kind`, which some targets have an emitter for.
+        """Returns the value of an op that has an emitter on some targets.
 
-        On all other targets it is `otherwise(ops, *values, **attributes)`, which is written with primitives. That is
-        called for every target, because it gives the shape of the value.
+        Args:
+            kind: The name of the op, under which targets register their emitters.
+            otherwise: A function that builds the op from primitives: `otherwise(ops, *values, **attributes)`. Targets
+                without an emitter use it, and on every target it is called to find the shape of the value.
+            *values: The op's inputs.
+            **attributes: The op's settings, which are no values of the program.
         """
 
     def begin(self, path: str) -> None:
-        """Attributes the ops that follow to the layer at `path` (see `tree.Node`).
+        """Attributes the ops that follow to the layer at `path` (see `tree.LayerNode`).
 
         The tree calls it before each layer that has no layers inside.
         """
 
     def layer_output(self, path: str, x: Value) -> None:
-        """Records that `x` is the output of the layer at `path` (see `tree.Node`), which a verification looks at.
+        """Records `x` as the output of the layer at `path` (see `tree.LayerNode`), for `verify` to compare.
 
         The tree calls it for all layers but `repeat`, in order of execution.
         """

@@ -1,11 +1,12 @@
-"""JSON Schema (draft 2020-12) of the spec language, made from the registered layer kinds.
+"""Makes the JSON Schema (draft 2020-12) of the spec language from the registered layer kinds and families.
 
-Editors complete and check with it while one types. It knows the form only; shapes, names of weights and what belongs
-where are checked by `load_spec`.
+With it, editors describe, complete and check a spec while it is being written. It knows the form of a spec only;
+`load_spec` also checks shapes, names of weights, and where each layer may stand.
 """
 
 from __future__ import annotations
 
+from inspect import cleandoc
 from typing import Any, Literal, get_args, get_origin
 
 from max_whisper.spec.binder import NAME
@@ -17,31 +18,35 @@ _VARIABLE = rf"^\${NAME.pattern}$"
 
 
 def json_schema() -> dict[str, Any]:
-    """The schema as JSON values."""
+    """Returns the schema as JSON values."""
     known = kinds()
-    bare = [kind for kind, cls in known.items() if not any(item.required for item in cls.options.values())]
+    without_fields = [kind for kind, cls in known.items() if not any(o.required for o in cls.options.values())]
     forms = {kind: _kind(cls) for kind, cls in known.items()}
     one_kind = {"type": "object", "minProperties": 1, "maxProperties": 1, "additionalProperties": False}
-    layer = {"anyOf": [{"enum": bare}, {**one_kind, "properties": forms}]}
+    layer = {"anyOf": [{"enum": without_fields}, {**one_kind, "properties": forms}]}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "max-whisper model spec",
         "type": "object",
         "additionalProperties": False,
         "properties": {
-            "name": {"description": "name of the model", "type": "string", "pattern": f"^{NAME_OF_SPEC.pattern}$"},
+            "name": {"description": "The name of the model.", "type": "string", "pattern": f"^{NAME_OF_SPEC.pattern}$"},
             "extends": {
-                "description": "a spec file in the folder of this one, or a shipped spec; keys here override its keys",
+                "description": "A spec in the folder of this file, or a shipped one, whose keys this file overrides.",
                 "type": "string",
                 "minLength": 1,
             },
             "source": _source(),
             "dims": _dims(),
-            "family": {"description": f"family of models; {DEFAULT} if there is none", "enum": [*families()]},
+            "family": {
+                "description": "The family of models that the spec belongs to.",
+                "enum": [*families()],
+                "default": DEFAULT,
+            },
             **{
-                part: {"description": doc, "$ref": "#/$defs/layers"}
+                part: {"description": description, "$ref": "#/$defs/layers"}
                 for family in families().values()
-                for part, doc in family.parts.items()
+                for part, description in family.parts.items()
             },
         },
         "anyOf": [
@@ -54,14 +59,26 @@ def json_schema() -> dict[str, Any]:
 
 def _source() -> dict[str, Any]:
     return {
-        "description": "where the weights are",
+        "description": "The place of the weights: a Hub repository, or a folder beside this file.",
         "type": "object",
         "additionalProperties": False,
         "minProperties": 1,
         "properties": {
-            "repo": {"description": "Hub repository", "type": "string", "pattern": f"^{REPO.pattern}$"},
-            "revision": {"description": "branch, tag or commit", "type": "string", "pattern": f"^{REVISION.pattern}$"},
-            "folder": {"description": "folder, relative to this file", "type": "string", "minLength": 1},
+            "repo": {
+                "description": "The Hub repository of the weights, as owner/name.",
+                "type": "string",
+                "pattern": f"^{REPO.pattern}$",
+            },
+            "revision": {
+                "description": "The branch, tag or commit of the repository; main if it is not given.",
+                "type": "string",
+                "pattern": f"^{REVISION.pattern}$",
+            },
+            "folder": {
+                "description": "The folder of the weights, relative to this file.",
+                "type": "string",
+                "minLength": 1,
+            },
         },
     }
 
@@ -69,9 +86,13 @@ def _source() -> dict[str, Any]:
 def _dims() -> dict[str, Any]:
     number = {"type": "integer", "minimum": 1, "maximum": MAX_DIM}
     return {
-        "description": "dimensions; layers use them as $name",
+        "description": "The dimensions of the model, which layers use as $name.",
         "type": "object",
-        "properties": {name: number for family in families().values() for name in family.known_dims},
+        "properties": {
+            name: {"description": description, **number}
+            for family in families().values()
+            for name, description in family.known_dims.items()
+        },
         "propertyNames": {"pattern": f"^{NAME.pattern}$"},
         "additionalProperties": number,
     }
@@ -79,35 +100,35 @@ def _dims() -> dict[str, Any]:
 
 def _kind(cls: type[Layer]) -> dict[str, Any]:
     known = cls.options
-    about = {"description": (cls.__doc__ or "").strip()}
+    description = {"description": cleandoc(cls.__doc__ or "")}
     if cls.inline:
-        return about | _value(known[cls.inline])
-    required = [item.key for item in known.values() if item.required]
+        return description | _value(known[cls.inline])
+    required = [option.key for option in known.values() if option.required]
     return {
-        **about,
+        **description,
         "type": "object" if required else ["object", "null"],
         "additionalProperties": False,
-        "properties": {key: _value(item) for key, item in known.items()},
+        "properties": {key: _value(option) for key, option in known.items()},
         "required": required,
     }
 
 
-def _value(item: Option) -> dict[str, Any]:
-    if item.type == tuple[Layer, ...]:
+def _value(option: Option) -> dict[str, Any]:
+    if option.type == tuple[Layer, ...]:
         return {"$ref": "#/$defs/layers"}
-    default = {} if item.required or item.default is None else {"default": item.default}
-    about = {"description": item.doc, **default}
-    if item.type is int:
-        number = {"type": "integer", "minimum": item.minimum, "maximum": item.maximum}
+    default = {} if option.required or option.default is None else {"default": option.default}
+    about = {"description": option.description, **default}
+    if option.type is int:
+        number = {"type": "integer", "minimum": option.minimum, "maximum": option.maximum}
         return {**about, "anyOf": [number, {"type": "string", "pattern": _VARIABLE}]}
-    if item.type is float:
-        return {**about, "type": "number", "minimum": item.minimum, "maximum": item.maximum}
-    if item.type is bool:
+    if option.type is float:
+        return {**about, "type": "number", "minimum": option.minimum, "maximum": option.maximum}
+    if option.type is bool:
         return {**about, "type": "boolean"}
-    if get_origin(item.type) is Literal:
-        return {**about, "enum": list(get_args(item.type))}
-    if item.role == "weights":
+    if get_origin(option.type) is Literal:
+        return {**about, "enum": list(get_args(option.type))}
+    if option.role == "weights":
         return {**about, "type": "string", "pattern": r"^[A-Za-z0-9_./{}-]+$"}
-    if item.role == "index":
+    if option.role == "index":
         return {**about, "type": "string", "pattern": f"^{NAME.pattern}$"}
     return {**about, "type": "string", "minLength": 1}

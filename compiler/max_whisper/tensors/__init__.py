@@ -1,1 +1,1 @@
-"""How tensors are stored: dtypes, files, casts, quantization, and the layouts that kernels read."""
+"""The storage of tensors: dtypes, files, casts, quantization, and the layouts that kernels read."""

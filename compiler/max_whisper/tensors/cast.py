@@ -1,4 +1,4 @@
-"""Casts between the float dtypes of checkpoints. numpy has no bfloat16: here it is the uint16 of its bits."""
+"""Casts between the float dtypes of checkpoints; bfloat16, which numpy lacks, is the uint16 of its bits."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from numpy.typing import NDArray
 
 from max_whisper.tensors.dtypes import BFLOAT16, FLOAT16, Dtype
 
-CHUNK = 1 << 20  # elements that are checked at once, to bound memory
+CHUNK = 1 << 20
+"""The elements that are checked at once, to bound memory."""
 
 
 def to_float32(array: NDArray[Any], dtype: Dtype) -> NDArray[np.float32]:
-    """Returns an array of one of FLOAT_DTYPES as float32, without loss; float32 itself is not copied."""
+    """Returns an array of a dtype of FLOAT_DTYPES as float32, without loss; a float32 array is not copied."""
     if dtype == BFLOAT16:
         return (array.astype(np.uint32) << 16).view(np.float32)
     return array.astype(np.float32, copy=False)
@@ -25,24 +26,24 @@ def to_bfloat16(array: NDArray[np.float32]) -> NDArray[np.uint16]:
     A finite element beyond the largest bfloat16 (3.39e38) becomes infinite, as IEEE 754 says.
     """
     bits = np.ascontiguousarray(array).view(np.uint32)
-    # Add half of the last place that is kept, less one unless that place is odd: ties go to even. In place, because
-    # the embedding of a large model has 265 MB.
+    # Add half of the last place that is kept, minus one unless that place is odd, so that ties go to even. This is done
+    # in place, because the embedding of a large model has 265 MB.
     rounded = bits >> 16
     rounded &= 1
     rounded += 0x7FFF
     rounded += bits
     rounded >>= 16
     result = rounded.astype(BFLOAT16.numpy)
-    # The carry can turn a NaN into infinity or zero: take its upper half, with a bit set that keeps it a NaN.
+    # The carry can turn a NaN into infinity or zero: take the NaN's upper half, with a bit set that keeps it a NaN.
     nan = np.isnan(bits.view(np.float32))
     result[nan] = (bits[nan] >> 16) | 0x40
     return result.reshape(array.shape)
 
 
 def lossless(array: NDArray[np.float32]) -> Dtype | None:
-    """Returns the 16-bit dtype, float16 or else bfloat16, that holds these finite elements without loss, or None.
+    """Returns float16, or else bfloat16, if it holds all of these finite elements without loss; else None.
 
-    One does for checkpoints that were trained or published in half precision, whatever they are stored as.
+    That is so for checkpoints that were trained or published in half precision, whatever dtype they are stored in.
     """
     bits = np.ascontiguousarray(array).reshape(-1).view(np.uint32)
     chunks = [bits[i : i + CHUNK] for i in range(0, len(bits), CHUNK)]
@@ -52,7 +53,7 @@ def lossless(array: NDArray[np.float32]) -> Dtype | None:
 
 
 def _fits_float16(bits: NDArray[np.uint32]) -> bool:
-    """Returns whether float16 holds float32 elements, given by their bits, without loss."""
+    """Returns whether float16 holds float32 elements without loss, which are given by their bits."""
     if (bits & 0x1FFF).any():  # more than 10 bits of fraction
         return False
     with np.errstate(over="ignore"):

@@ -1,4 +1,4 @@
-"""The one table of dtypes: the name of each in safetensors, its type in numpy, and its layout for the kernels."""
+"""The table of all dtypes: the name of each in safetensors, its type in numpy, and its layout in packed matrices."""
 
 from __future__ import annotations
 
@@ -12,18 +12,23 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Dtype:
-    """A number type of tensors."""
+    """A dtype of tensors.
 
-    name: str  # as MAX and the specs call it
-    format: str  # as safetensors calls it
-    numpy: np.dtype[
-        Any
-    ]  # its type in numpy; unsigned integers of its bits where numpy has none (bfloat16, 8-bit floats)
-    group: int = 1  # inputs that a kernel's SIMD lane multiplies at once, and so lie together in packed matrices
+    Attributes:
+        name: Its name in MAX and in manifests.
+        format: Its name in safetensors files.
+        numpy: Its type in numpy; an unsigned integer of as many bits where numpy lacks it (bfloat16, 8-bit floats).
+        group: The inputs that a SIMD lane of a kernel multiplies at once, which packed matrices keep side by side.
+    """
+
+    name: str
+    format: str
+    numpy: np.dtype[Any]
+    group: int = 1
 
     @property
     def bytes(self) -> int:
-        """Bytes of one element."""
+        """The bytes of one element."""
         return self.numpy.itemsize
 
 
@@ -33,7 +38,7 @@ BFLOAT16 = Dtype("bfloat16", "BF16", np.dtype("<u2"), group=2)
 INT8 = Dtype("int8", "I8", np.dtype("i1"), group=4)
 INT64 = Dtype("int64", "I64", np.dtype("<i8"))
 
-_OF_CHECKPOINTS_ONLY = (  # a build refuses tensors of these by name
+_UNSUPPORTED = (  # checkpoints may have such tensors, which a build refuses by the dtype's name
     Dtype("float64", "F64", np.dtype("<f8")),
     Dtype("float8_e4m3fn", "F8_E4M3", np.dtype("u1")),
     Dtype("float8_e5m2", "F8_E5M2", np.dtype("u1")),
@@ -46,7 +51,7 @@ _OF_CHECKPOINTS_ONLY = (  # a build refuses tensors of these by name
     Dtype("uint64", "U64", np.dtype("<u8")),
 )
 
-_ALL = (FLOAT32, FLOAT16, BFLOAT16, INT8, INT64, *_OF_CHECKPOINTS_ONLY)
+_ALL = (FLOAT32, FLOAT16, BFLOAT16, INT8, INT64, *_UNSUPPORTED)
 DTYPES: Mapping[str, Dtype] = {dtype.name: dtype for dtype in _ALL}
 """Every dtype by its name."""
 BY_FORMAT: Mapping[str, Dtype] = {dtype.format: dtype for dtype in _ALL}
@@ -57,7 +62,7 @@ BuildDtype = Literal["float32", "bfloat16", "int8"]
 StoredDtype = Literal["float32", "float16", "bfloat16", "int8"]
 """The dtypes that the tensors of an artifact can have."""
 ComputeDtype = Literal["float32", "bfloat16"]
-"""The dtypes of the operands of products of floats, to which the tensors of a checkpoint are cast."""
+"""The dtypes of the operands of floating-point products, which the tensors of a checkpoint are cast to."""
 BUILD_DTYPES: tuple[str, ...] = get_args(BuildDtype)
 COMPUTE_DTYPES: tuple[str, ...] = get_args(ComputeDtype)
 STORED_FORMATS = tuple(DTYPES[name].format for name in get_args(StoredDtype))
@@ -65,9 +70,9 @@ STORED_FORMATS = tuple(DTYPES[name].format for name in get_args(StoredDtype))
 FLOAT_DTYPES = (FLOAT32, FLOAT16, BFLOAT16)
 """The dtypes that the tensors of a checkpoint can have."""
 LOSSLESS_DTYPES = (FLOAT16, BFLOAT16)
-"""The 16-bit dtypes that tensors of a float32 build have where one holds them without loss."""
+"""The 16-bit dtypes that tensors of a float32 build may have, where one holds them without loss."""
 
 
 def byte_count(format: str, shape: Sequence[int]) -> int:
-    """Returns the bytes that a tensor takes in a safetensors file, which calls its dtype `format`."""
+    """Returns the bytes of a tensor in a safetensors file; `format` is its dtype's name there."""
     return prod(shape) * BY_FORMAT[format].bytes

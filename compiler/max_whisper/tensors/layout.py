@@ -1,12 +1,12 @@
-"""How an artifact stores each tensor of a spec: in which dtype, and in which layout.
+"""Decides how an artifact stores each tensor of a spec: the dtype and the layout.
 
-Matrices have the dtype of the build; vectors and tables of positions are float32 always, as they cost nothing. For our
-own kernels, the matrices that meet a whole window of rows (the encoder's, and those of the keys and values of its
-features) are packed for kernels/dense_linear.mojo. int8 matrices have scales beside them. In a float32 build, the
-matrices that the decoder reads for every token have 16 bits where these hold them without loss: reading them is most of
-what a token costs, and the results are the same to the last bit. For MAX's own kernels, which round a product to the
-dtype of its factors, the table of the vocabulary is float32 always: logits in bfloat16 (in steps of 0.125 from 16 on)
-have ties.
+Matrices have the dtype of the build; vectors and tables of positions are always float32, because they are small. For
+our own kernels, the matrices that are multiplied with a whole window of rows (the encoder's, and those of the keys and
+values of its features) are packed for kernels/gemm.mojo. int8 matrices have scales beside them. In a float32
+build, the matrices that the decoder reads for every token are stored in 16 bits where these hold them without loss:
+reading them takes most of a token's time, and the results are the same to the last bit. For MAX's own kernels, which
+round a product to the dtype of its factors, the table of the vocabulary is always float32, because logits in bfloat16
+(in steps of 0.125 from 16 on) have ties.
 """
 
 from __future__ import annotations
@@ -21,14 +21,17 @@ from max_whisper.tensors.stored import StoredTensor
 
 
 def stored_tensors(
-    spec: Spec, *, dtype: str, packed: bool, others: Mapping[str, str] | None = None
+    spec: Spec, *, dtype: str, packed: bool, exceptions: Mapping[str, str] | None = None
 ) -> list[StoredTensor]:
     """Returns how each tensor of a spec is stored, in the order of the spec.
 
-    dtype: of matrices. others: the dtypes of matrices that have another one, by name. packed: whether the matrices
-    that are used once per window are packed for kernels/dense_linear.mojo.
+    Args:
+        spec: The spec.
+        dtype: The dtype of matrices.
+        packed: Whether the matrices that are used once per window are packed for kernels/gemm.mojo.
+        exceptions: The dtypes of matrices that have another one, by name.
     """
-    window, dtypes = window_tensors(spec), others or {}
+    window, dtypes = window_tensors(spec), exceptions or {}
 
     def stored(tensor: TensorSpec) -> StoredTensor:
         stored_dtype = dtypes.get(tensor.name, dtype) if tensor.matrix else FLOAT32.name
@@ -50,6 +53,6 @@ def token_matrices(spec: Spec) -> list[str]:
 
 
 def logits_tables(spec: Spec) -> list[str]:
-    """Returns the names of the matrices that logits are a product with."""
+    """Returns the names of the tables that logits are computed with."""
     nodes = (node for part in spec.parts.values() for node in part.walk())
     return [node.layer.table for node in nodes if isinstance(node.layer, Logits)]

@@ -1,7 +1,8 @@
-"""Packs matrices as the kernels for many rows read them (kernels/tile.mojo): panels of 32 outputs, groups of 32 bits.
+"""Packs matrices in the layout that the kernels for many rows read (kernels/tile.mojo).
 
-A matrix [out, in] becomes [panels, groups, 32 * elements of a group], with zeros where outputs or inputs do not fill a
-panel or a group: for each group of neighbouring inputs, the elements of 32 outputs stand side by side.
+A matrix [out, in] is cut into panels of 32 outputs, and each panel into groups of neighboring inputs, as many as fill
+32 bits. It becomes [panels, groups, 32 * inputs of a group]: for each group, the elements of the 32 outputs stand side
+by side. Zeros fill the last panel and the last group.
 """
 
 from __future__ import annotations
@@ -15,24 +16,25 @@ from numpy.typing import NDArray
 from max_whisper.tensors.dtypes import DTYPES
 
 PANEL = 32
+"""The outputs of a panel."""
 
 
 def packed_shape(n_out: int, n_in: int, dtype: str) -> tuple[int, int, int]:
-    """Returns the panels, the groups of inputs, and the elements of a group of a panel."""
+    """Returns the number of panels, of groups, and of the elements of a group in a panel."""
     size = DTYPES[dtype].group
     return -(-n_out // PANEL), -(-n_in // size), PANEL * size
 
 
 def as_matrix(weights: NDArray[Any]) -> NDArray[Any]:
-    """Returns the matrix [out, in] of a matrix product.
+    """Returns weights as the matrix [out, in] of a matrix product.
 
-    A convolution [out, in, kernel] becomes [out, kernel * in], because its input rows lie side by side in memory.
+    Those of a convolution, [out, in, kernel], become [out, kernel * in], because its input rows are contiguous.
     """
     return weights if weights.ndim == 2 else weights.transpose(0, 2, 1).reshape(len(weights), -1)
 
 
 def from_matrix(matrix: NDArray[Any], shape: Sequence[int]) -> NDArray[Any]:
-    """Returns weights of that shape: the inverse of `as_matrix`."""
+    """Returns a matrix as weights of that shape: the inverse of `as_matrix`."""
     if len(shape) == 2:
         return matrix
     n_out, n_in, kernel = shape
@@ -40,7 +42,7 @@ def from_matrix(matrix: NDArray[Any], shape: Sequence[int]) -> NDArray[Any]:
 
 
 def pack(matrix: NDArray[Any], dtype: str) -> NDArray[Any]:
-    """Returns a matrix [out, in] in `packed_shape`. dtype: that of the kernel, which gives the length of a group."""
+    """Returns a matrix [out, in] packed, in `packed_shape`; `dtype` is the kernel's, which sets the size of a group."""
     n_out, n_in = matrix.shape
     panels, groups, _ = packed_shape(n_out, n_in, dtype)
     size = DTYPES[dtype].group
@@ -51,7 +53,7 @@ def pack(matrix: NDArray[Any], dtype: str) -> NDArray[Any]:
 
 
 def unpack(packed: NDArray[Any], n_out: int, n_in: int) -> NDArray[Any]:
-    """Returns the matrix [out, in]: the inverse of `pack`."""
-    panels, groups, width = packed.shape
-    columns = packed.reshape(panels, groups, PANEL, width // PANEL).transpose(0, 2, 1, 3)
+    """Returns a packed matrix as [out, in]: the inverse of `pack`."""
+    panels, groups, size = packed.shape
+    columns = packed.reshape(panels, groups, PANEL, size // PANEL).transpose(0, 2, 1, 3)
     return np.ascontiguousarray(columns.reshape(panels * PANEL, -1)[:n_out, :n_in])

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from max_whisper.artifact.load import check_artifact
-from max_whisper.artifact.manifest import FILE, Manifest, Port
-from max_whisper.compile.stored import read_spec
+from max_whisper.artifact.manifest import MANIFEST_FILE, Manifest, Port
+from max_whisper.compile.stored_spec import read_spec
 from max_whisper.console import Table, table_console
 from max_whisper.errors import UserError
 from max_whisper.files import expanded
@@ -15,7 +15,7 @@ from max_whisper.plan import BuildPlan, Kernels
 from max_whisper.spec import Spec, TensorSpec, load_spec
 from max_whisper.spec.counts import cross_kv_size, self_kv_size, weights_read
 from max_whisper.spec.layer import Layer
-from max_whisper.spec.tree import Node, Sequence
+from max_whisper.spec.tree import LayerNode, ModelPart
 from max_whisper.tensors.dtypes import DTYPES
 
 KERNELS: Mapping[Kernels, str] = {"ours": "our own", "max": "MAX's own"}
@@ -31,8 +31,10 @@ def inspect(what: str, *, every: bool = False) -> None:
     folder = expanded(what)
     if not folder.is_dir():
         spec, plan = load_spec(what), None
-    elif not (folder / FILE).exists():
-        raise UserError(f"{folder} is no artifact (it has no {FILE}): expected one, a spec file or a spec's name")
+    elif not (folder / MANIFEST_FILE).exists():
+        raise UserError(
+            f"{folder} is no artifact (it has no {MANIFEST_FILE}): expected one, a spec file or a spec's name"
+        )
     else:
         manifest = check_artifact(folder, machine=False)
         spec, plan = read_spec(folder, manifest), manifest.plan
@@ -64,10 +66,10 @@ def _layer_table(spec: Spec, every: bool) -> Table:
     return table
 
 
-def _shown(tree: Sequence | Node, every: bool) -> list[tuple[Node, int]]:
+def _shown(tree: ModelPart | LayerNode, every: bool) -> list[tuple[LayerNode, int]]:
     """The nodes to show, each with the number of copies that it stands for."""
-    shown: list[tuple[Node, int]] = []
-    nodes = tree.nodes if isinstance(tree, Sequence) else tree.children
+    shown: list[tuple[LayerNode, int]] = []
+    nodes = tree.nodes if isinstance(tree, ModelPart) else tree.children
     for place, node in enumerate(nodes):
         repeated = node.layer.kind == "repeat" and not every
         if repeated and place > 0 and _written_alike(nodes[place - 1].layer, node.layer):

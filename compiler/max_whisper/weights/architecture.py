@@ -11,7 +11,7 @@ from max_whisper.spec import Spec
 from max_whisper.spec.layer import Layer
 from max_whisper.spec.layers.activation import Activation
 from max_whisper.spec.layers.residual import Residual
-from max_whisper.spec.tree import Sequence
+from max_whisper.spec.tree import ModelPart
 from max_whisper.weights.checkpoint import Checkpoint
 from max_whisper.weights.hub_files import CONFIGURATION, PREPROCESSOR, PROCESSOR
 from max_whisper.weights.json_files import Configuration, FeatureExtractor, Processor, read_json
@@ -65,7 +65,7 @@ def _configuration(spec: Spec) -> dict[str, Any]:
     }
 
 
-def _heads(side: Sequence) -> list[int]:
+def _heads(side: ModelPart) -> list[int]:
     """Returns the number of heads of each self-attention."""
     return [node.layer.heads for node in side.walk() if node.layer.self_attention]  # type: ignore[attr-defined]
 

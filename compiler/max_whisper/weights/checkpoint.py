@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from max_whisper.errors import MaxWhisperError, UserError, WeightsError
 from max_whisper.files import expanded, is_folder, is_there
 from max_whisper.messages import nearest, printable, quote
-from max_whisper.progress import OnProgress, unheard
+from max_whisper.progress import OnProgress, ignore_progress
 from max_whisper.tensors.cast import lossless, to_bfloat16, to_float32
 from max_whisper.tensors.dtypes import FLOAT32, FLOAT_DTYPES, ComputeDtype
 from max_whisper.weights.hub import fetch
@@ -36,7 +36,7 @@ def open_checkpoint(
     revision: str | None = None,
     folder: Path | None = None,
     offline: bool = False,
-    progress: OnProgress = unheard,
+    progress: OnProgress = ignore_progress,
 ) -> Checkpoint:
     """Returns the checkpoint that `weights` names; only headers are read.
 

@@ -23,7 +23,7 @@ from huggingface_hub.utils import _http
 
 from max_whisper.errors import HubError
 from max_whisper.messages import printable, quote
-from max_whisper.progress import OnProgress, Progress, unheard
+from max_whisper.progress import OnProgress, Progress, ignore_progress
 
 COMMIT = re.compile("[0-9a-f]{40}")
 ETAG = re.compile('(W/)?"?[A-Za-z0-9][A-Za-z0-9._+=-]{0,127}"?')  # it becomes the name of a file
@@ -46,7 +46,7 @@ class Download:
         size_required: bool = False,
         commit: str | None = None,
         compressed: bool = True,
-        progress: OnProgress = unheard,
+        progress: OnProgress = ignore_progress,
     ) -> None:
         """Describes the file.
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from max_whisper.errors import HubError, MaxWhisperError, UserError, WeightsError
 from max_whisper.files import open_regular
 from max_whisper.messages import printable, quote
-from max_whisper.progress import OnProgress, Progress, unheard
+from max_whisper.progress import OnProgress, Progress, ignore_progress
 from max_whisper.weights.hub_files import COMPANIONS, CONFIGURATION, INDEX, WEIGHTS, read_index, weights_missing
 from max_whisper.weights.json_files import MAX_BYTES
 
@@ -51,7 +51,7 @@ def fetch(
     *,
     weights: bool = True,
     offline: bool = False,
-    progress: OnProgress = unheard,
+    progress: OnProgress = ignore_progress,
 ) -> Snapshot:
     """Returns the configuration, tokenizer and (with `weights`) safetensors files of a repository, all of one commit.
 

@@ -15,7 +15,7 @@ from msgspec import UNSET, UnsetType
 
 from max_whisper.errors import WeightsError
 from max_whisper.files import read_all
-from max_whisper.messages import LONGEST_QUOTE, in_words, printable, quote
+from max_whisper.messages import LONGEST_QUOTE, printable, quote, validation_message
 
 MAX_BYTES = 16 << 20  # the largest of the official files, tokenizer.json, has 2.7 MB
 
@@ -125,7 +125,7 @@ def read_json(path: Path, kind: type[T]) -> T:
         return msgspec.json.decode(data.decode("utf-8-sig"), type=kind)
     except msgspec.ValidationError as e:
         what = "" if " - at " in str(e) else "it must hold a JSON object: "
-        raise WeightsError(f"{path}: {what}{in_words(e)}") from e
+        raise WeightsError(f"{path}: {what}{validation_message(e)}") from e
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as e:
         raise WeightsError(f"{path} is no JSON: {e}") from e
 

@@ -27,7 +27,7 @@ from max_whisper.lowering.ops import Input, Program, Value
 from max_whisper.plan import BuildPlan
 from max_whisper.spec import Spec
 from max_whisper.spec.layers.cross_attention import CrossAttention
-from max_whisper.spec.tree import Node
+from max_whisper.spec.tree import LayerNode
 from max_whisper.tokens import N_BOUNDS
 
 Heads: TypeAlias = "list[tuple[int, int]]"  # of attentions: how many heads, and the channels of one
@@ -144,7 +144,7 @@ def _cross_heads(spec: Spec) -> Heads:
     return [_shared(node, node.layer.heads) for node in spec.decoder.walk() if isinstance(node.layer, CrossAttention)]
 
 
-def _shared(node: Node, heads: int) -> tuple[int, int]:
+def _shared(node: LayerNode, heads: int) -> tuple[int, int]:
     return heads, node.input_shape.channels // heads
 
 

@@ -3,9 +3,9 @@
     layernorm -> linear -> activation -> add     one `fused_linear`, of which all but the linear may be absent
     conv1d    -> activation -> add               the same, over rows that overlap
     linear    -> split_heads                     a `fused_linear` that writes the layout of attention
-    q, k, v of one attention                     one `projections`
+    q, k, v of one attention                     one `qkv_projections`
     embedding -> positions                       one `token_embedding`
-    logits    -> choose_token                    one `choose_next_token`, so that the logits are not written to memory
+    logits    -> choose_token                    one `fused_choose_token`, so that the logits are not written to memory
 
 An op is fused with the one after it only where nothing else reads its output; a layer normalization or an embedding
 is cheap enough to be done twice. A fused op stands where the last of its parts stood, and has the layers of all.
@@ -123,7 +123,7 @@ class _Fuser:
         inputs |= {f"{name}_weight": part.inputs["weight"] for name, part in zip("qkv", (q, k, v), strict=True)}
         inputs |= {"q_bias": q.inputs["bias"], "v_bias": v.inputs["bias"]}
         outputs = tuple(Value(part.outputs[0].shape) for part in (q, k, v))
-        joint = Op("projections", inputs, outputs, {"eps": q.attributes["eps"]}, _layers(q, k, v))
+        joint = Op("qkv_projections", inputs, outputs, {"eps": q.attributes["eps"]}, _layers(q, k, v))
         return joint, replace(op, inputs={**op.inputs, **dict(zip("qkv", outputs, strict=True))})
 
     def _choose_token(self, op: Op) -> Iterable[Op]:
@@ -132,7 +132,7 @@ class _Fuser:
             return (op,)
         inputs = {**logits.inputs, **{name: value for name, value in op.inputs.items() if name != "logits"}}
         attributes = {"eps": logits.attributes["eps"]}
-        return (Op("choose_next_token", inputs, op.outputs, attributes, _layers(logits, op)),)
+        return (Op("fused_choose_token", inputs, op.outputs, attributes, _layers(logits, op)),)
 
 
 _RULES: Mapping[str, Callable[[_Fuser, Op], Iterable[Op]]] = {
@@ -143,7 +143,7 @@ _RULES: Mapping[str, Callable[[_Fuser, Op], Iterable[Op]]] = {
     "add": _Fuser._add,
     "positions": _Fuser._positions,
     "split_heads": _Fuser._split_heads,
-    "attention": _Fuser._attention,
+    "full_attention": _Fuser._attention,
     "cached_attention": _Fuser._attention,
     "choose_token": _Fuser._choose_token,
 }

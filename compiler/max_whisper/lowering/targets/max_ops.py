@@ -83,7 +83,7 @@ def positions(context: Context, x: TensorValue, table: TensorValue, position: Te
     return x + rows(context, table, x, position)
 
 
-def attention(context: Context, q: TensorValue, k: TensorValue, v: TensorValue, *, heads: int) -> TensorValue:
+def full_attention(context: Context, q: TensorValue, k: TensorValue, v: TensorValue, *, heads: int) -> TensorValue:
     """Returns the attention of every row to every row."""
     return attend(split(q, heads), split(k, heads), split(v, heads))
 
@@ -168,7 +168,7 @@ EMITTERS: dict[str, Emitter] = {
     "activation": activation,
     "embedding": embedding,
     "positions": positions,
-    "attention": attention,
+    "full_attention": full_attention,
     "cached_attention": cached_attention,
     "cross_attention": cross_attention,
     "split_heads": split_heads,

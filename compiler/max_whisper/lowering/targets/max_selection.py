@@ -3,7 +3,7 @@
 The rules of openai/whisper (decoding.py: SuppressBlank, SuppressTokens, ApplyTimestampRules) come in as data: a mask
 that is added to the scores, and for each row the range of text and the range of timestamps that may follow. What these
 ranges are depends on the tokens so far alone, so that the host computes them in a microsecond
-(runtime/decoding/rules.py).
+(runtime/decoding/rules/timestamps.py).
 """
 
 from __future__ import annotations

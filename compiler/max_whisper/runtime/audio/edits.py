@@ -1,7 +1,7 @@
-"""Edit lists of mp4 files, of which a few kilobytes keep FFmpeg busy for minutes while it opens a file.
+"""Finds long edit lists in mp4 files: a few kilobytes of them keep FFmpeg busy for minutes while it opens a file.
 
-For each entry of the list it goes through all samples, and no signal ends that. Files have one entry or two; one with
-many is decoded in a child process, which ends after a while.
+For each entry of the list it goes through all samples, and no signal ends that. Most files have one entry or two; one
+with many is decoded in a child process, which ends after a while.
 """
 
 from __future__ import annotations
@@ -9,32 +9,32 @@ from __future__ import annotations
 import os
 from typing import BinaryIO
 
-FEW = 50
-"""Entries of an edit list that are believed."""
-LONGEST_INDEX = 64 << 20
-"""Bytes of a file's index that are looked at; one of ten hours has about 7 MB, and a longer one counts as odd."""
+MAX_EDITS = 50
+"""The most entries of an edit list that are believed."""
+MAX_INDEX_BYTES = 64 << 20
+"""The largest index that is searched; that of ten hours has 7 MB. A larger one counts as one with many edits."""
 _FIRST_BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"skip", b"free", b"pnot", b"udta", b"styp")
 
 
 def has_many_edits(file: BinaryIO) -> bool:
     """Returns whether a seekable file is an mp4, or of its family, with a long edit list; leaves it at its beginning.
 
-    What cannot be read has none: decoding finds the same, and says so.
+    A file that cannot be read counts as one without: decoding finds that again, and reports it.
 
     The format is ISO/IEC 14496-12: boxes of a size, four letters and a content. `moov` is the index, and `elst` in it a
     list of edits, whose number stands eight bytes behind its name.
     """
     try:
-        found = any(_longest_list(index) > FEW for index in _indexes(file))
+        many = any(_longest_list(index) > MAX_EDITS for index in _indexes(file))
         file.seek(0)
-    except Exception:  # a file object of the caller may raise anything
+    except Exception:  # the caller's file object may raise anything
         return False
-    return found
+    return many
 
 
 def _indexes(file: BinaryIO) -> list[bytes]:
-    """The content of each `moov` at the top of the file."""
-    found = []
+    """Returns each `moov` box at the top level of the file, at most MAX_INDEX_BYTES and one byte of it."""
+    indexes = []
     end = file.seek(0, os.SEEK_END)
     position = 0
     for _ in range(1000):
@@ -49,21 +49,21 @@ def _indexes(file: BinaryIO) -> list[bytes]:
             size = end - position
         if name == b"moov":
             file.seek(position)
-            found.append(file.read(min(size, LONGEST_INDEX + 1)))
+            indexes.append(file.read(min(size, MAX_INDEX_BYTES + 1)))
         if size < 8:
             break
         position += size
         if position >= end:
             break
-    return found
+    return indexes
 
 
 def _longest_list(index: bytes) -> int:
-    """The most entries of an edit list in a `moov`; those of one that is too long to look at are many."""
-    if len(index) > LONGEST_INDEX:
-        return FEW + 1
-    longest, at = 0, index.find(b"elst")
-    while at >= 0:
-        longest = max(longest, int.from_bytes(index[at + 8 : at + 12], "big"))
-        at = index.find(b"elst", at + 4)
+    """Returns the length of the longest edit list in a `moov`, more than MAX_EDITS where it is too large to search."""
+    if len(index) > MAX_INDEX_BYTES:
+        return MAX_EDITS + 1
+    longest, position = 0, index.find(b"elst")
+    while position >= 0:
+        longest = max(longest, int.from_bytes(index[position + 8 : position + 12], "big"))
+        position = index.find(b"elst", position + 4)
     return longest

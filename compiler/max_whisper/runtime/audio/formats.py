@@ -1,8 +1,8 @@
-"""Which containers and codecs are read, and which of them in this process.
+"""Lists the containers and codecs that are read, and those that are decoded in this process.
 
-FFmpeg knows some 350 containers and 210 audio codecs, most of them of games and devices of the nineties, and a damaged
-file of some kinds ends the process that reads it. So FFmpeg is told to open nothing but what people have. Names are
-FFmpeg's own.
+FFmpeg knows some 350 containers and 210 audio codecs, most of them of games and devices of the nineties, and damaged
+files of some kinds end the process that reads them. So FFmpeg is told to open only what people use today. The names are
+FFmpeg's.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ PCM = frozenset(
     "pcm_s32le pcm_s32be pcm_u32le pcm_u32be pcm_s64le pcm_s64be pcm_f32le pcm_f32be pcm_f64le pcm_f64be "
     "pcm_bluray pcm_dvd".split()
 )
+"""The codecs of uncompressed sound."""
 CODECS = PCM | frozenset(
     "aac aac_latm ac3 alac amrnb amrwb dca eac3 flac gsm gsm_ms mlp mp1 mp1float mp2 mp2float mp3 mp3float nellymoser "
     "opus speex truehd vorbis wavpack wmalossless wmapro wmav1 wmav2 wmavoice "
@@ -23,7 +24,6 @@ CONTAINERS = frozenset(
     "mpegts ogg truehd w64 wav wv".split()
 )
 """Every container that is opened."""
-
 COMMON = {
     "wav": frozenset("pcm_u8 pcm_s16le pcm_s24le pcm_s32le pcm_f32le pcm_f64le pcm_alaw pcm_mulaw".split()),
     "flac": frozenset({"flac"}),
@@ -33,10 +33,11 @@ COMMON = {
     "mov,mp4,m4a,3gp,3g2,mj2": frozenset({"aac", "alac"}),
     "matroska,webm": frozenset({"aac", "flac", "mp3float", "opus", "vorbis"}),
 }
-"""The codecs of each container that are decoded in this process: 10,000 damaged files of each pair were, and none ended
-it, or took a second or much memory (`tests/fuzz/test_fuzz_audio.py` tries them again). All else is decoded in a child
-process."""
+"""The codecs of each container that are decoded in this process. 10,000 damaged files of each pair were tried, and none
+ended the process, or took a second or much memory (`tests/fuzz/test_fuzz_audio.py` tries more). Everything else is
+decoded in a child process."""
 COMMON_CODECS = frozenset[str]().union(*COMMON.values())
+"""Every codec that is decoded in this process."""
 
 HINT = "wav, flac, mp3, m4a, ogg, mp4 or mkv"
-"""What people are told to convert to."""
+"""The formats that messages recommend."""

@@ -1,13 +1,13 @@
-"""An audio or video file -> the waveform Whisper listens to (waveform.py).
+"""Reads audio and video files as the waveform that Whisper takes (waveform.py).
 
 The samples are the ones that openai/whisper gets from `ffmpeg -i FILE -f s16le -ac 1 -acodec pcm_s16le -ar 16000`
 (whisper/audio.py, `load_audio`), made with the same libraries through PyAV and without an ffmpeg program: FFmpeg's
-own down-mix and resampler, int16, divided by 32768. There is one exception: channels that cancel each other, of which
+down-mix and resampler, int16, divided by 32768. There is one exception: channels that cancel each other, of which
 ffmpeg makes silence.
 
 A damaged file may end the process in which FFmpeg reads it. Few kinds of files are read at all (formats.py); the
 common ones in this process, because thousands of damaged ones did no harm (decoding.py); the others in a child process
-(child.py), and all of them with `isolated=True`, which is for whoever serves files of strangers.
+(child.py), and all of them with `isolated=True`, which is for programs that serve files of strangers.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from typing import BinaryIO
 from max_whisper.errors import AudioError, MaxWhisperError
 from max_whisper.files import expanded
 from max_whisper.messages import printable
-from max_whisper.runtime.audio.decoding import Outcome, Request, Uncommon, cannot_read, decode, is_media
+from max_whisper.runtime.audio.container import NEXT, Uncommon, cannot_read, is_media
+from max_whisper.runtime.audio.decoding import Outcome, Request, decode
 from max_whisper.runtime.audio.edits import has_many_edits
-from max_whisper.runtime.audio.formats import HINT
 from max_whisper.runtime.audio.recording import Recording, Storage
 from max_whisper.runtime.audio.waveform import SAMPLE_RATE, Waveform
 
@@ -36,23 +36,30 @@ __all__ = ["IN_MEMORY", "MAX_HOURS", "MAX_PIPE_BYTES", "Recording", "load_audio"
 MAX_HOURS = 24
 """The longest audio that is read: 24 hours are 2.8 GB of int16, in a temporary file."""
 IN_MEMORY = 32 << 20
-"""Bytes of int16, or of what a pipe gave, that are kept in memory: those of 17 minutes."""
+"""The bytes of int16 samples, or of what a pipe gave, that are kept in memory: 17 minutes of sound."""
 MAX_PIPE_BYTES = 4 << 30
 """The most bytes taken from a pipe, which must be copied before they can be decoded: 6 hours of 16-bit stereo WAV."""
 PROBED_BYTES = 2 << 20
-"""How much of a pipe FFmpeg is asked about before the rest is copied; it looks at the first of these two megabytes."""
+"""The bytes of a pipe that FFmpeg must recognize before the rest is copied; it looks at the first megabyte."""
 PIPE_SECONDS = 20
-"""How long a named pipe is waited for until somebody writes to it."""
+"""The seconds for which a named pipe waits until somebody writes to it."""
 
 _CHUNK = 1 << 20
 _LOG = logging.getLogger(__name__)
-_NEXT = f"give an audio or video file such as {HINT}"
 
 
 def load_audio(source: str | os.PathLike[str] | BinaryIO, *, track: int | None = None) -> Waveform:
-    """Read an audio track of an audio or video file, all at once; see `open_audio` for the rest.
+    """Reads an audio track of an audio or video file, all at once.
 
-    Returns float32 [samples], mono, 16 kHz, in [-1, 1).
+    Args:
+        source: The file, as `open_audio` takes it.
+        track: Which of several audio tracks, as `open_audio` takes it.
+
+    Returns:
+        float32 [samples], mono, 16 kHz, in [-1, 1).
+
+    Raises:
+        AudioError: The file cannot be read, as for `open_audio`.
     """
     return open_audio(source, track=track)[:]
 
@@ -60,25 +67,31 @@ def load_audio(source: str | os.PathLike[str] | BinaryIO, *, track: int | None =
 def open_audio(
     source: str | os.PathLike[str] | BinaryIO, *, track: int | None = None, isolated: bool = False
 ) -> Recording:
-    """Decode an audio track of an audio or video file.
-
-    source: a path (`~` is expanded when there is no such file), "-" for standard input, or a binary file object. What
-        cannot seek (a pipe) is first copied, because formats such as mp4 keep their index at the end; at most
-        MAX_PIPE_BYTES. Never a URL.
-    track: which of several audio tracks, counted from 0 as ffmpeg's `-map 0:a:N` does. By default the one that ffmpeg
-        takes: the track marked as default, then the one with the most channels, then the first. A warning in the log
-        says which, when there are several.
-    isolated: decode in a child process whatever the format is. A file that crashes FFmpeg, or makes it take too much
-        memory or time, is then an AudioError and not the end of this process. Costs 0.2 s.
+    """Decodes an audio track of an audio or video file.
 
     The channels are mixed as ffmpeg does. Where they cancel each other and the mix would be silent, the loudest channel
-    is taken alone, with a warning. Float samples beyond full scale are clipped, as ffmpeg does.
-    Parts that cannot be decoded are left out, as ffmpeg does, with a warning in the log.
+    is taken alone, with a warning in the log. Float samples beyond full scale are clipped, and parts that cannot be
+    decoded are left out, with a warning, as ffmpeg does. What a header claims about the length is never trusted: memory
+    is taken for what was decoded.
 
-    Raises AudioError when there is no such file or track, it cannot be read, is of a kind that is not read
-    (formats.py), holds no sound, holds samples that are NaN, infinite or beyond MAX_PEAK, or is longer than MAX_HOURS;
-    and for a source that is none of the above. MaxWhisperError when the temporary folder has no room. What a header
-    claims about the length is never trusted: memory is taken for what was decoded.
+    Args:
+        source: A path (`~` is expanded when there is no such file), "-" for standard input, or a binary file object;
+            never a URL. A pipe, which cannot seek, is copied first, because formats such as mp4 have their index at the
+            end; at most MAX_PIPE_BYTES.
+        track: Which of several audio tracks, from 0, as in ffmpeg's `-map 0:a:N`. None takes the one that ffmpeg does:
+            the track marked as default, then the one with the most channels, then the first. When there are several, a
+            warning in the log says which.
+        isolated: Whether to decode in a child process whatever the format is. A file that crashes FFmpeg, or makes it
+            take too much memory or time, is then an AudioError and not the end of this process. This costs 0.2 s.
+
+    Returns:
+        The samples, in memory or in a temporary file, of which parts can be read.
+
+    Raises:
+        AudioError: There is no such file or track, it cannot be read, is of a kind that is not read (formats.py), holds
+            no sound, holds samples that are NaN, infinite or beyond MAX_PEAK, or is longer than MAX_HOURS; or the
+            source is none of the above.
+        MaxWhisperError: The temporary folder has no room.
     """
     number = None if track is None else _index(track)
     if track is not None and number is None:
@@ -91,10 +104,10 @@ def open_audio(
         isolated = isolated or has_many_edits(file)
         pcm = _Sound(name)
         outcome = _decode(file, request, pcm, isolated)
-        if outcome.louder is not None:
+        if outcome.loudest_channel is not None:
             pcm.clear()
             file.seek(0)
-            _decode(file, Request(name, suffix, number, outcome.louder), pcm, isolated)
+            _decode(file, Request(name, suffix, number, outcome.loudest_channel), pcm, isolated)
         pcm.flush()
     for warning in outcome.warnings:
         _LOG.warning("%s", printable(warning))
@@ -102,14 +115,15 @@ def open_audio(
 
 
 def _index(value: object) -> int | None:
-    """An integer of any type, None for what is none."""
+    """Returns an integer of any type as an int, and None for what is none."""
     try:
         return None if isinstance(value, bool) else operator.index(value)  # type: ignore[arg-type]
-    except Exception:  # whatever somebody else's class raises
+    except Exception:  # somebody else's class may raise anything
         return None
 
 
 def _decode(file: BinaryIO, request: Request, pcm: _Sound, isolated: bool) -> Outcome:
+    """Decodes in this process, or in a child process where that is safer."""
     if not isolated:
         try:
             return decode(file, request, pcm.write, common=True)
@@ -121,20 +135,21 @@ def _decode(file: BinaryIO, request: Request, pcm: _Sound, isolated: bool) -> Ou
 
 
 class _Sound(Storage):
-    """The samples of one file, as many as are allowed."""
+    """The int16 samples of one file, at most those of MAX_HOURS."""
 
     def __init__(self, name: str) -> None:
         super().__init__(IN_MEMORY)
         self._name = name
 
     def write(self, data: bytes) -> None:
+        """Appends samples; raises AudioError for more than are allowed."""
         super().write(data)
         if self.size > MAX_HOURS * 3600 * SAMPLE_RATE * 2:
             raise AudioError(f"{self._name} is longer than {MAX_HOURS} hours: cut it into shorter files")
 
 
 def _open(source: object, stack: contextlib.ExitStack) -> tuple[BinaryIO, str, str]:
-    """The seekable, not empty file of a source, what to call it in messages, and its suffix.
+    """Returns the file of a source, which can seek and is not empty, what to call it in messages, and its suffix.
 
     The stack closes what was opened.
     """
@@ -167,7 +182,7 @@ def _open(source: object, stack: contextlib.ExitStack) -> tuple[BinaryIO, str, s
         file.seek(0)
     except MaxWhisperError:
         raise
-    except Exception as e:  # a file object of the caller may raise anything
+    except Exception as e:  # the caller's file object may raise anything
         raise AudioError(cannot_read(name, e)) from e
     return file, name, suffix if suffix[1:].isalnum() and suffix.isascii() and len(suffix) < 10 else ""
 
@@ -180,17 +195,18 @@ def _wrong_type(source: object) -> AudioError:
 
 
 def _open_path(path: str, name: str) -> BinaryIO:
+    """Opens a file, or a named pipe as soon as somebody writes to it."""
     if path.startswith("~") and not os.path.lexists(path):
         path = str(expanded(path))
     if not Path(path).is_fifo():
         return Path(path).open("rb")
     import select
 
-    # Opening a named pipe waits for a writer, without end and without a word.
+    # Opening a named pipe would wait for a writer forever, without a word.
     file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb")
-    written = select.poll()
-    written.register(file)
-    if not written.poll(1000 * PIPE_SECONDS):
+    readable = select.poll()
+    readable.register(file)
+    if not readable.poll(1000 * PIPE_SECONDS):
         file.close()
         raise AudioError(f"{name} is a named pipe, and in {PIPE_SECONDS} s nobody wrote to it: start what writes first")
     os.set_blocking(file.fileno(), True)
@@ -198,7 +214,7 @@ def _open_path(path: str, name: str) -> BinaryIO:
 
 
 def _size(file: BinaryIO) -> int:
-    """The bytes of a file that can seek, 0 of one that cannot."""
+    """Returns the number of bytes of a file that can seek, 0 for one that cannot."""
     seekable = getattr(file, "seekable", None)
     if not (seekable() if seekable else hasattr(file, "seek")):
         return 0
@@ -209,9 +225,10 @@ def _size(file: BinaryIO) -> int:
 
 
 def _copied(file: BinaryIO, name: str, stack: contextlib.ExitStack) -> BinaryIO:
+    """Returns a copy of what a pipe gives, which can seek. Raises AudioError for too much, and for what is no media."""
     copy = Storage(IN_MEMORY)
     stack.callback(copy.file.close)
-    looked_at = False
+    probed = False
     while data := _read(file):
         copy.write(data)
         if copy.size > MAX_PIPE_BYTES:
@@ -219,25 +236,27 @@ def _copied(file: BinaryIO, name: str, stack: contextlib.ExitStack) -> BinaryIO:
                 f"{name} gave more than {MAX_PIPE_BYTES >> 20} MB and did not end, expected one audio or video file: "
                 "save it to a file first, in a format that is smaller than wav, or in parts"
             )
-        if not looked_at and copy.size > PROBED_BYTES:
-            looked_at = True
+        if not probed and copy.size > PROBED_BYTES:
+            probed = True
             copy.file.seek(0)
             if not is_media(copy.file.read(PROBED_BYTES)):
-                raise AudioError(f"{name} does not begin as an audio or video file does: {_NEXT}")
+                raise AudioError(f"{name} does not begin as an audio or video file does: {NEXT}")
             copy.file.seek(0, io.SEEK_END)
     if not copy.size:
-        raise AudioError(f"{name} is empty (0 bytes), expected sound: {_NEXT}")
+        raise AudioError(f"{name} is empty (0 bytes), expected sound: {NEXT}")
     copy.flush()
     return copy.file  # type: ignore[return-value]
 
 
 def _read(file: BinaryIO) -> bytes:
+    """Returns the next bytes, also of a file that does not block."""
     while (data := file.read(_CHUNK)) is None:  # standard input need not be blocking
         time.sleep(0.01)
     return data
 
 
 def _cannot_open(name: str, error: OSError | ValueError) -> str:
+    """Returns the message about a path that cannot be opened."""
     if isinstance(error, FileNotFoundError):
         if "://" in name:
             return f"there is no file {name}: addresses are not opened, download it and give the file"
@@ -250,6 +269,7 @@ def _cannot_open(name: str, error: OSError | ValueError) -> str:
 
 
 def _folder() -> str:
+    """Returns the current folder, for messages."""
     try:
         return printable(Path.cwd(), 500)
     except OSError:

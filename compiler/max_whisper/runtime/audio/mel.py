@@ -1,4 +1,4 @@
-"""Waveform -> log-mel spectrogram, as openai/whisper makes it (whisper/audio.py, `log_mel_spectrogram`); numpy only."""
+"""Makes log-mel spectrograms as openai/whisper does (whisper/audio.py, `log_mel_spectrogram`), with numpy alone."""
 
 from __future__ import annotations
 
@@ -12,28 +12,30 @@ from max_whisper.errors import AudioError
 from max_whisper.runtime.audio.waveform import SAMPLE_RATE, check_waveform
 
 N_FFT = 400
-"""Samples of one frame: 25 ms."""
+"""The number of samples of a frame: 25 ms."""
 HOP = 160
-"""Samples from one frame to the next: 10 ms."""
+"""The number of samples from one frame to the next: 10 ms."""
 FRAMES_PER_SECOND = SAMPLE_RATE // HOP
 
-KEPT = 32 << 20
-"""Bytes of a spectrogram that are kept: those of ten minutes."""
-_BLOCK = 128  # frames at once: their spectra (0.2 MB) stay in the cache, which is faster than any larger block
+KEPT_BYTES = 32 << 20
+"""The bytes of the longest spectrogram that is kept in memory, that of ten minutes."""
+_BLOCK = 128
+"""The number of frames that are computed at once: their spectra (0.2 MB) fit into the cache, and more are slower."""
 
 Floats = npt.NDArray[np.float32]
 
 
 @cache
 def mel_filters(n_mels: int) -> Floats:
-    """The filter bank of Slaney's Auditory Toolbox (1998) for 16 kHz and frames of 400 samples.
+    """Returns the filter bank of Slaney's Auditory Toolbox (1998) for 16 kHz and frames of 400 samples.
 
-    n_mels triangles over 0-8000 Hz, whose corners are equally spaced on a scale that is linear (200/3 Hz per mel) up
-    to 1000 Hz and logarithmic (log(6.4)/27 per mel) above; each of area 1, that is, of height 2/(its width in Hz).
+    The filters are n_mels triangles over 0-8000 Hz, whose corners are equally spaced on a scale that is linear (200/3
+    Hz per mel) up to 1000 Hz and logarithmic (log(6.4)/27 per mel) above; each of area 1, that is, of height 2/(its
+    width in Hz).
     The formula, and the one rounding to float32 on the way, are those of `librosa.filters.mel(sr=16000, n_fft=400)`,
     from which openai/whisper saved its mel_filters.npz.
 
-    Returns float32 [n_mels, 201], read-only because it is shared.
+    The result is float32 [n_mels, 201], read-only because it is shared.
     """
     linear, first_log, log_step = 200 / 3, 1000.0, np.log(6.4) / 27
     first_log_mel = first_log / linear
@@ -54,39 +56,43 @@ def mel_filters(n_mels: int) -> Floats:
 
 @cache
 def _bands(n_mels: int) -> tuple[npt.NDArray[np.intp], Floats, npt.NDArray[np.intp]]:
-    """The frequencies that the filters see, filter by filter, their weights, and where each filter begins.
+    """Returns the frequencies that have a weight in each filter, these weights, and where each filter begins.
 
-    A filter sees a few frequencies that are neighbours. A product with the matrix would be done by threads of numpy's
-    BLAS, which then wait for more with all their might: the encoder, which comes next, took 145 ms instead of 90.
+    A filter has weights for a few neighboring frequencies. A product with the whole matrix would be computed by threads
+    of numpy's BLAS, which busy-wait after it: the encoder, which comes next, took 145 ms instead of 90.
     """
     filters = mel_filters(n_mels)
-    bands = [np.flatnonzero(each) if each.any() else np.zeros(1, np.intp) for each in filters]
-    weights = np.concatenate([each[band] for each, band in zip(filters, bands, strict=True)])
+    bands = [np.flatnonzero(row) if row.any() else np.zeros(1, np.intp) for row in filters]
+    weights = np.concatenate([row[band] for row, band in zip(filters, bands, strict=True)])
     ends = np.cumsum([len(band) for band in bands])
     return np.concatenate(bands), weights, np.concatenate([[0], ends[:-1]])
 
 
 class Samples(Protocol):
-    """16 kHz mono, full scale 1.0: an array, or an `audio.Recording`, which need not be in memory."""
+    """Samples, 16 kHz mono of full scale 1.0: an array, or a `Recording`, which need not be in memory."""
 
     def __len__(self) -> int: ...
     def __getitem__(self, part: slice, /) -> Floats: ...
 
 
 class LogMel:
-    """The log-mel spectrogram of a recording, of which any part can be had.
+    """The log-mel spectrogram of a recording, of which any part can be computed.
 
-    Frames of 400 samples every 160, centred at 0, 160, …, with the ends of the (padded) waveform reflected; periodic
+    Frames of 400 samples every 160, centered at 0, 160, …, with the ends of the (padded) waveform reflected; periodic
     Hann window; power spectrum; mel filters; log10 of at least 1e-10; raised to at least the maximum of the whole
-    spectrogram - 8; (x + 4) / 4. The frame centred at the very end is dropped. Silence gives -1.5 everywhere.
+    spectrogram - 8; (x + 4) / 4. The frame centered at the very end is dropped. Silence gives -1.5 everywhere.
 
-    The maximum of the whole is found first. What is computed for it is kept up to KEPT bytes; of a longer recording
-    the parts are computed again when they are asked for, in the same blocks and so with equal bits, and ten hours take
+    The maximum of the whole is found first. What is computed for it is kept up to KEPT_BYTES; parts of a longer
+    recording are computed again when they are asked for, in the same blocks and so with equal bits, and ten hours take
     no more memory than ten minutes.
+
+    Attributes:
+        n_mels: The number of mel bands.
+        frames: The number of frames, the padding included.
     """
 
     def __init__(self, samples: Samples, n_mels: int, *, padding: int = 0) -> None:
-        """padding: zero samples behind the recording, as for `log_mel`, which names the errors as well."""
+        """Finds the maximum; the arguments and errors are those of `log_mel`."""
         self._samples = samples
         self._total = len(samples) + padding
         if self._total <= N_FFT // 2:
@@ -96,9 +102,9 @@ class LogMel:
             )
         self.n_mels = n_mels
         self.frames = self._total // HOP
-        # Frames that begin behind the last sample hold only padding: their power is 0, raised to 1e-10.
+        # Frames that begin behind the last sample hold padding alone: their power is 0, raised to 1e-10.
         self._sounding = min(self.frames, -(-(len(samples) + N_FFT // 2) // HOP))
-        self._kept: list[Floats] | None = [] if n_mels * self._sounding * 4 <= KEPT else None
+        self._kept: list[Floats] | None = [] if n_mels * self._sounding * 4 <= KEPT_BYTES else None
         loudest = -10.0
         for first in range(0, self._sounding, _BLOCK):
             block = self._compute(first)
@@ -110,11 +116,11 @@ class LogMel:
 
     @property
     def seconds(self) -> float:
-        """Of the recording, without the padding."""
+        """The duration of the recording in seconds, without the padding."""
         return len(self._samples) / SAMPLE_RATE
 
     def part(self, first: int, last: int) -> Floats:
-        """Float32 [n_mels, last - first]: some frames."""
+        """Returns the frames from `first` up to, without, `last`: float32 [n_mels, last - first]."""
         mel = np.full((self.n_mels, last - first), -10.0, np.float32)
         for start in range(first - first % _BLOCK, min(last, self._sounding), _BLOCK):
             block = self._compute(start) if self._kept is None else self._kept[start // _BLOCK]
@@ -126,7 +132,7 @@ class LogMel:
         return mel
 
     def _compute(self, first: int) -> Floats:
-        """Log10 of the power of a block of frames, [n_mels, _BLOCK] or fewer."""
+        """Returns log10 of the power of a block of frames, [n_mels, _BLOCK] or fewer."""
         last = min(first + _BLOCK, self._sounding)
         start = first * HOP - N_FFT // 2
         samples = _reflected(self._samples, self._total, start, start + (last - first - 1) * HOP + N_FFT)
@@ -140,14 +146,20 @@ class LogMel:
 
 
 def log_mel(waveform: npt.NDArray[Any], n_mels: int, *, padding: int = 0) -> Floats:
-    """The log-mel spectrogram of a whole recording, see `LogMel`.
+    """Returns the log-mel spectrogram of a whole recording, which `LogMel` describes.
 
-    waveform: [samples] as `check_waveform` takes it, 16 kHz.
-    padding: zero samples put behind the waveform first. openai's `transcribe` puts 480000 (30 s) there.
-    Returns float32 [n_mels, (samples + padding) // 160].
+    Args:
+        waveform: [samples] as `check_waveform` takes it, 16 kHz.
+        n_mels: The number of mel bands.
+        padding: The number of zero samples that are put behind the waveform; openai's `transcribe` puts 480000 (30 s)
+            there.
 
-    Raises AudioError for what `check_waveform` refuses, and for fewer than 201 samples including the padding, which
-    cannot be reflected (openai/whisper fails there too).
+    Returns:
+        float32 [n_mels, (samples + padding) // 160].
+
+    Raises:
+        AudioError: `check_waveform` refuses the waveform, or it has fewer than 201 samples including the padding, which
+            cannot be reflected (openai/whisper fails there too).
     """
     mel = LogMel(check_waveform(waveform), n_mels, padding=padding)
     return mel.part(0, mel.frames)
@@ -155,18 +167,21 @@ def log_mel(waveform: npt.NDArray[Any], n_mels: int, *, padding: int = 0) -> Flo
 
 @cache
 def _hann() -> Floats:
-    """The periodic Hann window (torch.hann_window): float32 [400]."""
+    """Returns the periodic Hann window (torch.hann_window), float32 [400]."""
     return np.hanning(N_FFT + 1)[:-1].astype(np.float32)
 
 
 def _reflected(samples: Samples, total: int, start: int, stop: int) -> Floats:
-    """Samples start … stop of a recording padded with zeros to total and reflected at both ends, which stand once."""
+    """Returns samples start … stop of a recording that is padded with zeros to `total` and reflected at both ends.
+
+    The samples at the very ends are not repeated.
+    """
     if start >= 0 and stop <= len(samples):
         return samples[start:stop]
-    at = np.abs(np.arange(start, stop))
-    at = total - 1 - np.abs(total - 1 - at)
-    sound = at < len(samples)
-    first = int(at.min(initial=len(samples) - 1, where=sound))
-    part = samples[first : int(at.max(initial=first, where=sound)) + 1]
-    reflected: Floats = np.where(sound, part[np.where(sound, at - first, 0)], np.float32(0))
+    index = np.abs(np.arange(start, stop))
+    index = total - 1 - np.abs(total - 1 - index)
+    in_recording = index < len(samples)
+    first = int(index.min(initial=len(samples) - 1, where=in_recording))
+    part = samples[first : int(index.max(initial=first, where=in_recording)) + 1]
+    reflected: Floats = np.where(in_recording, part[np.where(in_recording, index - first, 0)], np.float32(0))
     return reflected

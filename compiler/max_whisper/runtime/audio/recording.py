@@ -1,4 +1,4 @@
-"""Decoded sound, kept in memory or in a temporary file."""
+"""Keeps decoded sound in memory, or in a temporary file."""
 
 from __future__ import annotations
 
@@ -14,65 +14,71 @@ from max_whisper.errors import MaxWhisperError
 from max_whisper.messages import printable
 from max_whisper.runtime.audio.waveform import Waveform, full_scale
 
-LEFT_FREE = 0.05
-"""The share of the disk with the temporary folder that is left free, for the others who write there; at most 1 GiB."""
+KEPT_FREE = 0.05
+"""The fraction of the disk with the temporary folder that is left free for other programs, at most 1 GiB."""
 _CHUNK = 4 << 20
 
 
 class Storage:
-    """Bytes that are appended and then read: up to `in_memory` of them in memory, more in a temporary file.
+    """Bytes that are appended and then read; they are in memory until they are many, and then in a temporary file.
 
-    A temporary folder that has no room is a failure of this machine, and not the fault of the audio.
+    A temporary folder without room is a failure of the machine, and not of the audio: MaxWhisperError, not AudioError.
+
+    Attributes:
+        file: The file, which whoever holds the storage closes.
+        size: The number of bytes.
     """
 
     def __init__(self, in_memory: int) -> None:
-        self.file: IO[bytes] = tempfile.SpooledTemporaryFile(in_memory)  # noqa: SIM115 (whoever holds it closes it)
+        """Takes the number of bytes that are kept in memory."""
+        self.file: IO[bytes] = tempfile.SpooledTemporaryFile(in_memory)  # noqa: SIM115 (whoever holds the storage closes it)
         self._in_memory = in_memory
         self.size = 0
-        self._checked = 0
+        self._room_checked = 0  # the size for which the disk is known to have room
 
     def write(self, data: bytes) -> None:
         """Appends `data`; raises MaxWhisperError when the temporary folder has no room for it."""
         with self._closed_when_full():
-            if self.size + len(data) > self._in_memory and self.size + len(data) > self._checked:
-                # The first time, what was in memory goes there as well.
-                check_room(len(data) + _CHUNK + (0 if self._checked else self.size))
-                self._checked = self.size + len(data) + _CHUNK
+            if self.size + len(data) > self._in_memory and self.size + len(data) > self._room_checked:
+                # The first time, the bytes in memory go there as well.
+                check_room(len(data) + _CHUNK + (0 if self._room_checked else self.size))
+                self._room_checked = self.size + len(data) + _CHUNK
             self.file.write(data)
         self.size += len(data)
 
     def flush(self) -> None:
-        """Raises MaxWhisperError when the temporary folder has no room for the last bytes."""
+        """Writes what is buffered; raises MaxWhisperError when the temporary folder has no room for it."""
         with self._closed_when_full():
             self.file.flush()
 
     @contextlib.contextmanager
     def _closed_when_full(self) -> Iterator[None]:
+        """Closes the file after an OSError of a block, which becomes a MaxWhisperError."""
         with temporary_folder():
             try:
                 yield
             except OSError:
-                with contextlib.suppress(OSError):  # it tries to write what is left
+                with contextlib.suppress(OSError):  # closing tries to write what is buffered
                     self.file.close()
                 raise
 
     def clear(self) -> None:
-        """Forgets all bytes."""
+        """Removes all bytes."""
         self.file.seek(0)
         self.file.truncate()
-        self.size = self._checked = 0
+        self.size = self._room_checked = 0
 
 
 def check_room(size: int) -> None:
     """Raises OSError when the disk of the temporary folder has no room for `size` more bytes."""
     disk = os.statvfs(tempfile.gettempdir())
-    if disk.f_bavail * disk.f_frsize < size + min(LEFT_FREE * disk.f_blocks * disk.f_frsize, 1 << 30):
+    if disk.f_bavail * disk.f_frsize < size + min(KEPT_FREE * disk.f_blocks * disk.f_frsize, 1 << 30):
         raise OSError(f"only {disk.f_bavail * disk.f_frsize >> 20} MB are free")
 
 
 @contextlib.contextmanager
 def temporary_folder() -> Iterator[None]:
-    """Blames the temporary folder for an OSError: only what reads and writes there may be inside."""
+    """Turns an OSError of a block, which must use no other folder, into an error about the temporary folder."""
     try:
         yield
     except OSError as e:
@@ -83,20 +89,22 @@ def temporary_folder() -> Iterator[None]:
 
 
 def _folder() -> str:
+    """Returns the path of the temporary folder, for messages."""
     try:
         return printable(tempfile.gettempdir(), 300)
-    except OSError:  # none of those that Python tries can be written to
+    except OSError:  # none of the folders that Python tries can be written to
         return "of this system"
 
 
 class Recording:
-    """Decoded sound, 16 kHz mono: `recording[start:stop]` is float32 [samples], `len` is the number of samples.
+    """Decoded sound, 16 kHz mono, whose length is the number of samples.
 
-    Up to `audio.IN_MEMORY` bytes of int16 are in memory, more in a temporary file that goes with the recording.
+    `recording[start:stop]` reads samples as float32 [samples], in [-1, 1). Up to `load.IN_MEMORY` bytes are in memory,
+    more in a temporary file, which is removed with the recording.
     """
 
     def __init__(self, pcm: IO[bytes]) -> None:
-        """pcm: int16, open at its end."""
+        """Takes a file of int16 samples, open at its end."""
         self._pcm = pcm
         self._length = pcm.tell() // 2
 

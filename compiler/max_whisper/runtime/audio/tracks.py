@@ -1,4 +1,4 @@
-"""Which audio track of a file is decoded, and what the tracks are called in messages."""
+"""Chooses the audio track of a file that is decoded, and names the tracks in messages."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ from max_whisper.messages import printable
 
 
 def choose_track(container: InputContainer, number: int | None, name: str) -> AudioStream:
-    """Returns the track of a number, counted from 0; or of those that can be decoded the one that ffmpeg takes.
+    """Returns the audio track with a number, from 0; or, for None, the one that ffmpeg takes.
 
-    That is the one marked as default, then the one with the most channels, then the first.
+    That is the track marked as default, then the one with the most channels, then the first, among those that can be
+    decoded. Raises AudioError where there is no such track.
     """
     tracks = container.streams.audio
     if not tracks:
         kinds = ", ".join(sorted({s.type for s in container.streams})) or "nothing"
         raise AudioError(f"{name} has no sound (it holds {kinds}): give one that has an audio track")
     if number is None:
-        known = [track for track in tracks if _channels(track)] or tracks
-        return max(known, key=lambda track: (_is_default(track), _channels(track)))
+        decodable = [track for track in tracks if _channels(track)] or tracks
+        return max(decodable, key=lambda track: (_is_default(track), _channels(track)))
     if not 0 <= number < len(tracks):
         raise AudioError(
             f"{name} has no audio track {number}, expected one of {_listed(tracks)}: tracks are counted from 0"
@@ -29,6 +30,7 @@ def choose_track(container: InputContainer, number: int | None, name: str) -> Au
 
 
 def _is_default(track: AudioStream) -> bool:
+    """Returns whether the file marks a track as the default one."""
     disposition = getattr(track, "disposition", 0)  # PyAV 14.0 does not say
     return bool(getattr(disposition, "value", disposition) & 1)  # AV_DISPOSITION_DEFAULT
 
@@ -38,18 +40,20 @@ def _channels(track: AudioStream) -> int:
 
 
 def _listed(tracks: tuple[AudioStream, ...]) -> str:
-    return ", ".join(f"{place} ({_described(track)})" for place, track in enumerate(tracks[:20]))
+    """Returns the numbers and descriptions of the first 20 tracks."""
+    return ", ".join(f"{i} ({_described(track)})" for i, track in enumerate(tracks[:20]))
 
 
 def _described(track: AudioStream) -> str:
+    """Returns language, title, codec and channels of a track, as far as they are known."""
     codec = track.codec_context.name if track.codec_context is not None else "unknown codec"
     title, channels = track.metadata.get("title"), _channels(track)
     words = [track.language, f"'{title}'" if title else None, codec, f"{channels} channel{'s' * (channels != 1)}"]
     return ", ".join(printable(word, 60) for word in words if word)
 
 
-def which_track(container: InputContainer, stream: AudioStream, name: str) -> list[str]:
-    """The warning that a track was chosen of several."""
+def track_warning(container: InputContainer, stream: AudioStream, name: str) -> list[str]:
+    """Returns the warning that one of several tracks was chosen; none where there is only one."""
     tracks = container.streams.audio
     if len(tracks) == 1:
         return []

@@ -1,7 +1,8 @@
-"""Voice activity by loudness: which parts of a recording are worth transcribing.
+"""Detects voice activity by loudness, to transcribe only the parts of a recording that may hold speech.
 
-No model: a frame is silent if it is hardly louder than the quietest ones and far below the loudest. Where there is no
-silence, as in music or constant noise, all of it is voice: a part too many costs time, one too few costs text.
+There is no model: a frame is silent if it is hardly louder than the quietest ones and far below the loudest. Where
+there is no silence, as in music or constant noise, everything counts as voice: a part too many costs time, one too few
+costs text.
 """
 
 from __future__ import annotations
@@ -13,12 +14,16 @@ from numpy.typing import NDArray
 
 from max_whisper.runtime.audio.mel import FRAMES_PER_SECOND, LogMel
 
-DIGITAL_SILENCE = -59.0  # dB, as `_loudness` has them: zeros are at -60
-BELOW_LOUDEST = 30.0  # dB: whatever is louder than this is voice
-QUIETEST = 10  # percent of the frames that tell how quiet the recording gets
+DIGITAL_SILENCE = -59.0
+"""The loudness in dB up to which a frame has no sound at all; zeros are at -60."""
+BELOW_LOUDEST = 30.0
+"""Frames that are less than this many dB below the loudest one are voice in any case."""
+QUIETEST = 10
+"""The percentage of frames that tell how quiet the recording gets."""
 _BLOCK = 60 * FRAMES_PER_SECOND
 
-Clip = tuple[int, int]  # frames from and to
+Clip = tuple[int, int]
+"""The first frame of a part of a recording, and the frame behind its last one."""
 
 
 def voice(
@@ -32,10 +37,14 @@ def voice(
 ) -> list[Clip]:
     """Returns the clips of the first `content` frames in which there may be a voice, in order.
 
-    longest: frames; clips with a pause between them stay together up to this length, so that few windows are needed.
-    threshold: decibels above the quietest frames from which on a frame is voice.
-    min_silence: seconds, the shortest pause that parts two clips.
-    speech_pad: seconds that are added to both ends of a clip.
+    Args:
+        mel: The spectrogram of the recording.
+        content: The number of its frames without padding.
+        longest: The number of frames up to which clips with a pause between them are joined, so that few windows are
+            needed.
+        threshold: How many decibels louder than the quietest frames voice is, at least.
+        min_silence: The shortest pause between two clips in seconds.
+        speech_pad: The time in seconds that is added to both ends of a clip.
     """
     loudness = _loudness(mel, content)
     if not len(loudness):
@@ -45,7 +54,7 @@ def voice(
     spoken = [(int(first), int(last)) for first, last in zip(changes[::2], changes[1::2], strict=True)]
     pad, pause = (round(seconds * FRAMES_PER_SECOND) for seconds in (speech_pad, min_silence))
     clips: list[Clip] = []
-    for first, last in _joined(spoken, pause):
+    for first, last in _without_short_pauses(spoken, pause):
         first, last = max(0, first - pad), min(content, last + pad)
         if clips and last - clips[-1][0] <= longest:
             clips[-1] = (clips[-1][0], last)
@@ -55,12 +64,12 @@ def voice(
 
 
 def _loudness(mel: LogMel, content: int) -> NDArray[np.float32]:
-    """Float32 [content]: dB of the loudest band of each frame."""
+    """Returns the loudness of the loudest band of each frame in dB, float32 [content]."""
     parts = [mel.part(first, min(first + _BLOCK, content)).max(axis=0) for first in range(0, content, _BLOCK)]
     return np.concatenate(parts) * 40 if parts else np.zeros(0, np.float32)  # (log10 of the power + 4) / 4
 
 
-def _joined(spoken: list[Clip], pause: int) -> list[Clip]:
-    """Those with less than a pause between them, as one."""
+def _without_short_pauses(spoken: list[Clip], pause: int) -> list[Clip]:
+    """Returns the clips, of which those with less than a pause between them are one."""
     cuts = [i for i, (before, after) in enumerate(pairwise(spoken), start=1) if after[0] - before[1] >= pause]
     return [(spoken[i][0], spoken[j - 1][1]) for i, j in pairwise([0, *cuts, len(spoken)]) if j > i]

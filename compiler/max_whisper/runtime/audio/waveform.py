@@ -1,4 +1,4 @@
-"""The waveform Whisper listens to: float32 [samples], mono, 16 kHz, full scale 1.0."""
+"""The waveform that Whisper takes: float32 [samples], mono, 16 kHz, full scale 1.0."""
 
 from __future__ import annotations
 
@@ -11,19 +11,24 @@ from max_whisper.errors import AudioError
 
 SAMPLE_RATE = 16000
 MAX_PEAK = 100.0
-"""The largest float sample taken for audio of full scale 1.0 (+40 dB): more is integer samples stored as floats."""
+"""The largest sample that is accepted as audio of full scale 1.0 (+40 dB): integers stored as floats are larger."""
 
 Waveform = npt.NDArray[np.float32]
 
 
 def check_waveform(array: npt.NDArray[Any]) -> Waveform:
-    """Check samples that the caller already has: mono, 16 kHz.
+    """Checks samples that the caller already has, mono and 16 kHz.
 
-    array: [samples], float32 or float64 of full scale 1.0, or int16 (divided by 32768). Values somewhat beyond full
-        scale are kept as they are.
-    Returns float32 [samples]; the array itself where nothing had to be changed.
-    Raises AudioError when the array has another type or more dimensions, is empty, or holds samples that are NaN,
-    infinite or beyond MAX_PEAK.
+    Args:
+        array: [samples], float32 or float64 of full scale 1.0, or int16, which is divided by 32768. Values somewhat
+            beyond full scale are kept as they are.
+
+    Returns:
+        float32 [samples]; the array itself where nothing had to be changed.
+
+    Raises:
+        AudioError: The array has another type or more dimensions, is empty, or holds samples that are NaN, infinite or
+            beyond MAX_PEAK.
     """
     array = np.asarray(array)
     if array.dtype not in (np.float32, np.float64, np.int16):
@@ -45,13 +50,19 @@ def check_waveform(array: npt.NDArray[Any]) -> Waveform:
 
 
 def full_scale(samples: npt.NDArray[np.int16]) -> Waveform:
-    """Float32 of full scale 1.0."""
+    """Returns int16 samples as float32 of full scale 1.0."""
     waveform: Waveform = samples / np.float32(32768)
     return waveform
 
 
 def check_samples(samples: npt.NDArray[Any], name: str, where: str = "") -> None:
-    """Refuse float samples that are no audio of full scale 1.0."""
+    """Raises AudioError for float samples that are no audio of full scale 1.0.
+
+    Args:
+        samples: Any shape.
+        name: What to call the sound in messages.
+        where: What messages add about the position, such as " after 2.00 s".
+    """
     peak = max(float(samples.max(initial=0)), -float(samples.min(initial=0)))  # NaN if one sample is
     if peak <= MAX_PEAK:
         return
@@ -61,6 +72,6 @@ def check_samples(samples: npt.NDArray[Any], name: str, where: str = "") -> None
             "samples stored as floats; divide them by their full scale (32768 for 16 bits)"
         )
     raise AudioError(
-        f"{name} holds samples that are not finite numbers (NaN or infinity){where}: make it anew, or "
+        f"{name} holds samples that are not finite numbers (NaN or infinity){where}: make it again, or "
         "replace them by zero"
     )

@@ -1,4 +1,4 @@
-"""The token loop over the compiled decoder."""
+"""The calls of the compiled decoder's graphs, and the buffers that they take."""
 
 from __future__ import annotations
 
@@ -13,9 +13,7 @@ from max.dtype import DType
 from numpy.typing import ArrayLike, NDArray
 
 from max_whisper.artifact.load import Artifact
-from max_whisper.errors import Cancelled
-from max_whisper.runtime.decoding.cancelling import Stop, check, never
-from max_whisper.runtime.decoding.rules import Allowed, TimestampRules, everything, mask_of
+from max_whisper.runtime.decoding.rule import Bounds
 
 KEPT_MASKS = 8  # a transcription has two
 CrossKV = list[Buffer]  # keys and values of each cross-attention in turn
@@ -23,54 +21,115 @@ TOKEN, LOGPROB, NO_SPEECH, LOGITS, QUERIES = range(5)  # outputs of the graph, o
 
 
 @dataclass(frozen=True)
-class Sampled:
-    """What the decoder wrote for one window."""
+class Hypothesis:
+    """A text that the decoder may have found for one window.
 
-    tokens: list[int]  # without prompt and end-of-text
-    sum_logprob: float  # of the tokens and of end-of-text, if it came
-    no_speech_prob: float  # after start-of-transcript
+    Attributes:
+        tokens: The tokens that were chosen, without prompt and end-of-text.
+        sum_logprob: The sum of the log-probabilities of the tokens, and of end-of-text if it came.
+        no_speech_prob: The probability of the no-speech token after start-of-transcript.
+    """
+
+    tokens: list[int]
+    sum_logprob: float
+    no_speech_prob: float
 
 
 class Decoder:
-    """Steps through tokens. Caches belong to the call, so that calls from several threads do not meet."""
+    """The graphs of the decoder. KV caches belong to the caller, so that several threads can use one decoder."""
 
     def __init__(self, artifact: Artifact) -> None:
+        """Makes the buffers that every call takes."""
         manifest, device = artifact.manifest, artifact.device
-        n_vocab = manifest.dims["n_vocab"]
+        self.eot = manifest.tokens.eot
+        self.n_text_ctx = manifest.dims["n_text_ctx"]
+        self.n_vocab = n_vocab = manifest.dims["n_vocab"]
+        self.batch = manifest.plan.batch
         self._graph = artifact.graphs["decoder"]
-        self._step = artifact.graphs["step"]
         self._cross_kv = artifact.graphs["cross_kv"]
         self._alignment = artifact.graphs["alignment"]
         self._aligned_layers = sorted({layer for layer, _ in manifest.plan.alignment_heads})
         self._device = device
         self._host = CPU()
         self._on_host = device.is_host
-        self.eot = manifest.tokens.eot
-        self.n_text_ctx = manifest.dims["n_text_ctx"]
-        self._batch = manifest.plan.batch
-        self._n_vocab = n_vocab
         self._caches = [port.shape for port in manifest.graphs["decoder"].inputs if port.name.startswith("self_")]
-        self._positions = [Buffer.scalar(i, DType.int64, self._host) for i in range(self.n_text_ctx)]
         self._nospeech = Buffer.scalar(manifest.tokens.nospeech, DType.int64, self._host)
         self._masks = lru_cache(KEPT_MASKS)(lambda suppressed: mask_on(device, suppressed, n_vocab))
-        self._no_mask = self.mask([])
-        self._no_noise = self._on_device(np.zeros((self._batch, self._n_vocab), np.float32))
-        self._everything = self._ranges([everything(self._n_vocab)] * self._batch)
+        self.step = artifact.graphs["step"]
+        """The graph of one token: `token, position, mask, bounds, noise, *caches, *cross_kv` -> TOKEN, LOGPROB."""
+        self.positions = [Buffer.scalar(i, DType.int64, self._host) for i in range(self.n_text_ctx)]
+        """Each position of the text context, as the graphs take it."""
+        self.no_mask = self.mask([])
+        self.no_noise = self._on_device(np.zeros((self.batch, n_vocab), np.float32))
+        self.no_bounds = self.bounds([(0, n_vocab, n_vocab, n_vocab)] * self.batch)  # all is text, and may follow
 
     def cross_kv(self, features: Buffer) -> CrossKV:
-        """Keys and values of features [batch, n_audio_ctx, d_model], computed once per window."""
+        """Returns the keys and values of features [batch, n_audio_ctx, d_model], which are computed once per window."""
         cross_kv: CrossKV = self._cross_kv.execute(features)
         return cross_kv
 
+    def new_caches(self) -> list[Buffer]:
+        """Returns KV caches of the self-attentions, not filled: a graph reads only what was written before.
+
+        `Buffer.zeros` would fill them in the background, which with several threads may be after the graph has begun.
+        """
+        return [Buffer(DType.float32, shape, self._device) for shape in self._caches]
+
     def mask(self, suppressed: Sequence[int]) -> Buffer:
-        """Returns the mask of some tokens for `generate`, which does not choose them: float32 [n_vocab], on the device.
+        """Returns the float32 [n_vocab] on the device that keeps the graphs from choosing some tokens.
 
         The last few masks are kept there: a transcription asks for the same two in every window.
         """
         return self._masks(tuple(suppressed))
 
+    def bounds(self, rows: Sequence[Bounds]) -> Buffer:
+        """Returns the bounds of each row of the batch on the device."""
+        return self._on_device(np.array(rows, np.int64))
+
+    def noise(self, row: NDArray[np.float32]) -> Buffer:
+        """Returns noise [n_vocab] on the device, the same for all rows of the batch."""
+        return self._on_device(np.tile(row, (self.batch, 1)))
+
+    def prefill(
+        self,
+        prompts: Sequence[Sequence[int]],
+        logits_from: int,
+        state: Sequence[Buffer],
+        *,
+        mask: Buffer,
+        bounds: Buffer,
+        noise: Buffer,
+    ) -> list[Buffer]:
+        """Returns the graph's outputs for prompts of one length, after which it has chosen the first token.
+
+        logits_from: the index of the token after which the no-speech probability is taken, start-of-transcript. state:
+        caches, into which the prompts are written, and the cross-attention KV cache.
+        """
+        tokens = self._padded(np.array(prompts, np.int64))
+        positions = (self.positions[0], self.positions[logits_from], self._nospeech)
+        outputs: list[Buffer] = self._graph.execute(tokens, *positions, mask, bounds, noise, *state)
+        return outputs
+
+    def next_logits(
+        self,
+        tokens: Sequence[Sequence[int]],
+        position: int,
+        logits_from: int,
+        caches: list[Buffer],
+        cross_kv: CrossKV,
+    ) -> tuple[NDArray[np.float32], list[float]]:
+        """Returns the logits [rows, n_vocab] of what follows tokens [rows, length], and the no-speech probabilities.
+
+        position: of the first of the tokens, which are written into the caches. logits_from: the index of the token
+        after which the no-speech probability is taken.
+        """
+        padded = self._padded(np.array(tokens, np.int64))
+        outputs = self._unselected(padded, position, logits_from, caches, cross_kv)
+        rows = len(tokens)
+        return outputs[LOGITS].to_numpy()[:rows, -1], self.read(outputs[NO_SPEECH], rows)
+
     def teacher_forced(self, cross_kv: CrossKV, tokens: Buffer) -> list[Buffer]:
-        """All that the graph gives for tokens [batch, length] from position 0 on, logits for each of them."""
+        """Returns all outputs of the graph for tokens [batch, length] from position 0 on, logits for each of them."""
         return self._unselected(tokens, 0, 0, self.new_caches(), cross_kv)
 
     def logits(self, cross_kv: CrossKV, tokens: ArrayLike) -> NDArray[np.float32]:
@@ -80,121 +139,16 @@ class Decoder:
         return logits
 
     def alignment(self, cross_kv: CrossKV, tokens: ArrayLike) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Teacher forced: logits [batch, length, n_vocab] for tokens [rows, length], and what the alignment heads see.
+        """Returns logits [batch, length, n_vocab] of tokens [rows, length], and the scores of the alignment heads.
 
-        The latter is float32 [batch, heads, length, n_audio_ctx], queries times keys before the softmax.
+        The scores are float32 [batch, heads, length, n_audio_ctx], queries times keys before the softmax.
         """
         outputs = self.teacher_forced(cross_kv, self._padded(np.asarray(tokens, np.int64)))
         queries = outputs[QUERIES : QUERIES + len(self._aligned_layers)]
         scores = self._alignment.execute(*queries, *(cross_kv[2 * layer] for layer in self._aligned_layers))
         return outputs[LOGITS].to_numpy(), np.concatenate([layer.to_numpy() for layer in scores], axis=1)
 
-    def scores(
-        self, tokens: Sequence[int], position: int, logits_from: int, caches: list[Buffer], cross_kv: CrossKV
-    ) -> tuple[NDArray[np.float32], float]:
-        """Logits, float32 [n_vocab], after the last of some tokens of one window, which stand from `position` on.
-
-        And the probability of no-speech after the token `logits_from`. The tokens are put into the caches.
-        """
-        rows = self._on_device(np.array([tokens], np.int64))
-        outputs = self._unselected(rows, position, logits_from, caches, cross_kv)
-        return outputs[LOGITS].to_numpy()[0, -1], float(outputs[NO_SPEECH].to_numpy()[0, 0])
-
-    def _unselected(
-        self, tokens: Buffer, position: int, logits_from: int, caches: list[Buffer], cross_kv: CrossKV
-    ) -> list[Buffer]:
-        """The graph's outputs where no token is to be chosen."""
-        places = (self._positions[position], self._positions[logits_from], self._nospeech)
-        selection = (self._no_mask, self._everything, self._no_noise)
-        outputs: list[Buffer] = self._graph.execute(tokens, *places, *selection, *caches, *cross_kv)
-        return outputs
-
-    def generate(
-        self,
-        cross_kv: CrossKV,
-        prompts: Sequence[Sequence[int]],
-        *,
-        sot_index: int,
-        max_new_tokens: int,
-        masks: tuple[Buffer, Buffer],
-        rules: TimestampRules | None = None,
-        temperature: float = 0.0,
-        rng: np.random.Generator | None = None,
-        stop: Stop = never,
-    ) -> list[Sampled]:
-        """Returns what follows each of some prompts of one length: at most `max_new_tokens` tokens.
-
-        As in openai/whisper the last token may stand behind the text context, as it is not read again. Stops when every
-        row has chosen end-of-text.
-
-        sot_index: the index of start-of-transcript in the prompts. masks: for the first token and for the later ones.
-        rules: of timestamps; None for text alone. temperature: 0 takes the token of the largest logit, more samples
-        with random numbers of `rng`. stop: called before each token; Cancelled is raised when it returns True.
-        """
-        check(stop)
-        execute, positions, eot = self._step.execute, self._positions, self.eot
-        state = [*self.new_caches(), *cross_kv]
-        rows, length = len(prompts), len(prompts[0])
-        ranges = self._ranges([rules.first() if rules else everything(self._n_vocab)] * self._batch)
-        noise = self._noise(temperature, rng)
-        places = (positions[0], positions[sot_index], self._nospeech)
-        tokens = self._padded(np.array(prompts, np.int64))
-        outputs = self._graph.execute(tokens, *places, masks[0], ranges, noise, *state)
-        no_speech_probs = self._read(outputs[NO_SPEECH], rows)
-        last = self._read(outputs[TOKEN], rows)
-        # After a step the CPU's caches are empty, and Python is slow: as little as can be is done in this loop.
-        steps, scores = [last], [outputs[LOGPROB]]
-        begin, within_text = rules.tokens.timestamp_begin if rules else 0, False
-        ended = {row for row in range(rows) if last[row] == eot}
-        for position in positions[length : min(length + max_new_tokens - 1, self.n_text_ctx)]:
-            if len(ended) == rows:
-                break
-            if stop():
-                raise Cancelled
-            if rules is not None:
-                was_within_text, within_text = within_text, max(last) < begin
-                if not (was_within_text and within_text):
-                    now = [*map(rules.after, zip(*steps, strict=True)), *[rules.first()] * (self._batch - rows)]
-                    ranges = self._ranges(now)
-            if temperature > 0:
-                noise = self._noise(temperature, rng)
-            outputs = execute(outputs[TOKEN], position, masks[1], ranges, noise, *state)
-            last = self._read(outputs[TOKEN], rows)
-            steps.append(last)
-            scores.append(outputs[LOGPROB])
-            if eot in last:
-                ended.update(row for row in range(rows) if last[row] == eot)
-        logprobs = zip(*(self._read(buffer, rows) for buffer in scores), strict=True)
-        return [self._cut(*row) for row in zip(zip(*steps, strict=True), logprobs, no_speech_probs, strict=True)]
-
-    def _cut(self, tokens: Sequence[int], logprobs: Sequence[float], no_speech_prob: float) -> Sampled:
-        """The tokens before end-of-text, and the sum of their log-probabilities and its own."""
-        length = tokens.index(self.eot) if self.eot in tokens else len(tokens)
-        return Sampled([*tokens[:length]], sum(logprobs[: length + 1]), no_speech_prob)
-
-    def _noise(self, temperature: float, rng: np.random.Generator | None) -> Buffer:
-        """Temperature times Gumbel noise, [batch, n_vocab]: the largest score plus noise is a sample.
-
-        The rows are equal, so that what a window gives does not depend on its row.
-        """
-        if temperature == 0:
-            return self._no_noise
-        assert rng is not None
-        row = rng.standard_exponential(self._n_vocab, np.float32)
-        gumbel = -np.float32(temperature) * np.log(np.maximum(row, np.finfo(np.float32).tiny))
-        return self._on_device(np.tile(gumbel, (self._batch, 1)))
-
-    def _ranges(self, allowed: Sequence[Allowed]) -> Buffer:
-        return self._on_device(np.array(allowed, np.int64))
-
-    def new_caches(self) -> list[Buffer]:
-        """With anything in them: what the graph reads it has written before.
-
-        `Buffer.zeros` fills them in the background, which with several threads may be after the graph has begun.
-        """
-        return [Buffer(DType.float32, shape, self._device) for shape in self._caches]
-
-    def _read(self, column: Buffer, rows: int) -> list[Any]:
+    def read(self, column: Buffer, rows: int) -> list[Any]:
         """Returns the first `rows` elements of a column [batch, 1], after one copy to the host if it is not there.
 
         Element by element takes 10 µs between two steps, to_numpy 70; from a GPU's memory each would be a copy.
@@ -203,14 +157,26 @@ class Decoder:
             column = column.to(self._host)
         return [column.item()] if column.num_elements == 1 else [column[row, 0].item() for row in range(rows)]
 
+    def _unselected(
+        self, tokens: Buffer, position: int, logits_from: int, caches: list[Buffer], cross_kv: CrossKV
+    ) -> list[Buffer]:
+        """Returns the graph's outputs where the token that it chooses is not used."""
+        positions = (self.positions[position], self.positions[logits_from], self._nospeech)
+        selection = (self.no_mask, self.no_bounds, self.no_noise)
+        outputs: list[Buffer] = self._graph.execute(tokens, *positions, *selection, *caches, *cross_kv)
+        return outputs
+
     def _padded(self, rows: NDArray[np.int64]) -> Buffer:
         """Returns token ids [rows, length] on the device, filled up with rows of zeros to [batch, length]."""
-        return self._on_device(np.pad(rows, ((0, self._batch - len(rows)), (0, 0))))
+        return self._on_device(np.pad(rows, ((0, self.batch - len(rows)), (0, 0))))
 
     def _on_device(self, array: NDArray[np.float32] | NDArray[np.int64]) -> Buffer:
+        """Returns a copy of an array in the device's memory."""
         return Buffer.from_numpy(array).to(self._device)
 
 
 def mask_on(device: Device, suppressed: Sequence[int], n_vocab: int) -> Buffer:
-    """Returns the mask of some tokens (`mask_of`) in a device's memory."""
-    return Buffer.from_numpy(mask_of(suppressed, n_vocab)).to(device)
+    """Returns float32 [n_vocab] in a device's memory, to be added to logits: -inf for suppressed ids, 0 for others."""
+    mask = np.zeros(n_vocab, np.float32)
+    mask[list(suppressed)] = -np.inf
+    return Buffer.from_numpy(mask).to(device)

@@ -1,78 +1,76 @@
-"""Why the decoder did not take the token with the largest logit: which rule forbade it, and what was taken instead."""
+"""Why the decoder did not choose the token with the largest logit: which rule kept it from that."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from max_whisper.runtime.decoding.options import TIME_PRECISION
-from max_whisper.runtime.decoding.rules import TimestampRules, filtered, mask_of
+from max_whisper.runtime.decoding.rule import Floats, History, LogitRule
 from max_whisper.runtime.decoding.tokenizer import Tokenizer
 from max_whisper.runtime.results import Override
 
-BLANK = "suppress_blank: the first token is no blank and no end"
-SUPPRESSED = "suppress_tokens"
-TOGETHER = "all timestamps together are likelier than each text token"
-
-# Not rules: the token was allowed, and something else was taken all the same.
+# Not rules: after all rules the token still had the largest logit, and another was chosen all the same.
 SEARCH = "allowed: the beam search took another"
 SAMPLE = "allowed: the sample was another"
-TIE = "allowed: another was as likely, but for rounding"
+TIE = "allowed: another was as probable, but for rounding"
 
 SHOWN = 3  # examples of one reason
 
 
 def overrides(
-    logits: NDArray[np.float32],
+    logits: Floats,
     tokens: Sequence[int],
     *,
-    first: Sequence[int],
-    always: Sequence[int],
-    rules: TimestampRules | None,
+    rules: Sequence[LogitRule],
+    history: History,
     otherwise: str,
 ) -> list[Override]:
-    """The steps of one window at which a rule, or the choice among what the rules leave, passed over the likeliest.
+    """Returns the steps of one window at which the token with the largest logit was not chosen, and why.
 
     logits: float32 [steps, n_vocab], raw ones, from which each token was chosen. tokens: the chosen ones, [steps].
-    first, always: ids that are suppressed at the first step, and at every one. rules: of timestamps, if they are
-    written. otherwise: the reason where no rule forbids the argmax: SEARCH, SAMPLE or TIE.
+    rules: in the order in which they were applied. history: of the window before its first token. otherwise: the reason
+    where the rules did not keep the argmax token from being chosen: SEARCH, SAMPLE or TIE.
     """
     found = []
     for step, (row, token) in enumerate(zip(logits, tokens, strict=True)):
         argmax = int(row.argmax())
         if argmax != token:
-            suppressed = {BLANK: first if step == 0 else (), SUPPRESSED: always}
-            found.append(Override(step, argmax, token, _rule(row, tokens[:step], suppressed, rules) or otherwise))
+            reason = _reason(row, rules, replace(history, sampled=tokens[:step]))
+            found.append(Override(step, argmax, token, reason or otherwise))
     return found
 
 
-def _rule(
-    logits: NDArray[np.float32],
-    sampled: Sequence[int],
-    suppressed: dict[str, Sequence[int]],
-    rules: TimestampRules | None,
-) -> str | None:
-    """What forbids the token with the largest of some logits [n_vocab] after some tokens; None if it is allowed."""
+def _reason(logits: Floats, rules: Sequence[LogitRule], history: History) -> str | None:
+    """Returns why the argmax token of logits [n_vocab] is not the argmax after all rules; None if it is.
+
+    That is the first rule that masks it, or if none does, the one that rescaled it, or another token, too much.
+    """
     token = int(logits.argmax())
-    for name, ids in suppressed.items():
-        if token in ids:
-            return name
-    if rules is None:
+    scores = logits.copy()
+    cause: LogitRule | None = None
+    for rule in rules:
+        rule.apply(scores, history)
+        if scores[token] == -np.inf:
+            cause = rule
+            break
+        if scores.argmax() == token:
+            cause = None
+        elif cause is None:
+            cause = rule
+    if cause is None:
         return None
-    if (reason := rules.forbids(token, sampled)) is not None:
-        return reason
-    mask = mask_of([i for ids in suppressed.values() for i in ids], len(logits))
-    allowed = rules.after(sampled) if sampled else rules.first()
-    return TOGETHER if np.isneginf(filtered(logits, mask, allowed)[token]) else None
+    detail = cause.reason(token, history)
+    return f"{cause.name}: {detail}" if detail else cause.name
 
 
 def summary(found: Sequence[Override], tokenizer: Tokenizer) -> list[str]:
-    """One line for each reason, the most frequent first: how often, and the first examples."""
+    """Returns one line for each reason, the most frequent first: how often, and the first examples."""
     reasons: dict[str, list[Override]] = {}
-    for one in found:
-        reasons.setdefault(one.reason, []).append(one)
+    for override in found:
+        reasons.setdefault(override.reason, []).append(override)
     lines = []
     for reason, cases in sorted(reasons.items(), key=lambda item: -len(item[1])):
         examples = [f"token {c.step} {shown(c.chosen, tokenizer)}, not {shown(c.argmax, tokenizer)}" for c in cases]
@@ -82,7 +80,7 @@ def summary(found: Sequence[Override], tokenizer: Tokenizer) -> list[str]:
 
 
 def shown(token: int, tokenizer: Tokenizer) -> str:
-    """A token as a person reads it: text in quotes, a timestamp in seconds; of other special tokens the id alone."""
+    """Returns a token as a person reads it: text in quotes, a timestamp in seconds, "end of text", or a special id."""
     begin = tokenizer.tokens.timestamp_begin
     if token >= begin:
         return f"<{(token - begin) * TIME_PRECISION:.2f}>"

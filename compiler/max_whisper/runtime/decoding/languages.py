@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import difflib
 import re
+import unicodedata
 from collections.abc import Container
+from functools import cache
 
 from max_whisper.errors import UserError
+from max_whisper.runtime.decoding.language_names import OWN_NAMES
 
 # In the order of their token ids; table and aliases are those of openai/whisper (whisper/tokenizer.py).
 # fmt: off
@@ -43,7 +46,6 @@ AUTO = "auto"
 """Stands for no language given: it is detected."""
 
 _LOCALE = re.compile(r"([a-z]{2,3})[-_.@]")
-_CODES = {**{name: code for code, name in LANGUAGES.items()}, **ALIASES}
 
 
 def asked_language(text: str | None) -> str | None:
@@ -52,16 +54,20 @@ def asked_language(text: str | None) -> str | None:
 
 
 def language_code(text: str, known: Container[str]) -> str:
-    """The code of a language given as a code or an English name, in any case: "de", "German", "castilian".
+    """Returns the code of a language.
 
-    Of a locale ("en-US", "pt_BR.UTF-8") the language counts.
-    known: the codes that the model has (`Tokens.languages`); empty for an English-only model.
-    Raises UserError for an unknown language, with the nearest one, or for one that the model does not have.
+    Args:
+        text: A code, a locale, or a name in English or in the language itself, in any case and with or without accents:
+            "de", "de-AT", "pt_BR.UTF-8", "German", "Deutsch", "francais".
+        known: The codes that the model has (`Tokens.languages`); empty for an English-only model.
+
+    Raises:
+        UserError: The language is unknown, or the model does not have it.
     """
-    language = text.strip().lower()
-    code = _CODES.get(language, language)
+    language, codes = _folded(text), _codes()
+    code = codes.get(language, language)
     if code not in known and (locale := _LOCALE.match(language)):
-        code = _CODES.get(locale[1], locale[1])
+        code = codes.get(locale[1], locale[1])
     if code in known:
         return code
     if code in LANGUAGES:
@@ -72,11 +78,28 @@ def language_code(text: str, known: Container[str]) -> str:
     near = _nearest(language)
     hint = f"; did you mean '{near}'?" if near else ""
     raise UserError(
-        f"unknown language '{text}': expected a code such as 'en' or an English name such as 'german'{hint}"
+        f"unknown language '{text}': expected a code such as 'de', or a name such as 'german' or 'Deutsch'{hint}"
     )
 
 
+@cache
+def _codes() -> dict[str, str]:
+    """Returns the codes of all languages by their names."""
+    own = {_folded(name): code for code, names in OWN_NAMES.items() for name in names}
+    return own | {name: code for code, name in LANGUAGES.items()} | ALIASES
+
+
+def _folded(name: str) -> str:
+    """Returns a name without differences of case and accents: "Français" -> "francais"."""
+    letters = unicodedata.normalize("NFKD", name.strip().casefold())
+    return "".join(letter for letter in letters if not unicodedata.combining(letter))
+
+
 def _nearest(language: str) -> str | None:
-    """The code or name that was probably meant: "grman" -> "german"."""
-    near = difflib.get_close_matches(language, [*LANGUAGES, *_CODES], n=1)
-    return near[0] if near else None
+    """Returns the code or name that was probably meant: "grman" -> "german"."""
+    names = {code: code for code in LANGUAGES} | {name: name for name in _codes()}
+    names |= {
+        _folded(name): name for own in OWN_NAMES.values() for name in own if _folded(name) not in LANGUAGES.values()
+    }
+    near = difflib.get_close_matches(language, names, n=1)
+    return names[near[0]] if near else None

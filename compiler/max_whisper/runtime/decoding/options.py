@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, TypedDict
 
-from max_whisper.errors import UserError
-from max_whisper.options import Choice, Flag, Ids, Integer, Number, Options, Text, TextOrIds
+from max_whisper.option_kinds import Choice, Flag, Ids, Integer, Number, Text, TextOrIds
+from max_whisper.options import OptionError, Options
 from max_whisper.runtime.decoding.languages import asked_language
 
 if TYPE_CHECKING:
@@ -26,24 +26,36 @@ MAX_CANDIDATES = 100
 
 
 @dataclass(frozen=True)
-class DecodingOptions(Options):
+class DecodingOptions(
+    Options,
+    headings={
+        "task": "Language",
+        "temperature": "Search for the most probable text",
+        "prompt": "Text that the model reads before a window",
+        "suppress_tokens": "Rules for tokens",
+        "without_timestamps": "Timestamps",
+        "seed": "Search for the most probable text",
+    },
+):
     """How the text of one window is found."""
 
     task: Annotated[
-        str, Choice("Write down what is said in its own language (transcribe), or in English (translate).", words=TASKS)
+        str, Choice("Write what is said in its own language (transcribe), or in English (translate).", words=TASKS)
     ] = "transcribe"
     language: Annotated[
         str | None,
         Text(
-            "Language that is spoken: a code, locale or English name, such as de, de-AT or german; auto detects it.",
+            "Language that is spoken: a code, a locale or a name, such as de, de-AT, german or Deutsch; auto "
+            "detects it.",
             unit="LANGUAGE",
-            unset="detected; en for an English-only model",
+            unset="detected, or en for an English-only model",
         ),
     ] = None
     temperature: Annotated[
         float,
         Number(
-            "Randomness of the choice among tokens; 0 always takes the most probable one.",
+            "How random the choice of each token is: 0 always takes the most probable one, higher values take "
+            "improbable ones more often.",
             low=0,
             high=MAX_TEMPERATURE,
             unit="T",
@@ -52,16 +64,17 @@ class DecodingOptions(Options):
     max_new_tokens: Annotated[
         int | None,
         Integer(
-            "The most tokens that one window's text may have (openai/whisper calls this sample_len).",
+            "End the text of a window after this number of tokens (openai/whisper calls this sample_len).",
             low=1,
             high=100_000,
-            unset="half of the model's text context, 224 tokens of Whisper's 448",
+            unset="half of the model's text context, which is 224 for Whisper",
         ),
     ] = None
     best_of: Annotated[
         int | None,
         Integer(
-            "Number of samples from which the best is taken, where the temperature is above 0.",
+            "Sample this number of texts where the temperature is above 0, and keep the most probable one. More "
+            "take longer.",
             low=1,
             high=MAX_CANDIDATES,
             unset="1",
@@ -70,16 +83,19 @@ class DecodingOptions(Options):
     beam_size: Annotated[
         int | None,
         Integer(
-            "Number of texts that a beam search follows at once, where the temperature is 0.",
+            "Follow this number of texts at once where the temperature is 0, and keep the most probable one "
+            "(beam search). More find better texts, and take longer. Needs a model that was built with a batch "
+            "of 1.",
             low=1,
             high=MAX_CANDIDATES,
-            unset="no beam search",
+            unset="no beam search: the most probable token is taken each time",
         ),
     ] = None
     patience: Annotated[
         float | None,
         Number(
-            "A beam search ends when it has this many times beam_size finished texts; more search longer.",
+            "End a beam search when it has {beam_size} times this number of finished texts. Values above 1 "
+            "search longer. Needs {beam_size}.",
             low=0.01,
             high=100,
             unit="FACTOR",
@@ -89,44 +105,75 @@ class DecodingOptions(Options):
     length_penalty: Annotated[
         float | None,
         Number(
-            "Among samples or beams, divide the log-probability by ((5 + length) / 6) to this power.",
+            "To compare samples or beams, divide their log-probabilities by ((5 + tokens) / 6) to this power. "
+            "Higher values prefer longer texts.",
             low=0,
             high=1,
             unit="EXPONENT",
-            unset="divide by the length",
+            unset="divide by the number of tokens",
         ),
     ] = None
     prompt: Annotated[
         str | Sequence[int] | None,
-        TextOrIds("Text, or its token ids, that comes before this window.", unset="no text"),
+        TextOrIds(
+            "Text, or its token ids, that the model reads as what was said before this window; names and "
+            "style are taken from it.",
+            unset="no text",
+        ),
     ] = None
     prefix: Annotated[
         str | Sequence[int] | None,
-        TextOrIds("Text, or its token ids, with which the text of each window begins.", unit="TEXT", unset="no text"),
+        TextOrIds(
+            "Text with which the text of each window begins; in Python, token ids too.", unit="TEXT", unset="no text"
+        ),
     ] = None
     suppress_tokens: Annotated[
         str | Sequence[int] | None,
         Ids(
-            "Ids of tokens that are never written; -1 stands for the model's own list, an empty list for none at all.",
+            "Tokens that are never chosen, as ids with commas between them. -1 stands for the model's own list, "
+            "mostly symbols that nobody says. An empty list allows every token.",
             unit="IDS",
-            unset="none",
+            unset="every token is allowed",
         ),
     ] = "-1"
-    suppress_blank: Annotated[bool, Flag("Do not let a window begin with a blank, or with its end.")] = True
-    without_timestamps: Annotated[bool, Flag("Find text alone, without times inside of a window.")] = False
+    suppress_blank: Annotated[bool, Flag("Do not let the text of a window begin with a space, or be empty.")] = True
+    no_repeat_ngram_size: Annotated[
+        int,
+        Integer(
+            "Never write the same run of this many tokens twice within a window; 0 allows it.",
+            low=0,
+            high=1000,
+        ),
+    ] = 0
+    repetition_penalty: Annotated[
+        float,
+        Number(
+            "Make tokens that a window's text has already less probable, the more so the larger this is; 1 does not.",
+            low=0.01,
+            high=100,
+            unit="FACTOR",
+        ),
+    ] = 1.0
+    without_timestamps: Annotated[bool, Flag("Do not find times inside a window: each window becomes one segment.")] = (
+        False
+    )
     max_initial_timestamp: Annotated[
         float | None,
         Number(
-            "The latest time in a window at which its first segment may begin.",
+            "Let the first segment of a window begin at most this long after the window does.",
             low=0,
             high=30,
             unit="SECONDS",
-            unset="the model's, which is 1 for OpenAI's",
+            unset="the model's own value, which is 1 for OpenAI's models",
         ),
     ] = None
     seed: Annotated[
         int,
-        Integer("Start of the random numbers for samples; the same seed gives the same text.", low=0, high=2**63 - 1),
+        Integer(
+            "Start of the random numbers for temperatures above 0: the same seed gives the same text.",
+            low=0,
+            high=2**63 - 1,
+        ),
     ] = 0
 
     def __post_init__(self) -> None:
@@ -145,26 +192,40 @@ class DecodingOptions(Options):
         some_language = next(iter(manifest.tokens.languages), None)
         tokenizer.prompt(some_language if self.language is None else self.language, self.task)
         if self.best_of is not None and self.temperature == 0:
-            raise UserError("best_of: with temperature 0 every sample is the same; leave it out, or sample")
+            raise OptionError(
+                "{best_of}: with {temperature} 0 every sample is the same; leave it out, or give a higher {temperature}"
+            )
         if self.beam_size is not None:
             if self.temperature > 0 or self.best_of is not None:
-                raise UserError("beam_size: a search takes no samples; leave it out, or temperature and best_of")
+                raise OptionError(
+                    "{beam_size}: a search takes no samples; leave it out, or {temperature} and {best_of}"
+                )
             if manifest.plan.batch != 1:
-                raise UserError(f"beam_size: needs an artifact of batch 1, not {manifest.plan.batch}; build another")
+                raise OptionError(
+                    "{beam_size}: needs an artifact of batch 1, not {batch}; build another", batch=manifest.plan.batch
+                )
         if self.patience is not None:
             if self.beam_size is None:
-                raise UserError("patience: is for a beam search, give beam_size too")
+                raise OptionError("{patience}: is for a beam search, give {beam_size} too")
             if self.finished_beams < 1:
-                raise UserError(
-                    f"patience: {self.patience:g} times a beam_size of {self.beam_size} is less than one finished "
-                    f"text; give at least {1 / self.beam_size:.2g}"
+                raise OptionError(
+                    "{patience}: {factor:g} times a {beam_size} of {size} is less than one finished text; give at "
+                    "least {least:.2g}",
+                    factor=self.patience,
+                    size=self.beam_size,
+                    least=1 / self.beam_size,
                 )
         longest = manifest.dims["n_audio_ctx"] * TIME_PRECISION
         if self.max_initial_timestamp is not None and not self.max_initial_timestamp <= longest:
-            raise UserError(
-                f"max_initial_timestamp: expected 0 to {longest:g} seconds, got {self.max_initial_timestamp:g}"
+            raise OptionError(
+                "{max_initial_timestamp}: expected 0 to {longest:g} seconds, got {got:g}",
+                longest=longest,
+                got=self.max_initial_timestamp,
             )
-        self.suppressed(manifest)
+        n_vocab = manifest.dims["n_vocab"]
+        wrong = next((i for i in self.suppress_tokens or () if int(i) >= n_vocab), None)
+        if wrong is not None:
+            raise OptionError("{suppress_tokens}: expected ids below {end}, or -1, got {got}", end=n_vocab, got=wrong)
 
     @property
     def finished_beams(self) -> int:
@@ -187,37 +248,28 @@ class DecodingOptions(Options):
         n_text_ctx = manifest.dims["n_text_ctx"]
         half = n_text_ctx // 2
         tokens = tokenizer.prompt(language, self.task, self.without_timestamps)
-        if self.prefix is not None:
-            prefix = _tokens(self.prefix, tokenizer)
-            room = half - self.limit(manifest)
-            tokens += prefix[-room:] if room > 0 else prefix
+        tokens += self.prefix_tokens(manifest, tokenizer)
         previous = [] if self.prompt is None else _tokens(self.prompt, tokenizer)[-(half - 1) :]
         if self.prompt is not None:
             previous = [manifest.tokens.startofprev, *previous]
         ids, n_vocab = [*previous, *tokens], manifest.dims["n_vocab"]
         if len(ids) > n_text_ctx:
-            raise UserError(f"prefix: expected a prompt of at most {n_text_ctx} tokens with it, got {len(ids)}")
+            raise OptionError(
+                "{prefix}: expected a prompt of at most {most} tokens with it, got {got}", most=n_text_ctx, got=len(ids)
+            )
         if not all(0 <= i < n_vocab for i in ids):
-            raise UserError(f"prompt and prefix: expected token ids below {n_vocab}, got {max(ids)}")
+            raise OptionError(
+                "{prompt} and {prefix}: expected token ids below {end}, got {got}", end=n_vocab, got=max(ids)
+            )
         return ids, len(previous)
 
-    def suppressed_first_and_later(self, manifest: "Manifest") -> tuple[list[int], list[int]]:
-        """Returns the ids that are not chosen as the first token, and those that are not chosen later."""
-        always = self.suppressed(manifest)
-        return [*always, *(manifest.tokens.begin_suppress if self.suppress_blank else [])], always
-
-    def suppressed(self, manifest: "Manifest") -> list[int]:
-        """Returns the ids that are never chosen. Raises UserError for ids that the model does not have."""
-        ids = [int(i) for i in self.suppress_tokens or ()]
-        n_vocab, tokens = manifest.dims["n_vocab"], manifest.tokens
-        wrong = next((i for i in ids if i >= n_vocab), None)
-        if wrong is not None:
-            raise UserError(f"suppress_tokens: expected ids below {n_vocab}, or -1, got {wrong}")
-        if not ids:
+    def prefix_tokens(self, manifest: "Manifest", tokenizer: "Tokenizer") -> list[int]:
+        """Returns the tokens of the prefix, cut to what half of the text context leaves for them."""
+        if self.prefix is None:
             return []
-        own = tokens.suppress if -1 in ids else []
-        controls = [tokens.transcribe, tokens.translate, tokens.sot, tokens.startofprev, tokens.startoflm]
-        return sorted({*own, *controls, tokens.nospeech, *(i for i in ids if i >= 0)})
+        prefix = _tokens(self.prefix, tokenizer)
+        room = manifest.dims["n_text_ctx"] // 2 - self.limit(manifest)
+        return prefix[-room:] if room > 0 else prefix
 
 
 class PromptKeywords(TypedDict, total=False):
@@ -249,6 +301,8 @@ class TextKeywords(TypedDict, total=False):
     without_timestamps: bool
     max_initial_timestamp: float | None
     seed: int
+    no_repeat_ngram_size: int
+    repetition_penalty: float
 
 
 class DecodingKeywords(TextKeywords, total=False):

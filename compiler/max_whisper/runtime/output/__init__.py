@@ -1,0 +1,1 @@
+"""Writes transcriptions as text, subtitles, tables and JSON."""

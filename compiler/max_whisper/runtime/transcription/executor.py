@@ -93,7 +93,7 @@ class Executor:
         in place; ForkError in a forked process; UserError for mel or features that give numbers which are not finite.
         """
         self._artifact.check()
-        with self._artifact.at_work:  # from the first token to the last, not anew for each
+        with self._artifact.core_sharing:  # from the first token to the last, not anew for each
             return self._answers[type(requests[0])](requests, stop)
 
     def chunk(self, rows: NDArray[np.float32]) -> Chunk:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from max_whisper.artifact.manifest import Manifest
-from max_whisper.errors import UserError
+from max_whisper.options import OptionError
 from max_whisper.runtime.audio.mel import HOP, LogMel, Samples
 from max_whisper.runtime.audio.vad import voice
 from max_whisper.runtime.audio.waveform import check_waveform
@@ -67,7 +67,7 @@ def _samples(audio: Audio, track: int | None) -> Samples:
     """Returns the samples of a recording. FFmpeg is imported when there is a file to decode: it takes 45 ms, 19 MB."""
     if isinstance(audio, np.ndarray):
         if track is not None:
-            raise UserError("audio_track: is for files, a waveform has no tracks; leave it out")
+            raise OptionError("{audio_track}: is for files, a waveform has no tracks; leave it out")
         return check_waveform(audio)
     from max_whisper.runtime.audio.load import open_audio
 

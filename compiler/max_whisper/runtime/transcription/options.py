@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from max_whisper.errors import UserError
-from max_whisper.options import Flag, Integer, Number, Numbers, Options, Text
+from max_whisper.option_kinds import Flag, Integer, Number, Numbers, Text
+from max_whisper.options import OptionError, Options
 from max_whisper.runtime.decoding.options import MAX_TEMPERATURE, TextKeywords
 
 if TYPE_CHECKING:
@@ -27,7 +27,17 @@ MAX_TEMPERATURES = 101
 
 
 @dataclass(frozen=True)
-class TranscribeOptions(Options):
+class TranscribeOptions(
+    Options,
+    headings={
+        "temperature": "Temperature and retries",
+        "condition_on_previous_text": "Text that the model reads before a window",
+        "language_detection_segments": "Language",
+        "audio_track": "Parts of a recording",
+        "word_timestamps": "Times of words",
+        "explain": "Output",
+    },
+):
     """How a whole recording is gone through."""
 
     temperature: Annotated[
@@ -43,53 +53,72 @@ class TranscribeOptions(Options):
     compression_ratio_threshold: Annotated[
         float | None,
         Number(
-            "A text that zlib makes smaller by more than this factor repeats itself, and is tried again.",
+            "A text is repetitive, and its window is tried again, if zlib makes it smaller by more than this "
+            "factor; none turns this check off.",
             low=0,
             high=1000,
             unit="RATIO",
-            unset="not looked at",
+            unset="not checked",
         ),
     ] = 2.4
     logprob_threshold: Annotated[
         float | Literal["model"] | None,
         Number(
-            "A text whose tokens have a lower average log-probability is improbable, and is tried again; 'model' takes "
-            "the model's own value, which is -1 for OpenAI's.",
+            "A text is improbable, and its window is tried again, if the average log-probability of its tokens "
+            "is below this. 'model' stands for the model's own value, which is -1 for OpenAI's models; none "
+            "turns this check off.",
             low=-1000,
             high=1000,
             unit="LOGPROB",
-            unset="not looked at",
+            unset="not checked",
             words=("model",),
         ),
     ] = "model"
     no_speech_threshold: Annotated[
         float | None,
         Number(
-            "A window is silence if the probability of no speech is above this and its text is improbable.",
+            "A window has no text if the model gives silence a higher probability than this, and the text is "
+            "improbable; none turns this check off.",
             low=0,
             high=1,
             unit="PROBABILITY",
-            unset="not looked at",
+            unset="not checked",
         ),
     ] = 0.6
-    condition_on_previous_text: Annotated[bool, Flag("Let each window see the text before it.")] = True
+    condition_on_previous_text: Annotated[
+        bool,
+        Flag(
+            "Let the model read the text of earlier windows. That keeps names and style the same, but a mistake "
+            "may be repeated."
+        ),
+    ] = True
     initial_prompt: Annotated[
         str | None,
-        Text("Text that the first window sees as if it had been said before.", unit="TEXT", unset="no text"),
+        Text(
+            "Text that the model reads before the first window, as if it had been said before; names and "
+            "style are taken from it.",
+            unit="TEXT",
+            unset="no text",
+        ),
     ] = None
-    carry_initial_prompt: Annotated[bool, Flag("Let every window see the initial prompt, not the first alone.")] = False
+    carry_initial_prompt: Annotated[
+        bool, Flag("Let the model read {initial_prompt} before every window, not only before the first.")
+    ] = False
     hotwords: Annotated[
         str | None,
-        Text("Names and terms that every window sees before all other text.", unit="TEXT", unset="none"),
+        Text(
+            "Names and terms that may be said; the model reads them before every window.", unit="TEXT", unset="no words"
+        ),
     ] = None
     language_detection_segments: Annotated[
         int,
-        Integer("The most windows that are heard to find out the language.", low=1, high=10_000),
+        Integer("Listen to at most this number of windows to detect the language.", low=1, high=10_000),
     ] = 1
     language_detection_threshold: Annotated[
         float,
         Number(
-            "A language with a higher probability than this is taken at once; else the one that most windows have.",
+            "Stop at the first window in which a language has a higher probability than this. Where no "
+            "window has one, the language of most windows is taken.",
             low=0,
             high=1,
             unit="PROBABILITY",
@@ -98,7 +127,7 @@ class TranscribeOptions(Options):
     audio_track: Annotated[
         int | None,
         Integer(
-            "Number of the audio track to transcribe, where a file has several; the first is 0.",
+            "Transcribe this audio track of a file that has several; the first is 0.",
             low=0,
             high=1000,
             unset="the file's default track",
@@ -107,39 +136,62 @@ class TranscribeOptions(Options):
     clip_timestamps: Annotated[
         str | Sequence[float],
         Numbers(
-            "Parts to transcribe, as start,end,start,end,...; the last end may be left out.",
+            "Transcribe only these parts, given as start,end,start,end,... Without its end, the last part goes "
+            "to the end of the recording, so that 0 is the whole.",
             low=0,
             high=MAX_SECONDS,
             unit="SECONDS",
             most=10_000,
         ),
     ] = "0"
-    vad_filter: Annotated[bool, Flag("Transcribe only the parts that are loud enough to be a voice.")] = False
+    vad_filter: Annotated[
+        bool,
+        Flag(
+            "Transcribe only the parts that are loud enough to be speech (voice activity detection), which "
+            "saves time where there are long pauses."
+        ),
+    ] = False
     vad_threshold: Annotated[
         float,
-        Number("How much louder than the quietest moments a voice is, at least.", low=0, high=200, unit="DECIBELS"),
+        Number(
+            "How much louder than the quietest moments speech is, at least. Needs {vad_filter}.",
+            low=0,
+            high=200,
+            unit="DECIBELS",
+        ),
     ] = 10.0
     vad_min_silence: Annotated[
         float,
-        Number("The shortest pause at which a part ends.", low=0, high=MAX_SECONDS, unit="SECONDS"),
+        Number(
+            "End a part at a pause of this length; it must be more than twice {vad_speech_pad}. Needs {vad_filter}.",
+            low=0,
+            high=MAX_SECONDS,
+            unit="SECONDS",
+        ),
     ] = 2.0
     vad_speech_pad: Annotated[
         float,
-        Number("Time that is added at both ends of a part.", low=0, high=MAX_SECONDS, unit="SECONDS"),
+        Number(
+            "Add this time to both ends of a part, so that no word is cut. Needs {vad_filter}.",
+            low=0,
+            high=MAX_SECONDS,
+            unit="SECONDS",
+        ),
     ] = 0.4
     word_timestamps: Annotated[
-        bool, Flag("Find the time of every word; json then has words, and subtitles can be cut by them.")
+        bool, Flag("Find the time of every word. json then has the words, and subtitles can be cut by them.")
     ] = False
-    prepend_punctuations: Annotated[str, Text("Punctuation that belongs to the word after it.", unit="MARKS")] = (
-        PREPENDED
-    )
-    append_punctuations: Annotated[str, Text("Punctuation that belongs to the word before it.", unit="MARKS")] = (
-        APPENDED
-    )
+    prepend_punctuations: Annotated[
+        str, Text("Punctuation that belongs to the word after it. Needs {word_timestamps}.", unit="MARKS")
+    ] = PREPENDED
+    append_punctuations: Annotated[
+        str, Text("Punctuation that belongs to the word before it. Needs {word_timestamps}.", unit="MARKS")
+    ] = APPENDED
     hallucination_silence_threshold: Annotated[
         float | None,
         Number(
-            "Leave out improbable words that have more silence than this around them; needs word_timestamps.",
+            "Leave out text that was probably made up: improbable words with more silence than this around "
+            "them. Needs {word_timestamps}.",
             low=0,
             high=MAX_SECONDS,
             unit="SECONDS",
@@ -147,43 +199,50 @@ class TranscribeOptions(Options):
         ),
     ] = None
     explain: Annotated[
-        bool, Flag("Record which rule kept each token from being the most probable one; costs one more decoder pass.")
+        bool,
+        Flag(
+            "Record for each token which rule kept the most probable one from being chosen. Costs one more "
+            "decoder pass."
+        ),
     ] = False
 
     def check(self) -> None:
         """Raises UserError for values that do not go together."""
         if not self.temperatures:
-            raise UserError("temperature: expected at least one, got none")
+            raise OptionError("{temperature}: expected at least one, got none")
         if any(start > end for start, end in pairwise(self.clip_times)):
             times = ", ".join(f"{time:g}" for time in self.clip_times)
-            raise UserError(f"clip_timestamps: expected seconds in order, got {times}")
+            raise OptionError("{clip_timestamps}: expected seconds in order, got {times}", times=times)
         if self.vad_filter and self.clip_timestamps != (0.0,):
-            raise UserError("vad_filter: finds the clips itself; leave it out, or clip_timestamps")
+            raise OptionError("{vad_filter}: finds the clips itself; leave it out, or {clip_timestamps}")
         plain = TranscribeOptions()
         vad = ("vad_threshold", "vad_min_silence", "vad_speech_pad")
         if not self.vad_filter and any(getattr(self, name) != getattr(plain, name) for name in vad):
-            raise UserError(f"{', '.join(vad)}: are for vad_filter, give it too")
+            raise OptionError("{vad_threshold}, {vad_min_silence}, {vad_speech_pad}: are for {vad_filter}, give it too")
         if not self.vad_min_silence > 2 * self.vad_speech_pad:
-            raise UserError(
-                f"vad_min_silence: expected more than {2 * self.vad_speech_pad:g} seconds, which is twice "
-                f"vad_speech_pad, got {self.vad_min_silence:g}"
+            raise OptionError(
+                "{vad_min_silence}: expected more than {twice:g} seconds, which is twice {vad_speech_pad}, got {got:g}",
+                twice=2 * self.vad_speech_pad,
+                got=self.vad_min_silence,
             )
         if self.word_timestamps:
             return
         if self.hallucination_silence_threshold is not None:
-            raise UserError("hallucination_silence_threshold: needs the times of words, give word_timestamps too")
+            raise OptionError("{hallucination_silence_threshold}: needs the times of words, give {word_timestamps} too")
         if (self.prepend_punctuations, self.append_punctuations) != (PREPENDED, APPENDED):
-            raise UserError("prepend_punctuations, append_punctuations: are for words, give word_timestamps too")
+            raise OptionError(
+                "{prepend_punctuations}, {append_punctuations}: are for words, give {word_timestamps} too"
+            )
 
     def of_model(self, manifest: "Manifest", tokenizer: "Tokenizer") -> "TranscribeOptions":
-        """Returns the options with a model's own values filled in. Raises UserError for what does not go together."""
+        """Returns the options with a model's own values filled in. Raises OptionError for what does not go together."""
         options = self
         if self.logprob_threshold == "model":
             options = replace(self, logprob_threshold=manifest.tokens.logprob_threshold)
         options.check()
         half = manifest.dims["n_text_ctx"] // 2
         if self.hotwords is not None and len(tokenizer.encode(" " + self.hotwords.strip())) >= half:
-            raise UserError(f"hotwords: expected fewer than {half} tokens, half of the text context")
+            raise OptionError("{hotwords}: expected fewer than {half} tokens, half of the text context", half=half)
         return options
 
     @property

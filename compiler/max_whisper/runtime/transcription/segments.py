@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
-from max_whisper.errors import UserError
+from max_whisper.options import OptionError
 from max_whisper.runtime.audio.mel import FRAMES_PER_SECOND
 from max_whisper.runtime.audio.vad import Clip
 from max_whisper.runtime.decoding.options import TIME_PRECISION
@@ -17,15 +17,16 @@ FRAMES_PER_TOKEN = round(TIME_PRECISION * FRAMES_PER_SECOND)
 def clips_of(options: TranscribeOptions, content: int) -> list[Clip]:
     """Returns the first frame of each part that is transcribed, and the frame behind its last one.
 
-    content: frames of the recording. Raises UserError for times behind its end, where the reference makes text of
-    nothing.
+    content: frames of the recording. Raises OptionError for times behind its end, of which the reference makes text
+    all the same.
     """
     times = options.clip_times or (0.0,)
     frames = [round(time * FRAMES_PER_SECOND) for time in times]
     if frames[-1] > content:
-        raise UserError(
-            f"clip_timestamps: expected times within the {content / FRAMES_PER_SECOND:g} seconds of the recording, "
-            f"got {times[-1]:g}"
+        raise OptionError(
+            "{clip_timestamps}: expected times within the {seconds:g} seconds of the recording, got {last:g}",
+            seconds=content / FRAMES_PER_SECOND,
+            last=times[-1],
         )
     if len(frames) % 2:
         frames.append(content)

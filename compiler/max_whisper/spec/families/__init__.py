@@ -1,4 +1,4 @@
-"""The families of models, one file each. Importing this package imports, and so registers, all of them."""
+"""The families of models, one file each; importing this package imports, and so registers, all of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The layer kinds, one file each. Importing this package imports, and so registers, every one of them."""
+"""The layer kinds, one file each; importing this package imports, and so registers, all of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Element-wise activations: they differ in their name only, so they share a file."""
+"""Element-wise activation functions, which differ in their names only and so share a file."""
 
 from __future__ import annotations
 
@@ -10,25 +10,27 @@ from max_whisper.spec.ops import Ops, Value
 
 @dataclass(frozen=True, kw_only=True)
 class Activation(Layer):
+    """The base class of the activation functions."""
+
     def lower(self, ops: Ops, x: Value) -> Value:
         return ops.activation(x, self.kind)
 
 
 @register("gelu")
 class Gelu(Activation):
-    """x * Phi(x), the exact form with erf, as Whisper was trained."""
+    """Applies GELU, x * Phi(x), in its exact form with erf, which Whisper was trained with."""
 
 
 @register("gelu_tanh")
 class GeluTanh(Activation):
-    """GELU approximated with tanh."""
+    """Applies GELU in its approximation with tanh."""
 
 
 @register("relu")
 class Relu(Activation):
-    """max(x, 0)."""
+    """Applies ReLU, max(x, 0)."""
 
 
 @register("silu")
 class Silu(Activation):
-    """x * sigmoid(x)."""
+    """Applies SiLU (also called Swish), x * sigmoid(x)."""

@@ -13,13 +13,13 @@ from max_whisper.spec.ops import Ops, Value
 @register("attention")
 @dataclass(frozen=True, kw_only=True)
 class Attention(Layer):
-    """Multi-head self-attention. Causal in the decoder, where a token sees itself and the ones before it."""
+    """Applies multi-head self-attention, which is causal in the decoder."""
 
     self_attention: ClassVar[bool] = True
 
-    heads: int = option("number of heads; must divide the width")
-    causal: bool = option("whether a row sees only itself and earlier rows", default=False)
-    weights: str = weight_name("prefix of the tensors of q_proj, k_proj (no bias), v_proj and out_proj")
+    heads: int = option("The number of heads, which must divide the channels of the input.")
+    causal: bool = option("Whether a row attends only to itself and to the rows before it.", default=False)
+    weights: str = weight_name("The prefix of the tensors of q_proj, k_proj (without bias), v_proj and out_proj.")
 
     def output_shape(self, shape: Shape, context: Context) -> Shape:
         check_heads(self, self.heads, shape.channels)
@@ -33,9 +33,9 @@ class Attention(Layer):
         return projections(self, self.weights, shape.channels)
 
     def flops(self, workload: Workload) -> int:
-        """Returns those of four projections, and 2*2*rows*keys*width for the scores and the weighted sum."""
-        rows, width = workload.query_length, workload.channels
-        return 4 * 2 * rows * width * width + 2 * 2 * rows * workload.kv_length * width
+        """Returns the operations of the four projections, of the scores, and of the weighted sum."""
+        rows, channels = workload.query_length, workload.channels
+        return 4 * 2 * rows * channels**2 + 2 * 2 * rows * workload.kv_length * channels
 
     def lower(self, ops: Ops, x: Value) -> Value:
         q, k, v = (project(ops, x, self.weights, name) for name in ("q_proj", "k_proj", "v_proj"))

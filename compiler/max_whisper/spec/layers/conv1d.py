@@ -11,13 +11,13 @@ from max_whisper.spec.ops import Ops, Value, conv1d_length
 @register("conv1d")
 @dataclass(frozen=True, kw_only=True)
 class Conv1d(Layer):
-    """Convolution over the length, with a bias. Encoder only: it mixes neighbours, which a token step has not."""
+    """Applies a convolution over time, with a bias; only in the encoder, because a decoder step has a single row."""
 
-    out: int = option("channels of the output")
-    kernel: int = option("width of the window in rows", maximum=1024)
-    stride: int = option("rows from one window to the next", default=1, maximum=1024)
-    padding: int = option("rows of zeros at either end", default=0, minimum=0, maximum=1024)
-    weights: str = weight_name("prefix of the tensors `weight` [out, in, kernel] and `bias` [out]")
+    out: int = option("The number of channels of the output.")
+    kernel: int = option("The rows that each output row is computed from.", maximum=1024)
+    stride: int = option("The rows from one output row's input to the next.", default=1, maximum=1024)
+    padding: int = option("The rows of zeros that are added at either end.", default=0, minimum=0, maximum=1024)
+    weights: str = weight_name("The prefix of the tensors `weight` [out, in, kernel] and `bias` [out].")
 
     def output_shape(self, shape: Shape, context: Context) -> Shape:
         if context.part == "decoder":

@@ -1,4 +1,4 @@
-"""Attention of the decoder over the encoder's features."""
+"""Cross-attention."""
 
 from __future__ import annotations
 
@@ -13,35 +13,35 @@ from max_whisper.spec.ops import Ops, Value
 @register("cross_attention")
 @dataclass(frozen=True, kw_only=True)
 class CrossAttention(Layer):
-    """Multi-head attention whose keys and values come from the encoder's features, computed once per window."""
+    """Applies multi-head attention to the encoder's features, whose keys and values are computed once per window."""
 
-    heads: int = option("number of heads; must divide the width")
-    memory: Literal["encoder"] = option("what is attended to", default="encoder")
-    weights: str = weight_name("prefix of the tensors of q_proj, k_proj (no bias), v_proj and out_proj")
+    heads: int = option("The number of heads, which must divide the channels of the input.")
+    memory: Literal["encoder"] = option("The part of the model whose output is attended to.", default="encoder")
+    weights: str = weight_name("The prefix of the tensors of q_proj, k_proj (without bias), v_proj and out_proj.")
 
     def output_shape(self, shape: Shape, context: Context) -> Shape:
         if context.memory is None:
             raise self.error("cross_attention is for the decoder only; did you mean 'attention'?")
         check_heads(self, self.heads, shape.channels)
         if shape.channels != context.memory.channels:
-            width = context.memory.channels
-            raise self.error(f"expected an input as wide as the encoder's features, {width}, got {shape.channels}")
+            expected = f"as many channels as the encoder's features have, {context.memory.channels}"
+            raise self.error(f"expected an input of {expected}, got {shape.channels}")
         return shape
 
     def tensors(self, shape: Shape) -> list[TensorSpec]:
         return projections(self, self.weights, shape.channels)
 
     def flops(self, workload: Workload) -> int:
-        """Returns those of the q and out projections, and 2*2*rows*keys*width; keys are rows of the features."""
-        rows, width = workload.query_length, workload.channels
-        return 2 * 2 * rows * width * width + 2 * 2 * rows * workload.memory.length * width
+        """Returns the operations of the q and out projections, of the scores, and of the weighted sum."""
+        rows, channels = workload.query_length, workload.channels
+        return 2 * 2 * rows * channels**2 + 2 * 2 * rows * workload.memory.length * channels
 
     def memory_flops(self, workload: Workload) -> int:
-        """Returns those of the k and v projections of the features."""
+        """Returns the operations of the k and v projections of the features."""
         return 2 * 2 * workload.memory.length * workload.memory.channels * workload.channels
 
     def memory_tensors(self, shape: Shape) -> list[TensorSpec]:
-        """Returns those of the k and v projections."""
+        """Returns the tensors of the k and v projections."""
         prefixes = (f"{self.weights}.k_proj.", f"{self.weights}.v_proj.")
         return [tensor for tensor in self.tensors(shape) if tensor.name.startswith(prefixes)]
 
@@ -50,5 +50,5 @@ class CrossAttention(Layer):
         return project(ops, y, self.weights, "out_proj")
 
     def lower_memory(self, ops: Ops, features: Value) -> tuple[Value, Value]:
-        """Returns keys and values of `features` [batch, length, channels], in its shape, not yet split into heads."""
+        """Returns the keys and the values of `features`, float32 [batch, length, channels], in the same shape."""
         return project(ops, features, self.weights, "k_proj"), project(ops, features, self.weights, "v_proj")

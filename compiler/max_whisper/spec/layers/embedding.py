@@ -12,13 +12,13 @@ from max_whisper.spec.ops import Ops, Value
 @register("embedding")
 @dataclass(frozen=True, kw_only=True)
 class Embedding(Layer):
-    """Turns token ids into rows of a table. First in the decoder."""
+    """Looks up the row of a table for each token id; the first layer of the decoder."""
 
     reads_tokens: ClassVar[bool] = True
 
-    vocab: int = option("number of tokens")
-    width: int = option("channels of the output")
-    weights: str = weight_name("prefix of the table `weight` [vocab, width]")
+    vocab: int = option("The number of tokens of the vocabulary.")
+    width: int = option("The number of channels of the output.")
+    weights: str = weight_name("The prefix of the tensor `weight` [vocab, width], the table.")
 
     def output_shape(self, shape: Shape, context: Context) -> Shape:
         if shape.channels:

@@ -11,10 +11,10 @@ from max_whisper.spec.ops import Ops, Value
 @register("layernorm")
 @dataclass(frozen=True, kw_only=True)
 class LayerNorm(Layer):
-    """(x - mean) / sqrt(variance + eps) over the channels of each row, then scaled and shifted."""
+    """Normalizes each row over its channels, (x - mean) / sqrt(variance + eps), then scales and shifts it."""
 
-    eps: float = option("added to the variance", default=1e-5, minimum=0, maximum=1)
-    weights: str = weight_name("prefix of the tensors `weight` [channels] and `bias` [channels]")
+    eps: float = option("A small number that is added to the variance.", default=1e-5, minimum=0, maximum=1)
+    weights: str = weight_name("The prefix of the tensors `weight` [channels] and `bias` [channels].")
 
     def tensors(self, shape: Shape) -> list[TensorSpec]:
         return [self.tensor(f"{self.weights}.{part}", shape.channels) for part in ("weight", "bias")]

@@ -1,4 +1,4 @@
-"""Matrix product."""
+"""Fully connected layer."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from max_whisper.spec.ops import Ops, Value
 @register("linear")
 @dataclass(frozen=True, kw_only=True)
 class Linear(Layer):
-    """x @ weight.T + bias."""
+    """Multiplies each row by a matrix, and adds a bias: x @ weight.T + bias."""
 
-    out: int = option("channels of the output")
-    bias: bool = option("whether there is a bias", default=True)
-    weights: str = weight_name("prefix of the tensors `weight` [out, in] and `bias` [out]")
+    out: int = option("The number of channels of the output.")
+    bias: bool = option("Whether a bias is added.", default=True)
+    weights: str = weight_name("The prefix of the tensors `weight` [out, in] and `bias` [out].")
 
     def output_shape(self, shape: Shape, context: Context) -> Shape:
         return Shape(shape.length, self.out)

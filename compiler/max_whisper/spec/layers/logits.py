@@ -14,15 +14,15 @@ from max_whisper.spec.ops import Ops, Value
 @register("logits")
 @dataclass(frozen=True, kw_only=True)
 class Logits(Layer):
-    """One score per token: x @ table.T with the table of an embedding. Last in the decoder; it owns no tensors."""
+    """Computes a score for each token, x @ table.T, with the table of an embedding; the last layer of the decoder."""
 
-    gives_logits: ClassVar[bool] = True
+    returns_logits: ClassVar[bool] = True
 
-    tied: str = weight_name("`weights` of the embedding whose table this reads")
+    tied: str = weight_name("The `weights` of the embedding whose table is used.")
 
     @property
     def table(self) -> str:
-        """The name of the table's tensor."""
+        """The name of the tensor that holds the table."""
         return f"{self.tied}.weight"
 
     def output_shape(self, shape: Shape, context: Context) -> Shape:

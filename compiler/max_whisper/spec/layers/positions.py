@@ -1,4 +1,4 @@
-"""Position tables."""
+"""Position embedding."""
 
 from __future__ import annotations
 
@@ -21,11 +21,13 @@ def sinusoids(length: int, channels: int) -> NDArray[np.float32]:
 @register("positions")
 @dataclass(frozen=True, kw_only=True)
 class Positions(Layer):
-    """Adds row p of a table to row p of the input. The table is stored in the checkpoint, or computed sinusoids."""
+    """Adds row p of a table to row p of the input; the table is in the checkpoint, or is computed as sinusoids."""
 
-    weights: str | None = weight_name("prefix of the stored table `weight` [length, channels]", default=None)
-    sinusoidal: bool = option("compute the table: `sinusoids(length, channels)` of openai/whisper", default=False)
-    length: int | None = option("rows that the table has; must be those of the input", default=None)
+    weights: str | None = weight_name(
+        "The prefix of the tensor `weight` [length, channels], a stored table.", default=None
+    )
+    sinusoidal: bool = option("Whether the table is computed, as the sinusoids of openai/whisper.", default=False)
+    length: int | None = option("The rows of the table, which must be as many as those of the input.", default=None)
 
     def output_shape(self, shape: Shape, context: Context) -> Shape:
         if (self.weights is None) != self.sinusoidal:
@@ -38,7 +40,7 @@ class Positions(Layer):
 
     @property
     def table(self) -> str:
-        """The name of the table's tensor."""
+        """The name of the tensor that holds the table."""
         return f"{self.path}.sinusoids" if self.sinusoidal else f"{self.weights}.weight"
 
     def tensors(self, shape: Shape) -> list[TensorSpec]:

@@ -1,4 +1,4 @@
-"""Repetition with an index."""
+"""Repetition."""
 
 from __future__ import annotations
 
@@ -11,13 +11,18 @@ from max_whisper.spec.layer import Container, option, register
 @register("repeat")
 @dataclass(frozen=True, kw_only=True)
 class Repeat(Container):
-    """The layers inside, several times over; each copy's weights have the copy's number in their names."""
+    """Repeats the layers inside, whose weight names contain the number of the copy."""
 
     label: ClassVar[str | None] = "layers"
-    exposed: ClassVar[bool] = False  # its last layer is
+    exposed: ClassVar[bool] = False  # a copy's last layer has the same output
 
-    times: int = option("how many copies", maximum=1000)
-    as_: str = option("name of the index: `{i}` in weight names is 0, 1, 2, ...", default="i", key="as", role="index")
+    times: int = option("The number of copies.", maximum=1000)
+    as_: str = option(
+        "The name of the index, which stands for 0, 1, 2 and so on in weight names, such as `{i}`.",
+        default="i",
+        key="as",
+        role="index",
+    )
 
     def copies(self) -> list[dict[str, int]]:
         return [{self.as_: number} for number in range(self.times)]

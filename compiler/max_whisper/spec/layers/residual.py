@@ -13,13 +13,15 @@ from max_whisper.spec.ops import Ops, Value
 @register("residual")
 @dataclass(frozen=True, kw_only=True)
 class Residual(Container):
-    """x + inner(x)."""
+    """Adds the input to the output of the layers inside: x + layers(x)."""
 
     inline: ClassVar[str | None] = "layers"
 
     def around_shape(self, shape: Shape, inner: Shape) -> Shape:
         if inner != shape:
-            raise self.error(f"expected layers that keep the shape {shape}, so that it can be added; they give {inner}")
+            raise self.error(
+                f"expected layers that keep the shape {shape} of the input they are added to; they return {inner}"
+            )
         return shape
 
     def lower_around(self, ops: Ops, x: Value, inner: Callable[[Value], Value]) -> Value:

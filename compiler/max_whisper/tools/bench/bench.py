@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from max_whisper.artifact.load import check_artifact
-from max_whisper.compile.stored import read_spec
+from max_whisper.compile.stored_spec import read_spec
 from max_whisper.errors import UserError
 from max_whisper.files import expanded
-from max_whisper.progress import OnProgress, Progress, check_progress, unheard
+from max_whisper.progress import OnProgress, Progress, check_progress, ignore_progress
 from max_whisper.spec import Spec
 from max_whisper.tools.bench.clocks import GRAPHS, compile_instrumented, times
 from max_whisper.tools.bench.lower_bounds import lower_bounds
@@ -40,7 +40,7 @@ class BenchReport:
     rooflines: list[Roofline]
 
 
-def bench(folder: Path, *, n_tokens: int, rounds: int, progress: OnProgress = unheard) -> BenchReport:
+def bench(folder: Path, *, n_tokens: int, rounds: int, progress: OnProgress = ignore_progress) -> BenchReport:
     """Returns the times of an artifact's phases and layers.
 
     For those of the layers its graphs are compiled again, which the first time takes as long as a build.

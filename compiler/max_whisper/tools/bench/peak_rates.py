@@ -16,7 +16,7 @@ from max.driver import CPU, Buffer
 from max.dtype import DType
 from max.graph import DeviceRef, Graph, Module, TensorType, ops
 
-from max_whisper.artifact.scheduling import LowPriorityThreads
+from max_whisper.artifact.scheduling import LowPriorityThreadsGraph
 from max_whisper.artifact.target import machine_features
 from max_whisper.compile.modules import cache_folder
 from max_whisper.compile.mojo_packages import kernels_package
@@ -25,7 +25,7 @@ PeakRates = Mapping[str, float]  # GFLOP/s by dtype (int8: GOP/s), where the CPU
 
 PRODUCTS = {"float32": 1, "bfloat16": 2, "int8": 4}  # that one instruction adds to a lane
 NEEDS: Mapping[str, set[str]] = {"float32": set(), "bfloat16": {"avx512_bf16"}, "int8": {"avx512_vnni"}}
-LANES, SUMS = 16, 24  # as in probes/arithmetic.mojo
+LANES, SUMS = 16, 24  # as in probes/multiply_add.mojo
 STEPS = 3_000_000
 MEMORY = 512 << 20  # bytes, more than caches hold
 RUNS = 15
@@ -45,17 +45,17 @@ class Probes:
         shared: dict[str, Any] = {"module": module, "custom_extensions": [package]}
         for dtype in self._dtypes:
             with Graph(dtype, input_types=[bits, TensorType(DType.int64, [], host)], **shared) as graph:
-                out = ops.custom("add_products", host, graph.inputs, [row], parameters={"operand": DType[dtype]})
+                out = ops.custom("multiply_add", host, graph.inputs, [row], parameters={"operand": DType[dtype]})
                 graph.output(*out)
         with Graph("memory", input_types=[bits], **shared) as graph:
-            graph.output(*ops.custom("read_all", host, graph.inputs, [row]))
+            graph.output(*ops.custom("read_memory", host, graph.inputs, [row]))
         self._graphs = engine.InferenceSession(devices=[CPU()]).load_all(module, custom_extensions=[package])
 
     def measure(self) -> dict[str, float]:
         """Returns the peak rates: the best of RUNS."""
         operands, steps = Buffer.from_numpy(np.zeros(8 * LANES, np.uint8)), Buffer.from_numpy(np.array(STEPS))
         memory = Buffer.from_numpy(np.ones(MEMORY, np.uint8))
-        graphs = {name: LowPriorityThreads(graph) for name, graph in self._graphs.items()}
+        graphs = {name: LowPriorityThreadsGraph(graph) for name, graph in self._graphs.items()}
         peak_rates = {}
         for dtype in self._dtypes:
             operations = 2 * PRODUCTS[dtype] * LANES * SUMS * STEPS * self.threads

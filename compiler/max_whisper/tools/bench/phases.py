@@ -17,6 +17,8 @@ from max_whisper.errors import UserError
 from max_whisper.runtime.audio.mel import HOP
 from max_whisper.runtime.audio.waveform import SAMPLE_RATE
 from max_whisper.runtime.decoding.decoder import Decoder
+from max_whisper.runtime.decoding.greedy import generate
+from max_whisper.runtime.decoding.rule import CompiledForm
 from max_whisper.runtime.model import Model
 
 LOADS = 5
@@ -37,7 +39,8 @@ class Window:
             raise UserError(f"--tokens {n_tokens}: expected 2 to {most}, which is what {artifact.folder} can hold")
         self.sot_index, self.prompt_length = prompt.index(tokens.sot), len(prompt)
         self.prompts = [prompt] * self.batch
-        self.mask = self.decoder.mask([*tokens.suppress, tokens.eot])
+        suppressed = (*tokens.suppress, tokens.eot)
+        self.form = CompiledForm(suppressed_first=suppressed, suppressed_later=suppressed)
         self.samples = self.model.n_frames * HOP
         self.seconds = self.samples / SAMPLE_RATE
         self.sound = np.random.default_rng(0).standard_normal((self.batch, self.samples)).astype(np.float32) * 0.1
@@ -57,11 +60,15 @@ class Window:
 
         cross_kv: the cross-attention KV cache. decoder: None is that of the artifact.
         """
-        masks = (self.mask, self.mask)
-        sampled = (decoder or self.decoder).generate(
-            cross_kv, self.prompts, sot_index=self.sot_index, max_new_tokens=n_tokens, masks=masks
+        texts = generate(
+            decoder or self.decoder,
+            cross_kv,
+            self.prompts,
+            sot_index=self.sot_index,
+            max_new_tokens=n_tokens,
+            form=self.form,
         )
-        return [row.tokens for row in sampled]
+        return [text.tokens for text in texts]
 
 
 def load(folder: Path) -> tuple[Artifact, float]:

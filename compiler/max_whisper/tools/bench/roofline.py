@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from max_whisper.lowering.kernel_calls import KernelCall
 from max_whisper.lowering.targets.cpu.kernels import cost
 from max_whisper.spec import Spec
-from max_whisper.spec.tree import Node
+from max_whisper.spec.tree import LayerNode
 from max_whisper.tools.bench.clocks import Times
 from max_whisper.tools.bench.peak_rates import PeakRates, arithmetic_ms
 
@@ -147,9 +147,9 @@ def _kernel(call: KernelCall, ms: float, peak_rates: PeakRates, position: int) -
     )
 
 
-def _leaves(spec: Spec, graph: str) -> dict[str, Node]:
+def _leaves(spec: Spec, graph: str) -> dict[str, LayerNode]:
     """Returns the layers that a graph does by their paths, in order of execution."""
-    nodes: Iterable[Node] = (spec.encoder if graph == "encoder" else spec.decoder).walk()
+    nodes: Iterable[LayerNode] = (spec.encoder if graph == "encoder" else spec.decoder).walk()
     return {
         node.path: node
         for node in nodes

@@ -129,7 +129,7 @@ def _row(row: Row) -> list[str]:
 
 
 def _kernel_name(kernel: Kernel) -> str:
-    """Returns the name of a kernel with that of its matrix, such as `dense_linear q_proj`."""
+    """Returns the name of a kernel with that of its matrix, such as `gemm q_proj`."""
     parts = (kernel.weight or "").removesuffix(".weight").rpartition(".")
     return f"{kernel.name} {parts[2]}".strip()
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from max_whisper.errors import UserError
 from max_whisper.spec import Spec
-from max_whisper.spec.tree import Node, Sequence
+from max_whisper.spec.tree import LayerNode, ModelPart
 
 ACTIVATIONS = {"gelu": "gelu", "gelu_tanh": "gelu_pytorch_tanh", "relu": "relu", "silu": "silu"}
 CALLED = {"conv1d", "linear", "layernorm", "attention", "cross_attention", "embedding"}  # as modules, by transformers
@@ -101,37 +101,37 @@ def _config(spec: Spec) -> dict[str, Any]:
     }
 
 
-def _executed(tree: Sequence | Node) -> Iterator[Node]:
+def _executed(tree: ModelPart | LayerNode) -> Iterator[LayerNode]:
     """The nodes whose outputs are compared, in the order in which they are finished."""
-    nodes = tree.nodes if isinstance(tree, Sequence) else tree.children
+    nodes = tree.nodes if isinstance(tree, ModelPart) else tree.children
     for node in nodes:
         yield from _executed(node)
         if node.layer.exposed:
             yield node
 
 
-def _with_next(nodes: Iterable[Node]) -> Iterator[tuple[Node, Node | None]]:
+def _with_next(nodes: Iterable[LayerNode]) -> Iterator[tuple[LayerNode, LayerNode | None]]:
     """Each node with the next one that has no children: what that is given is what this one gives."""
     listed = list(nodes)
     for place, node in enumerate(listed):
         yield node, next((after for after in listed[place + 1 :] if not after.children), None)
 
 
-def _keep_output(layers: Layers, node: Node) -> Any:
+def _keep_output(layers: Layers, node: LayerNode) -> Any:
     def hook(module: Any, inputs: Any, output: Any) -> None:
         layers[node.path] = _rows(output[0] if isinstance(output, tuple) else output, node)
 
     return hook
 
 
-def _keep_input(layers: Layers, node: Node) -> Any:
+def _keep_input(layers: Layers, node: LayerNode) -> Any:
     def hook(module: Any, inputs: tuple[Any, ...]) -> None:
         layers[node.path] = _rows(inputs[0], node)
 
     return hook
 
 
-def _rows(x: Any, node: Node) -> NDArray[np.float32]:
+def _rows(x: Any, node: LayerNode) -> NDArray[np.float32]:
     """Float32 [length, channels]; torch's convolutions have them the other way round."""
     array: NDArray[np.float32] = x[0].detach().numpy()
     return np.array(array if array.shape[1] == node.output_shape.channels else array.T)

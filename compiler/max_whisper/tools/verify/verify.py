@@ -12,16 +12,16 @@ import numpy as np
 from max.driver import Buffer
 from numpy.typing import NDArray
 
-from max_whisper.artifact.load import WEIGHTS, Artifact
-from max_whisper.artifact.manifest import Manifest
+from max_whisper.artifact.load import Artifact
+from max_whisper.artifact.manifest import WEIGHTS_FILE, Manifest
 from max_whisper.compile.recompile import recompile
-from max_whisper.compile.stored import read_spec
+from max_whisper.compile.stored_spec import read_spec
 from max_whisper.console import Table, table_console
 from max_whisper.errors import UserError
 from max_whisper.files import expanded
 from max_whisper.messages import printable
 from max_whisper.plan import BuildPlan
-from max_whisper.progress import OnProgress, Progress, check_progress, unheard
+from max_whisper.progress import OnProgress, Progress, check_progress, ignore_progress
 from max_whisper.runtime.audio.load import load_audio
 from max_whisper.runtime.audio.mel import HOP
 from max_whisper.runtime.decoding.decoder import Decoder
@@ -93,7 +93,7 @@ class ReportCard:
 
 
 def verify(
-    folder: str | PathLike[str], *, audio: str | None = None, n_tokens: int = 32, progress: OnProgress = unheard
+    folder: str | PathLike[str], *, audio: str | None = None, n_tokens: int = 32, progress: OnProgress = ignore_progress
 ) -> ReportCard:
     """Compares the artifact's own features, logits and tokens with transformers', and each layer compiled once more.
 
@@ -188,7 +188,7 @@ def _window(model: Model, audio: str | None) -> NDArray[np.float32]:
 
 def _float32_weights(folder: Path, plan: BuildPlan) -> Layers:
     """Returns the weights of the checkpoint, as exactly as the artifact has them."""
-    arrays = safetensors_file.open_tensors(folder / WEIGHTS)
+    arrays = safetensors_file.open_tensors(folder / WEIGHTS_FILE)
     return {tensor.name: _float32(tensor, arrays) for tensor in plan.tensors}
 
 

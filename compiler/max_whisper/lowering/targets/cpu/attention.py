@@ -14,18 +14,18 @@ from max_whisper.lowering.targets.cpu.operands import result
 from max_whisper.lowering.targets.emission import HOST, Context, Emitter, Invocation, scalar
 
 
-def attention(context: Context, q: TensorValue, k: TensorValue, v: TensorValue, *, heads: int) -> Invocation:
+def full_attention(context: Context, q: TensorValue, k: TensorValue, v: TensorValue, *, heads: int) -> Invocation:
     """Returns the attention of every row to every row; its products have the dtype of the build."""
     operands = [q, k, v, scalar(heads)]
-    return Invocation("dense_attention", operands, [result(q.shape)], {"dtype": DType[context.dtype]})
+    return Invocation("full_attention", operands, [result(q.shape)], {"dtype": DType[context.dtype]})
 
 
 def attention_products(dtype: str, flops: int) -> dict[str, int]:
-    """Returns the operations of `dense_attention` by dtype; in int8, those with the values (half) are bfloat16."""
+    """Returns the operations of `full_attention` by dtype; in int8, those with the values (half) are bfloat16."""
     return {"int8": flops // 2, "bfloat16": flops // 2} if dtype == "int8" else {dtype: flops}
 
 
-def dense_attention_cost(call: KernelCall, position: int) -> Work:
+def full_attention_cost(call: KernelCall, position: int) -> Work:
     """Returns the work of the scores and of the weighted sum, of every row to every row."""
     batch, length, channels = call.outputs[0].dims
     return attention_products(call.dtype or "float32", 2 * 2 * batch * length * length * channels), 0
@@ -43,7 +43,7 @@ def cached_attention(
     heads: int,
 ) -> Invocation:
     """Returns the attention of each row to all up to itself, after its keys and values were put into the KV cache."""
-    return Invocation("attention_over_cache", [q, k, v, key_cache, value_cache, position], [result(q.shape)])
+    return Invocation("cached_attention", [q, k, v, key_cache, value_cache, position], [result(q.shape)])
 
 
 def cached_attention_cost(call: KernelCall, position: int) -> Work:
@@ -59,7 +59,7 @@ def cross_attention(
     context: Context, q: TensorValue, keys: TensorValue, values: TensorValue, *, heads: int
 ) -> Invocation:
     """Returns the attention of `q` to keys and values [batch, heads, n_keys, channels of a head]."""
-    return Invocation("attention_over_memory", [q, keys, values], [result(q.shape)])
+    return Invocation("cross_attention", [q, keys, values], [result(q.shape)])
 
 
 def cross_attention_cost(call: KernelCall, position: int) -> Work:
@@ -83,14 +83,14 @@ def attention_scores_cost(call: KernelCall, position: int) -> Work:
 
 
 EMITTERS: dict[str, Emitter] = {
-    "attention": attention,
+    "full_attention": full_attention,
     "cached_attention": cached_attention,
     "cross_attention": cross_attention,
     "attention_scores": attention_scores,
 }
 COSTS: dict[str, CostRule] = {
-    "dense_attention": dense_attention_cost,
-    "attention_over_cache": cached_attention_cost,
-    "attention_over_memory": cross_attention_cost,
+    "full_attention": full_attention_cost,
+    "cached_attention": cached_attention_cost,
+    "cross_attention": cross_attention_cost,
     "attention_scores": attention_scores_cost,
 }

@@ -47,7 +47,7 @@ def fused_linear(
     n_out, n_in = weight.stored.matrix_shape
     batch, rows = x.shape[0], x.shape[1]
     if not weight.stored.packed:
-        return Invocation("skinny_linear", operands, [result([batch, rows, n_out])], parameters)
+        return Invocation("gemv", operands, [result([batch, rows, n_out])], parameters)
     row_stride, left_padding = n_in, 0
     if stride is not None:
         channels, kernel = weight.stored.shape[1:]
@@ -56,24 +56,24 @@ def fused_linear(
     shape = [batch, heads or 1, rows, n_out // (heads or 1)]
     operands += map(scalar, (n_in, row_stride, left_padding))
     squeezed = 1 if heads is None else None
-    return Invocation("dense_linear", operands, [result(shape, DType[dtype])], parameters, squeezed)
+    return Invocation("gemm", operands, [result(shape, DType[dtype])], parameters, squeezed)
 
 
-def dense_linear_cost(call: KernelCall, position: int) -> Work:
+def gemm_cost(call: KernelCall, position: int) -> Work:
     """Returns the work of the product, without the zeros of packed weights where the inputs do not fill a group."""
     batch, heads, rows, channels = call.outputs[0].dims
     _, n_in = call.operands[1].matrix or (0, 0)
     return of_product(call.operands[1].dtype, batch * rows, heads * channels, n_in)
 
 
-def skinny_linear_cost(call: KernelCall, position: int) -> Work:
+def gemv_cost(call: KernelCall, position: int) -> Work:
     """Returns the work of the product, which is float32 whatever the weights are."""
     n_out, n_in = call.operands[1].dims
     batch, rows, _ = call.outputs[0].dims
     return of_product("float32", batch * rows, n_out, n_in)
 
 
-def projections(
+def qkv_projections(
     context: Context,
     x: TensorValue,
     q_weight: Matrix,
@@ -91,19 +91,19 @@ def projections(
     elements = [weight.elements for weight in weights]
     scales = [or_dummy(weight.scales, 2) for weight in weights]
     norm, eps_operand = norm_operands(norm_weight, norm_bias, eps)
-    kernel = "dense_projections" if q_weight.stored.packed else "skinny_projections"
+    kernel = "gemm_qkv" if q_weight.stored.packed else "gemv_qkv"
     shape = [x.shape[0], x.shape[1], q_weight.stored.shape[0]]
     operands = [x, *elements, *scales, q_bias, v_bias, *norm, eps_operand]
     return Invocation(kernel, operands, [result(shape)] * 3, {"has_norm": norm_weight is not None})
 
 
-def dense_projections_cost(call: KernelCall, position: int) -> Work:
+def gemm_qkv_cost(call: KernelCall, position: int) -> Work:
     """Returns the work of three products."""
     batch, rows, n_in = call.operands[0].dims
     return of_product(call.operands[1].dtype, batch * rows, 3 * call.outputs[0].dims[2], n_in)
 
 
-def skinny_projections_cost(call: KernelCall, position: int) -> Work:
+def gemv_qkv_cost(call: KernelCall, position: int) -> Work:
     """Returns the work of three products, which are float32 whatever the weights are."""
     batch, rows, n_in = call.operands[0].dims
     return of_product("float32", batch * rows, 3 * call.outputs[0].dims[2], n_in)
@@ -111,14 +111,18 @@ def skinny_projections_cost(call: KernelCall, position: int) -> Work:
 
 def layernorm(context: Context, x: TensorValue, weight: TensorValue, bias: TensorValue, *, eps: float) -> Invocation:
     """Returns `x`, each row normalized, scaled and shifted, where no linear layer comes after it."""
-    return Invocation("layer_norm", [x, weight, bias, float_scalar(eps)], [result(x.shape)])
+    return Invocation("layernorm", [x, weight, bias, float_scalar(eps)], [result(x.shape)])
 
 
-EMITTERS: dict[str, Emitter] = {"fused_linear": fused_linear, "projections": projections, "layernorm": layernorm}
+EMITTERS: dict[str, Emitter] = {
+    "fused_linear": fused_linear,
+    "qkv_projections": qkv_projections,
+    "layernorm": layernorm,
+}
 COSTS: dict[str, CostRule] = {
-    "dense_linear": dense_linear_cost,
-    "skinny_linear": skinny_linear_cost,
-    "dense_projections": dense_projections_cost,
-    "skinny_projections": skinny_projections_cost,
-    "layer_norm": of_elements,
+    "gemm": gemm_cost,
+    "gemv": gemv_cost,
+    "gemm_qkv": gemm_qkv_cost,
+    "gemv_qkv": gemv_qkv_cost,
+    "layernorm": of_elements,
 }

@@ -34,7 +34,7 @@ def choose_token(
     return Invocation("choose_token", [logits, mask, allowed, noise], _chosen(noise))
 
 
-def choose_next_token(
+def fused_choose_token(
     context: Context,
     x: TensorValue,
     weight: Matrix,
@@ -49,10 +49,10 @@ def choose_next_token(
     """Returns the same as `choose_token` by the logits norm(x) @ weight.T, which are not written to memory."""
     scales = or_dummy(weight.scales, 2)
     operands = [x, weight.elements, scales, norm_weight, norm_bias, float_scalar(eps), mask, allowed, noise]
-    return Invocation("choose_next_token", operands, _chosen(noise))
+    return Invocation("fused_choose_token", operands, _chosen(noise))
 
 
-def choose_next_token_cost(call: KernelCall, position: int) -> Work:
+def fused_choose_token_cost(call: KernelCall, position: int) -> Work:
     """Returns the work of the product with the vocabulary."""
     n_vocab, n_in = call.operands[1].dims
     return of_product("float32", call.operands[0].dims[0], n_vocab, n_in)
@@ -70,12 +70,12 @@ def _chosen(noise: TensorValue) -> list[TensorType]:
 EMITTERS: dict[str, Emitter] = {
     "token_embedding": token_embedding,
     "choose_token": choose_token,
-    "choose_next_token": choose_next_token,
+    "fused_choose_token": fused_choose_token,
     "token_probability": token_probability,
 }
 COSTS: dict[str, CostRule] = {
     "token_embedding": token_embedding_cost,
     "choose_token": of_elements,
-    "choose_next_token": choose_next_token_cost,
+    "fused_choose_token": fused_choose_token_cost,
     "token_probability": of_elements,
 }

@@ -1,0 +1,1 @@
+"""Programs that measure and compare; README.md says how to run them."""

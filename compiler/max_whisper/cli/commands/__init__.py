@@ -1,0 +1,1 @@
+"""The commands of `max-whisper`, a file for each."""

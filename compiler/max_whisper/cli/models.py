@@ -1,0 +1,49 @@
+"""`--model`: a compiled model, or a spec that is compiled first."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from max_whisper.cli.group import current
+from max_whisper.cli.progress import reporting
+from max_whisper.errors import SpecError, UserError
+from max_whisper.files import expanded, is_folder
+
+if TYPE_CHECKING:
+    from max_whisper.runtime.model import Model
+
+
+def load_model(name: str, offline: bool) -> Model:
+    """Returns the model of an artifact's folder, or of a spec, which is built to its default folder unless it is there.
+
+    Args:
+        name: The folder, or the file or name of a spec.
+        offline: Whether a build must not connect to the Hub.
+
+    Raises:
+        MaxWhisperError: There is no such model, it cannot be built, or its artifact is refused.
+    """
+    with current().interrupts.held():  # a signal while MAX is imported would end the process by another one
+        from max_whisper.artifact.manifest import MANIFEST_FILE
+        from max_whisper.runtime.model import load
+
+    folder = expanded(name)
+    if not is_folder(folder):
+        with current().interrupts.held():
+            from max_whisper.compile.build import build as build_artifact
+            from max_whisper.compile.build import default_folder
+            from max_whisper.spec import load_spec
+
+        if folder.suffix not in (".yaml", ".yml") and len(folder.parts) > 1:
+            raise UserError(f"there is no folder {folder}: make it with max-whisper build --spec SPEC --out {folder}")
+        try:
+            load_spec(name)
+        except SpecError as error:
+            if folder.suffix in (".yaml", ".yml"):
+                raise
+            raise UserError(f"--model {name}: there is no such folder with an artifact, nor a spec; {error}") from error
+        folder = default_folder(name)
+        if not (folder / MANIFEST_FILE).exists():
+            with reporting(f"building {folder}, for the first time") as progress:
+                build_artifact(name, out=folder, offline=offline, progress=progress)
+    return load(folder)

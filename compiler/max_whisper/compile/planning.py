@@ -1,0 +1,59 @@
+"""Makes the plan of a build, which decides everything before anything is compiled."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from max_whisper.compile.options import BuildOptions
+from max_whisper.errors import UserError
+from max_whisper.plan import MATRIX_DTYPES, BuildPlan, Kernels, SpecName, Target
+from max_whisper.spec import Spec
+from max_whisper.tensors.dtypes import FLOAT32
+from max_whisper.tensors.layout import logits_tables, stored_tensors, token_matrices
+from max_whisper.weights.alignment import read_alignment_heads
+from max_whisper.weights.checkpoint import Checkpoint
+
+
+def make_plan(spec: Spec, checkpoint: Checkpoint, target: Target, kernels: Kernels, options: BuildOptions) -> BuildPlan:
+    """Returns the plan for building a spec with the weights of a checkpoint.
+
+    Raises WeightsError for a checkpoint whose alignment heads cannot be read, or with a tensor that holds NaN or
+    infinities.
+    """
+    plan = BuildPlan(
+        spec=SpecName(spec.name, spec.hash),
+        target=target,
+        dtype=options.dtype,  # type: ignore[arg-type]  # BuildOptions checks that it is one of these
+        kernels=kernels,
+        batch=options.batch,
+        alignment_heads=read_alignment_heads(checkpoint.file, [layer.heads for layer in spec.cross_attentions()]),
+        tensors=[],
+    )
+    return with_tensors(plan, spec, checkpoint.lossless(token_matrices(spec)) if plan.lossless_dtypes else {})
+
+
+def with_tensors(plan: BuildPlan, spec: Spec, lossless: Mapping[str, str]) -> BuildPlan:
+    """Returns the plan with its tensors filled in; `lossless` is what `Checkpoint.lossless` returns."""
+    exceptions = dict(lossless)
+    if plan.logits_dtype != plan.dtype:
+        exceptions |= dict.fromkeys(logits_tables(spec), plan.logits_dtype)
+    tensors = stored_tensors(spec, dtype=plan.dtype, packed=plan.packed, exceptions=exceptions)
+    return msgspec.structs.replace(plan, tensors=tensors)
+
+
+def choose_kernels(target: Target, options: BuildOptions) -> Kernels:
+    """Returns the kernels that the options name, or the target's default.
+
+    Raises UserError where these kernels cannot be used on the target, or do not support the dtype.
+    """
+    kernels: Kernels = options.kernels or target.kernels[0]  # type: ignore[assignment]  # one of these
+    if not target.on_host and options.dtype != FLOAT32.name:
+        # Only our kernels have int8. In bfloat16 on an H200, prompts saw the tokens that come after them (MAX 26.7).
+        raise UserError(f"dtype {options.dtype} is for a CPU only: build for {options.target} with float32")
+    if kernels not in target.kernels:
+        raise UserError(f"kernels ours are for a CPU only: build for {options.target} with kernels max")
+    if options.dtype in MATRIX_DTYPES[kernels]:
+        return kernels
+    raise UserError(f"dtype {options.dtype} needs kernels ours: build with those, or kernels {kernels} with bfloat16")

@@ -1,0 +1,37 @@
+"""The attention of tokens to the encoder's features, whose keys and values are computed once per window."""
+
+import extensibility
+from extensibility import InputTensor, OutputTensor
+from max.gpu.host import DeviceContext
+
+from .attend import attend
+
+
+@extensibility.register("cross_attention")
+struct CrossAttention:
+    """Takes q [batch, length, heads * head_dim], keys and values [batch, heads, n_keys, head_dim]; returns y like q."""
+
+    @staticmethod
+    def execute[
+        dtype: DType, target: StaticString
+    ](
+        y: OutputTensor[dtype=DType.float32, rank=3, ...],
+        q: InputTensor[dtype=DType.float32, rank=3, ...],
+        keys: InputTensor[dtype=dtype, rank=4, ...],
+        values: InputTensor[dtype=dtype, rank=4, ...],
+        ctx: DeviceContext,
+    ) raises:
+        var n_keys = keys.dim_size[2]()
+        attend[dtype](
+            q.unsafe_ptr(),
+            keys.unsafe_ptr(),
+            values.unsafe_ptr(),
+            y.unsafe_ptr(),
+            q.dim_size[0](),
+            q.dim_size[1](),
+            keys.dim_size[1](),
+            keys.dim_size[3](),
+            n_keys,
+            n_keys,
+            n_keys,  # every row sees all keys
+        )

@@ -1,0 +1,104 @@
+"""The choice of the next token together with the logits that it needs, which are not written to memory.
+
+Each core computes the logits of its own ranges of the vocabulary, and tallies them while they are in its cache.
+"""
+
+import extensibility
+from extensibility import InputTensor, OutputTensor
+from max.algorithm import sync_parallelize
+from max.gpu.host import DeviceContext
+from std.math import ceildiv
+from std.memory.alloc import unsafe_alloc
+
+from .choose_token import N_BOUNDS, Tally, choose, tally_allowed
+from .gemv import multiply_range
+from .numerics import normalize_rows
+from .parallel import task_count
+
+comptime RANGE = 512
+"""Tokens that are tallied together, however many tasks there are: the bits of a sum depend on where it begins."""
+
+
+@extensibility.register("fused_choose_token")
+struct FusedChooseToken:
+    """Takes x [batch, 1, in], layer normalization and table [n_vocab, in]; returns what `choose_token` returns.
+
+    The logits are layernorm(x) @ table^T. scales: of an int8 table, as `gemv` takes them.
+    """
+
+    @staticmethod
+    def execute[
+        dtype: DType, target: StaticString
+    ](
+        token: OutputTensor[dtype=DType.int64, rank=2, ...],
+        logprob: OutputTensor[dtype=DType.float32, rank=2, ...],
+        x: InputTensor[dtype=DType.float32, rank=3, ...],
+        table: InputTensor[dtype=dtype, rank=2, ...],
+        scales: InputTensor[dtype=DType.float32, rank=2, ...],
+        norm_weight: InputTensor[dtype=DType.float32, rank=1, ...],
+        norm_bias: InputTensor[dtype=DType.float32, rank=1, ...],
+        eps: Float32,
+        mask: InputTensor[dtype=DType.float32, rank=1, ...],
+        allowed: InputTensor[dtype=DType.int64, rank=2, ...],
+        noise: InputTensor[dtype=DType.float32, rank=2, ...],
+        ctx: DeviceContext,
+    ) raises:
+        var batch = x.dim_size[0]()
+        var n_vocab = table.dim_size[0]()
+        var n_in = table.dim_size[1]()
+        var ranges = ceildiv(n_vocab, RANGE)
+        var tasks = task_count(ranges)
+        var normed = unsafe_alloc[Float32](batch * n_in)
+        var logits = unsafe_alloc[Float32](batch * n_vocab)
+        var tallies = unsafe_alloc[Tally](2 * batch * ranges)  # [ranges, batch, text and timestamps]
+        var table_at = table.unsafe_ptr()
+        var scales_at = scales.unsafe_ptr()
+        var mask_at = mask.unsafe_ptr()
+        var noise_at = noise.unsafe_ptr()
+        var allowed_at = allowed.unsafe_ptr()
+        normalize_rows(x.unsafe_ptr(), norm_weight.unsafe_ptr(), norm_bias.unsafe_ptr(), eps, normed, batch, n_in)
+
+        @always_inline
+        def tally_range(i: Int) {imm}:
+            """Tallies a range whose products are there."""
+            var first = i * RANGE
+            var last = min(n_vocab, first + RANGE)
+            for b in range(batch):
+                var row = logits.unsafe_offset(b * n_vocab)
+                comptime if dtype == DType.int8:
+                    for j in range(first, last):
+                        row.unsafe_store(j, row.unsafe_load(j) * scales_at.unsafe_load(j))
+                var text, timestamps = tally_allowed(
+                    row,
+                    mask_at,
+                    noise_at.unsafe_offset(b * n_vocab),
+                    allowed_at.unsafe_offset(b * N_BOUNDS),
+                    first,
+                    last,
+                )
+                tallies[unsafe_offset=2 * (i * batch + b)] = text
+                tallies[unsafe_offset=2 * (i * batch + b) + 1] = timestamps
+
+        def task(i: Int) raises {imm}:
+            var first = i * ranges // tasks
+            var last = (i + 1) * ranges // tasks
+            # All products of a task come first, so that it reads its part of the table in one stream.
+            multiply_range[dtype](
+                normed, table_at, logits, batch, n_in, n_vocab, first * RANGE, min(n_vocab, last * RANGE)
+            )
+            for j in range(first, last):
+                tally_range(j)
+
+        sync_parallelize(task, tasks)
+        for b in range(batch):
+            var text = Tally()
+            var timestamps = Tally()
+            for i in range(ranges):
+                text = text.merged(tallies[unsafe_offset=2 * (i * batch + b)])
+                timestamps = timestamps.merged(tallies[unsafe_offset=2 * (i * batch + b) + 1])
+            var chosen, score = choose(text, timestamps)
+            token.unsafe_ptr().unsafe_store(b, Int64(chosen))
+            logprob.unsafe_ptr().unsafe_store(b, score)
+        normed.unsafe_free()
+        logits.unsafe_free()
+        tallies.unsafe_free()
