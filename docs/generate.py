@@ -13,7 +13,9 @@ from __future__ import annotations
 import ast
 import html
 import inspect
+import json
 import os
+import platform
 import re
 import sys
 import tempfile
@@ -220,18 +222,26 @@ def _module_meanings(module: ModuleType) -> dict[str, str]:
     }
 
 
+COMMIT = "169d4a4341b33bc18d8881c4b69c2e104e1cc0af"
+
+
 def refused_versions() -> str:
     """Returns what loading says of a manifest that is older or newer than this version reads."""
+    target = {"device": "cpu", "arch": platform.machine(), "features": []}
+    plan = {"target": target, "dtype": "int8", "kernels": "ours", "batch": 1}
+    source = {"repo": "openai/whisper-tiny", "commit": COMMIT}
     said = []
-    for version in (manifest.MANIFEST_VERSION - 1, manifest.MANIFEST_VERSION + 1):
+    for version, builder in ((manifest.MANIFEST_VERSION - 1, "0.0.9"), (manifest.MANIFEST_VERSION + 1, "0.9.0")):
+        fields = {"manifest_version": version, "builder": builder, "plan": plan, "source": source}
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
-            (folder / manifest.MANIFEST_FILE).write_text(f'{{"manifest_version": {version}}}')
+            (folder / manifest.MANIFEST_FILE).write_text(json.dumps(fields))
+            (folder / manifest.SPEC_FILE).touch()
             try:
                 read_manifest(folder)
             except ArtifactError as error:
                 said.append(f"error: {error}".replace(name, "artifacts/tiny"))
-    return "```text\n" + "\n".join(said) + "\n```"
+    return "```text\n" + "\n\n".join(said) + "\n```"
 
 
 # --- options
