@@ -241,7 +241,7 @@ def refused_versions() -> str:
                 read_manifest(folder)
             except ArtifactError as error:
                 said.append(f"error: {error}".replace(name, "artifacts/tiny"))
-    return "```text\n" + "\n\n".join(said) + "\n```"
+    return "\n>\n".join(f"> `{sentence}`" for sentence in said)
 
 
 # --- options
@@ -307,7 +307,7 @@ def _command(command: click.Command, name: str, parent: click.Context) -> str:
     usage = " ".join([context.command_path, *command.collect_usage_pieces(context)])
     parts.append(f"```text\n{usage}\n```")
     if examples := getattr(command, "examples", ()):
-        parts.append("```sh\n" + "\n".join(_example(line) for line in examples) + "\n```")
+        parts.append("```sh\n" + "\n".join(map(_example, examples, ("", *examples))) + "\n```")
     rows: dict[str, list[Sequence[str]]] = {}
     for param in command.get_params(context):
         if record := param.get_help_record(context):
@@ -317,9 +317,9 @@ def _command(command: click.Command, name: str, parent: click.Context) -> str:
     return "\n\n".join(parts)
 
 
-def _example(line: str) -> str:
-    """Returns a line of examples as a shell reads it: what is indented says what the line before does."""
-    return f"# {line.strip()}" if line.startswith(" ") else line
+def _example(line: str, before: str) -> str:
+    """Returns a line of examples as a shell reads it: an indented line goes on, or says what the line before does."""
+    return f"# {line.strip()}" if line.startswith(" ") and not before.endswith("\\") else line
 
 
 # --- pages
