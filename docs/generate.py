@@ -322,12 +322,33 @@ def _example(line: str, before: str) -> str:
     return f"# {line.strip()}" if line.startswith(" ") and not before.endswith("\\") else line
 
 
+# --- examples
+
+
+def examples() -> str:
+    """Returns a section for each program in examples/, with its source."""
+    paths = [*sorted((ROOT / "examples").glob("*.py")), *sorted((ROOT / "examples" / "own_spec").iterdir())]
+    return "\n\n".join(_example_program(path) for path in paths if path.is_file() and path.name not in NO_EXAMPLES)
+
+
+NO_EXAMPLES = {"make_recordings.py"}
+"""Files of examples/ that are not for users: this one made the recordings."""
+
+
+def _example_program(path: Path) -> str:
+    language = {".py": "python", ".yaml": "yaml"}[path.suffix]
+    return (
+        f"## `{path.relative_to(ROOT / 'examples')}`\n\n```{language}\n{path.read_text(encoding='utf-8').rstrip()}\n```"
+    )
+
+
 # --- pages
 
 
 PARTS: dict[str, Callable[[], str]] = {
     "commands": commands,
     "dimensions": dimensions,
+    "examples": examples,
     "layer-kinds": layer_kinds,
     "manifest": manifest_fields,
     "options": options_of_python,
