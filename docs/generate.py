@@ -13,28 +13,30 @@ from __future__ import annotations
 import ast
 import html
 import inspect
+import json
 import os
+import platform
 import re
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import MISSING, fields
+from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
+from types import ModuleType
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 
 import click
 import msgspec
-from max_whisper import records
+from max_whisper import DecodingOptions, SubtitleOptions, TranscribeOptions, records
 from max_whisper.artifact import manifest
 from max_whisper.artifact.read import read_manifest
-from max_whisper.cli import main
+from max_whisper.cli.main import main
 from max_whisper.compile.options import BuildOptions
 from max_whisper.errors import ArtifactError
-from max_whisper.options import Bounded, Choice, Kind, Numbers, Options
+from max_whisper.option_kinds import Bounded, Choice, Kind, Numbers
+from max_whisper.options import Option, Options, spelled
 from max_whisper.plan import BuildPlan, SpecName, Target
-from max_whisper.runtime.decoding.options import DecodingOptions
-from max_whisper.runtime.output.subtitles import SubtitleOptions
-from max_whisper.runtime.transcription.options import TranscribeOptions
 from max_whisper.spec.family import families
 from max_whisper.spec.layer import Layer, kinds
 from max_whisper.spec.layer import Option as LayerField
@@ -80,7 +82,10 @@ def _layer_kind(name: str, kind: type[Layer]) -> str:
     if not kind.options:
         return f"{heading}\n\nIt has no fields: write `- {name}`."
     written = f"\n\nWritten `{name}: [...]`, with the layers in place of the fields." if kind.inline else ""
-    rows = [(f"`{item.key}`", _type_of(item), _default_of(item), _capital(item.doc)) for item in kind.options.values()]
+    rows = [
+        (f"`{item.key}`", _type_of(item), _default_of(item), _capital(item.description))
+        for item in kind.options.values()
+    ]
     return f"{heading}{written}\n\n{table(('field', 'values', 'default', 'meaning'), rows)}"
 
 
@@ -106,13 +111,11 @@ def _default_of(item: LayerField) -> str:
 
 
 def dimensions() -> str:
-    """Returns a table of the dimensions that families know, with the meaning that specs/tiny.yaml gives each."""
-    spec = (ROOT / "specs" / "tiny.yaml").read_text(encoding="utf-8")
-    meanings = dict(re.findall(r"^  (\w+): \d+ +# (.*)$", spec, re.MULTILINE))
+    """Returns a table of the dimensions that families know."""
     rows = [
-        (f"`{name}`", "required" if name in family.required_dims else "optional", _capital(meanings.get(name, "")))
+        (f"`{name}`", "required" if name in family.required_dims else "optional", _capital(meaning))
         for family in families().values()
-        for name in family.known_dims
+        for name, meaning in family.known_dims.items()
     ]
     return table(("dimension", "", "meaning"), rows)
 
@@ -137,7 +140,7 @@ RECORDS = (
 
 def manifest_fields() -> str:
     """Returns a table of the fields of each record in manifest.json."""
-    version = f"The version that this max-whisper writes and reads is **{manifest.VERSION}**."
+    version = f"The version that this max-whisper writes and reads is **{manifest.MANIFEST_VERSION}**."
     return "\n\n".join([version, *map(_record, RECORDS)])
 
 
@@ -150,6 +153,7 @@ def _record(kind: type[msgspec.Struct]) -> str:
 
 def _meaning(text: str, type_: str) -> str:
     """Returns what a field means; one that is a record itself is explained by that record's section."""
+    text = re.sub(r"<\|\w+\|>", r"`\g<0>`", text)  # special tokens are no tags of HTML
     is_record = type_ in {record.__name__ for record in RECORDS}
     return _capital(text) or (f"See [`{type_}`](#{type_.lower()})." if is_record else "")
 
@@ -189,29 +193,55 @@ def _class_body(kind: type) -> Sequence[ast.stmt]:
 
 def plain_types() -> str:
     """Returns a table of the types that fields of records are made of, with the values that each allows."""
+    meanings = _module_meanings(records)
     rows = []
-    for name in ("Natural", "Id", "Dim", "Name", "Word", "Hash"):
-        base, meta = get_args(getattr(records, name))
-        bounds = [f"at least {meta.ge}"] if meta.ge is not None else []
-        bounds += [f"at most {_number(meta.le)}"] if meta.le is not None else []
+    for name, value in vars(records).items():
+        if get_origin(value) is not Annotated:
+            continue
+        base, meta = get_args(value)
+        bounds = [f"from {_number(meta.ge)}"] if meta.ge is not None else []
+        bounds += [f"to {_number(meta.le)}"] if meta.le is not None else []
         bounds += [f"below {_number(meta.lt)}"] if meta.lt is not None else []
-        bounds += [f"matches `{meta.pattern}`"] if meta.pattern is not None else []
-        rows.append((f"`{name}`", {int: "integer", str: "text"}[base], ", ".join(bounds)))
-    return table(("type", "", "values"), rows)
+        bounds += [f"that matches `{meta.pattern}`"] if meta.pattern is not None else []
+        kind = {int: "integer", str: "text"}[base]
+        rows.append((f"`{name}`", " ".join([kind, *bounds]), meanings.get(name, "")))
+    return table(("type", "values", "meaning"), rows)
+
+
+def _module_meanings(module: ModuleType) -> dict[str, str]:
+    """Returns the texts that follow the variables of a module."""
+    body = ast.parse(inspect.getsource(module)).body
+    return {
+        node.targets[0].id: " ".join(text.value.value.split())
+        for node, text in pairwise(body)
+        if isinstance(node, ast.Assign)
+        and isinstance(node.targets[0], ast.Name)
+        and isinstance(text, ast.Expr)
+        and isinstance(text.value, ast.Constant)
+        and isinstance(text.value.value, str)
+    }
+
+
+COMMIT = "169d4a4341b33bc18d8881c4b69c2e104e1cc0af"
 
 
 def refused_versions() -> str:
     """Returns what loading says of a manifest that is older or newer than this version reads."""
+    target = {"device": "cpu", "arch": platform.machine(), "features": []}
+    plan = {"target": target, "dtype": "int8", "kernels": "ours", "batch": 1}
+    source = {"repo": "openai/whisper-tiny", "commit": COMMIT}
     said = []
-    for version in (manifest.VERSION - 1, manifest.VERSION + 1):
+    for version, builder in ((manifest.MANIFEST_VERSION - 1, "0.0.9"), (manifest.MANIFEST_VERSION + 1, "0.9.0")):
+        fields = {"manifest_version": version, "builder": builder, "plan": plan, "source": source}
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
-            (folder / manifest.FILE).write_text(f'{{"manifest_version": {version}}}')
+            (folder / manifest.MANIFEST_FILE).write_text(json.dumps(fields))
+            (folder / manifest.SPEC_FILE).touch()
             try:
                 read_manifest(folder)
             except ArtifactError as error:
                 said.append(f"error: {error}".replace(name, "artifacts/tiny"))
-    return "```text\n" + "\n".join(said) + "\n```"
+    return "\n>\n".join(f"> `{sentence}`" for sentence in said)
 
 
 # --- options
@@ -230,12 +260,19 @@ def options_of_python() -> str:
 
 def _option_class(title: str, options: type[Options]) -> str:
     defaults = {item.name: item.default for item in fields(options)}  # type: ignore[arg-type]
-    rows = []
+    rows: dict[str, list[Sequence[str]]] = {}
     for name, option in options.declared.items():
-        default = defaults[name]
-        shown = "Required." if default is MISSING else f"Default: {_shown_default(default, option.kind)}."
-        rows.append((f"`{name}`", f"{option.kind.help}<br>Values: {_values(option.kind)}. {shown}"))
-    return f"## {title}\n\n`max_whisper.{options.__name__}`\n\n{table(('option', 'meaning'), rows)}"
+        rows.setdefault(option.heading, []).append((f"`{name}`", _option(option, defaults[name])))
+    tables = [
+        (f"### {heading}\n\n" if heading else "") + table(("option", "meaning"), below)
+        for heading, below in rows.items()
+    ]
+    return "\n\n".join([f"## {title}", f"`max_whisper.{options.__name__}`", *tables])
+
+
+def _option(option: Option, default: Any) -> str:
+    shown = "Required." if default is MISSING else f"Default: {_shown_default(default, option.kind)}."
+    return f"{spelled(option.kind.help, '`{}`'.format)}<br>Values: {_values(option.kind)}. {shown}"
 
 
 def _shown_default(default: Any, kind: Kind) -> str:
@@ -266,24 +303,43 @@ def commands() -> str:
 
 def _command(command: click.Command, name: str, parent: click.Context) -> str:
     context = click.Context(command, info_name=name, parent=parent)
-    parts = [f"## `{context.command_path}`", _help_text(command.help or "")]
+    parts = [f"## `{context.command_path}`", inspect.cleandoc(command.help or "")]
     usage = " ".join([context.command_path, *command.collect_usage_pieces(context)])
     parts.append(f"```text\n{usage}\n```")
-    records = [record for param in command.get_params(context) if (record := param.get_help_record(context))]
-    rows = [(f"`{option}`", " ".join(text.split())) for option, text in records]
-    parts.append(table(("option", "meaning"), rows))
+    if examples := getattr(command, "examples", ()):
+        parts.append("```sh\n" + "\n".join(map(_example, examples, ("", *examples))) + "\n```")
+    rows: dict[str, list[Sequence[str]]] = {}
+    for param in command.get_params(context):
+        if record := param.get_help_record(context):
+            option, text = record
+            rows.setdefault(getattr(param, "heading", "Options"), []).append((f"`{option}`", " ".join(text.split())))
+    parts += [f"**{heading}**\n\n{table(('option', 'meaning'), below)}" for heading, below in rows.items()]
     return "\n\n".join(parts)
 
 
-def _help_text(text: str) -> str:
-    """Returns the help of a command as Markdown; blocks that click does not wrap are code."""
-    blocks = []
-    for block in inspect.cleandoc(text).split("\n\n"):
-        if block.startswith("\b\n"):
-            blocks.append(f"```sh\n{block[2:]}\n```")
-        else:
-            blocks.append(" ".join(block.split()))
-    return "\n\n".join(blocks)
+def _example(line: str, before: str) -> str:
+    """Returns a line of examples as a shell reads it: an indented line goes on, or says what the line before does."""
+    return f"# {line.strip()}" if line.startswith(" ") and not before.endswith("\\") else line
+
+
+# --- examples
+
+
+def examples() -> str:
+    """Returns a section for each program in examples/, with its source."""
+    paths = [*sorted((ROOT / "examples").glob("*.py")), *sorted((ROOT / "examples" / "own_spec").iterdir())]
+    return "\n\n".join(_example_program(path) for path in paths if path.is_file() and path.name not in NO_EXAMPLES)
+
+
+NO_EXAMPLES = {"make_recordings.py"}
+"""Files of examples/ that are not for users: this one made the recordings."""
+
+
+def _example_program(path: Path) -> str:
+    language = {".py": "python", ".yaml": "yaml"}[path.suffix]
+    return (
+        f"## `{path.relative_to(ROOT / 'examples')}`\n\n```{language}\n{path.read_text(encoding='utf-8').rstrip()}\n```"
+    )
 
 
 # --- pages
@@ -292,6 +348,7 @@ def _help_text(text: str) -> str:
 PARTS: dict[str, Callable[[], str]] = {
     "commands": commands,
     "dimensions": dimensions,
+    "examples": examples,
     "layer-kinds": layer_kinds,
     "manifest": manifest_fields,
     "options": options_of_python,

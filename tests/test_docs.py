@@ -15,7 +15,6 @@ import pytest
 from max.dtype import DType
 from max.graph import DeviceRef, Graph, TensorType
 from max_whisper.lowering.targets.emission import Context
-from max_whisper.runtime.output import writers
 from max_whisper.weights import source
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -125,16 +124,6 @@ def test_the_program_of_adding_a_weights_source(tmp_path: Path, monkeypatch: pyt
     info = opened.info(name)
     assert (info.dtype.name, info.shape, info.file.parent) == ("float16", (2, 3), tmp_path)
     assert (opened.read(name) == weight).all()
-
-
-def test_the_program_of_adding_a_writer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(writers, "_writers", dict(writers.known_formats()))
-    exec(program_of("adding-a-writer.md"), {})
-    times = [(0.0, "one"), (59.0, "two"), (61.5, " three"), (300.0, "four")]
-    segments = [max_whisper.Segment(0, at, at + 1, text, [], 0.0, -0.1, 1.0, 0.0) for at, text in times]
-    result = max_whisper.TranscriptionResult("", segments, "en", [], 301.0)
-    expected = "## Minute 0\n\none\ntwo\n\n## Minute 1\n\nthree\n\n## Minute 5\n\nfour\n"
-    assert max_whisper.render(result, "md") == expected
 
 
 def test_the_program_of_adding_a_kernel() -> None:
