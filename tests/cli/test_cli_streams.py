@@ -381,7 +381,7 @@ def test_text_that_its_file_does_not_take_is_not_lost(
     lines = outcome.stderr.splitlines()
     assert lines[0] == "out/talk.txt"
     assert (
-        lines[1] == "error: no space for srt (srt, vtt, tsv, json were not written); its text went to standard output"
+        lines[1] == "error: no space for json (json, srt, tsv, vtt were not written); its text went to standard output"
     )
     assert lines[-1].startswith("error: 2 of 2 recordings")
     assert len(re.findall('{"text": "', outcome.stdout)) == 2  # json has what the others have
