@@ -120,7 +120,7 @@ def joined(
 def gemm() -> Iterator[Case]:
     for dtype, (width, out), (what, changes) in product(DTYPES, DENSE, LINEAR.items()):
         operands, flags = joined(width, ROWS, out, dtype, changes)
-        packed = Operand(dtype, "panels groups places", packed_shape(out, width, dtype))
+        packed = Operand(dtype, "panels words places", packed_shape(out, width, dtype))
         x, y = f32("1 rows channels", 1, ROWS, width), f32("1 1 rows out", 1, 1, ROWS, out)
         inputs = [x, packed, *operands, number(width), number(width), number(0)]
         what = f"{ROWS} × {width} × {out}, {what}"
@@ -136,7 +136,7 @@ def projections_case(kernel: str, dtype: str, rows: int, width: int, matrix: Ope
 
 def gemm_qkv() -> Iterator[Case]:
     for dtype, width in product(DTYPES, (384, 768)):
-        packed = Operand(dtype, "panels groups places", packed_shape(width, width, dtype))
+        packed = Operand(dtype, "panels words places", packed_shape(width, width, dtype))
         yield projections_case("gemm_qkv", dtype, ROWS, width, packed, dtype)
 
 

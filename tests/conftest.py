@@ -6,6 +6,7 @@ later runs take them from there.
     model, artifact       float32, one window at once: take these wherever they will do
     english, ending       the same graphs with an English-only vocabulary, and with weights that choose end-of-text
     batched               bfloat16, three windows at once
+    nano, nano_artifact   the trained model that ships, where words have to be right
     max_artifact          float32, with MAX's kernels in place of ours
     max_batched           bfloat16, three windows at once, with MAX's kernels
     cuda_artifact         built for a GPU, which need not be there
@@ -31,20 +32,20 @@ from support.models.thin import write_thin  # noqa: E402
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """The options of tests/fuzz, which must be known before that folder is read."""
-    parser.addoption("--long", type=float, default=0.0, metavar="HOURS", help="fuzz for so long in each test")
-    parser.addoption("--seed", type=int, default=0, help="of the fuzz tests: another seed tries other cases")
+    """Adds the options of tests/fuzz, which must be known before that folder is read."""
+    parser.addoption("--long", type=float, default=0.0, metavar="HOURS", help="the hours that each fuzz test takes")
+    parser.addoption("--seed", type=int, default=0, help="the seed of the fuzz tests: another one tries other cases")
 
 
 @pytest.fixture
 def budget(request: pytest.FixtureRequest) -> Budget:
-    """The cases of a fuzz test."""
+    """Returns the budget of a fuzz test: the cases that it tries."""
     return Budget(request.node.name, request.config.getoption("--seed"), request.config.getoption("--long"))
 
 
 @pytest.fixture(autouse=True)
 def _cores_are_given_back() -> Iterator[None]:
-    """A test that left the process on one core would slow down, or fail, those that follow."""
+    """Checks that no test leaves the process on fewer cores, which would slow down or fail those that follow."""
     before = usable_cores()
     yield
     assert usable_cores() == before
@@ -52,25 +53,25 @@ def _cores_are_given_back() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder that the shared files are in."""
+    """Returns the folder of the shared files."""
     return tmp_path_factory.mktemp("small")
 
 
 @pytest.fixture(scope="session")
 def spec(home: Path) -> Path:
-    """small.yaml, see small.py."""
+    """Returns the spec of the small model; see support/models/small.py."""
     return write_spec(home)
 
 
 @pytest.fixture(scope="session")
 def checkpoint(home: Path) -> Path:
-    """Weights for `spec`, multilingual."""
+    """Returns a multilingual checkpoint for `spec`."""
     return write_checkpoint(home / "checkpoint")
 
 
 @pytest.fixture(scope="session")
 def artifact(home: Path, spec: Path, checkpoint: Path) -> Path:
-    """The folder that `spec` and `checkpoint` were built to; tests must not change it (see artifacts.copy)."""
+    """Returns the artifact of `spec` and `checkpoint`; tests must not change it (see support/artifacts.py, `copy`)."""
     return max_whisper.build(spec, weights=checkpoint, out=home / "artifact")
 
 
@@ -81,7 +82,7 @@ def model(artifact: Path) -> max_whisper.Model:
 
 @pytest.fixture(scope="session")
 def english_artifact(home: Path, spec: Path) -> Path:
-    """An English-only model of the same dimensions; its vocabulary is padded by a token."""
+    """Returns an English-only artifact of the same dimensions, whose vocabulary is padded by a token."""
     checkpoint = write_checkpoint(home / "english-checkpoint", family="english", n_vocab=SMALL["n_vocab"])
     return max_whisper.build(spec, weights=checkpoint, out=home / "english")
 
@@ -93,14 +94,14 @@ def english(english_artifact: Path) -> max_whisper.Model:
 
 @pytest.fixture(scope="session")
 def ending(home: Path, spec: Path) -> max_whisper.Model:
-    """A model that chooses end-of-text after some tokens; the others never do."""
+    """Returns a model that chooses end-of-text after some tokens, which the others never do."""
     checkpoint = write_checkpoint(home / "ending-checkpoint", change=end_soon)
     return max_whisper.load(max_whisper.build(spec, weights=checkpoint, out=home / "ending"))
 
 
 @pytest.fixture(scope="session")
 def batched(home: Path, spec: Path) -> max_whisper.Model:
-    """bfloat16, three windows at once; the weights of `ending`, so that rows end at different places."""
+    """Returns a bfloat16 model for three windows at once, with the weights of `ending`: rows end apart."""
     checkpoint = write_checkpoint(home / "batched-checkpoint", change=end_soon)
     folder = max_whisper.build(spec, weights=checkpoint, out=home / "batched", dtype="bfloat16", batch=3)
     return max_whisper.load(folder)
@@ -108,7 +109,7 @@ def batched(home: Path, spec: Path) -> max_whisper.Model:
 
 @pytest.fixture(scope="session")
 def nano_artifact(home: Path) -> Path:
-    """The trained model that ships, which understands the words of specs/nano/words.txt."""
+    """Returns the artifact of the trained model that ships, which understands the words of specs/nano/words.txt."""
     return max_whisper.build("nano.yaml", out=home / "nano", offline=True)
 
 
@@ -119,20 +120,20 @@ def nano(nano_artifact: Path) -> max_whisper.Model:
 
 @pytest.fixture(scope="session")
 def max_artifact(home: Path, spec: Path, checkpoint: Path) -> Path:
-    """`artifact` with MAX's kernels, as GPU builds have them; compiling their matrix products takes minutes."""
+    """Returns `artifact` with MAX's kernels, as GPU builds have them; compiling its matrix products takes minutes."""
     return max_whisper.build(spec, weights=checkpoint, out=home / "max", kernels="max")
 
 
 @pytest.fixture(scope="session")
 def max_batched(home: Path, spec: Path, checkpoint: Path) -> max_whisper.Model:
-    """MAX's kernels in bfloat16, three windows at once; the weights of `model`."""
+    """Returns a bfloat16 model for three windows at once with MAX's kernels, and the weights of `model`."""
     options = {"kernels": "max", "dtype": "bfloat16", "batch": 3}
     return max_whisper.load(max_whisper.build(spec, weights=checkpoint, out=home / "max-batched", **options))
 
 
 @pytest.fixture(scope="session")
 def cuda_artifact(home: Path) -> Path:
-    """A model of the fewest layers, built for a GPU."""
+    """Returns the thinnest artifact, built for a GPU."""
     (home / "cuda").mkdir()
     spec, checkpoint, _ = write_thin(home / "cuda")
     return max_whisper.build(spec, weights=checkpoint, out=home / "cuda" / "artifact", target="cuda:sm_90a")

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import re
 import runpy
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import max_whisper
+import numpy as np
 import pytest
 from conftest import ROOT
+from support.sounds import write_wav
 
 EXAMPLES = ROOT / "examples"
 RECORDING = EXAMPLES / "audio" / "commands.flac"
@@ -18,11 +21,11 @@ PHRASES = RECORDING.with_suffix(".txt").read_text().splitlines()
 NOT_RUN = {"make_recordings": "needs espeak-ng", "layer_scale": "is a module of own_spec/build.py"}
 
 
-def run(name: str, *arguments: object, timeout: float = 60) -> list[str]:
+def run(name: str, *arguments: object, timeout: float = 60, code: int = 0) -> list[str]:
     """Runs an example as its docstring says; returns the lines that it prints."""
     command = [sys.executable, EXAMPLES / f"{name}.py", *arguments]
     done = subprocess.run([*map(str, command)], capture_output=True, text=True, timeout=timeout)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == code, done.stderr
     return done.stdout.splitlines()
 
 
@@ -57,6 +60,22 @@ def test_stream(nano_artifact: Path) -> None:
     texts = [line.split("  ")[-1] for line in lines if not line.startswith("--")]
     assert texts == (EXAMPLES / "audio" / "spelling.txt").read_text().splitlines()
     assert lines[-1] == f"-- {len(texts)} segments, language 'en'"
+
+
+def test_batch(nano_artifact: Path, tmp_path: Path) -> None:
+    good, bad = Path(shutil.copy(RECORDING, tmp_path)), tmp_path / "broken.flac"
+    bad.write_text("no sound")
+    lines = run("batch", nano_artifact, bad, good, code=1)
+    assert len(lines) == 2 and "commands.flac: done" in lines
+    assert any(line.startswith("broken.flac: ") and "expected" in line for line in lines)
+    assert good.with_suffix(".txt").read_text().split() == " ".join(PHRASES).split()
+
+
+@pytest.mark.parametrize(("patience", "end"), [(60, "done"), (0, "cancelled")])
+def test_cancel(nano_artifact: Path, tmp_path: Path, patience: float, end: str) -> None:
+    waveform = np.tile(max_whisper.load_audio(RECORDING), 40)  # 30 windows
+    *windows, last = run("cancel", nano_artifact, write_wav(tmp_path / "long.wav", waveform), patience)
+    assert last.startswith(f"{end}: ") and (len(windows) >= 29) == (end == "done")
 
 
 def test_detect_language(nano_artifact: Path) -> None:

@@ -1,4 +1,4 @@
-"""Which part of the package may import which, read from the sources, so that imports in functions count too.
+"""Tests which part of the package may import which, by the sources, so that imports in functions count, too.
 
 Imports for type checking alone count as well: a reader of a file has to follow them. That late imports stay late, so
 that loading imports no compiler, is tested in tests/runtime/test_runtime_transcribe.py.
@@ -44,16 +44,55 @@ BELOW["cli"] = {*BELOW} | GROUND
 BELOW["__init__"] = {"compile", "runtime", "spec", "tools"} | GROUND
 BELOW["__main__"] = {"__init__", "cli"} | GROUND
 BELOW |= {name: GROUND for name in GROUND}
+"""The parts that each part may import, besides itself. A part is a folder of max_whisper, or a file beside these."""
+
+ROOMS: dict[str, dict[str, set[str]]] = {
+    "runtime": {
+        "arrays": set(),
+        "results": set(),
+        "features": set(),
+        "audio": set(),
+        "output": {"results"},
+        "decoding": {"results"},
+        "transcription": {"arrays", "audio", "decoding", "features", "results"},
+        "window_model": {"arrays", "audio", "decoding", "features", "results", "transcription"},
+        "model": {"decoding", "results", "transcription", "window_model"},
+    },
+    "lowering": {
+        "ops": set(),
+        "kernel_calls": set(),
+        "shapes": {"ops"},
+        "context": {"ops"},
+        "builder": {"context", "ops", "shapes"},
+        "passes": {"ops"},
+        "targets": {"kernel_calls", "ops", "passes"},
+        "emit": {"kernel_calls", "ops", "passes", "targets"},
+        "family": {"families", "ops"},
+        "families": {"builder", "context", "family", "ops"},
+        "lower": {"emit", "family", "kernel_calls", "ops", "passes", "targets"},
+    },
+    "tools": {
+        "options": set(),
+        "inspect": set(),
+        "bench": {"options"},
+        "verify": {"options"},
+    },
+}
+"""Within some parts, the rooms that each room may import, besides itself: its folders and its files."""
+
+COMPILER = {"spec", "lowering", "compile", "weights"}
+"""The parts that a loaded artifact runs without."""
 
 
 @cache
 def imports() -> dict[str, set[str]]:
-    """Returns the modules of the package that each module imports itself."""
+    """Returns the modules of the package that each module imports itself, without those that these import."""
     files = {module_name(file): file for file in ROOT.rglob("*.py")}
     return {name: {*imported(ast.parse(file.read_text()), {*files})} - {name} for name, file in files.items()}
 
 
 def module_name(file: Path) -> str:
+    """Returns the dotted name of a file of the package."""
     parts = [ROOT.name, *file.relative_to(ROOT).with_suffix("").parts]
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
@@ -75,48 +114,115 @@ def part_of(module: str) -> str:
     return [*module.split("."), "__init__"][1]
 
 
+def room_of(module: str) -> str:
+    """Returns the room of its part that a module is in: a folder, a file beside these, or "" for the part's own."""
+    return [*module.split("."), "", ""][2]
+
+
+def reached(graph: dict[str, set[str]], start: str) -> set[str]:
+    """Returns the modules that a module imports, and those that these import, and so on."""
+    visited: set[str] = set()
+    waiting = [start]
+    while waiting:
+        new = graph[waiting.pop()] - visited
+        visited |= new
+        waiting += new
+    return visited
+
+
 def circles(graph: dict[str, set[str]]) -> list[set[str]]:
     """Returns the sets of modules that reach each other by imports."""
-
-    def reached(start: str) -> set[str]:
-        visited: set[str] = set()
-        waiting = [start]
-        while waiting:
-            new = graph[waiting.pop()] - visited
-            visited |= new
-            waiting += new
-        return visited
-
-    reach = {name: reached(name) for name in graph}
+    reach = {name: reached(graph, name) for name in graph}
     together = {name: frozenset(other for other in reach[name] if name in reach[other]) for name in graph}
     return [{*circle} for circle in sorted({*together.values()}, key=sorted) if circle]
 
 
-def test_every_part_is_known() -> None:
+def arrows_up(graph: dict[str, set[str]]) -> set[tuple[str, str]]:
+    """Returns the imports of a module from a part that is not below its own."""
+    arrows = {(module, other) for module, others in graph.items() for other in others}
+    return {(a, b) for a, b in arrows if part_of(b) not in BELOW[part_of(a)] | {part_of(a)}}
+
+
+def arrows_between_rooms(graph: dict[str, set[str]]) -> set[tuple[str, str]]:
+    """Returns the imports of a module from a room of the same part that is not below its own."""
+    arrows = {(a, b) for a, others in graph.items() for b in others if part_of(a) == part_of(b) in ROOMS}
+    return {(a, b) for a, b in arrows if room_of(b) not in ROOMS[part_of(a)].get(room_of(a), set()) | {room_of(a)}}
+
+
+def runtime_with_a_compiler(graph: dict[str, set[str]]) -> set[tuple[str, str]]:
+    """Returns the modules of the runtime from which imports lead to the compiler's, and these."""
+    runtime = [module for module in graph if part_of(module) == "runtime"]
+    return {(a, b) for a in runtime for b in reached(graph, a) if part_of(b) in COMPILER}
+
+
+def test_every_part_and_room_is_known() -> None:
     assert {part_of(module) for module in imports()} == {*BELOW}
+    for part, rooms in ROOMS.items():
+        assert {room_of(module) for module in imports() if part_of(module) == part} == {*rooms, ""}
 
 
-@pytest.mark.parametrize("part", BELOW)
-def test_arrows_run_down(part: str) -> None:
-    up = {
-        (module, other)
-        for module, others in imports().items()
-        for other in others
-        if part_of(module) == part and part_of(other) not in BELOW[part] | {part}
-    }
-    assert up == set()
+def test_arrows_run_down() -> None:
+    assert arrows_up(imports()) == set()
+
+
+def test_arrows_between_rooms_run_down() -> None:
+    assert arrows_between_rooms(imports()) == set()
+
+
+def test_the_runtime_leads_to_no_compiler() -> None:
+    assert runtime_with_a_compiler(imports()) == set()
 
 
 def test_floors_have_no_circle() -> None:
     assert circles({part: below - GROUND for part, below in BELOW.items()}) == []
+    for part in ("runtime", "tools"):  # lowering's families register themselves with `family`, which imports them late
+        assert circles(ROOMS[part]) == []
 
 
 def test_modules_have_no_circle() -> None:
     assert circles(imports()) == []
 
 
+def planted(module: str, *others: str) -> dict[str, set[str]]:
+    """Returns the imports of the package, and of one module of it also these."""
+    assert {module, *others} <= {*imports()}
+    return {**imports(), module: imports()[module] | {*others}}
+
+
 def test_a_circle_is_found() -> None:
     assert circles({"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": {"e"}, "e": set()}) == [{"b", "c"}]
+    (circle,) = circles(planted("max_whisper.runtime.results", "max_whisper.runtime.model"))
+    assert circle >= {"max_whisper.runtime.results", "max_whisper.runtime.model"}
+
+
+@pytest.mark.parametrize(
+    ("module", "other"),
+    [("errors", "spec.layer"), ("spec.layer", "tensors.layout"), ("artifact.load", "runtime.model"), ("plan", "cli")],
+)
+def test_an_arrow_up_is_found(module: str, other: str) -> None:
+    arrow = (f"max_whisper.{module}", f"max_whisper.{other}")
+    assert arrows_up(planted(*arrow)) == {arrow}
+
+
+@pytest.mark.parametrize(
+    ("module", "other"),
+    [
+        ("runtime.results", "runtime.decoding.tokenizer"),
+        ("runtime.output.writers", "runtime.transcription.options"),
+        ("runtime.audio.mel", "runtime.results"),
+        ("lowering.passes.fuse", "lowering.builder"),
+        ("tools.inspect", "tools.bench.bench"),
+    ],
+)
+def test_an_arrow_between_rooms_is_found(module: str, other: str) -> None:
+    arrow = (f"max_whisper.{module}", f"max_whisper.{other}")
+    assert arrows_between_rooms(planted(*arrow)) == {arrow}
+
+
+def test_a_way_to_the_compiler_is_found() -> None:
+    """A module far below leads the runtime there: no module of the runtime need name the compiler."""
+    found = runtime_with_a_compiler(planted("max_whisper.artifact.manifest", "max_whisper.spec.layer"))
+    assert ("max_whisper.runtime.model", "max_whisper.spec.layer") in found
 
 
 def test_what_is_imported_is_found() -> None:

@@ -17,7 +17,8 @@ from max_whisper.compile.options import BuildOptions
 from max_whisper.errors import UserError
 from max_whisper.option_kinds import Bounded, Choice, Flag, Ids, Integer, Number, Numbers, Text, TextOrIds
 from max_whisper.options import OptionError, Options, options_of
-from max_whisper.runtime.decoding.options import DecodingKeywords, DecodingOptions, PromptKeywords
+from max_whisper.runtime.decoding.keywords import DecodingKeywords, PromptKeywords
+from max_whisper.runtime.decoding.options import DecodingOptions
 from max_whisper.runtime.model import Model
 from max_whisper.runtime.output.options import SubtitleOptions
 from max_whisper.runtime.transcription.options import TranscribeKeywords, TranscribeOptions

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from max_whisper.runtime.transcription.transcriber import Transcriber
     from max_whisper.spec import Spec, load_spec
     from max_whisper.tools.inspect import inspect
-    from max_whisper.tools.verify.verify import ReportCard, verify
+    from max_whisper.tools.verify.verify import VerifyReport, verify
 
 _os.environ.setdefault("MODULAR_TELEMETRY_ENABLED", "false")  # MAX reads it when it is imported
 
@@ -66,7 +66,6 @@ __all__ = [
     "Model",
     "OnProgress",
     "Progress",
-    "ReportCard",
     "Segment",
     "Spec",
     "SpecError",
@@ -75,6 +74,7 @@ __all__ = [
     "Transcriber",
     "TranscriptionResult",
     "UserError",
+    "VerifyReport",
     "WeightsError",
     "Window",
     "Word",
@@ -100,7 +100,7 @@ _HOMES = {
     "DecodingResult": "max_whisper.runtime.results",
     "Features": "max_whisper.runtime.features",
     "Model": "max_whisper.runtime.model",
-    "ReportCard": "max_whisper.tools.verify.verify",
+    "VerifyReport": "max_whisper.tools.verify.verify",
     "Segment": "max_whisper.runtime.results",
     "Spec": "max_whisper.spec",
     "SubtitleOptions": "max_whisper.runtime.output.options",

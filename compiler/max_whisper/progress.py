@@ -1,10 +1,12 @@
 """The type of progress reports, which is the same everywhere in this package.
 
-def show(progress: max_whisper.Progress) -> None:
-    print(progress.message)
+A function that takes a report is given to whatever takes long:
 
-max_whisper.build("tiny.yaml", progress=show)
-model.transcribe("speech.flac", progress=show)
+    def show(progress: max_whisper.Progress) -> None:
+        print(progress.message)
+
+    max_whisper.build("tiny.yaml", progress=show)
+    model.transcribe("speech.flac", progress=show)
 """
 
 from __future__ import annotations

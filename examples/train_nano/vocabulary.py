@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from max_whisper.weights.vocabulary import byte_of_character
+from max_whisper.weights.byte_level_bpe import byte_of_character
 
 SPECS = Path(__file__).resolve().parents[2] / "specs"
 WORDS = SPECS / "nano" / "words.txt"

@@ -1,4 +1,4 @@
-"""Files of an artifact that is loaded: a folder may be replaced at any time, a file must not be changed in place."""
+"""Changes of a loaded artifact: a folder may be replaced at any time, a file must not be changed in place."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SOUND = np.zeros(32000, np.float32)
 
 @pytest.fixture
 def folder(artifact: Path, tmp_path: Path) -> Path:
-    """A copy with files of its own."""
+    """Returns a copy that shares no files."""
     return Path(shutil.copytree(artifact, tmp_path / "place" / "small"))
 
 
@@ -59,7 +59,7 @@ def test_a_file_that_was_changed_in_place(folder: Path, name: str) -> None:
 
 
 def test_a_file_that_was_cut_off(folder: Path) -> None:
-    """Reading behind its end would end the process (SIGBUS), which is why this one is a child."""
+    """This runs in a child, because reading behind the end of a mapped file ends the process (SIGBUS)."""
     program = """
 import sys, os
 import numpy as np
@@ -77,7 +77,7 @@ except max_whisper.errors.ArtifactError as error:
 
 
 def test_a_folder_that_is_replaced_does_not_matter(folder: Path, english_artifact: Path) -> None:
-    """As `build --force` does it, also where the old one is deleted, touched or has other modes by now."""
+    """The folder is replaced as by `build --force`, and the old one is deleted, touched, or gets other modes."""
     model = max_whisper.load(folder)
     expected = np.asarray(model.encode(MEL)).tobytes()
     (folder / "weights.safetensors").chmod(0o444)
@@ -94,7 +94,7 @@ def test_a_folder_that_is_replaced_does_not_matter(folder: Path, english_artifac
 def test_a_folder_that_is_replaced_while_it_is_loaded(
     folder: Path, english_artifact: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Otherwise it would have the weights of one and the vocabulary of another."""
+    """It would otherwise have the weights of one artifact and the vocabulary of another."""
 
     def check(place: Path) -> object:
         manifest = check_artifact(place)
@@ -123,7 +123,7 @@ def test_files_are_let_go_with_the_model(artifact: Path) -> None:
 def test_a_build_that_load_would_refuse(
     artifact: Path, spec: Path, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The old folder stays. Checkpoints with such values are refused before, so they are put in behind the reader."""
+    """The old folder stays; the values are put in after the checks of checkpoints, which refuse them."""
     place = copy(artifact, tmp_path / "small")
     before = read_manifest(place)
     for change in ({"max_initial_timestamp": 10**18}, {"logprob_threshold": -1e300}):

@@ -1,4 +1,4 @@
-"""The folder of a build: who may replace what, with several builds at once, killed ones, and no locks at all."""
+"""The folder of a build: what is replaced, with several builds at once, killed ones, and without locks."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ with new_folder(Path(sys.argv[1]), replace=True) as new:
 
 
 def start(place: Path, content: str, *before: str) -> subprocess.Popen[str]:
-    """A process that writes an artifact to `place` and waits, once it has begun."""
+    """Starts a process that writes an artifact to `place` and waits, and returns it once it has begun."""
     command = [*before, sys.executable, "-c", WRITE, str(place), content]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stdout and process.stdout.readline()
@@ -75,7 +75,7 @@ def can_unshare() -> bool:
 
 @pytest.mark.skipif(shutil.which("unshare") is None or not can_unshare(), reason="may not make a PID namespace")
 def test_a_build_in_another_container_is_left_alone(tmp_path: Path) -> None:
-    """Whose process number there is none here."""
+    """The killed build ran in another container, whose process ids do not exist here."""
     place = tmp_path / "a"
     process = start(place, "first", "unshare", "-p", "-f", "--kill-child")
     write(place, "second")
@@ -86,7 +86,7 @@ def test_a_build_in_another_container_is_left_alone(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("force", [True, False])
 def test_several_at_once_end_in_order(tmp_path: Path, force: bool) -> None:
-    """One after the other takes the place, or is told that it is taken."""
+    """One after the other takes the place, or raises the error that it is taken."""
     place, refused, written = tmp_path / "a", [], []
 
     def one(number: int) -> None:

@@ -1,4 +1,4 @@
-"""A build that is killed at any moment leaves the old artifact or the new one, and no process that goes on."""
+"""A build that is killed at any moment leaves the old artifact or the new one, and no process that runs on."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ MOMENTS = [
 
 @pytest.fixture(scope="module")
 def other(home: Path) -> Path:
-    """A checkpoint for the small spec that is not the artifact's."""
+    """Returns a checkpoint for the small spec that is not the artifact's."""
     return write_checkpoint(home / "killed-checkpoint", seed=11)
 
 
@@ -73,7 +73,7 @@ class Build:
         self.process.communicate()
 
     def alive(self) -> list[int]:
-        """Processes of this build, its compile workers among them."""
+        """Returns the processes of this build, including its compile workers."""
         return [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit() and self._is_ours(path)]
 
     def _is_ours(self, path: Path) -> bool:

@@ -1,4 +1,4 @@
-"""What loading refuses: each with a sentence, and before MAX, which would crash or compute nonsense, sees a file."""
+"""Loading refuses broken artifacts with a sentence, before MAX, which would crash, sees a file."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def rebuild(folder: Path) -> str:
 
 @pytest.fixture
 def folder(artifact: Path, tmp_path: Path) -> Path:
-    """A copy of the small model's artifact, to be broken."""
+    """Returns a copy of the small model's artifact, to be broken."""
     return copy(artifact, tmp_path / "broken")
 
 
@@ -250,7 +250,7 @@ def test_token_that_the_model_does_not_have(folder: Path, field: str, monkeypatc
 
 
 def rewrite(folder: Path, change: dict[str, tuple[str, np.ndarray] | None]) -> None:
-    """Writes the weights again, tensors in `change` as (dtype, array) or not at all."""
+    """Writes the weights again, with the tensors in `change` as (dtype, array), or without those that are None."""
     path = folder / "weights.safetensors"
     tensors = {name: ("F32", np.array(array)) for name, array in safetensors_file.open_tensors(path).items()} | change
     path.unlink()
@@ -332,7 +332,7 @@ def test_huge_manifest(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def part_of(fields: dict[str, Any], part: str) -> dict[str, Any]:
-    """The manifest itself, or its plan."""
+    """Returns the fields of the manifest itself, or of its plan."""
     return fields["plan"] if part == "plan" else fields
 
 
@@ -465,7 +465,7 @@ def test_tensors_of_the_plan(folder: Path, change: Any, monkeypatch: pytest.Monk
     ],
 )
 def test_a_plan_for_another_spec(folder: Path, change: Any) -> None:
-    """Makes no difference to the bytes that a graph is given, so that it loads; who compiles once more refuses it."""
+    """The bytes that a graph reads stay the same, so it loads; the tools that compile it again refuse it."""
     edit(folder, change)
     manifest = check_artifact(folder)
     with pytest.raises(ArtifactError, match="build the artifact again"):
@@ -489,7 +489,7 @@ def test_every_port(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_ports_that_agree_but_are_not_those_of_the_code(folder: Path) -> None:
-    """Known when MAX has loaded it, and before anything runs."""
+    """It is found when MAX has loaded the code, before anything runs."""
     fields = json.loads((folder / MANIFEST_FILE).read_bytes())
     fields["dims"]["n_text_ctx"] = 400
     for graph in ("decoder", "step"):
@@ -571,7 +571,7 @@ def test_a_manifest_version_without_known_fields(folder: Path, monkeypatch: pyte
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"{}", b'{"name": 1}', b'{"name": "small"}', b"[" * 100_000, b"\xff"])
 def test_another_spec(folder: Path, content: bytes) -> None:
-    """Who needs the spec (inspect, bench, verify) refuses it; loading does not read it."""
+    """The tools that need the spec (inspect, bench, verify) refuse it; loading does not read it."""
     replace(folder / "spec.json", content)
     reseal(folder)
     manifest = check_artifact(folder)
@@ -595,7 +595,7 @@ def test_another_spec(folder: Path, content: bytes) -> None:
     ],
 )
 def test_another_vocabulary(folder: Path, change: Any) -> None:
-    """Found when it is loaded, or when a text is first encoded or decoded."""
+    """It is refused when it is loaded, or when a text is first encoded or decoded."""
     lines = (folder / "vocab.tiktoken").read_bytes().splitlines()
     replace(folder / "vocab.tiktoken", b"".join(line + b"\n" for line in change(lines)))
     reseal(folder)

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the claim_file 
 
 
 class Clock:
-    """Goes on when it is told to."""
+    """A clock that the test sets."""
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -163,7 +163,7 @@ def test_the_cores_of_a_share_are_nobody_elses() -> None:
 
 
 def test_many_claims_of_one_core(process) -> None:
-    """There are more than ranks."""
+    """There are more claims than ranks."""
     assert [claims.cores_to_use() for claims in working(process, 1, 70)] == [{0}] * 70
 
 

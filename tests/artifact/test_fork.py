@@ -1,4 +1,4 @@
-"""A model and processes that are forked from the one that loaded it: a sentence at once, and never a wait without end.
+"""Processes that are forked from one that loaded a model: they get an error at once, and never wait forever.
 
 Each test is a program of its own, because MAX has threads in the tests' process, too.
 """
@@ -49,7 +49,7 @@ def child(run):
 
 
 def program(text: str, artifact: Path, timeout: float = 60) -> str:
-    """What a program prints, which must end with 0 in time."""
+    """Returns the output of a program, which must end with 0 in time."""
     done = subprocess.run(
         [sys.executable, "-c", HEAD + textwrap.dedent(text), str(artifact)],
         capture_output=True,
@@ -114,7 +114,7 @@ def test_every_method_refuses_at_once(artifact: Path) -> None:
 )
 @pytest.mark.parametrize("child", ["pass", "global kept; del kept"])
 def test_a_child_ends_with_its_own_code(artifact: Path, before: str, child: str) -> None:
-    """Also where it never touches the model: MAX's destructors would abort it, or wait."""
+    """A child that never uses the model ends, too: MAX's destructors would abort it, or wait."""
     printed = program(
         f"""
         {before}
@@ -130,7 +130,7 @@ def test_a_child_ends_with_its_own_code(artifact: Path, before: str, child: str)
 
 
 def test_what_works_in_a_child(artifact: Path) -> None:
-    """All that needs no thread of MAX, and everything where the parent has only looked at artifacts."""
+    """A child can do all that needs no thread of MAX, and everything if the parent has loaded no artifact."""
     printed = program(
         """
         from pathlib import Path
@@ -152,7 +152,7 @@ def test_what_works_in_a_child(artifact: Path) -> None:
 
 
 def test_multiprocessing(artifact: Path, tmp_path: Path) -> None:
-    """fork is refused with the sentence, in a Pool and in a Process; spawn and forkserver work."""
+    """With fork, a Pool and a Process get the error; with spawn and forkserver they work."""
     script = tmp_path / "program.py"
     script.write_text(
         HEAD
@@ -187,7 +187,7 @@ def test_multiprocessing(artifact: Path, tmp_path: Path) -> None:
 
 
 def test_a_server_that_loads_before_it_forks(artifact: Path) -> None:
-    """As `gunicorn --preload`: each worker gets the sentence for each request, and stops when it is told to."""
+    """As with `gunicorn --preload`, each worker gets the error for each request, and stops at a signal."""
     printed = program(
         """
         import signal
@@ -207,7 +207,7 @@ def test_a_server_that_loads_before_it_forks(artifact: Path) -> None:
 
 
 def test_a_fork_while_others_compute(artifact: Path) -> None:
-    """The child has the memory of threads that are not there."""
+    """The child has the memory of threads that do not exist in it."""
     printed = program(
         """
         import threading, time

@@ -1,4 +1,4 @@
-"""The command that builds an artifact again, which refusals end with."""
+"""The command that builds an artifact again, which ends refusals."""
 
 from __future__ import annotations
 

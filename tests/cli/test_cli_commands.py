@@ -193,13 +193,13 @@ def test_inspect_a_spec(spec: Path) -> None:
 def test_inspect_an_artifact(artifact: Path) -> None:
     outcome = spawn("inspect", artifact)
     assert outcome.code == 0 and outcome.stderr == ""
-    for shown in ("small", "float32", "our own", "a local folder or file", "model.encoder.conv1", "cross_kv"):
+    for shown in ("small", "float32", "max-whisper's", "a local folder or file", "model.encoder.conv1", "cross_kv"):
         assert shown in outcome.stdout
 
 
 def test_inspect_an_artifact_with_max_kernels(max_artifact: Path) -> None:
     outcome = run("inspect", max_artifact)
-    assert outcome.code == 0 and "MAX's own" in outcome.stdout and "our own" not in outcome.stdout
+    assert outcome.code == 0 and "MAX's own" in outcome.stdout and "max-whisper's" not in outcome.stdout
 
 
 def test_inspect_what_is_neither(artifact: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Building: what is in the folder, when it is refused, and that nothing half-made is left, whatever fails."""
+"""Building: the content of the folder, refusals, and that no failure leaves a half-written folder."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_nothing_of_the_machine_is_in_the_manifest(artifact: Path, home: Path) -
 
 
 def test_weights_are_those_of_the_checkpoint(artifact: Path, checkpoint: Path) -> None:
-    """Those that the kernels for many rows read are in another order (tensors/pack.py)."""
+    """The matrices that the kernels for many rows read are packed (tensors/pack.py)."""
     stored = safetensors_file.open_tensors(artifact / "weights.safetensors")
     given = safetensors_file.open_tensors(checkpoint / "model.safetensors")
     assert stored.keys() == given.keys()
@@ -86,7 +86,7 @@ def test_weights_are_those_of_the_checkpoint(artifact: Path, checkpoint: Path) -
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_a_checkpoint_in_half_precision_is_read_as_it_is(spec: Path, tmp_path: Path, dtype: str) -> None:
-    """The matrices that each token reads have 16 bits, and give what they would as float32, to the last bit."""
+    """The matrices that each token reads have 16 bits, and results are those of float32, to the last bit."""
     checkpoint = write_checkpoint(tmp_path / "halves", dtype=dtype)
     halves = max_whisper.build(spec, weights=checkpoint, out=tmp_path / "a")
     said = {tensor.name: tensor.dtype for tensor in read_manifest(halves).plan.tensors}
@@ -146,13 +146,13 @@ def test_default_folder(spec: str, options: dict[str, str], folder: str) -> None
 
 @pytest.fixture
 def old(artifact: Path, tmp_path: Path) -> Path:
-    """A small artifact, of other weights than `other`."""
+    """Returns a small artifact, of other weights than `other`."""
     return copy(artifact, tmp_path / "place" / "small")
 
 
 @pytest.fixture(scope="module")
 def other(home: Path) -> Path:
-    """A checkpoint for the same spec."""
+    """Returns a checkpoint for the same spec."""
     return write_checkpoint(home / "other-checkpoint", seed=7)
 
 
@@ -199,7 +199,7 @@ def test_a_link_to_an_artifact_stays_one(old: Path, spec: Path, other: Path, tmp
 
 
 def test_leftovers_of_killed_builds_go(spec: Path, checkpoint: Path, tmp_path: Path) -> None:
-    """A folder that is written to is locked. Its name says nothing: process numbers are taken again (containers)."""
+    """A folder that is being written is locked; its name says nothing, as containers use the same process ids."""
     name = "small [1]*"
     abandoned = [tmp_path / f".{name}.new-{end}" for end in ("999999999", str(os.getpid()), "0123456789abcdef")]
     running = tmp_path / f".{name}.new-fedcba9876543210"
@@ -235,7 +235,7 @@ def nothing_in(folder: Path) -> bool:
         (
             {"dtype": "int8", "kernels": "max"},
             UserError,
-            "needs kernels ours: build with those",
+            "needs kernels ours, got kernels max: build with kernels ours, or with dtype bfloat16",
         ),
         (
             {"dtype": "int8", "target": "cuda:sm_90a"},

@@ -1,4 +1,4 @@
-"""Damages files again and again, and decodes them in this process, which may end it: test_fuzz_audio.py starts this.
+"""Damages files again and again and decodes them in this process, which that may kill; test_fuzz_audio.py starts it.
 
     python tests/fuzz/audio_worker.py FILE... --seed 0 --first 0 --count 10000
 
@@ -28,7 +28,7 @@ HEADER = 256
 
 
 def damage(data: bytes, rng: random.Random) -> bytes:
-    """Some changes of a file, of which most are in its header."""
+    """Returns a file with some changes, most of them in its header."""
     changed = bytearray(data)
     for _ in range(rng.choice([1, 1, 1, 2, 3, 8, 30])):
         if not changed:
@@ -72,7 +72,7 @@ _OGG = _ogg_table()
 
 
 def mend_ogg(data: bytes) -> bytes:
-    """Pages of Ogg with a checksum that is right, so that damage gets through to the decoder."""
+    """Returns Ogg pages with right checksums, so that damage reaches the decoder."""
     pages = data.split(b"OggS")
     for number, page in enumerate(pages[1:], 1):
         if len(page) > 22:
@@ -85,7 +85,7 @@ def mend_ogg(data: bytes) -> bytes:
 
 
 def wav_header(data: bytes, rng: random.Random) -> bytes:
-    """A WAV whose fields are any numbers, before samples that are those of `data`."""
+    """Returns a WAV file whose header has random numbers, before the samples of `data`."""
     fields = {"tag": 1, "channels": 1, "rate": 16000, "bytes": 32000, "align": 2, "bits": 16}
     for field in rng.sample(sorted(fields), rng.choice([1, 1, 1, 2, 3, 6])):
         fields[field] = rng.choice([*INTERESTING, 0x11, 0x31, 0x55, 0x160, 0x161, 0xFFFE, rng.getrandbits(32)])
@@ -102,7 +102,7 @@ def wav_header(data: bytes, rng: random.Random) -> bytes:
 
 
 def case(data: bytes, seed: int, number: int, headers: bool = False) -> bytes:
-    """The damaged file of a case."""
+    """Returns the damaged file of a case."""
     rng = random.Random(f"{seed}/{number}")
     if headers:
         return wav_header(data, rng)
@@ -134,7 +134,7 @@ def main() -> None:
 
 
 def attempt(data: bytes, file: Path, common: bool) -> str:
-    """What became of one case."""
+    """Returns what became of one case."""
     written: list[int] = []
     try:
         decode(io.BytesIO(data), Request(file.name, file.suffix), lambda pcm: written.append(len(pcm)), common=common)

@@ -1,4 +1,4 @@
-"""Damaged audio: a sentence or sound, never a crash, in little time and memory.
+"""Fuzzes audio files: a damaged one gives a sentence or sound, never a crash, in little time and memory.
 
 The kinds that are decoded in the process of whoever calls are tried in a process of their own (audio_worker.py), so
 that a signal is a finding; the others as a user would meet them, through the child process. Of the first, 10,000
@@ -77,7 +77,7 @@ MEGABYTES = 700  # the largest allocation of FFmpeg, and what there is beside it
 
 @pytest.fixture(scope="module")
 def sounds(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a file of each kind, one second long."""
+    """Returns a folder with a file of each kind, one second long."""
     folder = tmp_path_factory.mktemp("sounds")
     for name, options in {**IN_PROCESS, **IN_CHILD, **REFUSED}.items():
         options = {"rate": 16000, **options}

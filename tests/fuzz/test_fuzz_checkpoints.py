@@ -1,4 +1,4 @@
-"""JSON files of checkpoints: every field that is read with every wrong value, then several at once, then damaged bytes.
+"""Fuzzes the JSON files of checkpoints: wrong values in every field that is read, several at once, damaged bytes.
 
 Right is a WeightsError that names a file, or vocabulary and heads that the manifest of an artifact accepts.
 """
@@ -91,7 +91,7 @@ Case = tuple[str, tuple[str | int, ...], str]  # file, path to the field, name o
 
 
 def fields() -> Iterator[tuple[str, tuple[str | int, ...]]]:
-    """Every field that is read: those of the declared classes, and places in the files whose keys are tokens."""
+    """Yields every field that is read: those of the declared classes, and paths in files whose keys are tokens."""
     for name in Configuration.__struct_fields__:
         yield "config.json", (name,)
     for name in GenerationConfiguration.__struct_fields__:
@@ -166,7 +166,7 @@ class Folder:
             self.use_tokenizer_file()
 
     def read(self) -> None:
-        """All that a build does before it compiles, and the manifest after it."""
+        """Does all that a build does before it compiles, and makes the manifest."""
         checkpoint = open_checkpoint(self.path)
         check_architecture(checkpoint, self.spec)
         checkpoint.check([(tensor.name, tensor.shape) for tensor in self.spec.tensors()])
@@ -202,7 +202,7 @@ class Folder:
 
 
 def put(value: Any, path: tuple[str | int, ...], new: Any) -> Any:
-    """`value` with `new` at the end of a path, which is made where it is not there."""
+    """Returns `value` with `new` at the end of a path, which is made where it is not there."""
     if not path:
         return new
     if not isinstance(value, dict | list):
@@ -229,7 +229,7 @@ def test_the_fields_that_are_tried_are_there(folder: Folder) -> None:
 
 
 def judge(folder: Folder, case: object, *names: str) -> bool:
-    """Whether the checkpoint is refused, as it should be if it is."""
+    """Returns whether the checkpoint is refused; fails if that is done in a wrong way."""
     try:
         sentence = refusal(folder.read, kind=WeightsError)
     except BaseException as e:
@@ -272,7 +272,7 @@ def test_damaged_bytes(folder: Folder, budget: Budget) -> None:
 
 
 def damaged(data: bytes, chance: random.Random) -> bytes:
-    """Some bytes other ones, left out, doubled, or the rest cut off."""
+    """Returns data of which some bytes are changed, left out or doubled, or the rest is cut off."""
     result = bytearray(data)
     for _ in range(chance.randint(1, 4)):
         at = chance.randrange(len(result))

@@ -1,4 +1,4 @@
-"""Artifacts that were edited and sealed again: refused with a sentence, or as good as before. Never a crash.
+"""Fuzzes artifacts: one that was edited and sealed again is refused with a sentence, or works as before; no crash.
 
 What is loaded is run, in a child process, so that a signal is a finding. The child goes through the cases by itself and
 says which one it is at; see `main`.
@@ -42,7 +42,7 @@ WRONG: list[Any] = [
 
 
 def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """The path of every part of a JSON value, but of the hash."""
+    """Yields the path of every part of a JSON value but the hash."""
     if path and path != ("hash",):
         yield path
     if isinstance(value, dict | list):
@@ -51,7 +51,7 @@ def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
 
 
 def changed(value: Any, rng: random.Random) -> Any:
-    """Another value in its place: of another kind, or a little beside it."""
+    """Returns another value: of another kind, or a little different."""
     if type(value) is int and rng.random() < 0.5:
         return value + rng.choice([-1, 1, -value, value, 10, 1000, 10**6])
     if isinstance(value, list) and value and rng.random() < 0.6:
@@ -135,7 +135,7 @@ def edit_json(content: bytes, rng: random.Random) -> bytes:
 
 
 def edit_file(folder: Path, rng: random.Random) -> tuple[str, str]:
-    """Of the files beside the manifest; not of compiled code, which is code."""
+    """Edits a file beside the manifest, but no compiled code: whoever edits that may run what he likes."""
     name = rng.choice(["vocab.tiktoken", "spec.json", "weights.safetensors"])
     content = (folder / name).read_bytes()
     if name == "vocab.tiktoken" and rng.random() < 0.7:
@@ -153,7 +153,7 @@ EDITS: dict[str, Callable[[Path, random.Random], tuple[str, str]]] = {"manifest"
 
 
 def results(folder: Path) -> tuple[bytes, bytes, Any]:
-    """What a loaded artifact gives: features, logits, and text."""
+    """Returns what a loaded artifact computes: features, logits, and text."""
     model = max_whisper.load(folder)
     features = model.encode(MEL)
     logits = model.logits(features, [[0, 1, 2]])
@@ -170,7 +170,7 @@ def results(folder: Path) -> tuple[bytes, bytes, Any]:
 
 
 def main(artifact: Path, scratch: Path, edits: str, budget: Budget) -> None:
-    """Tries the cases in this process; the last line of stdout says which one it is at."""
+    """Tries the cases in this process; the last line of stdout names the current one."""
     right = results(artifact)
     refused = ran = 0
     for number, rng in budget.cases(2000, SECONDS):

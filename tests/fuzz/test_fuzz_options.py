@@ -1,4 +1,4 @@
-"""Every option of Python and of the command line with values that nobody means: taken and used, or one sentence."""
+"""Fuzzes the options of Python and of the command line: a strange value is used, or refused with one sentence."""
 
 from __future__ import annotations
 
@@ -51,12 +51,12 @@ NEEDED: dict[str, dict[str, Any]] = {
     "carry_initial_prompt": {"initial_prompt": "the cat"},
     "max_line_count": {"max_line_width": 20},
 }
-"""What an option goes together with, so that it is not refused for being alone."""
+"""The options that an option needs beside it."""
 
 
 @pytest.mark.parametrize("options", CLASSES, ids=lambda options: options.__name__)
 def test_every_value_is_taken_or_refused(options: type[Options]) -> None:
-    """A value that is taken lies in its range, and is a plain one."""
+    """A value that is taken lies in its range and is of a plain type."""
     for name, option in options.declared.items():
         refused = 0
         for value in (*NUMBERS, *ODD):
@@ -93,7 +93,7 @@ def test_python(model: Model, budget: Budget) -> None:
 
 
 def command_line(rng: random.Random) -> list[str]:
-    """An option of `transcribe` with a value, and what it goes together with."""
+    """Returns an option of `transcribe` with a value, and the options that it needs."""
     typed = [p.name for p in main.commands["transcribe"].params if isinstance(p.type, OptionType)]
     name = str(rng.choice(typed))
     beside = [part for other, value in NEEDED.get(name, {}).items() for part in written(other, value)]
@@ -133,7 +133,7 @@ def test_command_line(artifact: Path, tmp_path: Path, budget: Budget) -> None:
     ids=lambda command: f"{command[0]} {command[-1]}",
 )
 def test_numbers_of_other_commands(command: tuple[str, ...], text: str) -> None:
-    """They end before any work: what is named is not there."""
+    """The commands fail before any work: the files that they name are not there."""
     done = run(*command[:-1], f"{command[-1]}={text}")
     assert not fault(Outcome(done.code, b"", done.stderr.encode()))
     assert done.code == 2

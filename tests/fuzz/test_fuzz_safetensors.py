@@ -1,4 +1,4 @@
-"""Headers of safetensors files: wrong values in every place, and damaged bytes.
+"""Fuzzes the headers of safetensors files: wrong values everywhere, and damaged bytes.
 
 Right is a WeightsError, or tensors that can be read to their last byte.
 """
@@ -68,7 +68,7 @@ def with_header(header: bytes, data: bytes = DATA) -> bytes:
 
 
 def read(path: Path) -> None:
-    """What opening a checkpoint does, and every byte of every tensor; the official package reads the same."""
+    """Opens a checkpoint and reads every tensor; compares each byte with what the official package reads."""
     header = read_header(path)
     with safe_open(path, framework="numpy") as file:
         assert set(file.keys()) == set(header)
@@ -115,7 +115,7 @@ def test_damaged_bytes(path: Path, budget: Budget) -> None:
 
 
 def damaged(data: bytes, chance: random.Random) -> bytes:
-    """Bytes of the length, the header or the data that are other ones, left out, doubled or added."""
+    """Returns a file with changed, missing, doubled or added bytes in its length, header or data."""
     result = bytearray(data)
     for _ in range(chance.randint(1, 3)):
         at = chance.randrange(len(result))

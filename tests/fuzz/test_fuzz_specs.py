@@ -1,4 +1,4 @@
-"""Specs: damaged text, and values of every kind in every place.
+"""Fuzzes specs: damaged text, and values of every kind everywhere.
 
 Right is a SpecError that begins with file and line, soon, or a spec that `from_canonical` gives back.
 """
@@ -68,7 +68,7 @@ FRAGMENTS = [
 
 
 def judge(path: Path, case: object) -> bool:
-    """Whether the spec is refused, as it should be if it is."""
+    """Returns whether the spec is refused; fails if that is done in a wrong way."""
     began = time.monotonic()
 
     def load() -> None:
@@ -95,7 +95,7 @@ def test_damaged_text(tmp_path: Path, budget: Budget) -> None:
 
 
 def damaged(text: str, chance: random.Random) -> str:
-    """Pieces replaced, left out, doubled, moved, or fragments of YAML put in."""
+    """Returns text with pieces replaced, left out, doubled or moved, or with fragments of YAML inserted."""
     for _ in range(chance.randint(1, 5)):
         parts = text.splitlines(keepends=True) if chance.random() < 0.4 else re.findall(r"\w+|\W", text)
         if len(parts) < 3:
@@ -129,7 +129,7 @@ def test_damaged_bytes(tmp_path: Path, budget: Budget) -> None:
 
 
 def places(value: Any, path: tuple[str | int, ...] = ()) -> list[tuple[str | int, ...]]:
-    """Every place of a tree."""
+    """Returns the path of every part of a tree."""
     below: list[tuple[str | int, ...]] = []
     if isinstance(value, dict | list):
         items = value.items() if isinstance(value, dict) else enumerate(value)
@@ -150,7 +150,7 @@ CASES = list(itertools.product(places(TREE), range(len(VALUES))))
 
 
 def test_every_place_with_every_value(tmp_path: Path, budget: Budget) -> None:
-    """There are thousands: each run tries others, chosen by the seed; JSON is YAML."""
+    """There are thousands of cases: each run tries others, chosen by the seed. They are JSON, which is YAML."""
     path = tmp_path / "changed.yaml"
     refused = 0
     for number, chance in budget.cases(400, 6):

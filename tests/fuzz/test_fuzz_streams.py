@@ -1,4 +1,4 @@
-"""Commands × streams × locales: nothing that was asked for is lost without a word, and nothing else is said."""
+"""Fuzzes commands × streams × locales: no output is lost without a message, and no message is without reason."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ MOST = ("--max-new-tokens", "6", "--temperature-increment-on-fallback", "none", 
 
 @dataclass(frozen=True)
 class Command:
-    """What is run, and what is right."""
+    """A command, and what a right outcome is."""
 
     arguments: tuple[str, ...]
     text: str | None = None  # all of what stdout must be, or

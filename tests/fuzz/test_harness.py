@@ -1,4 +1,4 @@
-"""The judge itself: what it must let pass, and what it must find."""
+"""Tests the judge of the fuzz tests: what it must let pass, and what it must find."""
 
 from __future__ import annotations
 

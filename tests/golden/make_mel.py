@@ -1,8 +1,9 @@
-"""Makes tests/golden/mel.npz: what openai/whisper's own log-mel gives for the sounds of `golden_sounds`.
+"""Makes tests/golden/mel.npz: openai/whisper's own log-mel of the sounds of `golden_sounds`.
 
-Run by hand, where openai-whisper (and with it torch) is installed; the tests need neither:
+    pip install openai-whisper==20250625
+    PYTHONPATH=tests:. python tests/golden/make_mel.py
 
-    python tests/golden/make_mel.py
+It is run by hand; the tests do not need openai-whisper.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ GOLDEN = Path(__file__).parent / "mel.npz"
 
 
 def golden_sounds() -> dict[str, tuple[npt.NDArray[np.int16], int]]:
-    """Name -> (int16 [samples], zeros to pad with). Whole numbers, so that every machine makes the same samples."""
+    """Returns int16 samples, and the number of zeros behind them, by name. As integers they are the same everywhere."""
     buzz = sum(np.sin(2 * np.pi * 120 * k * np.arange(20000) / 16000 + k) / k for k in range(1, 30))
     quiet = np.concatenate([int16(noise(0.4, seed=1) * 0.001), int16(noise(0.4, seed=2)), np.zeros(3333, np.int16)])
     return {

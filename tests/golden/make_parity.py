@@ -1,10 +1,10 @@
-"""Makes tests/golden/parity-*.npz: what transformers computes for the small models of small.py, layer by layer.
+"""Makes tests/golden/parity-*.npz: what transformers computes for small models, layer by layer.
 
-Run by hand, where torch and transformers are installed beside max-whisper; the tests need neither:
+    pip install '.[verify]'
+    PYTHONPATH=tests:. python tests/golden/make_parity.py
 
-    pip install '.[verify]' && python tests/golden/make_parity.py
-
-Of large arrays a fixed sample is kept, of the weights only the hash: they are made anew from their seed.
+It is run by hand; the tests need neither torch nor transformers. A golden file has a fixed sample of the values of
+large arrays, and the hash of the weights, which are made anew from their seed.
 """
 
 from __future__ import annotations
@@ -25,11 +25,16 @@ from support.models.checkpoint import write_checkpoint
 from support.models.small import SMALL, WINDOW, write_spec
 from support.sounds import noise, silence, sweep
 
-MODELS = [("multilingual", 0), ("multilingual", 1), ("multilingual", 2), ("english", 0)]  # vocabulary, seed
+MODELS = [
+    ("multilingual", 0),
+    ("multilingual", 1),
+    ("multilingual", 2),
+    ("english", 0),
+]  # family, seed
 SOUNDS = {"noise": noise, "silence": silence, "sweep": sweep}
 N_TOKENS = 200
-MIN_MARGIN = 1e-4  # by which a token must beat the others, or another machine may rightly choose another
-LAYER_SAMPLE, OUTPUT_SAMPLE = 256, 4096  # values kept of a layer's output, and of features and logits
+MIN_MARGIN = 1e-4  # by less than this, another machine may rightly choose another token
+LAYER_SAMPLE, OUTPUT_SAMPLE = 256, 4096  # values that are kept: of a layer, of features and logits
 
 
 def golden_file(family: str, seed: int) -> Path:
@@ -37,7 +42,7 @@ def golden_file(family: str, seed: int) -> Path:
 
 
 def sample(array: npt.NDArray[np.float32], n: int) -> npt.NDArray[np.float32]:
-    """n values from all over an array: the prime step meets every row and every channel."""
+    """Returns n values from all over an array: the prime stride meets every row and every channel."""
     return array.ravel()[np.arange(n) * 7919 % array.size]
 
 
@@ -46,14 +51,14 @@ def weights_hash(checkpoint: Path) -> str:
 
 
 def made_mel(name: str) -> npt.NDArray[np.float16]:
-    """[n_mels, n_frames] of a sound; few bits, so that every machine makes the same."""
+    """Returns the log-mel of a sound, [n_mels, n_frames]; in few bits, which are the same on every machine."""
     return log_mel(SOUNDS[name](WINDOW), 80).astype(np.float16)
 
 
 def greedy(
     reference: Reference, mel: npt.NDArray[np.float32], rules: dict[str, Any]
 ) -> tuple[list[int], list[int], float]:
-    """The prompt, `N_TOKENS` tokens, and the least margin by which one was chosen. Slow: it uses no caches."""
+    """Returns the prompt, `N_TOKENS` tokens, and the least margin of a choice. It is slow, as it uses no caches."""
     prompt = [rules["decoder_start_token_id"]]
     if rules["is_multilingual"]:
         prompt += [rules["lang_to_id"]["<|en|>"], rules["task_to_id"]["transcribe"]]
@@ -73,7 +78,7 @@ def greedy(
 
 
 def make(folder: Path, family: str, seed: int) -> dict[str, npt.NDArray[Any]]:
-    """The content of one golden file; `folder` is for the checkpoint."""
+    """Returns the content of one golden file; `folder` is for the checkpoint."""
     spec = load_spec(write_spec(folder))
     checkpoint = write_checkpoint(folder, family=family, seed=seed, n_vocab=SMALL["n_vocab"])
     reference = Reference(spec, safetensors_file.open_tensors(checkpoint / "model.safetensors"))

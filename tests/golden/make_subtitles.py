@@ -1,6 +1,9 @@
 """Makes tests/golden/subtitles.json: how openai/whisper shows words, option by option.
 
-pip install openai-whisper==20250625 && python tests/golden/make_subtitles.py
+    pip install openai-whisper==20250625
+    PYTHONPATH=tests:. python tests/golden/make_subtitles.py
+
+It is run by hand; the tests do not need openai-whisper.
 """
 
 from __future__ import annotations

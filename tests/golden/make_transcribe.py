@@ -1,11 +1,10 @@
-"""Makes tests/golden/transcribe.json: what openai/whisper's `transcribe` makes of long recordings, option by option.
+"""Makes tests/golden/transcribe.json: the results of openai/whisper's `transcribe` for long recordings, by options.
 
-Run by hand, where openai-whisper is installed beside max-whisper; the tests do not need it:
+    pip install openai-whisper==20250625
+    PYTHONPATH=tests:. python tests/golden/make_transcribe.py
 
-    pip install openai-whisper==20250625 && python tests/golden/make_transcribe.py
-
-The recordings, options and models are those of transcribe_cases.py. openai/whisper's own code runs, with the length of
-its window and its vocabulary replaced by theirs.
+It is run by hand; the tests do not need openai-whisper. The recordings, options and models are those of
+support/transcribe_cases.py. openai/whisper's own code runs, with their window length and their vocabulary.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ import tiktoken
 import whisper.decoding
 import whisper.tokenizer
 from max_whisper.runtime.decoding.tokenizer import _PATTERN
-from max_whisper.weights.vocabulary import byte_of_character
+from max_whisper.weights.byte_level_bpe import byte_of_character
 from support.models.vocabulary import make_tokens
 from support.transcribe_cases import FAMILIES, GOLDEN, WINDOW, cases, checkpoint, options_of, sounds
 from whisper.model import Whisper
@@ -31,7 +30,7 @@ transcription = importlib.import_module("whisper.transcribe")  # `whisper.transc
 
 
 def reference(folder: Path, family: str) -> Whisper:
-    """openai/whisper's model with a checkpoint's weights, and the rest of openai/whisper made to fit it."""
+    """Returns openai/whisper's model with a checkpoint's weights, and makes the rest of openai/whisper fit it."""
     tokens = make_tokens(family)
     multilingual = bool(tokens.languages)
 
@@ -64,7 +63,7 @@ def reference(folder: Path, family: str) -> Whisper:
 
 
 def words(segment: dict[str, Any]) -> list[list[Any]] | None:
-    """Word, start, end and probability of each, where they were asked for."""
+    """Returns the text, start, end and probability of each word, if the options ask for words."""
     if "words" not in segment:
         return None
     return [[w["word"], float(w["start"]), float(w["end"]), round(w["probability"], 6)] for w in segment["words"]]

@@ -101,7 +101,7 @@ def kernels() -> Mapping[str, Twice]:
     logits = TensorType(F32, ["batch", "rows", "n_vocab"], HOST)
     for name, dtype in TOKEN_DTYPES.items():
         matrix = TensorType(dtype, ["out", "in"], HOST)
-        packed = TensorType(dtype, ["panels", "groups", "places"], HOST)
+        packed = TensorType(dtype, ["panels", "words", "places"], HOST)
         others = [
             scales,
             TensorType(F32, ["bias"], HOST),
@@ -137,7 +137,7 @@ def kernels() -> Mapping[str, Twice]:
         graph(f"scores.{name}", "attention_scores", [rows, memory, some], [scores])
     for name, dtype in DTYPES.items():
         graph(f"attention.{name}", "full_attention", [rows, rows, rows, number], [rows], dtype=dtype)
-    packed = TensorType(F32, ["panels", "groups", "places"], HOST)
+    packed = TensorType(F32, ["panels", "words", "places"], HOST)
     inputs = [
         rows,
         packed,
@@ -464,7 +464,7 @@ def split(x: np.ndarray, heads: int) -> np.ndarray:
 
 
 def products(q: np.ndarray, keys: np.ndarray) -> np.ndarray:
-    """q keys^T / sqrt(width) of split heads."""
+    """Returns q keys^T / sqrt(width) of split heads."""
     return q.astype(np.float64) @ keys.transpose(0, 1, 3, 2) / np.sqrt(q.shape[-1])
 
 

@@ -258,7 +258,7 @@ def test_attention_without_a_cache_says_how_a_layer_gets_one() -> None:
 def test_a_cache_is_not_hidden_in_an_op_of_ones_own() -> None:
     cache = iter([(Value((2, 2, 20, 4)), Value((2, 2, 20, 4)))])
     ops = Builder(SQUARE, ("mine",), {}, DecoderContext(Value((), "int64"), cache, iter([])))
-    with pytest.raises(ValueError, match="call: 'mine' is one op of this target, and cannot have a KV cache inside"):
+    with pytest.raises(ValueError, match="call: 'mine' is one op of this target, and cannot contain an attention"):
         ops.call("mine", lambda ops, x: ops.self_attention(x, x, x, heads=2, causal=True), X)
 
 

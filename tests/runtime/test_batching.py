@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import numpy as np
 import pytest
 from max_whisper import Model, Progress
-from max_whisper.errors import UserError
+from max_whisper.errors import AudioError, Cancelled, UserError
 from max_whisper.runtime.decoding.cancelling import Stop
 from max_whisper.runtime.transcription.executor import Executor
-from max_whisper.runtime.transcription.requests import DetectLanguage
+from max_whisper.runtime.transcription.requests import Align, Decode, DetectLanguage, Encode, Explain
 from support.command import run
 from support.sounds import noise, silence, sweep, write_wav
 
@@ -142,3 +144,92 @@ def test_language_by_several_windows(model: Model, monkeypatch: pytest.MonkeyPat
     for wrong in ({"language_detection_segments": 0}, {"language_detection_threshold": 1.5}):
         with pytest.raises(UserError, match="expected"):
             model.transcribe(noise(1.0), **wrong)
+
+
+def test_words_and_explanations_share_batches(batched: Model, calls: list[tuple[type, int]]):
+    options = {**OPTIONS, "temperature": 0, "word_timestamps": True, "explain": True}
+    del options["best_of"]
+    alone = [batched.transcribe(sound, **options) for sound in SOUNDS]
+    calls.clear()
+    assert batched.transcribe_batch(SOUNDS, **options) == alone
+    assert {(Encode, 3), (Decode, 3), (Align, 3), (Explain, 3)} <= {*calls}
+    assert any(segment.words for result in alone for segment in result.segments)
+
+
+def test_threads_share_batches(batched: Model, calls: list[tuple[type, int]]):
+    options = {**OPTIONS, "temperature": 0, "word_timestamps": True}
+    del options["best_of"]
+    alone = [batched.transcribe(sound, **options) for sound in SOUNDS]
+    calls.clear()
+    with ThreadPoolExecutor(len(SOUNDS)) as pool:
+        for _ in range(3):
+            assert list(pool.map(lambda sound: batched.transcribe(sound, **options), SOUNDS)) == alone
+    assert max(size for _, size in calls) > 1
+
+
+def test_a_batch_says_what_happens(batched: Model, tmp_path: Path):
+    recordings = [SOUNDS[2], tmp_path / "missing.wav", SOUNDS[1]]
+    options = {**OPTIONS, "temperature": 0, "without_timestamps": True}
+    del options["best_of"]
+    events = [event for event in batched.batch(recordings, **options)]
+    by_recording = [[event.kind for event in events if event.index == i] for i in range(3)]
+    assert by_recording[1] == ["opening", "failed"]
+    (failed,) = (event for event in events if event.kind == "failed")
+    assert failed.transcriber is None and isinstance(failed.error, AudioError)
+    for i in (0, 2):
+        (ended,) = (event for event in events if event.index == i and event.kind == "ended")
+        assert ended.transcriber is not None
+        result = batched.transcribe(recordings[i], **options)
+        assert ended.transcriber.result() == result
+        assert by_recording[i] == ["opening", "opened", *["window"] * len(result.windows), "ended"]
+    with pytest.raises(AudioError, match=r"missing\.wav"):
+        batched.transcribe_batch(recordings, **options)
+
+
+def test_one_recording_of_a_batch_is_cancelled(batched: Model):
+    options = {**OPTIONS, "temperature": 0, "without_timestamps": True}
+    del options["best_of"]
+    batch = batched.batch(SOUNDS, **options)
+    results, errors = {}, {}
+    for event in batch:
+        if event.kind == "window" and event.index == 2:
+            batch.cancel(2)
+        if event.kind == "ended" and event.transcriber is not None:
+            results[event.index] = event.transcriber.result()
+        if event.error is not None:
+            errors[event.index] = event.error
+    assert {i: type(error) for i, error in errors.items()} == {2: Cancelled}
+    assert results == {i: batched.transcribe(SOUNDS[i], **options) for i in (0, 1, 3, 4)}
+
+
+def test_a_transcription_is_cancelled_from_another_thread(model: Model, monkeypatch: pytest.MonkeyPatch):
+    """Within the second window, after some of its tokens: the text of the first stays, and the model goes on."""
+    options: dict[str, Any] = {"language": "en", "temperature": 0, "max_new_tokens": 200, "without_timestamps": True}
+    sound = np.concatenate([noise(2.0, seed=seed) for seed in range(4)])
+    whole = model.transcribe(sound, **options)
+    transcriber = model.transcriber(sound, **options)
+    windows = iter(transcriber)
+    first = next(windows)
+    asked = []
+    answer = Executor.answer
+
+    def slowed(self: Executor, requests: list[Any], stop: Stop) -> list[Any]:
+        def asking() -> bool:
+            asked.append(stop())
+            if len(asked) == 5:
+                thread = Thread(target=transcriber.cancel)
+                thread.start()
+                thread.join()
+            return asked[-1]
+
+        return answer(self, requests, asking)
+
+    monkeypatch.setattr(Executor, "answer", slowed)
+    with pytest.raises(Cancelled):
+        next(windows)
+    assert asked == [False] * 5 + [True]
+    monkeypatch.undo()
+    assert transcriber.result().windows == [first] == whole.windows[:1]
+    assert model.transcribe(sound, **options) == whole
+    with pytest.raises(Cancelled):
+        next(iter(transcriber))

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from max_whisper import Model
 from max_whisper.errors import Cancelled, UserError
-from max_whisper.options import Flag
+from max_whisper.option_kinds import Flag
 from max_whisper.runtime.decoding import rule
 from max_whisper.runtime.decoding.greedy import choose
 from max_whisper.runtime.decoding.options import DecodingOptions

@@ -1,4 +1,4 @@
-"""A family of models without encoder and decoder: one graph that keeps a state from call to call."""
+"""A family of models without encoder and decoder, whose only graph keeps a state from call to call."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ BATCH = 2
 
 @dataclass(frozen=True, kw_only=True)
 class MovingAverage(Layer):
-    """y = decay * (the last y) + (1 - decay) * x."""
+    """Computes y = decay * (the last y) + (1 - decay) * x."""
 
     decay: float = option("weight of the last output", minimum=0, maximum=1)
 
@@ -76,7 +76,7 @@ def frame(spec: Spec, plan: BuildPlan, kinds: Collection[str]) -> Program:
 
 @pytest.fixture
 def meter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The file of a spec of a family that is known for the time of a test."""
+    """Registers the family for the time of a test, and returns a spec of it."""
     monkeypatch.setattr(layer, "_kinds", dict(kinds()))
     monkeypatch.setattr(spec_families, "_families", dict(spec_families.families()))
     graphs_of("whisper")

@@ -1,4 +1,4 @@
-"""A new kind of layer is one file: RMSNorm (Zhang and Sennrich, 2019) as docs/adding-a-layer.md has it."""
+"""A new layer kind is one file: RMSNorm (Zhang and Sennrich, 2019), as in docs/adding-a-layer.md."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ TOKENS = [[3, 14, 15, 92, 65]]
 
 @pytest.fixture
 def rmsnorm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The layer kind, from one file that is in no package."""
+    """Registers the layer kind for the time of a test, from a file that is in no package."""
     (tmp_path / "rmsnorm_of_mine.py").write_text(RMSNORM)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(layer, "_kinds", dict(layer.kinds()))
@@ -51,12 +51,12 @@ def rmsnorm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture
 def checkpoint(tmp_path: Path, rmsnorm: None) -> tuple[Path, Path, Weights]:
-    """Spec, folder of weights, and the weights themselves."""
+    """Writes a spec and random weights; returns the spec, the folder of the weights, and the weights."""
     return write_thin(tmp_path, SPEC)
 
 
 def norm(x: np.ndarray, weight: np.ndarray, eps: float = 1e-5) -> np.ndarray:
-    """Returns what the layer should: x / sqrt(mean(x^2) + eps) * weight, for each row."""
+    """Returns the correct output of the layer: x / sqrt(mean(x^2) + eps) * weight, for each row."""
     return x / np.sqrt((x * x).mean(axis=-1, keepdims=True) + eps) * weight
 
 
@@ -143,7 +143,7 @@ class Wrong(Layer):
 
 @dataclass(frozen=True, kw_only=True)
 class Doubled(Attention):
-    """An attention of one's own, with queries twice as large."""
+    """An attention with queries twice as large."""
 
     def lower(self, ops, x):
         weights = [ops.weight(f"{self.weights}.{name}_proj.weight") for name in "qkv"]

@@ -14,7 +14,7 @@ from support.special_files import SPECIAL, as_nobody
 
 
 def refusal(path) -> str:
-    """The message with which `path` is refused: one line, ending in a full sentence about one place."""
+    """Returns the message that refuses the spec at `path`, which must be one line."""
     with pytest.raises(SpecError) as caught:
         load_spec(path)
     message = str(caught.value)
@@ -328,7 +328,7 @@ def test_extends_a_cycle(tmp_path):
 
 
 def chain(folder: Path, length: int, padding: str = "") -> Path:
-    """A spec that extends another, and so on: `length` files, the last of which is complete."""
+    """Writes `length` specs that extend each other, of which the last is complete, and returns the first."""
     write(folder, MINI, f"{length - 1}.yaml")
     for i in range(length - 1):
         write(folder, f"extends: {i + 1}.yaml\n{padding}", f"{i}.yaml")
@@ -381,7 +381,7 @@ def test_extends_through_a_link_that_leaves_the_folder(tmp_path):
 
 
 def test_an_error_names_the_file_where_the_value_is_written(tmp_path):
-    """In the parent if the parent is wrong, in the child if the child made it so."""
+    """The error names the parent if the parent is wrong, and the child if the child caused it."""
     parent = write(tmp_path, MINI)
     child = write(tmp_path, "extends: mini.yaml\nname: child\n\ndims:\n  n_heads: 4\n  d_modl: 24\n", "child.yaml")
     assert refusal(child).startswith(f"{child}:6: dims.d_modl: ")
@@ -435,7 +435,7 @@ def test_random_mutations_either_load_or_are_refused(tmp_path):
 
 
 def mutate(text: str, rng: random.Random, alphabet: str) -> str:
-    """`text` with a character or a line deleted, doubled, swapped with the next one, or replaced."""
+    """Returns `text` with a character or a line deleted, doubled, swapped with the next one, or replaced."""
     parts = text.splitlines(keepends=True) if rng.random() < 0.5 else list(text)
     at = rng.randrange(len(parts) - 1)
     action = rng.randrange(4)

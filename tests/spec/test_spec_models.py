@@ -1,4 +1,4 @@
-"""Specs that are right: the shipped ones, and those of a user."""
+"""Correct specs: the shipped ones, and those of a user."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SIZES = {
 
 
 def hub_tensors(size: str) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of the tensors in the Hub checkpoint of a model, written down from its layout."""
+    """Returns the names and shapes of the tensors in the Hub checkpoint of a model, written down from its layout."""
     d, _, encoder_layers, decoder_layers, mels, vocab = SIZES[size]
     shapes: dict[str, tuple[int, ...]] = {}
 
@@ -62,7 +62,7 @@ def hub_tensors(size: str) -> dict[str, tuple[int, ...]]:
 
 
 def hub_parameters(size: str) -> int:
-    """Number of parameters, from the dimensions alone."""
+    """Returns the number of parameters, from the dimensions alone."""
     d, _, encoder_layers, decoder_layers, mels, vocab = SIZES[size]
     attention = 4 * d * d + 3 * d + 2 * d  # four projections, three biases, the norm before it
     feed_forward = 8 * d * d + 5 * d + 2 * d
@@ -77,7 +77,7 @@ def hub_parameters(size: str) -> int:
 
 
 def lowered(spec: Spec, batch: int = 2) -> tuple[Program, Program]:
-    """Encoder and decoder as lists of ops; checks the shapes of what comes out."""
+    """Returns the encoder and the decoder as lists of ops, after checking the shapes of their outputs."""
     encoder = recorded(spec, "encoder", Value((batch, spec.n_frames, spec.n_mels)))
     decoder = recorded(spec, "decoder", Value((batch, "length"), "int64"))
     assert encoder.outputs["y"].shape == (batch, spec.n_audio_ctx, spec.d_model)
@@ -86,7 +86,7 @@ def lowered(spec: Spec, batch: int = 2) -> tuple[Program, Program]:
 
 
 def choices(program: Program) -> list[str]:
-    """The activation functions and the kinds of attention, in order."""
+    """Returns the activation functions and the kinds of attention, in order."""
     kinds = ("activation", "full_attention", "cached_attention", "cross_attention")
     return [op.attributes.get("function", op.kind) for op in program.ops if op.kind in kinds]
 
@@ -179,7 +179,7 @@ def test_tensors_are_in_the_order_of_the_model_and_tied_ones_are_listed_once():
 
 
 def test_flops():
-    """Against the closed form for Whisper."""
+    """The counts equal the closed form for Whisper."""
     d, layers, n, vocab = 384, 4, 1500, 51865
     block = 2 * n * 12 * d * d + 4 * n * n * d
     convolutions = 2 * 3000 * 3 * 80 * d + 2 * n * 3 * d * d
@@ -197,7 +197,7 @@ def test_flops():
 
 
 def test_a_spec_of_ones_own(tmp_path):
-    """Another width, other layers, another activation, no repeat in the decoder, weights in a folder."""
+    """It has other channels, layers and activations, no repeat in the decoder, and weights in a folder."""
     text = changed(
         ("{repo: someone/mini}", "{folder: weights/mini}"), ("d_model: 12", "d_model: 18"), ("silu", "gelu_tanh")
     )
@@ -299,7 +299,7 @@ def _refused(path) -> str:
 
 
 def test_extends_and_the_source(tmp_path):
-    """A revision belongs to its repository: it is not inherited by another one, but may be changed alone."""
+    """A revision belongs to its repository: another repository does not inherit it, but it can be changed alone."""
     write(tmp_path, changed(("repo: someone/mini", "repo: someone/mini, revision: v1")))
 
     def source(line):

@@ -1,4 +1,4 @@
-"""The JSON Schema, and a new kind of layer from one class."""
+"""The JSON Schema, and a new layer kind from one class."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ KEYWORDS = {
 
 
 def valid(data, schema, root) -> bool:
-    """Whether `data` fits `schema`: the keywords that the generator uses, and no others."""
+    """Returns whether `data` fits `schema`, which may have no other keywords than the generator uses."""
     assert set(schema) <= KEYWORDS, set(schema) - KEYWORDS
     if "$ref" in schema and not valid(data, root["$defs"][schema["$ref"].removeprefix("#/$defs/")], root):
         return False
@@ -124,7 +124,7 @@ def test_every_field_is_explained():
 
 @dataclass(frozen=True, kw_only=True)
 class Bottleneck(Layer):
-    """Down to `out` channels and up again."""
+    """Projects down to `out` channels, and up again."""
 
     out: int = option("channels in between")
     weights: str = weight_name("prefix of the tensors `down` and `up`")

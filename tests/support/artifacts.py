@@ -1,4 +1,4 @@
-"""Artifacts with something wrong, for the tests of loading."""
+"""Makes artifacts that have something wrong, for the tests of loading."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ FILES = ("manifest.json", "encoder.mef", "decoder.mef", "weights.safetensors", "
 
 
 def copy(artifact: Path, to: Path) -> Path:
-    """A copy that shares its files with the original: change them by `replace` only."""
+    """Returns a copy whose files are links to the original's: change them by `replace` only."""
     shutil.copytree(artifact, to, copy_function=os.link)
     return to
 
 
 def replace(path: Path, content: bytes) -> None:
-    """Writes a new file in place of one."""
+    """Writes a new file in place of another, to which other copies may be linked."""
     path.unlink()
     path.write_bytes(content)
 
@@ -42,7 +42,7 @@ def flip(path: Path, position: int, bit: int) -> None:
 
 
 def reseal(folder: Path, **changes: Any) -> Manifest:
-    """Changes fields of the manifest and makes every hash right again: sizes and hashes of the files, and its own."""
+    """Changes fields of the manifest, and makes every size and hash right again, its own too."""
     manifest = msgspec.structs.replace(read_manifest(folder), **changes)
     if "files" not in changes:
         files = {name: _file(folder / name) for name in manifest.files}
@@ -59,7 +59,7 @@ def replan(folder: Path, **changes: Any) -> Manifest:
 def plan_of(
     spec: Spec, *, dtype: str = "float32", kernels: str = "ours", batch: int = 1, device: str = "cpu"
 ) -> BuildPlan:
-    """A plan without a checkpoint; all heads of the first cross-attention, if there is one, are alignment heads."""
+    """Returns a plan without a checkpoint; the heads of the first cross-attention, if any, are alignment heads."""
     whisper = spec.family == "whisper"
     heads = [(0, head) for head in range(spec.cross_attentions()[0].heads)] if whisper else []
     target = Target(device, "x86_64" if device == "cpu" else "sm_90a", [])
@@ -68,7 +68,7 @@ def plan_of(
 
 
 def plan_for_gpu(folder: Path, target: Target) -> Manifest:
-    """Changes the plan to one that a GPU could have, which has MAX's kernels and packs nothing, and reseals."""
+    """Changes the plan to one for a GPU, with MAX's kernels and nothing packed, and reseals."""
     tensors = [msgspec.structs.replace(tensor, packed=False) for tensor in read_manifest(folder).plan.tensors]
     return replan(folder, target=target, kernels="max", tensors=tensors)
 
@@ -79,13 +79,13 @@ def _file(path: Path) -> File:
 
 
 def write_fields(folder: Path, fields: dict[str, Any]) -> None:
-    """Any JSON object as the manifest, with the right hash if it has a place for one."""
+    """Writes any JSON object as the manifest, with the right hash if it has a field for one."""
     text = json.dumps(fields | ({"hash": NO_HASH} if "hash" in fields else {})).encode()
     replace(folder / MANIFEST_FILE, text.replace(NO_HASH.encode(), blake3(text).hexdigest().encode(), 1))
 
 
 def refusal(folder: Path, monkeypatch: pytest.MonkeyPatch, error: type[MaxWhisperError]) -> str:
-    """The sentence with which loading refuses an artifact, before MAX has read any file of it."""
+    """Returns the sentence with which loading refuses an artifact, before MAX has read any of its files."""
 
     def reached(*args: Any, **options: Any) -> None:
         raise AssertionError("MAX was given a file of an artifact that should have been refused")

@@ -1,4 +1,4 @@
-"""The command line, run in this process or, where that matters, in one of its own."""
+"""Runs the command line in this process, or where that matters in a process of its own."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Outcome:
 
 
 def run(*arguments: str | Path, stdin: bytes = b"") -> Outcome:
-    """`max-whisper ARGUMENTS` in this process."""
+    """Runs `max-whisper ARGUMENTS` in this process."""
     result = click.testing.CliRunner().invoke(main, [str(argument) for argument in arguments], input=stdin)
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
@@ -28,14 +28,14 @@ def run(*arguments: str | Path, stdin: bytes = b"") -> Outcome:
 
 
 def spawn(*arguments: str | Path, **options: Any) -> Outcome:
-    """`max-whisper ARGUMENTS` in a process of its own, with options for subprocess.run."""
+    """Runs `max-whisper ARGUMENTS` in a process of its own, with options for subprocess.run."""
     command = [sys.executable, "-m", "max_whisper", *map(str, arguments)]
     done = subprocess.run(command, **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options})
     return Outcome(done.returncode, (done.stdout or b"").decode(), done.stderr.decode())
 
 
 def error(outcome: Outcome, code: int = 2) -> str:
-    """The sentence of an outcome that is nothing but an error."""
+    """Returns the sentence of an outcome; fails unless it is an error and nothing else."""
     assert outcome.code == code, outcome
     assert outcome.stdout == ""
     (line,) = outcome.stderr.splitlines()

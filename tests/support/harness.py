@@ -1,4 +1,4 @@
-"""What every fuzz test shares: cases that can be repeated, and what a right outcome is."""
+"""What the fuzz tests share: cases that can be repeated, and a judge of outcomes."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from max_whisper.messages import LONGEST_MESSAGE
 
 @dataclass(frozen=True)
 class Budget:
-    """How many cases a test tries. `--long HOURS` replaces both bounds by time alone; `--seed N` gives other cases."""
+    """The cases of a test. `--long HOURS` replaces its number and seconds by time alone; `--seed N` gives others."""
 
-    name: str  # of the test: each has cases of its own
+    name: str  # the name of the test, as each has cases of its own
     seed: int
     hours: float
 
     def cases(self, count: int, seconds: float) -> Iterator[tuple[int, random.Random]]:
         """Yields numbers and generators of random numbers, at most `count`, for at most `seconds`.
 
-        A case is known by the seed, the name of the test and its number: the same ones give the same input.
+        The same seed, name of a test and number give the same case.
         """
         end = time.monotonic() + (self.hours * 3600 or seconds)
         number = 0
@@ -38,7 +38,7 @@ class Budget:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a command left behind."""
+    """The exit code and the output of a command."""
 
     code: int  # negative: the signal that killed it
     stdout: bytes

@@ -1,4 +1,4 @@
-"""A small Hugging Face Hub on 127.0.0.1: the part of its HTTP interface that downloads use, with ways to misbehave.
+"""Serves a small Hugging Face Hub on 127.0.0.1: the part of its HTTP interface that downloads use, and its faults.
 
 Large files are answered as the Hub does: a redirect to another URL, with their SHA-256 and size in `X-Linked-*`.
 """
@@ -22,15 +22,19 @@ LARGE = (".safetensors", ".bin")  # kept in Git LFS
 class HubServer:
     """Repositories with commits and branches, served while the context is open.
 
-    requests: every request as "METHOD path", in order.
-    faults: file name -> what its download does: "cut" (the connection ends half-way, resumed or not), "cut once",
-        "garbled" (one byte differs), "short" (half of the content, complete), "endless" (zeros without a length and
-        without an end), "longer" (zeros, more than the length that HEAD announces), "gzip" (the content, compressed),
-        "bomb" (300 MB of zeros, compressed), "error" (HTTP 400 with an endless page), "429" or "500".
-    forged: (repo, file name) -> headers of its answers, in place of the right ones; None leaves one out.
-    statuses: (repo, file name) -> the status of its answers, where it is not the right one.
-    sent: bytes of endless bodies that somebody took.
-    down: every request is answered with HTTP 500.  delay: seconds before any answer.  gated: nobody may read anything.
+    Attributes:
+        requests: Every request as "METHOD path", in order.
+        faults: What the download of a file does, by the file's name: "cut" (the connection ends half-way, resumed or
+            not), "cut once", "garbled" (one byte differs), "short" (half of the content, complete), "endless" (zeros
+            without a length and without an end), "longer" (zeros, more than the length that HEAD announces), "gzip"
+            (the content, compressed), "bomb" (300 MB of zeros, compressed), "error" (HTTP 400 with an endless page),
+            "429" or "500".
+        forged: Headers of the answers for a (repo, file name), in place of the right ones; None leaves one out.
+        statuses: The status of the answers for a (repo, file name), where it is not the right one.
+        sent: The number of bytes of endless bodies that were taken.
+        down: Whether every request is answered with HTTP 500.
+        delay: Seconds before any answer.
+        gated: Whether nobody may read anything.
     """
 
     def __init__(self) -> None:
@@ -56,12 +60,12 @@ class HubServer:
         self.stop()
 
     def stop(self) -> None:
-        """From now on, connections are refused."""
+        """Refuses connections from now on."""
         self._http.shutdown()
         self._http.server_close()
 
     def push(self, repo: str, folder: Path, branch: str = "main") -> str:
-        """Commit the files of a folder to a branch; returns the commit's hash."""
+        """Commits the files of a folder to a branch; returns the commit's hash."""
         files = {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
         digest = hashlib.sha1(repr([(name, hashlib.sha1(data).digest()) for name, data in files.items()]).encode())
         commit = digest.hexdigest()
@@ -70,7 +74,7 @@ class HubServer:
         return commit
 
     def find(self, repo: str, revision: str) -> str | None:
-        """The commit that a revision names."""
+        """Returns the commit that a revision names."""
         return revision if (repo, revision) in self.commits else self.branches.get((repo, revision))
 
 
@@ -109,7 +113,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.reply(404)
 
     def revision(self, repo: str, revision: str, name: str | None = None) -> None:
-        """A file of a revision, or the list of its files."""
+        """Answers with a file of a revision, or with the list of its files."""
         if not any(known == repo for known, _ in self.hub.commits):
             return self.reply(401, {"X-Error-Code": "RepoNotFound"})  # the Hub does not tell which ones are private
         commit = self.hub.find(repo, revision)
@@ -171,7 +175,7 @@ class _Handler(BaseHTTPRequestHandler):
                 self.wfile.write(body)
 
     def start(self, status: int, headers: dict[str, str]) -> None:
-        """The head of an answer, with the headers that were forged."""
+        """Sends the head of an answer, with the forged headers."""
         self.send_response(self.forged_status or status)
         for name, value in {**headers, **self.forged}.items():
             if value is not None:
@@ -179,7 +183,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
     def endless(self, status: int, headers: dict[str, str]) -> None:
-        """An answer whose body goes on until the connection is closed, or for a gigabyte."""
+        """Sends a body that goes on until the connection is closed, or for a gigabyte."""
         self.start(status, headers | {"Transfer-Encoding": "chunked"})
         self.close_connection = True
         chunk = b"10000\r\n" + bytes(0x10000) + b"\r\n"

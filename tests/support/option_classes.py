@@ -1,4 +1,4 @@
-"""Every class of options, for the tests that go through all of them."""
+"""Lists every class of options, for the tests that go through all of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sounds made in code, and files of many kinds that hold them."""
+"""Makes sounds, and files of many kinds that hold them."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ Samples = npt.NDArray[np.float32]
 
 
 def sweep(seconds: float = 2.0, rate: int = 16000) -> Samples:
-    """A tone that rises from 100 to 3000 Hz and gets louder and softer four times a second: float32 [samples]."""
+    """Returns a tone from 100 to 3000 Hz that gets louder and softer four times a second: float32 [samples]."""
     t = np.arange(round(seconds * rate)) / rate
     loudness = 0.5 * (1 - np.cos(2 * np.pi * 4 * t))
     return (0.5 * loudness * np.sin(2 * np.pi * (100 + (3000 - 100) / (2 * seconds) * t) * t)).astype(np.float32)
 
 
 def noise(seconds: float = 2.0, rate: int = 16000, seed: int = 0) -> Samples:
-    """White noise: float32 [samples]."""
+    """Returns white noise: float32 [samples]."""
     return np.random.default_rng(seed).uniform(-0.3, 0.3, round(seconds * rate)).astype(np.float32)
 
 
 def silence(seconds: float = 2.0, rate: int = 16000) -> Samples:
-    """Zeros: float32 [samples]."""
+    """Returns zeros: float32 [samples]."""
     return np.zeros(round(seconds * rate), np.float32)
 
 
 def int16(samples: Samples) -> npt.NDArray[np.int16]:
-    """Samples of full scale 1.0 as int16."""
+    """Returns samples of full scale 1.0 as int16."""
     return np.clip(np.round(samples * 32768), -32768, 32767).astype(np.int16)
 
 
 def write_wav(path: Path, samples: Samples, rate: int = 16000) -> Path:
-    """A 16-bit WAV of samples [samples] or [samples, channels]."""
+    """Writes a 16-bit WAV file of samples, [samples] or [samples, channels]; returns its path."""
     with wave.open(str(path), "wb") as file:
         file.setnchannels(1 if samples.ndim == 1 else samples.shape[1])
         file.setsampwidth(2)
@@ -47,9 +47,9 @@ def write_wav(path: Path, samples: Samples, rate: int = 16000) -> Path:
 def encode(
     path: Path, samples: Samples | None, rate: int = 44100, codec: str = "", layout: str = "mono", video: str = ""
 ) -> Path:
-    """A file whose suffix says the container, with samples in every channel (none: no sound), and a black video.
+    """Writes a file in the container of its suffix, with samples in every channel (none: no sound), and a black video.
 
-    codec, video: names of FFmpeg encoders that come with PyAV.
+    `codec` and `video` are names of FFmpeg encoders that come with PyAV.
     """
     with av.open(path, "w") as container:
         options = {"strict": "experimental"}  # for what FFmpeg has no other encoder
@@ -77,7 +77,7 @@ def encode(
 
 
 def write_tracks(path: Path, tracks: list[tuple[str | float, ...]], default: int | None = 0) -> Path:
-    """A file with several audio tracks (AAC, 44.1 kHz, 1 s), each (language, title, amplitude[, layout])."""
+    """Writes a file with several audio tracks (AAC, 44.1 kHz, 1 s), each (language, title, amplitude[, layout])."""
     with av.open(path, "w") as container:
         streams = []
         for number, (language, title, _, *layout) in enumerate(tracks):

@@ -1,4 +1,4 @@
-"""Things in a file system that are no files, which a path from a user or from a foreign file may lead to."""
+"""Makes things in a file system that are not files, to which a path from a user or a foreign file may lead."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def make_pipe(path: Path) -> None:
 
 
 def make_socket(path: Path) -> None:
-    """A bound socket; the name is given relative to its folder, since those of sockets have at most 107 characters."""
+    """Makes a bound socket, by a name relative to its folder: names of sockets have at most 107 characters."""
     before = Path.cwd()
     os.chdir(path.parent)
     try:
@@ -47,12 +47,12 @@ SPECIAL: dict[str, Callable[[Path], None]] = {
     "Too many levels of symbolic links": make_link_to_itself,
     "it is a device": make_link_to_device,
 }
-"""What a message says of each, and how it is made."""
+"""What a message says about each of them, and the function that makes it."""
 
 
 @contextmanager
 def as_nobody() -> Iterator[None]:
-    """Root may read every file: meanwhile, this process is somebody else."""
+    """Makes this process somebody else than root, who may read every file."""
     before = os.geteuid()
     if before == 0:
         os.seteuid(65534)

@@ -1,4 +1,4 @@
-"""Words in segments, and the ways in which they are shown."""
+"""A transcription with words, and options of subtitles, for the writers and their golden file."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def transcription(text: str, language: str, segments: list[Segment], duration: f
 
 
 def spoken(*sentences: tuple[float, str]) -> TranscriptionResult:
-    """Segments of words of a third of a second, with a gap after each but the fourth; the first begins a second in."""
+    """Returns a result whose words take a third of a second each, with a gap after each but the fourth."""
     segments, time = [], 1.0
     for pause, sentence in sentences:
         time += pause

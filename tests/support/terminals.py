@@ -1,4 +1,4 @@
-"""Commands with every kind of standard stream: terminals, files, pipes, full disks, closed ones."""
+"""Runs commands with every kind of standard stream: terminals, files, pipes, full disks, closed ones."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pathlib import Path
 
 WRITABLE = ("pipe", "file", "terminal")
 OUTPUTS = (*WRITABLE, "closed", "full", "gone", "read-only")
-"""full: as a disk. gone: a pipe whose reader has ended. read-only: a file that was opened for reading."""
+"""Of these, "full" is a full disk, "gone" a pipe whose reader has ended, "read-only" a file opened for reading."""
 INPUTS = ("null", "closed", "terminal", "file")
 ANSI = re.compile(rb"\x1b\[[0-9;?]*[A-Za-z]")
 COLUMNS = 100
@@ -25,7 +25,7 @@ COLUMNS = 100
 
 @dataclass(frozen=True)
 class Seen:
-    """What a command left behind; nothing where a stream could not be written to."""
+    """The exit code and the output of a command; empty where a stream could not be written to."""
 
     code: int
     stdout: bytes
@@ -52,7 +52,7 @@ def look(
 ) -> Seen:
     """Runs `max-whisper` with streams of these kinds.
 
-    sound: the file that stdin is where it is one. program: Python to run instead.
+    `sound` is the file that stdin reads, if its kind is "file"; `program` is Python code to run instead.
     """
     with _Ends() as ends:
         redirections, descriptors = "", {}
@@ -79,7 +79,7 @@ def look(
 
 
 class _Ends:
-    """Our ends of the streams."""
+    """Keeps our ends of the streams."""
 
     def __enter__(self) -> _Ends:
         self._open: list[int] = []
@@ -93,7 +93,7 @@ class _Ends:
             os.close(descriptor)
 
     def open(self, name: str, kind: str, sound: Path | None) -> int:
-        """The end that the command gets."""
+        """Returns the descriptor of the end that the command gets."""
         if name == "stdin" and kind == "file":
             assert sound is not None
             return os.open(sound, os.O_RDONLY)
@@ -120,7 +120,7 @@ class _Ends:
         return theirs
 
     def read(self, name: str) -> bytes:
-        """All that came."""
+        """Returns all that the command wrote."""
         if name in self._files:
             return os.pread(self._files[name], 1 << 24, 0)
         if name in self._readers:
@@ -136,9 +136,9 @@ class _Ends:
 
         def read() -> None:
             try:
-                while some := os.read(descriptor, 1 << 16):
-                    content.extend(some)
-            except OSError:  # how a terminal says that nobody writes any more
+                while chunk := os.read(descriptor, 1 << 16):
+                    content.extend(chunk)
+            except OSError:  # so a terminal says that nobody writes any more
                 pass
 
         self._readers[name] = threading.Thread(target=read, daemon=True)
@@ -146,7 +146,7 @@ class _Ends:
 
 
 def terminal() -> tuple[int, int]:
-    """Our end of a new terminal and the command's, which passes on what is written as it is."""
+    """Returns our end of a new terminal and the command's; it passes on what is written unchanged."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 30, COLUMNS, 0, 0))
     attributes = termios.tcgetattr(theirs)

@@ -1,7 +1,7 @@
 """The recordings and models on which max-whisper's `transcribe` is compared with openai/whisper's.
 
-The models are the small ones of small.py, with timestamps that are likely enough to be chosen; the options are those of
-`benchmarks.parity.transcribe_options`.
+The models are those of support/models, with timestamps that are likely enough to be chosen; the options are those of
+benchmarks/parity/transcribe_options.py.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ WINDOW = SMALL["n_audio_ctx"] * 320  # samples
 
 
 def sounds() -> dict[str, np.ndarray]:
-    """Of 3 to 15 seconds: [samples]."""
+    """Returns recordings of 3 to 15 seconds, [samples] each, by name."""
     return {
         "noise": noise(3.0, seed=1),
         "mixed": np.concatenate([sweep(3.7), silence(3.0), noise(2.5, seed=5), sweep(2.0)]),
@@ -33,7 +33,7 @@ def sounds() -> dict[str, np.ndarray]:
 
 
 def lively(weights: Weights, family: str) -> None:
-    """Lets timestamps and end-of-text win now and then, against what checkpoints.py does to them."""
+    """Lets timestamps and end-of-text win now and then, as a `change` of `write_checkpoint`."""
     special = make_tokens(family).special
     embedding = weights["model.decoder.embed_tokens.weight"]
     embedding[special["<|0.00|>"] : special["<|2.00|>"] + 1] *= 11
@@ -45,7 +45,7 @@ def checkpoint(folder: Path, family: str) -> Path:
 
 
 def cases(family: str) -> list[tuple[str, str]]:
-    """Names of sounds and of options."""
+    """Returns the pairs of a sound and an option set, by their names."""
     return [
         (sound, name)
         for name in OPTIONS
@@ -55,12 +55,15 @@ def cases(family: str) -> list[tuple[str, str]]:
 
 
 def options_of(family: str, name: str) -> dict[str, Any]:
-    """As openai/whisper takes them. Timestamps behind the window are left out: few windows would fill a recording."""
+    """Returns an option set as openai/whisper takes it, without timestamps behind the window.
+
+    With these, few windows would fill a recording.
+    """
     special = make_tokens(family).special
     # In openai/whisper all that follows is a timestamp, what pads the English vocabulary too.
     behind = [*range(max(special.values()) + 1, SMALL["n_vocab"])]
     behind += [i for stamp, i in special.items() if stamp[2].isdigit() and float(stamp[2:-2]) > WINDOW / 16000]
-    given = {"temperature": 0.0, "max_initial_timestamp": 1.0, "suppress_tokens": [-1], **OPTIONS[name]}
-    if given["suppress_tokens"]:
-        given["suppress_tokens"] = [*given["suppress_tokens"], *behind]
-    return given if family == "english" else {"language": "en", **given}
+    options = {"temperature": 0.0, "max_initial_timestamp": 1.0, "suppress_tokens": [-1], **OPTIONS[name]}
+    if options["suppress_tokens"]:
+        options["suppress_tokens"] = [*options["suppress_tokens"], *behind]
+    return options if family == "english" else {"language": "en", **options}

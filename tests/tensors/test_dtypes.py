@@ -1,4 +1,4 @@
-"""There is one table of dtypes: no other module has safetensors' names of dtypes, or lists dtypes."""
+"""There is one table of dtypes: no other module has the names of safetensors, or lists dtypes."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def lists(tree: ast.AST) -> Iterator[int]:
 
 
 def findings(text: str) -> list[str]:
-    """Returns what a module must not have, by line."""
+    """Returns the lines of a module that repeat a part of the table."""
     tree = ast.parse(text)
     named = [f"{line}: {text!r}" for line, text in strings(tree) if FORMAT.search(text)]
     return named + [f"{line}: a list of dtypes" for line in lists(tree)]

@@ -1,4 +1,4 @@
-"""The safetensors format: files that are right, and every way for a header to be wrong."""
+"""The safetensors format: correct files, and every way in which a header can be wrong."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_writing_to_a_view_leaves_the_file_alone(path: Path) -> None:
 
 
 def test_what_is_read_is_no_copy(path: Path) -> None:
-    """And writable, so that MAX does not make one either."""
+    """The arrays are also writable, because MAX copies read-only ones."""
     for view in open_tensors(path).values():
         assert view.flags.writeable and not view.flags.owndata and type(view) is np.ndarray
 
@@ -81,7 +81,7 @@ def test_alignment_and_determinism(path: Path, tmp_path: Path) -> None:
 
 
 def test_the_official_package_reads_it(path: Path) -> None:
-    """Every dtype; those that it cannot give to numpy as their bytes."""
+    """Every dtype is read, those that the package cannot return to numpy as their bytes."""
     with safetensors.safe_open(path, framework="numpy") as file:
         assert list(file.offset_keys()) == list(read_header(path))
         for name, (dtype, array) in ARRAYS.items():
@@ -95,7 +95,7 @@ def test_the_official_package_reads_it(path: Path) -> None:
 
 
 def test_a_file_of_the_official_package(tmp_path: Path) -> None:
-    """Every dtype by its name in the table, and metadata, which nobody here reads."""
+    """Every dtype of the table is read; metadata is skipped."""
     specs = {
         name: safetensors.TensorSpec(
             dtype=BY_FORMAT[dtype].name, shape=array.shape, data_ptr=array.ctypes.data, data_len=array.nbytes
@@ -131,7 +131,7 @@ def test_writing_refuses_what_was_not_announced(tmp_path: Path) -> None:
 
 
 def raw(path: Path, header: Any, data: bytes = b"") -> Path:
-    """A file with any header: an object, or its text."""
+    """Writes a file with any header, given as an object or as its text."""
     text = header if isinstance(header, bytes) else json.dumps(header).encode()
     path.write_bytes(len(text).to_bytes(8, "little") + text + data)
     return path
@@ -150,13 +150,13 @@ TWO_METADATA = """{"__metadata__": {"a": "b", "a": "c"},
 @pytest.mark.parametrize(
     ("header", "words"),
     [
-        (b"{", "is not a whole safetensors file: invalid JSON in header"),
-        (b"\xff\xfe{}", "is not a whole safetensors file: invalid UTF-8 in header"),
-        (b"[" * 100_000, "is not a whole safetensors file: invalid JSON in header"),
-        (b'{"x": ' + b"1" * 5000 + b"}", "is not a whole safetensors file: .*number out of range"),
-        (b"[]", "is not a whole safetensors file: .*expected struct"),
-        (b"5", "is not a whole safetensors file: .*expected struct"),
-        (DUPLICATE.encode(), "is not a whole safetensors file: the header names 'x' twice"),
+        (b"{", "is not a complete safetensors file: invalid JSON in header"),
+        (b"\xff\xfe{}", "is not a complete safetensors file: invalid UTF-8 in header"),
+        (b"[" * 100_000, "is not a complete safetensors file: invalid JSON in header"),
+        (b'{"x": ' + b"1" * 5000 + b"}", "is not a complete safetensors file: .*number out of range"),
+        (b"[]", "is not a complete safetensors file: .*expected struct"),
+        (b"5", "is not a complete safetensors file: .*expected struct"),
+        (DUPLICATE.encode(), "is not a complete safetensors file: the header names 'x' twice"),
         (DUPLICATE.replace('"x"', '"\\u0078"', 1).encode(), "the header names 'x' twice"),
         (b'{"x": {"dtype": "F32", "dtype": "F16"}}', "duplicate field `dtype`"),
         (TWO_METADATA.encode(), "the header names 'a' twice"),
@@ -198,8 +198,8 @@ TWO_METADATA = """{"__metadata__": {"a": "b", "a": "c"},
             {"x": tensor(), "y": tensor(offsets=[8, 16]), "z": tensor(offsets=[16, 24])},
             "tensor 'z': its bytes end at 24, those of the file at 16: it is cut off",
         ),
-        ({"x": tensor()}, "is not a whole safetensors file: .*not fully covered"),
-        ({}, "is not a whole safetensors file: .*not fully covered"),
+        ({"x": tensor()}, "is not a complete safetensors file: .*not fully covered"),
+        ({}, "is not a complete safetensors file: .*not fully covered"),
     ],
 )
 def test_wrong_headers(tmp_path: Path, header: Any, words: str) -> None:
@@ -211,7 +211,7 @@ def test_wrong_headers(tmp_path: Path, header: Any, words: str) -> None:
 
 
 def test_the_official_package_takes_the_last_of_two_tensors_of_a_name(tmp_path: Path) -> None:
-    """If it ever refuses them itself, our own check can go."""
+    """If the package ever refuses them itself, the check here can be removed."""
     path = raw(tmp_path / "x.safetensors", DUPLICATE.encode(), bytes(16))
     with safetensors.safe_open(path, framework="numpy") as file:
         assert [file.get_slice(name).get_dtype() for name in file.keys()] == ["F64"]  # noqa: SIM118 - no dictionary
@@ -228,7 +228,7 @@ def test_the_official_package_takes_the_last_of_two_tensors_of_a_name(tmp_path: 
 )
 def test_other_files(tmp_path: Path, content: bytes, words: str) -> None:
     (tmp_path / "x.safetensors").write_bytes(content)
-    with pytest.raises(WeightsError, match=f"x.safetensors is not a whole safetensors file: {words}; get it again"):
+    with pytest.raises(WeightsError, match=f"x.safetensors is not a complete safetensors file: {words}; get it again"):
         read_header(tmp_path / "x.safetensors")
 
 
@@ -238,7 +238,7 @@ def test_a_header_that_is_too_long_is_not_read(tmp_path: Path) -> None:
         file.write((100_000_001).to_bytes(8, "little"))
         file.truncate(200_000_000)  # sparse
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with pytest.raises(WeightsError, match="not a whole safetensors file: header too large"):
+    with pytest.raises(WeightsError, match="not a complete safetensors file: header too large"):
         read_header(path)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000
 

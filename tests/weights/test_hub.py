@@ -1,4 +1,4 @@
-"""Checkpoints over HTTP: the real Hub client against a small Hub on 127.0.0.1, each run in a process of its own."""
+"""Checkpoints over HTTP: the real Hub client against a small Hub on 127.0.0.1, each run in its own process."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from huggingface_hub import close_session, get_session, set_client_factory
 from huggingface_hub.utils import _http
 from max_whisper import Progress
 from max_whisper.errors import HubError
-from max_whisper.weights import guard
+from max_whisper.weights import hub_guard
 from max_whisper.weights.checkpoint import open_checkpoint
-from max_whisper.weights.guard import Download, guarded
-from max_whisper.weights.hub import _progress_bar
+from max_whisper.weights.hub_client import progress_bar
+from max_whisper.weights.hub_guard import Download, guarded
 from support.hub_server import HubServer
 from support.models.checkpoint import write_checkpoint
 
@@ -88,7 +88,7 @@ def embedding_hash(folder: Path) -> str:
 def run(
     home: Path, url: str, *, limit: int = 0, environment: dict[str, str] | None = None, **options: Any
 ) -> dict[str, Any]:
-    """Open a checkpoint in a new process with its own cache; what it got, or its error."""
+    """Opens a checkpoint in a new process with its own cache, and returns the result or the error."""
     result = run_all(home, url, [options], limit=limit, environment=environment)[0]
     del result["seconds"], result["memory"]
     return result
@@ -102,7 +102,7 @@ def run_all(
     limit: int = 0,
     environment: dict[str, str] | None = None,
 ) -> list[dict[str, Any]]:
-    """Open checkpoints one after the other, in one process."""
+    """Opens checkpoints one after the other in one process, and returns their results or errors."""
     foreign = re.compile("(HF_|TRANSFORMERS_).*|.*_PROXY", re.IGNORECASE)
     inherited = {key: value for key, value in os.environ.items() if not foreign.fullmatch(key)}
     settings = {"HF_ENDPOINT": url, "HF_HOME": str(home), "PYTHONPATH": str(SOURCES)}
@@ -128,7 +128,7 @@ def assert_error(result: Any, kind: str, *words: str) -> None:
 
 
 def files_in(home: Path) -> list[str]:
-    """What a cache holds, but for locks and markers."""
+    """Returns the files of a cache, without locks and markers."""
     files = [path for path in home.rglob("*") if path.is_file() or path.is_symlink()]
     return sorted(path.name for path in files if not {".locks", ".no_exist"} & set(path.parts))
 
@@ -346,7 +346,7 @@ def test_the_source_of_a_spec(tmp_path: Path, folder: Path) -> None:
 def test_progress_of_large_files() -> None:
     seen: list[Progress] = []
     sizes: list[int] = []
-    make = _progress_bar(seen.append, "model.safetensors", sizes.append)
+    make = progress_bar(seen.append, "model.safetensors", sizes.append)
     bar = make(total=20_000_000, initial=0, desc="what the Hub calls it", unit="B", unit_scale=True)
     with bar:
         bar.update(5_000_000)
@@ -374,7 +374,7 @@ EVIL = {
 
 
 def outside(home: Path) -> dict[str, bytes | None]:
-    """Everything in the folder above the cache's own, but for the cache."""
+    """Returns the files beside the cache."""
     return {
         str(path): path.read_bytes() if path.is_file() else None
         for path in sorted(home.parent.rglob("*"))
@@ -383,7 +383,7 @@ def outside(home: Path) -> dict[str, bytes | None]:
 
 
 def lies(hub: HubServer, folder: Path, name: str, headers: dict[str, dict[str, str | None]]) -> list[dict[str, str]]:
-    """For each case, a repository of its own whose file `name` comes with those headers."""
+    """Each case has its own repository, whose file `name` is sent with false headers."""
     for case, forged in headers.items():
         hub.push(f"evil/{case}", folder)
         hub.forged[f"evil/{case}", name] = forged
@@ -431,8 +431,12 @@ def test_a_commit_that_is_none(tmp_path: Path, folder: Path) -> None:
 
 def test_headers_that_lie(tmp_path: Path, folder: Path) -> None:
     forged: dict[str, tuple[str, dict[str, str | None], tuple[str, ...]]] = {
-        "file": ("model.safetensors", {"Location": "file:///etc/passwd"}, ("led from http to 'file:///etc/passwd'",)),
-        "ftp": ("config.json", {"Location": "ftp://localhost/x"}, ("led from http to",)),
+        "file": (
+            "model.safetensors",
+            {"Location": "file:///etc/passwd"},
+            ("redirected from http to 'file:///etc/passwd'",),
+        ),
+        "ftp": ("config.json", {"Location": "ftp://localhost/x"}, ("redirected from http to",)),
         "huge": ("vocab.json", {"Content-Length": "300000000"}, ("announced 300000000 bytes, expected at most",)),
         "weights": ("model.safetensors", {"X-Linked-Size": "9" * 15}, ("announced 999999999999999 bytes",)),
         "nothing": ("config.json", {"ETag": None}, ("is no Hub",)),
@@ -499,7 +503,7 @@ def test_bodies_without_end(tmp_path: Path, folder: Path) -> None:
 
 
 def test_a_hub_that_asks_to_wait(tmp_path: Path, folder: Path) -> None:
-    """The pauses that are left are the client's own, a few seconds together; the driver skips them."""
+    """The pauses that remain are the client's own, a few seconds together; the driver skips them."""
     with HubServer() as hub:
         hub.push(REPO, folder)
         hub.push("evil/wait", folder)
@@ -520,7 +524,7 @@ def test_warnings_of_the_hub_are_made_printable(tmp_path: Path, folder: Path) ->
 
 
 def test_a_cache_that_leads_out_of_itself(tmp_path: Path, folder: Path) -> None:
-    """As clients before this one, or other programs, may have left it."""
+    """Older clients, or other programs, may have left the cache like this."""
     home = tmp_path / "home"
     with HubServer() as hub:
         commit = hub.push(REPO, folder)
@@ -565,7 +569,7 @@ def test_revisions_that_are_none(tmp_path: Path, folder: Path) -> None:
 
 @pytest.fixture
 def client() -> Iterator[list[httpx2.Request]]:
-    """The Hub's client with a factory of the program around us, which answers evil things; the requests it saw."""
+    """Installs a factory of clients, as a program may, whose responses are malicious; returns their requests."""
     seen: list[httpx2.Request] = []
 
     def answer(request: httpx2.Request) -> httpx2.Response:
@@ -579,7 +583,7 @@ def client() -> Iterator[list[httpx2.Request]]:
 
 
 class Drip(httpx2.SyncByteStream):
-    """A byte at a time."""
+    """A body that comes a byte at a time."""
 
     def __iter__(self) -> Iterator[bytes]:
         yield from [b"x"] * 100
@@ -612,14 +616,14 @@ def test_hooks_are_added_once_and_to_every_client(client: list[httpx2.Request]) 
 
 def test_a_body_that_drips(client: list[httpx2.Request], monkeypatch: pytest.MonkeyPatch) -> None:
     clock = itertools.count()
-    monkeypatch.setattr(guard.time, "monotonic", lambda: float(next(clock)))
+    monkeypatch.setattr(hub_guard.time, "monotonic", lambda: float(next(clock)))
     with guarded(a_download()), pytest.raises(HubError, match=r"sent 61 bytes in 61 s, which is too slow"):
         get_session().get("http://hub/x")
 
 
 def test_too_many_requests(client: list[httpx2.Request]) -> None:
     with guarded(a_download()):
-        for _ in range(guard.MAX_REQUESTS):
+        for _ in range(hub_guard.MAX_REQUESTS):
             get_session().get("http://hub/x")
         with pytest.raises(HubError, match="needed more than 100 requests"):
             get_session().get("http://hub/x")

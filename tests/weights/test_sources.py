@@ -1,4 +1,4 @@
-"""A format of checkpoints is one file: a made-up one is added, and a model is built from it and run."""
+"""A new format of checkpoints is one file: a made-up one is added, and a model is built from it and run."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from max_whisper.weights.source import known_formats, open_source
 from support.models.checkpoint import EMBEDDING
 
 FORMAT = '''
-"""A folder with one .npy file for each tensor, under names of its own."""
+"""A folder with one .npy file for each tensor, under other names."""
 
 from pathlib import Path
 
@@ -57,7 +57,7 @@ class NpyFolder(TensorSource):
 
 @pytest.fixture
 def names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RenameTable]:
-    """The rename table of the format, which is known for the time of a test."""
+    """Registers the format for the time of a test, and returns its rename table."""
     monkeypatch.setattr(source, "_formats", dict(known_formats()))
     file = tmp_path / "npy.py"
     file.write_text(FORMAT)
@@ -70,7 +70,7 @@ def names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RenameTab
 
 @pytest.fixture
 def folder(checkpoint: Path, names: RenameTable, tmp_path: Path) -> Path:
-    """The tensors of `checkpoint` as .npy files, and the other files of it."""
+    """Writes the tensors of `checkpoint` as .npy files, and copies its other files."""
     folder = Path(shutil.copytree(checkpoint, tmp_path / "npy", ignore=shutil.ignore_patterns("*.safetensors")))
     for name, array in open_tensors(checkpoint / "model.safetensors").items():
         assert names.renamed(name) != name

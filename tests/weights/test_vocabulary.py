@@ -1,4 +1,4 @@
-"""Vocabularies: the same ids as the checkpoint's merges give, and the special tokens where Whisper has them."""
+"""Vocabularies: text gets the same ids as from the checkpoint's merges, and special tokens are Whisper's."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def read(folder: Path, n_vocab: int | None = None) -> Vocabulary:
 
 
 def edit(folder: Path, name: str, change: Callable[[Any], Any]) -> None:
-    """Rewrite a JSON file after `change` has changed its value in place."""
+    """Rewrites a JSON file after `change` has changed its value in place."""
     value = json.loads((folder / name).read_text())
     change(value)
     (folder / name).write_text(json.dumps(value))
@@ -88,7 +88,7 @@ def test_either_format_gives_the_same(folders: Path, family: str) -> None:
 
 
 def encode_by_merges(word: bytes, merges: list[tuple[str, str]], ids: dict[str, int]) -> list[int]:
-    """Byte-pair encoding as it is defined: every merge in turn."""
+    """Returns the tokens of a text by the definition of byte-pair encoding: every merge in turn."""
     alphabet = printable_bytes()
     parts = [alphabet[byte] for byte in word]
     for pair in merges:
@@ -169,12 +169,12 @@ def swap(values: dict[str, int], one: str, other: str) -> None:
 @pytest.mark.parametrize(
     ("name", "change", "words"),
     [
-        ("vocab.json", lambda v: swap(v, "Ġt", "Ġa"), "but the merges make"),
+        ("vocab.json", lambda v: swap(v, "Ġt", "Ġa"), "but merge 1 makes 'Ġt'"),
         ("vocab.json", lambda v: v.update({"Ġt": 1000}), "the ids of text tokens must be 0 to 296"),
         ("vocab.json", lambda v: v.update({"Ġt": 5}), "the ids of text tokens must be 0 to 296"),
         ("vocab.json", lambda v: v.update({"Ġt": "5"}), "has the id '5'"),
         ("vocab.json", lambda v: v.update({"Ġt": -1}), "has the id -1"),
-        ("vocab.json", lambda v: v.update({"漢": v.pop("Ġt")}), "'漢' is no character of a byte-level vocabulary"),
+        ("vocab.json", lambda v: v.update({"漢": v.pop("Ġt")}), "'漢' is not a character of a byte-level vocabulary"),
         ("vocab.json", lambda v: v.update({"Ġz": v.pop("!")}), "must be the 256 bytes"),
         ("vocab.json", lambda v: v.update({"Ġzz": v.pop("")}), "do not fit 256 bytes and 40 merges"),
         ("vocab.json", lambda v: v.pop("<|endoftext|>"), "no token <|endoftext|>"),
@@ -190,11 +190,15 @@ def swap(values: dict[str, int], one: str, other: str) -> None:
         (
             "generation_config.json",
             lambda g: g.update(suppress_tokens=[1811]),
-            "must be a list of token ids below 1811",
+            "suppress_tokens: expected token ids below 1811 (the model's n_vocab), got 1811",
         ),
         ("generation_config.json", lambda g: g.update(suppress_tokens=[-1]), "_tokens[0]: expected an integer >= 0"),
         ("generation_config.json", lambda g: g.update(begin_suppress_tokens="220"), "expected a list or null, got "),
-        ("generation_config.json", lambda g: g.update(suppress_tokens=[297]), "must not hold <|endoftext|> (297)"),
+        (
+            "generation_config.json",
+            lambda g: g.update(suppress_tokens=[297]),
+            "expected a list without <|endoftext|> (297)",
+        ),
         ("generation_config.json", lambda g: g.update(no_timestamps_token_id=308), "no_timestamps_token_id is 308"),
         ("generation_config.json", lambda g: g.update(decoder_start_token_id=297), "decoder_start_token_id is 297"),
         ("generation_config.json", lambda g: g.update(eos_token_id=[1]), "eos_token_id is"),
@@ -209,7 +213,11 @@ def test_wrong_files(folders: Path, name: str, change: Callable[[Any], Any], wor
 
 @pytest.mark.parametrize(
     ("text", "words"),
-    [("Ġ", "no merge of two tokens"), ("a b c", "no merge of two tokens"), ("q z", "but the merges make 'qz'")],
+    [
+        ("Ġ", "expected a merge of two tokens, got 'Ġ'"),
+        ("a b c", "expected a merge of two tokens, got 'a b c'"),
+        ("q z", "makes 'qz'"),
+    ],
 )
 def test_wrong_merges(folders: Path, text: str, words: str) -> None:
     path = folders / "multilingual" / "merges.txt"
@@ -229,7 +237,7 @@ def test_wrong_merges(folders: Path, text: str, words: str) -> None:
         (lambda t: t.update(added_tokens=[{"id": 3}]), r"added_tokens\[0\]: object missing required field 'content'"),
         (lambda t: t.update(added_tokens=3), "added_tokens: expected a list or null, got an integer"),
         (lambda t: t["model"].update(merges=None), "of type BPE with an object vocab and a list merges"),
-        (lambda t: t["model"].update(merges=[["a"]]), "no merge of two tokens"),
+        (lambda t: t["model"].update(merges=[["a"]]), "expected a merge of two tokens, got a list"),
     ],
 )
 def test_wrong_tokenizer_files(folders: Path, change: Callable[[Any], Any], words: str) -> None:
@@ -253,7 +261,7 @@ def test_files_that_are_no_json(folders: Path, text: bytes, words: str) -> None:
 def test_no_vocabulary_at_all(folders: Path) -> None:
     for name in ("vocab.json", "tokenizer.json"):
         (folders / "english" / name).unlink()
-    with pytest.raises(WeightsError, match=r"needs vocab.json and merges.txt, or tokenizer.json"):
+    with pytest.raises(WeightsError, match=r"expected vocab.json and merges.txt, or tokenizer.json"):
         read(folders / "english")
 
 

@@ -1,4 +1,4 @@
-"""Checkpoints on disk: where they are found, what they must hold, and what is read from them."""
+"""Checkpoints on disk: how they are found, checked and read."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def shapes(checkpoint: Checkpoint) -> dict[str, tuple[int, ...]]:
 
 
 def rewrite(folder: Path, change: Callable[[dict[str, Any]], None], dtype: str = "F32") -> Checkpoint:
-    """The folder's checkpoint with other tensors."""
+    """Writes the checkpoint of a folder again, with other tensors."""
     path = folder / "model.safetensors"
     tensors = {name: array.copy() for name, array in open_tensors(path).items()}
     change(tensors)
@@ -161,7 +161,7 @@ def test_shards(sharded: Path, original: Path, expected: list[Any]) -> None:
 )
 def test_an_index_that_leaves_the_folder(sharded: Path, file: Any) -> None:
     edit_index(sharded, lambda index: index["weight_map"].update({EMBEDDING: file}))
-    with pytest.raises(WeightsError, match="which is no safetensors file name"):
+    with pytest.raises(WeightsError, match="expected the name of a safetensors file for tensor"):
         open_checkpoint(sharded)
 
 
@@ -340,7 +340,7 @@ def test_elements_that_16_bits_hold_without_loss() -> None:
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
 def test_checkpoints_in_half_precision(tmp_path: Path, dtype: str) -> None:
-    """Whatever they are stored as: openai/whisper was published as float16, and its files on the Hub are float32."""
+    """The stored dtype does not matter: openai/whisper was published in float16, and its Hub files are float32."""
     write_checkpoint(tmp_path, dtype=dtype, **SMALL)
     checkpoint = open_checkpoint(tmp_path)
     expected = {} if dtype == "float32" else {EMBEDDING: dtype}
@@ -384,7 +384,7 @@ def test_made_weights_have_the_names_and_shapes_of_the_dimensions(tmp_path: Path
     "name", ["model.safetensors", "config.json", "generation_config.json", "vocab.json", "merges.txt", "tokenizer.json"]
 )
 def test_what_is_no_file_is_named(folder: Path, name: str, said: str) -> None:
-    """Never as a file that is missing, and never opened: a pipe would wait for ever."""
+    """The error does not call the file missing, and the file is never opened: a pipe would wait forever."""
     (folder / name).unlink()
     SPECIAL[said](folder / name)
     if name == "tokenizer.json":
@@ -453,7 +453,7 @@ def test_shards_without_an_index(sharded: Path) -> None:
 
 
 def spec_of(dims: dict[str, int], old: str = "", new: str = "") -> Spec:
-    """The spec of tiny with other dimensions, which is that of the checkpoints here; `old` in it becomes `new`."""
+    """Returns the spec of the checkpoints here, tiny with other dimensions, with `new` in place of `old`."""
     text = shipped_specs()["tiny"].read_text().replace(old, new) if old else shipped_specs()["tiny"].read_text()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "small.yaml")
@@ -471,7 +471,7 @@ def edit_json(path: Path, **values: Any) -> None:
 CONTRADICTIONS = {
     "activation_function": (
         "gelu_new",
-        "activation_function is 'gelu_new', in the spec 'gelu' (it would be gelu_tanh)",
+        "activation_function is 'gelu_new', in the spec 'gelu' (in a spec: gelu_tanh)",
     ),
     "model_type": ("bart", "model_type is 'bart', in the spec 'whisper'"),
     "is_encoder_decoder": (False, "is_encoder_decoder is false, in the spec true"),
@@ -524,7 +524,7 @@ def test_another_sound(folder: Path, name: str, outer: str | None, field: str) -
     ],
 )
 def test_activations_of_the_spec_and_of_transformers(folder: Path, kind: str, names: list[str]) -> None:
-    """Of the branches; after the convolutions, a Whisper of transformers has GELU whatever the configuration says."""
+    """Only the branches count: after the convolutions, transformers has GELU whatever the configuration says."""
     spec = spec_of(SMALL, "            - gelu\n", f"            - {kind}\n")
     assert kind in {node.layer.kind for node in spec.encoder.walk()}
     for name in [
@@ -554,7 +554,7 @@ def test_heads_that_differ_from_layer_to_layer(folder: Path) -> None:
 
 
 def test_a_file_alone_has_no_configuration(folder: Path, tmp_path: Path) -> None:
-    """The files of the spec's source are for the vocabulary: they describe other weights."""
+    """The configuration of the spec's source is not compared, because it describes other weights."""
     alone = tmp_path / "alone" / "x.safetensors"
     alone.parent.mkdir()
     shutil.copy(folder / "model.safetensors", alone)
@@ -563,7 +563,7 @@ def test_a_file_alone_has_no_configuration(folder: Path, tmp_path: Path) -> None
 
 
 class NoTensors(TensorSource):
-    """Files without weights."""
+    """A format whose checkpoints have files and no tensors."""
 
     @classmethod
     def recognizes(cls, path: Path) -> bool:

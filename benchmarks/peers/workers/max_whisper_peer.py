@@ -8,6 +8,7 @@ from typing import Any
 
 import max_whisper
 import numpy as np
+from max_whisper.runtime.features import Features, WindowFeatures
 from numpy.typing import NDArray
 
 from benchmarks.peers.worker import Peer, peer_main
@@ -30,8 +31,10 @@ class MaxWhisper(Peer):
         return self._model.encode(mel)
 
     def decode(self, features: Any, n_tokens: int) -> list[list[int]]:
-        features.last_memory = None  # the keys and values of the cross-attention, which are kept for another decoding
-        results = self._model.decode(features, language="en", without_timestamps=True, max_new_tokens=n_tokens)
+        # The keys and values of the cross-attention are kept for the next request with the same windows. These are
+        # other ones, so that every decoding computes them, as the other peers do.
+        fresh = Features([WindowFeatures(window.chunk, window.row) for window in features.windows])
+        results = self._model.decode(fresh, language="en", without_timestamps=True, max_new_tokens=n_tokens)
         return [result.tokens for result in results]
 
 

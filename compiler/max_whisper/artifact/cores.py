@@ -2,8 +2,8 @@
 
 MAX's threads busy-wait for each other. Alone that is fastest; but where there are more threads than cores, a thread
 that waits takes the CPU from one that works, and two processes at once took twice as long as one after the other.
-Kernels make as many tasks as the thread that runs them may use cores (kernels/cores.mojo), so binding MAX's threads to
-cores is all that is done here: on a single core no thread waits for another.
+Kernels make as many tasks as the thread that runs them may use cores (kernels/parallel.mojo), so binding MAX's threads
+to cores is all that is done here: on a single core no thread waits for another.
 """
 
 from __future__ import annotations

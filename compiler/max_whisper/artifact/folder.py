@@ -63,7 +63,7 @@ def new_folder(folder: Path, *, replace: bool) -> Iterator[Path]:
 
 
 def _remove_empty(folders: list[Path]) -> None:
-    """Removes those of the folders that are empty."""
+    """Removes the folders that are empty."""
     for folder in folders:
         with contextlib.suppress(OSError):
             folder.rmdir()

@@ -1,4 +1,4 @@
-"""The records of manifest.json, which says what an artifact is, and everything that must hold for it to run."""
+"""The records of manifest.json, which describes an artifact, and lists everything that must hold for it to run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The machines that code is compiled for, and whether this machine is one of them."""
+"""Parses the names of targets, and checks whether this machine can run code that was compiled for a target."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Recordings in, results out, one after the other or as many at once as the artifact has rows, with a progress bar."""
+"""Transcribes the recordings of a command with a progress bar, and writes their texts in order."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from max_whisper.errors import MaxWhisperError
 from max_whisper.messages import printable
 from max_whisper.runtime.output.times import format_timestamp
 
-LONGEST_NAME = 40
-"""Characters of a recording's name beside its progress bar."""
+MAX_NAME_LENGTH = 40
+"""The number of characters of a recording's name beside its progress bar."""
 
 if TYPE_CHECKING:
     from rich.progress import ProgressColumn, TaskID
@@ -32,7 +32,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Show:
-    """What is seen of the work, on stderr. verbose: segments as they come. explain: what was decided of each window."""
+    """Shows the work on standard error.
+
+    Attributes:
+        streams: The streams of the command.
+        tokenizer: The vocabulary of the model.
+        verbose: Whether segments are shown as they come.
+        explain: Whether it is said what was decided about each window.
+    """
 
     streams: Streams
     tokenizer: Tokenizer
@@ -40,10 +47,11 @@ class Show:
     explain: bool
 
     def progress(self) -> AbstractContextManager[Bar]:
+        """Returns a progress bar, shown within its context."""
         return self.streams.progress(_columns)
 
     def window(self, name: str, window: Window) -> None:
-        """name: of the recording, where there are several; else empty."""
+        """Shows a window that is done. name: of its recording, where there are several; else empty."""
         front = f"{printable(name)}: " if name else ""
         if self.explain:
             for line in explanation(window, self.tokenizer):
@@ -81,12 +89,12 @@ def transcribe_files(
             for event in batch:
                 number, transcriber = event.index, event.transcriber
                 if event.kind == "opening":  # reading takes a minute for a recording of ten hours
-                    name = printable(Path(names[number]).name, LONGEST_NAME)
+                    name = printable(Path(names[number]).name, MAX_NAME_LENGTH)
                     tasks[number] = bar.add_task(f"reading {name}", total=0, speed=0)
                 elif event.kind in ("ended", "failed"):
                     bar.remove_task(tasks[number])
                 elif transcriber is not None and event.window is None:
-                    name = printable(Path(names[number]).name, LONGEST_NAME)
+                    name = printable(Path(names[number]).name, MAX_NAME_LENGTH)
                     bar.update(tasks[number], description=name, total=transcriber.seconds)
                 elif transcriber is not None and event.window is not None:
                     done = transcriber.progress(event.window).done
@@ -170,7 +178,7 @@ class _Run:
 
 
 def explanation(window: Window, tokenizer: Tokenizer) -> list[str]:
-    """What was decided about a window, in one line; and in one for each rule, which tokens it kept from being taken."""
+    """Returns lines that say what was decided about a window, and which tokens each rule kept from being chosen."""
     from max_whisper.runtime.decoding.explanation import summary
 
     parts = [f"{format_timestamp(window.start)} to {format_timestamp(window.end)}"]

@@ -118,7 +118,7 @@ class _Worker:
             stdin.write(msgspec.json.encode(job))
 
     def compiled(self) -> Compiled:
-        """Waits for the process, and returns what it compiled. Raises CompileError where it failed."""
+        """Waits for the process, and returns its result; raises CompileError where it failed."""
         code = self.process.wait()
         how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"exited with {code}"
         if code == 0:

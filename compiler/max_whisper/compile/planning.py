@@ -56,4 +56,7 @@ def choose_kernels(target: Target, options: BuildOptions) -> Kernels:
         raise UserError(f"kernels ours are for a CPU only: build for {options.target} with kernels max")
     if options.dtype in MATRIX_DTYPES[kernels]:
         return kernels
-    raise UserError(f"dtype {options.dtype} needs kernels ours: build with those, or kernels {kernels} with bfloat16")
+    raise UserError(
+        f"dtype {options.dtype} needs kernels ours, got kernels {kernels}: build with kernels ours, or with dtype "
+        "bfloat16"
+    )

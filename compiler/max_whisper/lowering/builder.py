@@ -1,4 +1,7 @@
-"""The one `ops` that layers see: it records each op, with its shape and the layer that asked for it."""
+"""Records the ops of a program: a Builder is the `ops` that the `lower` of each layer gets.
+
+Every op is recorded with the shapes of its outputs and the layer that it belongs to.
+"""
 
 from __future__ import annotations
 
@@ -21,12 +24,12 @@ from max_whisper.messages import one_of
 from max_whisper.spec.ops import ACTIVATIONS, Ops, conv1d_length
 from max_whisper.tensors.stored import StoredTensor
 
-CACHED = ("full_attention", "cached_attention", "cross_attention")
-"""The ops of attention, of which two read what was computed before."""
+ATTENTION = ("full_attention", "cached_attention", "cross_attention")
+"""The kinds of ops that `self_attention` and `cross_attention` record."""
 
 
 class Builder(Ops):
-    """Records one program. Its methods are those of `Ops`, and a few that only the graphs of a family call."""
+    """Records one program. Beside the methods of `Ops`, it has a few that only the graphs of a family call."""
 
     def __init__(
         self,
@@ -37,8 +40,11 @@ class Builder(Ops):
     ) -> None:
         """Starts an empty program.
 
-        tensors: all of the artifact, by name. kinds: the ops that the target has emitters for. inputs: those of the
-        graph, by name. decoder: None for a graph without positions and caches.
+        Args:
+            tensors: All tensors of the artifact, by name.
+            kinds: The kinds of ops that the target has emitters for.
+            inputs: The inputs of the graph, by name.
+            decoder: None for a graph without positions and caches.
         """
         self._tensors = tensors
         self._kinds = kinds
@@ -58,9 +64,9 @@ class Builder(Ops):
     def weight(self, name: str) -> Value:
         if name not in self._tensors:
             raise ValueError(f"there is no tensor '{name}': expected one that the layer's `tensors` declares")
-        if name not in self._weights:  # a graph takes a weight once
+        if name not in self._weights:  # a graph may declare a weight only once
             tensor = self._tensors[name]
-            self._weights[name] = WeightValue(tuple(tensor.shape), tensor.dtype, tensor.matrix, tensor.packed)
+            self._weights[name] = WeightValue(tuple(tensor.shape), tensor.dtype, stored=tensor)
             self._record("weight", {}, (self._weights[name],), tensor=tensor)
         return self._weights[name]
 
@@ -216,15 +222,15 @@ class Builder(Ops):
     # --- layers
 
     def call(self, kind: str, otherwise: Callable[..., Value], /, *values: Value, **attributes: Any) -> Value:
-        if kind in vars(Ops) or kind in CACHED:
+        if kind in vars(Ops) or kind in ATTENTION:
             raise ValueError(f"call: '{kind}' is an operation that every target has; give this one another name")
         ops, weights = [*self._ops], dict(self._weights)
         value = otherwise(self, *values, **attributes)
         if kind not in self._kinds:
             return value
-        if any(op.kind in CACHED for op in self._ops[len(ops) :]):
-            raise ValueError(f"call: '{kind}' is one op of this target, and cannot have a KV cache inside")
-        self._ops, self._weights = ops, weights  # the primitives have told the shape
+        if any(op.kind in ATTENTION for op in self._ops[len(ops) :]):
+            raise ValueError(f"call: '{kind}' is one op of this target, and cannot contain an attention")
+        self._ops, self._weights = ops, weights  # the primitives were recorded for the shape alone
         return self._op(kind, {f"x{i}": x for i, x in enumerate(values)}, value.shape, value.dtype, **attributes)
 
     def begin(self, path: str | None) -> None:
@@ -243,9 +249,9 @@ class Builder(Ops):
         return self._op("split_heads", {"x": x}, shape, dtype, heads=heads, dtype=dtype)
 
     def choose_token(self, logits: Value, mask: Value, allowed: Value, noise: Value) -> tuple[Value, Value]:
-        """Returns the next token, int64 [batch, 1], and its log-probability, by the last row of logits.
+        """Returns the next token, int64 [batch, 1], and its log-probability [batch, 1], by the last row of logits.
 
-        mask, allowed, noise: see targets/max_selection.py.
+        mask, allowed, noise: as in targets/max_selection.py.
         """
         shape = (logits.shape[0], 1)
         token, logprob = Value(shape, "int64"), Value(shape)

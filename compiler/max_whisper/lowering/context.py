@@ -1,4 +1,4 @@
-"""What the layers of a decoder share while its graph is recorded: positions, KV caches, queries."""
+"""The context that the layers of a decoder share while its graph is recorded: positions, KV caches, queries."""
 
 from __future__ import annotations
 
@@ -12,17 +12,25 @@ KeysValues = tuple[Value, Value]  # [batch, heads, length, channels of a head] e
 
 @dataclass
 class DecoderContext:
-    """The inputs of a decoder's graph that its layers read besides tokens, and the queries that they compute."""
+    """The inputs of a decoder's graph besides tokens, and the queries that its layers compute.
 
-    position: Value  # of the first token, an int64 scalar on the host
-    caches: Iterator[KeysValues]  # the KV cache of each self-attention, in order
-    cross: Iterator[KeysValues]  # the keys and values of the features for each cross-attention, in order
-    logits_from: Value | None = None  # the first token that logits are computed for; None is the first of all
-    queries: list[Value] = field(default_factory=list)  # of each cross-attention, in order, added as it is recorded
+    Attributes:
+        position: The position of the first token, an int64 scalar on the host.
+        caches: The KV cache of each self-attention, in order.
+        cross: The keys and values of the features for each cross-attention, in order.
+        logits_from: The index of the first token that logits are computed for; None for all tokens.
+        queries: The queries of each cross-attention, in order, added as they are recorded.
+    """
+
+    position: Value
+    caches: Iterator[KeysValues]
+    cross: Iterator[KeysValues]
+    logits_from: Value | None = None
+    queries: list[Value] = field(default_factory=list)
 
 
 def next_pair(pairs: Iterator[KeysValues], advice: str) -> KeysValues:
-    """Returns the next pair. Raises ValueError with the advice where there is none left."""
+    """Returns the next keys and values. Raises ValueError, with advice, where none are left."""
     pair = next(pairs, None)
     if pair is None:
         raise ValueError(f"there is no KV cache for this layer: {advice}")

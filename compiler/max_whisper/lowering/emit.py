@@ -1,4 +1,4 @@
-"""Programs -> MAX graphs, by a target's table."""
+"""Turns programs into MAX graphs, by the emitters of a target."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from max.graph import BufferType, BufferValue, Graph, Module, TensorType, Tensor
 from max.graph import Value as PortValue
 
 from max_whisper.lowering.kernel_calls import KernelCall, Operand
-from max_whisper.lowering.ops import Input, Op, Program, Value, dims_of
+from max_whisper.lowering.ops import Input, Op, Program, Value, WeightValue, dims_of
 from max_whisper.lowering.passes.instrument import TIMES
-from max_whisper.lowering.targets.emission import HOST, Context, Emitted, Invocation, Matrix, Target, scalar, type_of
+from max_whisper.lowering.targets.emission import HOST, Context, Invocation, Matrix, Target, scalar, type_of
 
 Type: TypeAlias = "TensorType | BufferType"
 
@@ -30,7 +30,7 @@ class Signature:
 def emit(
     program: Program, target: Target, context: Context, module: Module, extensions: Sequence[Path]
 ) -> tuple[Signature, list[KernelCall]]:
-    """Adds a program to a module as a graph, and returns the graph's signature and its calls of our kernels.
+    """Adds a program to a module as a graph, and returns its signature and its calls of our kernels.
 
     extensions: the compiled packages of the kernels.
     """
@@ -38,38 +38,37 @@ def emit(
     with Graph(program.name, input_types=inputs.values(), module=module, custom_extensions=list(extensions)) as graph:
         emitter = _Emitter(target, context)
         for name, port in zip(program.inputs, graph.inputs, strict=True):
-            emitter.give(name, program.inputs[name], port)
+            emitter.add_input(name, program.inputs[name], port)
         for op in program.ops:
-            emitter.take(op)
+            emitter.add_op(op)
         outputs = {name: emitter.values[value] for name, value in program.outputs.items()}
         graph.output(*outputs.values())
     return Signature(inputs, {name: output.type for name, output in outputs.items()}), emitter.calls
 
 
 class _Emitter:
+    """Adds the ops of one program to the current graph."""
+
     def __init__(self, target: Target, context: Context) -> None:
         self.values: dict[Value, Any] = {}  # what MAX has for each value: a tensor, a buffer, or a Matrix
         self.calls: list[KernelCall] = []
         self._target, self._context = target, context
-        self._weights: dict[int, tuple[str, tuple[int, int] | None]] = {}  # by identity: name and matrix shape
-        self._times: BufferValue  # the input TIMES, of instrumented programs alone
+        self._times: BufferValue  # the input TIMES, which only instrumented programs have
 
-    def give(self, name: str, value: Input, port: PortValue) -> None:
-        """Makes an input of the graph available to the ops that read it."""
+    def add_input(self, name: str, value: Input, port: PortValue) -> None:
+        """Makes an input of the graph known to the ops that read it."""
         self.values[value] = port.buffer if value.state else port.tensor
         if name == TIMES:
             self._times = port.buffer
 
-    def take(self, op: Op) -> None:
-        """Adds an op to the graph that is being built."""
+    def add_op(self, op: Op) -> None:
+        """Adds an op to the current graph."""
         emit_op = self._target.emitters[op.kind]
         inputs = {name: self.values[value] for name, value in op.inputs.items()}
         emitted = emit_op(self._context, **inputs, **op.attributes)
         if isinstance(emitted, Invocation):
             self.calls.append(self._described(emitted, op))
             emitted = self._run(emitted, op.slot)
-        if op.kind == "weight":
-            self._name(emitted, op)
         results: Sequence[Any] = () if emitted is None else emitted if isinstance(emitted, list) else [emitted]
         self.values |= zip(op.outputs, results, strict=True)
 
@@ -77,40 +76,43 @@ class _Emitter:
         results = call.run() if slot is None else _timed(call, slot, self._times)
         return results if call.squeeze is None else [ops.squeeze(result, call.squeeze) for result in results]
 
-    def _name(self, emitted: Emitted, op: Op) -> None:
-        """Remembers which tensor of the artifact an emitted weight is, for the description of kernel calls."""
-        stored = op.attributes["tensor"]
-        if isinstance(emitted, Matrix):
-            self._weights[id(emitted.elements)] = stored.name, stored.matrix_shape
-            if emitted.scales is not None:
-                self._weights[id(emitted.scales)] = stored.scales, None
-        else:
-            self._weights[id(emitted)] = stored.name, None
-
     def _described(self, call: Invocation, op: Op) -> KernelCall:
         dtype = call.parameters.get("dtype")
-        operands = [_operand(value.type, *self._weights.get(id(value), (None, None))) for value in call.operands]
+        weights = self._weights(op)
+        operands = [_operand(value.type, *weights.get(id(value), (None, None))) for value in call.operands]
         outputs = [_operand(type_) for type_ in call.results]
         return KernelCall(call.kernel, [*op.layers], operands, outputs, dtype.name if dtype else None)
 
+    def _weights(self, op: Op) -> dict[int, tuple[str | None, tuple[int, int] | None]]:
+        """Returns the name and the matrix shape of the weights among an op's inputs, by the identity of MAX's value."""
+        weights: dict[int, tuple[str | None, tuple[int, int] | None]] = {}
+        for value in op.inputs.values():
+            emitted = self.values[value]
+            if isinstance(emitted, Matrix):
+                weights[id(emitted.elements)] = emitted.stored.name, emitted.stored.matrix_shape
+                weights[id(emitted.scales)] = emitted.stored.scales, None
+            elif isinstance(value, WeightValue):
+                weights[id(emitted)] = value.stored.name, None
+        return weights
+
 
 def _timed(call: Invocation, slot: int, times: BufferValue) -> list[TensorValue]:
-    """Adds a call to the graph with a timestamp before and after it, and returns what the kernel gives.
+    """Adds a call to the graph with a timestamp before and after it, and returns the kernel's results.
 
-    So that the kernel waits for the first timestamp, one of its operands passes through the clock: the smallest, as
-    the clock copies it.
+    The kernel must wait for the first timestamp, so one of its operands passes through the clock, which copies it: the
+    smallest one.
     """
-    chosen = min(range(len(call.operands)), key=lambda i: _elements(call.operands[i]))
+    smallest = min(range(len(call.operands)), key=lambda i: _elements(call.operands[i]))
     operands = [*call.operands]
-    before = [operands[chosen], times, scalar(2 * slot)]
-    (operands[chosen],) = Invocation("clock_before", before, [operands[chosen].type]).run()
+    before = [operands[smallest], times, scalar(2 * slot)]
+    (operands[smallest],) = Invocation("clock_before", before, [operands[smallest].type]).run()
     results = replace(call, operands=operands).run()
     Invocation("clock_after", [results[0], times, scalar(2 * slot + 1)], []).run()
     return results
 
 
 def _elements(value: TensorValue | BufferValue) -> float:
-    """Returns how many elements the clock would copy; infinity for what it cannot."""
+    """Returns how many elements the clock would copy; infinity for an operand that it cannot copy."""
     dims = [dim for dim in dims_of(value.shape) if isinstance(dim, int)]
     known = isinstance(value, TensorValue) and len(dims) == value.rank
     return math.prod(dims) if known else math.inf

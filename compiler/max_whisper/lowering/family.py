@@ -1,4 +1,4 @@
-"""The graphs of a family of models: which there are, how each is recorded, and which are compiled together.
+"""Registers the graphs of each family of models: how each is recorded, and which are compiled together.
 
 Each family is one file in families/; Whisper has five graphs.
 """
@@ -19,26 +19,28 @@ from max_whisper.spec import Spec
 class GraphRecipe:
     """How one graph is recorded, and which tools look into it."""
 
-    record: Callable[[Spec, BuildPlan, Collection[str]], Program]  # with the kinds that the target has emitters for
-    exposed: bool = False  # whether a verification looks at the layers of this graph
-    timed: bool = False  # whether a benchmark times the kernels of this graph
+    record: Callable[
+        [Spec, BuildPlan, Collection[str]], Program
+    ]  # given the kinds of ops that the target has emitters for
+    exposed: bool = False  # whether `verify` compares the layers of this graph
+    timed: bool = False  # whether `bench` times the kernels of this graph
 
 
 Graphs = Mapping[str, Mapping[str, GraphRecipe]]
-"""Recipes by module, then by the graph's name. A module is one file, and is compiled by a process of its own."""
+"""Recipes by module, then by the graph's name. A module is one compiled file, made by a process of its own."""
 
 _families: dict[str, Graphs] = {}
 
 
 def register(family: str, graphs: Graphs) -> None:
-    """Makes the graphs of a family of specs known. Raises ValueError where it has some already."""
+    """Registers the graphs of a family of specs. Raises ValueError if the family has graphs already."""
     if family in _families:
         raise ValueError(f"two lists of graphs for the family {quote(family)}")
     _families[family] = graphs
 
 
 def check_layers(spec: Spec, plan: BuildPlan) -> None:
-    """Records every graph of a spec, so that mistakes in the `lower` of layers are found before anything is compiled.
+    """Records every graph of a spec, so that errors in the `lower` of layers show before anything is compiled.
 
     Raises SpecError at the line of the layer.
     """
@@ -47,15 +49,21 @@ def check_layers(spec: Spec, plan: BuildPlan) -> None:
 
 
 def recipes_of(family: str) -> list[GraphRecipe]:
-    """Returns the recipes of all graphs of a family. Raises UserError where nobody registered them."""
+    """Returns the recipes of all graphs of a family. Raises UserError for an unknown family."""
     return [recipe for module in graphs_of(family).values() for recipe in module.values()]
 
 
 def graphs_of(family: str) -> Graphs:
-    """Returns the graphs of a family. Raises UserError where nobody registered them."""
+    """Returns the graphs of a family by module. Raises UserError for an unknown family."""
     import max_whisper.lowering.families  # noqa: F401 - importing the package registers them
 
     if family not in _families:
         known = f"expected {one_of(_families)}"
         raise UserError(f"no graphs for the family {quote(family)}: {known}{suggestion(family, _families)}")
     return _families[family]
+
+
+def timed_graphs(family: str) -> list[str]:
+    """Returns the names of the graphs whose kernels `bench` times. Raises UserError for an unknown family."""
+    modules = graphs_of(family).values()
+    return [name for module in modules for name, recipe in module.items() if recipe.timed]

@@ -1,4 +1,4 @@
-"""The kernel calls of a compiled graph: described by the process that compiles it, read by `bench`."""
+"""Describes the kernel calls of a compiled graph: written by the process that compiles it, read by `bench`."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ class Operand:
     """A tensor that a kernel reads or writes."""
 
     dtype: str
-    shape: list[int | str]  # a name is a dimension that varies
-    weight: str | None = None  # the name in the artifact, if it is one of its tensors
-    matrix: tuple[int, int] | None = None  # outputs and inputs, if it holds the weights of a product, packed or not
+    shape: list[int | str]  # a name is a dimension that is not known when the graph is compiled
+    weight: str | None = None  # its name, if it is a tensor of the artifact
+    matrix: tuple[int, int] | None = None  # [out, in], if it holds the weights of a product, packed or not
 
     @property
     def dims(self) -> list[int]:
-        """The shape, where all of it is known. Raises ValueError where it is not."""
+        """The shape. Raises ValueError where a dimension is not known."""
         return [int(dim) for dim in self.shape]
 
     @property
     def bytes(self) -> int:
-        """Its size in memory. Raises ValueError where a dimension varies."""
+        """The size in memory. Raises ValueError where a dimension is not known."""
         return prod(self.dims) * DTYPES[self.dtype].bytes
 
 
@@ -33,10 +33,10 @@ class KernelCall:
     """One call of one of our kernels."""
 
     kernel: str
-    layers: list[str]  # paths in the spec of those that it computes, or a part of which it computes
+    layers: list[str]  # the paths of the layers that it computes, or computes a part of
     operands: list[Operand]
     outputs: list[Operand]
-    dtype: str | None = None  # of the products with the keys, in attention; None where the operands say it
+    dtype: str | None = None  # of the products with the keys, in attention; None elsewhere
 
 
 @dataclass(frozen=True)
@@ -48,5 +48,5 @@ class Cost:
 
     @property
     def flops(self) -> int:
-        """The operations of all dtypes."""
+        """The number of operations of all dtypes."""
         return sum(self.products.values())

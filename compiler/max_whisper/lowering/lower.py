@@ -1,4 +1,4 @@
-"""Spec and plan -> the MAX graphs of one module: record, expose, fuse, instrument, emit."""
+"""Lowers a spec to the MAX graphs of one module: records programs, runs passes on them, emits graphs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ TARGETS: Mapping[str, Target] = {"ours": CPU_KERNELS, "max": MAX_OPS}
 
 @dataclass(frozen=True)
 class Lowered:
-    """Graphs that are compiled together."""
+    """The graphs of one module, which are compiled together."""
 
     module: Module
     extensions: Sequence[Path]  # the compiled packages of the kernels that they use
@@ -36,12 +36,16 @@ class Lowered:
 def lower(
     spec: Spec, plan: BuildPlan, module: str, *, kernels: Path, probes: Path | None = None, expose: bool = False
 ) -> Lowered:
-    """Returns the graphs of one module of a spec's family ("encoder" or "decoder" of Whisper).
+    """Returns the graphs of one module.
 
-    kernels: the compiled package of our kernels.
-    probes: the package with the clock. With it, only the graphs that a benchmark times are lowered, with timestamps
-    before and after every kernel call.
-    expose: whether the graphs that a verification looks at give the output of every layer too, under the layer's path.
+    Args:
+        spec: The model.
+        plan: The target, dtypes and tensors of the build.
+        module: A module of the spec's family; Whisper has "encoder" and "decoder".
+        kernels: The compiled package of our kernels.
+        probes: The compiled package of the clock. With it, only the graphs that `bench` times are lowered, with
+            timestamps before and after every kernel call.
+        expose: Whether the graphs that `verify` compares also return the output of every layer, under its path.
     """
     target = TARGETS[plan.kernels]
     context = Context(DeviceRef.CPU() if plan.target.on_host else DeviceRef.GPU(), plan.dtype)

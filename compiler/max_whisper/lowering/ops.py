@@ -1,4 +1,4 @@
-"""A graph before it is MAX's: a list of ops in order of execution, each with the layers that it belongs to."""
+"""The program of a graph, before it is one of MAX's: ops in order of execution, each with the layers it computes."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-Dim = int | str  # a name is a dimension that varies
+from max_whisper.tensors.stored import StoredTensor
+
+Dim = int | str  # a name is a dimension that is not known when the graph is compiled
 
 EFFECTS = frozenset({"write", "cached_attention"})
-"""Kinds of ops that change a buffer, and so count even where nothing reads what they give."""
+"""Kinds of ops that change a buffer, and so are kept even where nothing reads their outputs."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,8 +27,7 @@ class Value:
 class WeightValue(Value):
     """A tensor of the artifact."""
 
-    matrix: bool = False  # the weights of a product
-    packed: bool = False  # as our kernels for whole windows read it
+    stored: StoredTensor = field(kw_only=True)
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +35,7 @@ class Input(Value):
     """An input of the graph: a tensor, or a buffer."""
 
     state: bool = False  # a buffer that the graph reads and writes in place
-    host: bool = False  # in the host's memory, whatever the device is: positions, and what slices need
+    host: bool = False  # in the host's memory, whatever the device: positions and bounds of slices
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,8 +46,8 @@ class Op:
     inputs: Mapping[str, Value]
     outputs: tuple[Value, ...]
     attributes: Mapping[str, Any] = field(default_factory=dict)
-    layers: tuple[str, ...] = ()  # the paths of the layers that it computes, or a part of which it computes
-    slot: int | None = None  # where its times go, if it is timed (passes/instrument.py)
+    layers: tuple[str, ...] = ()  # the paths of the layers that it computes, or computes a part of
+    slot: int | None = None  # the index of its times, if it is timed (passes/instrument.py)
 
 
 @dataclass(frozen=True)
@@ -74,5 +75,5 @@ class Program:
 
 
 def dims_of(shape: Iterable[object]) -> list[Dim]:
-    """Returns the dimensions of one of MAX's shapes: integers, and the names of those that vary."""
+    """Returns the dimensions of one of MAX's shapes: integers, and the names of dimensions that vary."""
     return [int(text) if text.isdigit() else text for text in map(str, shape)]

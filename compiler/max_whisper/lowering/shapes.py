@@ -1,4 +1,4 @@
-"""What the operands of an op must be: values, of shapes that fit. A kernel would read beyond those that do not."""
+"""Checks the operands of ops: they must be values, and their shapes must fit, or a kernel would read beyond them."""
 
 from __future__ import annotations
 
@@ -8,30 +8,31 @@ from math import prod
 from max_whisper.lowering.ops import Dim, Value, WeightValue
 
 MATRIX_OPERANDS = {"conv1d": ("weight",), "linear": ("weight",), "embedding": ("table",), "logits": ("table",)}
-"""The operands that are the weights of a product, whose dtype and layout are the target's affair, by kind of op."""
+"""The operands that are matrices, by kind of op. Their dtype and layout are up to the target."""
 
 
 def operands(kind: str, **values: Value | None) -> dict[str, Value]:
-    """Returns the operands of an op that are there; an optional one may be None.
+    """Returns the operands of an op by name, without those that are None.
 
-    Raises ValueError for what is no value, and for a matrix or a vector where the other is expected.
+    Raises ValueError for an operand that is no value of the program, and for a matrix where none is expected, or none
+    where one is.
     """
     inputs = {name: value for name, value in values.items() if value is not None}
     for name, value in inputs.items():
         if not isinstance(value, Value):
             raise ValueError(f"{kind}: expected a value of the program, found {value!r}; `ops.constant` makes one")
-        matrix = isinstance(value, WeightValue) and value.matrix
-        wanted = name in MATRIX_OPERANDS.get(kind, ())
-        if matrix and not wanted:
+        matrix = isinstance(value, WeightValue) and value.stored.matrix
+        expects_matrix = name in MATRIX_OPERANDS.get(kind, ())
+        if matrix and not expects_matrix:
             takers = ", ".join(MATRIX_OPERANDS)
             raise ValueError(f"{kind}: '{name}' is a matrix, which only {takers} take; declare it with `self.tensor`")
-        if wanted and not matrix:
+        if expects_matrix and not matrix:
             raise ValueError(f"{kind}: expected '{name}' to be a matrix; declare it with `self.matrix`")
     return inputs
 
 
 def check_rows(kind: str, *values: Value) -> None:
-    """Raises ValueError unless all are [batch, length, channels], of one shape."""
+    """Raises ValueError unless all values are [batch, length, channels] and have the same shape."""
     for value in values:
         if len(value.shape) != 3:
             raise ValueError(f"{kind}: expected [batch, length, channels], found shape {value.shape}")
@@ -40,7 +41,7 @@ def check_rows(kind: str, *values: Value) -> None:
 
 
 def check_product(kind: str, x: Value, weight: Value, bias: Value | None = None) -> None:
-    """Raises ValueError unless the weights [out, in, ...] fit `x` [batch, length, in], and the bias [out] them."""
+    """Raises ValueError unless `x` is [batch, length, in], the weights [out, in, ...] and the bias [out]."""
     check_rows(kind, x)
     check_vector(kind, "bias", bias, weight.shape[0])
     if x.shape[2] != weight.shape[1]:
@@ -48,13 +49,13 @@ def check_product(kind: str, x: Value, weight: Value, bias: Value | None = None)
 
 
 def check_vector(kind: str, name: str, vector: Value | None, size: Dim) -> None:
-    """Raises ValueError unless a vector, if it is there, has so many elements."""
+    """Raises ValueError unless a vector is None or has `size` elements."""
     if vector is not None and vector.shape != (size,):
         raise ValueError(f"{kind}: expected '{name}' of shape ({size},), found {vector.shape}")
 
 
 def check_heads(kind: str, q: Value, heads: int) -> None:
-    """Raises ValueError unless the channels can be shared among so many heads."""
+    """Raises ValueError unless the number of heads divides the channels."""
     if heads < 1 or known(q.shape[2]) % heads:
         raise ValueError(f"{kind}: expected a number of heads that divides {q.shape[2]} channels, found {heads}")
 
@@ -79,7 +80,7 @@ def broadcast(x: Sequence[Dim], y: Sequence[Dim]) -> tuple[Dim, ...]:
 
 
 def reshaped(x: Sequence[Dim], shape: Sequence[Dim]) -> tuple[Dim, ...]:
-    """Returns the new shape. Raises ValueError unless it has as many elements, and the same dimensions that vary."""
+    """Returns the new shape. Raises ValueError unless it has as many elements and the same dimensions that vary."""
     if _size(x) != _size(shape):
         raise ValueError(f"reshape: expected as many elements as {tuple(x)} has, found {tuple(shape)}")
     return tuple(shape)

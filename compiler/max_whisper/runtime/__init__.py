@@ -1,0 +1,1 @@
+"""Runs an artifact: audio to log-mel to tokens to text. It imports neither the spec nor the compiler."""

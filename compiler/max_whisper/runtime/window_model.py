@@ -23,7 +23,8 @@ from max_whisper.options import check_names, checked_integer, lists_options, opt
 from max_whisper.runtime.arrays import as_array, check_finite, float32_rows, token_rows
 from max_whisper.runtime.audio.mel import log_mel
 from max_whisper.runtime.audio.waveform import SAMPLE_RATE
-from max_whisper.runtime.decoding.options import PROMPT_OPTIONS, DecodingKeywords, DecodingOptions, PromptKeywords
+from max_whisper.runtime.decoding.keywords import PROMPT_OPTIONS, DecodingKeywords, PromptKeywords
+from max_whisper.runtime.decoding.options import DecodingOptions
 from max_whisper.runtime.decoding.tokenizer import Tokenizer
 from max_whisper.runtime.features import Features, WindowFeatures
 from max_whisper.runtime.results import DecodingResult

@@ -1,8 +1,10 @@
 """The spec language: reads YAML into a checked tree of layers; it knows neither MAX nor weights.
 
-spec = load_spec("tiny.yaml")
-features = spec.encoder.lower(ops, mel)         # `ops` implements the protocol of `ops.py`
-logits = spec.decoder.lower(ops, tokens)
+A spec is loaded, and its parts are lowered to the operations of `ops`, which implements the protocol `Ops`:
+
+    spec = load_spec("tiny.yaml")
+    features = spec.encoder.lower(ops, mel)
+    logits = spec.decoder.lower(ops, tokens)
 """
 
 from __future__ import annotations

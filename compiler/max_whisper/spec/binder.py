@@ -194,7 +194,7 @@ def _weight_name(name: str, location: SourceLocation, indices: tuple[str, ...]) 
 
 
 def _meant_boolean(value: Any) -> str:
-    """Returns a hint at true or false, for what YAML 1.1 took for these: the language follows 1.2."""
+    """Returns a hint at true or false for a misspelled one, or for a word that meant it in YAML 1.1, such as yes."""
     meant = {"yes": "true", "on": "true", "1": "true", "no": "false", "off": "false", "0": "false"}
     match = meant.get(str(value).lower()) or nearest(str(value), ["true", "false"])
     return f"; did you mean {match}?" if match else ""

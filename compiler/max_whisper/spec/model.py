@@ -1,4 +1,4 @@
-"""Loads specs, and holds what a whole, checked spec says."""
+"""Loads specs, and holds them once they are checked."""
 
 from __future__ import annotations
 

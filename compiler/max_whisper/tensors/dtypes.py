@@ -18,13 +18,13 @@ class Dtype:
         name: Its name in MAX and in manifests.
         format: Its name in safetensors files.
         numpy: Its type in numpy; an unsigned integer of as many bits where numpy lacks it (bfloat16, 8-bit floats).
-        group: The inputs that a SIMD lane of a kernel multiplies at once, which packed matrices keep side by side.
+        per_word: The elements of a 32-bit word of packed matrices: the inputs that a SIMD lane multiplies at once.
     """
 
     name: str
     format: str
     numpy: np.dtype[Any]
-    group: int = 1
+    per_word: int = 1
 
     @property
     def bytes(self) -> int:
@@ -34,8 +34,8 @@ class Dtype:
 
 FLOAT32 = Dtype("float32", "F32", np.dtype("<f4"))
 FLOAT16 = Dtype("float16", "F16", np.dtype("<f2"))
-BFLOAT16 = Dtype("bfloat16", "BF16", np.dtype("<u2"), group=2)
-INT8 = Dtype("int8", "I8", np.dtype("i1"), group=4)
+BFLOAT16 = Dtype("bfloat16", "BF16", np.dtype("<u2"), per_word=2)
+INT8 = Dtype("int8", "I8", np.dtype("i1"), per_word=4)
 INT64 = Dtype("int64", "I64", np.dtype("<i8"))
 
 _UNSUPPORTED = (  # checkpoints may have such tensors, which a build refuses by the dtype's name

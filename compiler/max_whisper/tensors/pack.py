@@ -1,8 +1,8 @@
 """Packs matrices in the layout that the kernels for many rows read (kernels/tile.mojo).
 
-A matrix [out, in] is cut into panels of 32 outputs, and each panel into groups of neighboring inputs, as many as fill
-32 bits. It becomes [panels, groups, 32 * inputs of a group]: for each group, the elements of the 32 outputs stand side
-by side. Zeros fill the last panel and the last group.
+A matrix [out, in] is cut into panels of 32 outputs, and each panel into 32-bit words of neighboring inputs. It becomes
+[panels, words, 32 * elements of a word]: the same word of the 32 outputs stands side by side. Zeros fill the last panel
+and the last word.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from max_whisper.tensors.dtypes import DTYPES
 
 PANEL = 32
-"""The outputs of a panel."""
+"""The outputs of a panel; `PANEL` of kernels/tile.mojo."""
 
 
 def packed_shape(n_out: int, n_in: int, dtype: str) -> tuple[int, int, int]:
-    """Returns the number of panels, of groups, and of the elements of a group in a panel."""
-    size = DTYPES[dtype].group
+    """Returns the numbers of panels, of words of an output, and of elements of a word of all outputs of a panel."""
+    size = DTYPES[dtype].per_word
     return -(-n_out // PANEL), -(-n_in // size), PANEL * size
 
 
@@ -42,18 +42,18 @@ def from_matrix(matrix: NDArray[Any], shape: Sequence[int]) -> NDArray[Any]:
 
 
 def pack(matrix: NDArray[Any], dtype: str) -> NDArray[Any]:
-    """Returns a matrix [out, in] packed, in `packed_shape`; `dtype` is the kernel's, which sets the size of a group."""
+    """Returns a matrix [out, in] packed, in `packed_shape`; `dtype` is the kernel's, which sets the size of a word."""
     n_out, n_in = matrix.shape
-    panels, groups, _ = packed_shape(n_out, n_in, dtype)
-    size = DTYPES[dtype].group
-    padded = np.zeros((panels * PANEL, groups * size), matrix.dtype)
+    panels, words, _ = packed_shape(n_out, n_in, dtype)
+    size = DTYPES[dtype].per_word
+    padded = np.zeros((panels * PANEL, words * size), matrix.dtype)
     padded[:n_out, :n_in] = matrix
-    columns = padded.reshape(panels, PANEL, groups, size).transpose(0, 2, 1, 3)
-    return np.ascontiguousarray(columns).reshape(panels, groups, PANEL * size)
+    columns = padded.reshape(panels, PANEL, words, size).transpose(0, 2, 1, 3)
+    return np.ascontiguousarray(columns).reshape(panels, words, PANEL * size)
 
 
 def unpack(packed: NDArray[Any], n_out: int, n_in: int) -> NDArray[Any]:
     """Returns a packed matrix as [out, in]: the inverse of `pack`."""
-    panels, groups, size = packed.shape
-    columns = packed.reshape(panels, groups, PANEL, size // PANEL).transpose(0, 2, 1, 3)
+    panels, words, size = packed.shape
+    columns = packed.reshape(panels, words, PANEL, size // PANEL).transpose(0, 2, 1, 3)
     return np.ascontiguousarray(columns.reshape(panels * PANEL, -1)[:n_out, :n_in])

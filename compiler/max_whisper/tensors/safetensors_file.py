@@ -112,7 +112,7 @@ def _open(path: Path) -> dict[str, tuple[TensorInfo, Array]]:
     except OSError as e:
         raise WeightsError(f"{path} cannot be read: {e.strerror or e}") from e
     except (ValueError, TypeError, RecursionError) as e:
-        raise WeightsError(f"{path} is not a whole safetensors file: {refusal or e}; get it again") from e
+        raise WeightsError(f"{path} is not a complete safetensors file: {refusal or e}; get it again") from e
     for name, value in header.items():
         try:
             tensors[name] = (info := msgspec.convert(value, TensorInfo)), _view(info, data[start:])
@@ -121,7 +121,7 @@ def _open(path: Path) -> dict[str, tuple[TensorInfo, Array]]:
                 f"{path}: tensor {quote(name)}: {printable(validation_message(e), 300)}; get it again"
             ) from e
     if refusal:
-        raise WeightsError(f"{path} is not a whole safetensors file: {refusal}; get it again")
+        raise WeightsError(f"{path} is not a complete safetensors file: {refusal}; get it again")
     return dict(sorted(tensors.items(), key=lambda item: item[1][0].data_offsets))
 
 

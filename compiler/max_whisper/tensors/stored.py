@@ -33,7 +33,7 @@ class StoredTensor(Record, frozen=True):
 
     @property
     def matrix_shape(self) -> tuple[int, int]:
-        """The outputs and the inputs of its matrix product; those of a convolution are kernel * channels inputs."""
+        """The outputs and the inputs of its matrix product; a convolution has kernel * channels inputs."""
         return self.shape[0], prod(self.shape[1:])
 
     @property

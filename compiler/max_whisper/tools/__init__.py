@@ -1,1 +1,1 @@
-"""What looks at a spec or an artifact: inspect, bench and verify, named as the commands."""
+"""The tools that look into a spec or an artifact, named as their commands: inspect, bench and verify."""

@@ -1,8 +1,8 @@
-"""What is in a spec or an artifact, as tables."""
+"""Shows a spec or an artifact as tables: layers, shapes, parameters, FLOPs, bytes, files and graphs."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from max_whisper.artifact.load import check_artifact
@@ -18,14 +18,20 @@ from max_whisper.spec.layer import Layer
 from max_whisper.spec.tree import LayerNode, ModelPart
 from max_whisper.tensors.dtypes import DTYPES
 
-KERNELS: Mapping[Kernels, str] = {"ours": "our own", "max": "MAX's own"}
+KERNELS: Mapping[Kernels, str] = {"ours": "max-whisper's", "max": "MAX's own"}
 
 
 def inspect(what: str, *, every: bool = False) -> None:
-    """Prints the tables of an artifact's folder, or of a spec file or shipped spec.
+    """Prints the tables of an artifact, or of a spec.
 
-    every: show each copy of repeated layers, not the first alone.
-    Raises UserError where there is neither, SpecError for a wrong spec and ArtifactError for a damaged artifact.
+    Args:
+        what: The folder of an artifact, a spec file or the name of a shipped spec.
+        every: Whether every copy of a repeated layer is shown, instead of the first alone.
+
+    Raises:
+        UserError: There is no such artifact or spec.
+        SpecError: The spec is wrong.
+        ArtifactError: The artifact is damaged.
     """
     console = table_console()
     folder = expanded(what)
@@ -53,11 +59,10 @@ def _layer_table(spec: Spec, every: bool) -> Table:
                 if copies > 1:
                     table.add_row(f"{node.path}  × {copies}", style="bold")
                 continue
-            parameters = sum(tensor.size for tensor in node.tensors)
             table.add_row(
                 node.path,
                 " × ".join(map(str, node.output_shape)),
-                f"{parameters:,}" if parameters else "",
+                _parameters(node.tensors),
                 _short(node.flops_per_window),
                 _short(node.flops_per_token(spec.n_text_ctx - 1)),
                 _weights(node.layer),
@@ -67,29 +72,39 @@ def _layer_table(spec: Spec, every: bool) -> Table:
 
 
 def _shown(tree: ModelPart | LayerNode, every: bool) -> list[tuple[LayerNode, int]]:
-    """The nodes to show, each with the number of copies that it stands for."""
+    """Returns the nodes to show, each with the number of copies that it stands for."""
     shown: list[tuple[LayerNode, int]] = []
     nodes = tree.nodes if isinstance(tree, ModelPart) else tree.children
     for place, node in enumerate(nodes):
         repeated = node.layer.kind == "repeat" and not every
-        if repeated and place > 0 and _written_alike(nodes[place - 1].layer, node.layer):
+        if repeated and place > 0 and _are_copies(nodes[place - 1].layer, node.layer):
             continue
-        copies = sum(_written_alike(node.layer, other.layer) for other in nodes) if repeated else 1
+        copies = sum(_are_copies(node.layer, other.layer) for other in nodes) if repeated else 1
         shown += [(node, copies), *_shown(node, every)]
     return shown
 
 
-def _written_alike(one: Layer, other: Layer) -> bool:
-    """Whether two nodes are copies of one layer of the spec."""
+def _are_copies(one: Layer, other: Layer) -> bool:
+    """Returns whether two nodes are copies of one layer of the spec."""
     return one.kind == other.kind and one.canonical() == other.canonical()
 
 
+def _parameters(tensors: Iterable[TensorSpec]) -> str:
+    """Returns the number of parameters; tables that are computed at build time are no parameters."""
+    parameters = sum(tensor.size for tensor in tensors if tensor.computed is None)
+    computed = sum(tensor.size for tensor in tensors if tensor.computed is not None)
+    return " + ".join(
+        filter(None, [f"{parameters:,}" if parameters else "", f"{computed:,} computed" if computed else ""])
+    )
+
+
 def _weights(layer: Layer) -> str:
+    """Returns the prefix of the layer's tensors in the checkpoint."""
     return getattr(layer, "weights", None) or (f"{layer.tied} (tied)" if hasattr(layer, "tied") else "")
 
 
 def _total_table(spec: Spec, plan: BuildPlan | None) -> Table:
-    """Returns sums. Bytes are those that must be read from memory: each weight once, and the KV caches.
+    """Returns the table of sums. The bytes read are those of each weight, once, and of the KV caches.
 
     Without a plan, all elements are float32.
     """
@@ -99,14 +114,17 @@ def _total_table(spec: Spec, plan: BuildPlan | None) -> Table:
     def size(tensor: TensorSpec) -> int:
         return tensor.size * DTYPES[dtypes.get(tensor.name, float32.name)].bytes
 
-    parameters = sum(tensor.size for tensor in spec.tensors())
+    computed = [tensor for tensor in spec.tensors() if tensor.computed is not None]
+    parameters = [tensor for tensor in spec.tensors() if tensor.computed is None]
     per_window, per_token = weights_read(spec, size)
     cross_cache = cross_kv_size(spec) * (DTYPES[plan.cross_kv_dtype] if plan else float32).bytes
     self_cache = self_kv_size(spec) * spec.n_text_ctx * float32.bytes
-    table = Table("", "", title="in total", show_header=False)
-    table.add_row("parameters", f"{parameters:,} in {len(spec.tensors())} tensors")
+    table = Table("", "", title="totals", show_header=False)
+    table.add_row("parameters", _size_and_count(parameters))
+    if computed:
+        table.add_row("computed tables", _size_and_count(computed))
     table.add_row("weights", f"{sum(map(size, spec.tensors())) / 1e6:,.1f} MB")
-    table.add_row("caches of a window", f"{(cross_cache + self_cache) / 1e6:,.1f} MB of keys and values")
+    table.add_row("KV caches of a window", f"{(cross_cache + self_cache) / 1e6:,.1f} MB")
     table.add_row(
         "per window",
         f"{_short(spec.flops_per_window())}FLOP, {per_window / 1e6:,.1f} MB of weights read",
@@ -120,17 +138,23 @@ def _total_table(spec: Spec, plan: BuildPlan | None) -> Table:
     return table
 
 
+def _size_and_count(tensors: list[TensorSpec]) -> str:
+    tensor = "tensor" if len(tensors) == 1 else "tensors"
+    return f"{sum(tensor.size for tensor in tensors):,} in {len(tensors)} {tensor}"
+
+
 def _artifact_table(folder: Path, manifest: Manifest) -> Table:
     plan, source = manifest.plan, manifest.source
     table = Table("", "", title=f"{folder}", show_header=False)
     table.add_row("spec", f"{plan.spec.name}, sha256 {plan.spec.hash}")
     table.add_row("weights from", f"{source.repo} at {source.commit}" if source.repo else "a local folder or file")
     table.add_row(
-        "compiled by",
-        f"max-whisper {manifest.builder} with MAX {manifest.max}, {plan.dtype}, batch {plan.batch}",
+        "built by",
+        f"max-whisper {manifest.builder} with MAX {manifest.max}",
     )
+    table.add_row("dtype, batch", f"{plan.dtype}, {plan.batch}")
     table.add_row("kernels", KERNELS[plan.kernels])
-    table.add_row("runs on", f"{plan.target} with {' '.join(plan.target.features)}")
+    table.add_row("target", f"{plan.target} with {' '.join(plan.target.features)}")
     languages = len(manifest.tokens.languages)
     table.add_row("languages", f"{languages}" if languages else "English only")
     for name, file in manifest.files.items():
@@ -147,13 +171,13 @@ def _graph_table(manifest: Manifest) -> Table:
 
 
 def _ports(ports: list[Port]) -> list[str]:
-    """A line for each port; one for all layers where there is one port a layer, as `self_keys.0`."""
-    layers: dict[str, list[Port]] = {}
+    """Returns a line for each port; ports that each layer has, as `self_keys.0`, share a line."""
+    by_stem: dict[str, list[Port]] = {}
     for port in ports:
-        layers.setdefault(port.name.partition(".")[0], []).append(port)
+        by_stem.setdefault(port.name.partition(".")[0], []).append(port)
     return [
-        f"{stem if len(alike) == 1 else f'{stem}.0 … {len(alike) - 1}'}: {alike[0].dtype} {_shape(alike[0])}"
-        for stem, alike in layers.items()
+        f"{stem if len(group) == 1 else f'{stem}.0 … {len(group) - 1}'}: {group[0].dtype} {_shape(group[0])}"
+        for stem, group in by_stem.items()
     ]
 
 
@@ -162,7 +186,7 @@ def _shape(port: Port) -> str:
 
 
 def _short(number: int) -> str:
-    """12345678 as `12.3 M`; nothing for 0."""
+    """Returns a number with three digits, 12345678 as `12.3 M`; nothing for 0."""
     for limit, unit in ((10**12, "T"), (10**9, "G"), (10**6, "M"), (10**3, "k")):
         if number >= limit:
             return f"{number / limit:.3g} {unit}"

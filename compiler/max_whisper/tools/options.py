@@ -12,7 +12,7 @@ MOST_TOKENS = 100_000
 
 @dataclass(frozen=True)
 class BenchOptions(Options):
-    """How an artifact is measured."""
+    """The options of `bench`."""
 
     tokens: Annotated[int, Integer("Decode this number of tokens in each window.", low=2, high=MOST_TOKENS)] = 100
     rounds: Annotated[int, Integer("Measure this number of times, and show the median.", low=1, high=1000)] = 7
@@ -20,7 +20,7 @@ class BenchOptions(Options):
 
 @dataclass(frozen=True)
 class VerifyOptions(Options):
-    """How an artifact is compared with transformers."""
+    """The options of `verify`."""
 
     tokens: Annotated[
         int, Integer("Compare this number of tokens, each of them the most probable one.", low=1, high=MOST_TOKENS)

@@ -1,1 +1,1 @@
-"""Where weights come from: the Hub, a folder or a file, in one of several formats, and the vocabulary with them."""
+"""The sources of weights: the Hub, a folder or a file, in one of several formats, with the vocabulary beside them."""

@@ -1,4 +1,4 @@
-"""Reads from a checkpoint which heads of the cross-attention follow the audio, so that words get times."""
+"""Reads which cross-attention heads follow the audio, from a checkpoint; words get their times from these."""
 
 from __future__ import annotations
 
@@ -10,17 +10,20 @@ from max_whisper.weights.json_files import GenerationConfiguration, read_json
 
 
 def read_alignment_heads(file: Callable[[str], Path | None], heads: Sequence[int]) -> list[tuple[int, int]]:
-    """Returns the heads as (layer, head) in order, both counted from 0.
+    """Returns the alignment heads in order, as (layer, head), both counted from 0.
 
-    file: returns the path of one of the checkpoint's files, or None (`Checkpoint.file`). heads: the number of heads of
-    each cross-attention of the decoder.
+    A checkpoint that lists none has all heads of the last half of its layers (openai/whisper, model.py). Heads that the
+    model does not have are left out, because distilled checkpoints may list their teacher's.
 
-    A checkpoint that lists none has all those of the last half of its layers (openai/whisper, model.py). Heads that the
-    model does not have are left out: distilled checkpoints may list their teacher's. Raises WeightsError for what is no
-    list of pairs.
+    Args:
+        file: A function that returns the path of one of the checkpoint's files, or None (`Checkpoint.file`).
+        heads: The number of heads of each cross-attention layer of the decoder.
+
+    Raises:
+        WeightsError: The checkpoint lists something else than pairs of numbers.
     """
     path = file(GENERATION)
     listed = None if path is None else read_json(path, GenerationConfiguration).alignment_heads
-    everything = [(layer, head) for layer, n in enumerate(heads) for head in range(n)]
-    known = sorted(set(listed or []) & set(everything))
-    return known or [(layer, head) for layer, head in everything if layer >= len(heads) // 2]
+    all_heads = [(layer, head) for layer, n in enumerate(heads) for head in range(n)]
+    known = sorted(set(listed or []) & set(all_heads))
+    return known or [(layer, head) for layer, head in all_heads if layer >= len(heads) // 2]

@@ -1,4 +1,4 @@
-"""Compares a checkpoint's configuration with the spec: the tensors alone show neither heads nor activation."""
+"""Compares the configuration of a checkpoint with the spec, as tensors do not show the heads and the activation."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ ACTIVATIONS = {
 }
 """The names that transformers has for each activation of the spec language (its `ACT2FN`)."""
 
-SOUND = {"sampling_rate": 16000, "hop_length": 160, "n_fft": 400}  # of every Whisper, and of runtime/audio/mel.py
+MEL_SETTINGS = {"sampling_rate": 16000, "hop_length": 160, "n_fft": 400}
+"""The settings of the log-mel spectrogram of every Whisper, which runtime/audio/mel.py computes."""
 ADVICE = "take the spec of this model, or correct the one that is wrong"
 
 
 def check_architecture(checkpoint: Checkpoint, spec: Spec) -> None:
-    """Refuses a checkpoint whose own files describe another model than the spec.
+    """Refuses a checkpoint whose files describe another model than the spec.
 
-    config.json, preprocessor_config.json and processor_config.json are read where they lie beside the weights; what
-    they do not say is not compared. Raises WeightsError with both values of every field that differs.
+    config.json, preprocessor_config.json and processor_config.json are read if they lie beside the weights; fields that
+    they do not have are not compared. Raises a WeightsError with both values of every field that differs.
     """
     if (path := checkpoint.beside(CONFIGURATION)) is not None:
-        found = read_json(path, Configuration)
-        wanted = _configuration(spec)
-        _compare(str(path), found, wanted, spec)
-        _check_activation(str(path), found.activation_function, spec)
-    mel = {"feature_size": spec.n_mels, **SOUND}
+        configuration = read_json(path, Configuration)
+        _compare(str(path), configuration, _configuration(spec), spec)
+        _check_activation(str(path), configuration.activation_function, spec)
+    mel = {"feature_size": spec.n_mels, **MEL_SETTINGS}
     if (path := checkpoint.beside(PREPROCESSOR)) is not None:
         _compare(str(path), read_json(path, FeatureExtractor), mel, spec)
     if (path := checkpoint.beside(PROCESSOR)) is not None:
@@ -47,7 +47,7 @@ def check_architecture(checkpoint: Checkpoint, spec: Spec) -> None:
 
 
 def _configuration(spec: Spec) -> dict[str, Any]:
-    """Returns what config.json says of a model with the layers of the spec."""
+    """Returns the fields of config.json for a model with the layers of the spec."""
     encoder, decoder = _heads(spec.encoder), _heads(spec.decoder)
     return {
         "model_type": "whisper",
@@ -65,49 +65,51 @@ def _configuration(spec: Spec) -> dict[str, Any]:
     }
 
 
-def _heads(side: ModelPart) -> list[int]:
-    """Returns the number of heads of each self-attention."""
-    return [node.layer.heads for node in side.walk() if node.layer.self_attention]  # type: ignore[attr-defined]
+def _heads(part: ModelPart) -> list[int]:
+    """Returns the number of heads of each self-attention layer."""
+    return [node.layer.heads for node in part.walk() if node.layer.self_attention]  # type: ignore[attr-defined]
 
 
 def _only(values: list[int]) -> Any:
-    """Returns the value that all layers have, else all values, which no configuration can express."""
+    """Returns the value that all layers have in common, or else the list of values, which no configuration equals."""
     different = list(dict.fromkeys(values))
     return different[0] if len(different) == 1 else different
 
 
-def _compare(where: str, found: object, wanted: Mapping[str, Any], spec: Spec) -> None:
-    said = {name: getattr(found, name, None) for name in wanted}
-    wrong = [
-        f"{name} is {_shown(said[name])}, in the spec {_shown(value)}"
-        for name, value in wanted.items()
-        if said[name] is not None and said[name] != value
+def _compare(file: str, configuration: object, expected: Mapping[str, Any], spec: Spec) -> None:
+    """Raises WeightsError where a configuration has another value in a field than the spec."""
+    actual = {name: getattr(configuration, name, None) for name in expected}
+    differences = [
+        f"{name} is {_format(actual[name])}, in the spec {_format(value)}"
+        for name, value in expected.items()
+        if actual[name] is not None and actual[name] != value
     ]
-    if wrong:
-        raise WeightsError(f"{where} does not fit the spec {spec.name}: {'; '.join(wrong)}: {ADVICE}")
+    if differences:
+        raise WeightsError(f"{file} does not fit the spec {spec.name}: {'; '.join(differences)}: {ADVICE}")
 
 
-def _check_activation(where: str, name: str | None, spec: Spec) -> None:
-    """Checks the activation of the feed-forward branches; that after the convolutions is in no configuration."""
-    kinds = {layer.kind for layer in _in_residuals(spec)}
+def _check_activation(file: str, name: str | None, spec: Spec) -> None:
+    """Checks the activation of the feed-forward branches; a configuration does not name the one after convolutions."""
+    kinds = {layer.kind for layer in _activations_in_residuals(spec)}
     if name is None or all(name in ACTIVATIONS[kind] for kind in kinds):
         return
-    meant = next((kind for kind, names in ACTIVATIONS.items() if name in names), None)
-    advice = ADVICE if meant else "the spec language has no such activation"
+    same = next((kind for kind, names in ACTIVATIONS.items() if name in names), None)
+    advice = ADVICE if same else "the spec language has no such activation"
     raise WeightsError(
-        f"{where} does not fit the spec {spec.name}: activation_function is {quote(name)}, in the spec "
-        f"{' and '.join(map(quote, sorted(kinds)))}{f' (it would be {meant})' if meant else ''}: {advice}"
+        f"{file} does not fit the spec {spec.name}: activation_function is {quote(name)}, in the spec "
+        f"{' and '.join(map(quote, sorted(kinds)))}{f' (in a spec: {same})' if same else ''}: {advice}"
     )
 
 
-def _in_residuals(spec: Spec) -> Iterator[Layer]:
-    for side in (spec.encoder, spec.decoder):
-        for node in side.walk():
+def _activations_in_residuals(spec: Spec) -> Iterator[Layer]:
+    """Yields the activations inside residual branches, which are those of the feed-forward branches."""
+    for part in (spec.encoder, spec.decoder):
+        for node in part.walk():
             if isinstance(node.layer, Residual):
                 yield from (inner.layer for inner in node.walk() if isinstance(inner.layer, Activation))
 
 
-def _shown(value: Any) -> str:
+def _format(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     return quote(value) if isinstance(value, str) else str(value)

@@ -1,4 +1,4 @@
-"""A checkpoint: a source of weights that is checked against a spec, and the files that came with it."""
+"""Opens checkpoints, checks their tensors against a spec, and reads them."""
 
 from __future__ import annotations
 
@@ -22,11 +22,15 @@ from max_whisper.weights.hub_files import VOCABULARIES
 from max_whisper.weights.source import TensorSource, open_source
 
 FileFinder = Callable[[str], "Path | None"]
+"""A function that returns the path of one of a checkpoint's files, such as "vocab.json", or None."""
 
-TIED, EMBEDDING = "proj_out.weight", "model.decoder.embed_tokens.weight"  # in the names of specs
+TIED, EMBEDDING = "proj_out.weight", "model.decoder.embed_tokens.weight"
+"""The names, in specs, of the output projection of some checkpoints, and of the table that it is a copy of."""
 FLOATS = " or ".join(dtype.name for dtype in FLOAT_DTYPES)
-SHOWN = 4  # names of each kind in an error message, at most
-COMPARED = 2000  # names among which a similar one is searched, at most
+MAX_LISTED = 4
+"""The most tensors of each kind in an error message."""
+MAX_COMPARED = 2000
+"""The most names that a misspelled one is compared with."""
 
 
 def open_checkpoint(
@@ -38,14 +42,22 @@ def open_checkpoint(
     offline: bool = False,
     progress: OnProgress = ignore_progress,
 ) -> Checkpoint:
-    """Returns the checkpoint that `weights` names; only headers are read.
+    """Returns the checkpoint that `weights` names, of which only headers are read.
 
-    weights: a Hub repository ("openai/whisper-tiny"), or a folder or file in one of the formats. A path that exists
-        wins over a repository of the same name. None is the spec's own source: `folder`, else `repo`.
-    revision: of the Hub repository that is read; None is its main branch.
-    offline, progress: see `hub.fetch`.
+    Args:
+        weights: A Hub repository ("openai/whisper-tiny"), or a folder or file in one of the formats; a path that exists
+            takes precedence over a repository of the same name. None is the spec's own source: `folder`, or else
+            `repo`.
+        repo: The Hub repository that the spec names, if any.
+        revision: The branch, tag or commit of the Hub repository that is read; None is its main branch.
+        folder: The local folder that the spec names, if any.
+        offline: As for `hub.fetch`.
+        progress: As for `hub.fetch`.
 
-    Raises UserError for a source that does not exist, WeightsError for a broken one, HubError if the Hub fails.
+    Raises:
+        UserError: The source does not exist.
+        WeightsError: The checkpoint is broken.
+        HubError: The Hub failed.
     """
     chosen = folder if weights is None else weights
     if chosen is not None:
@@ -69,9 +81,12 @@ def open_checkpoint(
 
 
 class Checkpoint:
-    """The tensors of a source by the names of specs, and the files that came with them.
+    """The tensors of a source by their names in specs, and the files that came with them.
 
-    repo, commit: where it is from, if that is the Hub; the commit has 40 hexadecimal digits.
+    Attributes:
+        source: The source, which has the tensors by the names of its format.
+        repo: The Hub repository that it is from, if it is from the Hub.
+        commit: The commit of that repository, as 40 hexadecimal digits.
     """
 
     def __init__(
@@ -82,7 +97,7 @@ class Checkpoint:
         repo: str | None = None,
         commit: str | None = None,
     ) -> None:
-        """Takes the tensors of a source, and its files unless `files` finds them elsewhere."""
+        """Makes a checkpoint of a source; `files` finds its other files, if these are elsewhere."""
         self.source = source
         self.repo = repo
         self.commit = commit
@@ -90,29 +105,29 @@ class Checkpoint:
         self._names = frozenset(source.names())
 
     def describe(self) -> str:
-        """Returns a few words that say where the checkpoint is from, for messages."""
+        """Returns the origin of the checkpoint for messages."""
         return printable(self.source if self.commit is None else f"{self.repo} (commit {self.commit[:12]})")
 
     def file(self, name: str) -> Path | None:
-        """Returns a file that came with the weights, such as "vocab.json"; None if there is no such file.
+        """Returns the path of a file that came with the weights, such as "vocab.json"; None if there is none.
 
-        For a single file of weights without a vocabulary beside it, the files are those of the spec's source; if there
-        is none, or it cannot be read, this raises WeightsError, UserError or HubError.
+        For a single file of weights without a vocabulary beside it, the files are those of the spec's source; without
+        such a source, or if it cannot be read, this raises WeightsError, UserError or HubError.
         """
         return self._find_file(name)
 
     def beside(self, name: str) -> Path | None:
-        """Returns a file in the folder of the weights, so that it describes these; None if there is none."""
+        """Returns the path of a file that lies beside the weights, and so describes these; None if there is none."""
         return self.source.file(name)
 
     def check(self, expected: Sequence[tuple[str, tuple[int, ...]]]) -> None:
-        """Refuses the checkpoint unless it holds exactly these tensors, by name and shape, in a float dtype.
+        """Checks that the checkpoint holds exactly the expected tensors, by name and shape, in a float dtype.
 
-        An unexpected tensor is an error, because it is part of a model that the spec does not describe (a layer more,
-        an adapter); `proj_out.weight`, the copy of the token embedding that some checkpoints carry, is not, as long as
-        it is equal to the embedding.
+        An unexpected tensor is an error, because it is part of a model that the spec does not describe, such as another
+        layer or an adapter. The exception is `proj_out.weight`, a copy of the token embedding that some checkpoints
+        have, if it is equal to the embedding.
 
-        Raises WeightsError with the number of differences of each kind, and the first SHOWN of each.
+        Raises a WeightsError with the number of differences of each kind, and the first MAX_LISTED of each.
         """
         missing, wrong, matched = [], [], set()
         for name, shape in expected:
@@ -136,20 +151,20 @@ class Checkpoint:
         counts = {"missing": len(missing), "unexpected": len(unexpected), "of another shape or dtype": len(wrong)}
         summary = ", ".join(f"{count} {kind}" for kind, count in counts.items() if count)
         rename = self.source.renames.renamed
-        wanted = [rename(name) for name, _ in missing]
-        absent = [f"{quote(n)} {list(shape)}{_near(rename(n), unexpected)}" for n, shape in missing[:SHOWN]]
-        foreign = [f"{quote(n)}{_near(n, wanted)}" for n in unexpected[:SHOWN]]
+        renamed = [rename(name) for name, _ in missing]
+        absent = [f"{quote(n)} {list(shape)}{_near(rename(n), unexpected)}" for n, shape in missing[:MAX_LISTED]]
+        foreign = [f"{quote(n)}{_near(n, renamed)}" for n in unexpected[:MAX_LISTED]]
         raise WeightsError(
             f"{self.describe()} does not fit the spec: tensors {summary}"
             f"{_listed('missing', absent, missing)}{_listed('unexpected', foreign, unexpected)}"
-            f"{_listed('different', wrong[:SHOWN], wrong)}"
+            f"{_listed('different', wrong[:MAX_LISTED], wrong)}"
         )
 
     def read(self, name: str, dtype: ComputeDtype) -> NDArray[Any]:
         """Returns a tensor in the source's shape, as float32 or as the uint16 bits of bfloat16 (rounded, ties to even).
 
-        The array may be a view of the file. Raises WeightsError for a tensor that is not there, of a dtype that is no
-        float, or that holds NaN, infinities or, for bfloat16, elements that are too large: such a model could not work.
+        The array may be a view of the file. Raises WeightsError for a tensor that is missing, that has no float dtype,
+        or that holds NaN, infinities or elements too large for bfloat16, with which no model could work.
         """
         stored = self._find(name)
         if stored is None:
@@ -158,17 +173,21 @@ class Checkpoint:
         where = f"tensor {quote(stored)} in {info.file}"
         if info.dtype not in FLOAT_DTYPES:
             raise WeightsError(f"{where} is {info.dtype.name}: expected {FLOATS}")
-        given = self.source.read(stored)
-        if not isinstance(given, np.ndarray) or (given.dtype, given.shape) != (info.dtype.numpy, tuple(info.shape)):
-            found = f"{given.dtype} {given.shape}" if isinstance(given, np.ndarray) else type(given).__name__
+        elements = self.source.read(stored)
+        expected = info.dtype.numpy, tuple(info.shape)
+        if not isinstance(elements, np.ndarray) or (elements.dtype, elements.shape) != expected:
+            is_array = isinstance(elements, np.ndarray)
+            actual = f"{elements.dtype} {elements.shape}" if is_array else type(elements).__name__
             raise WeightsError(
                 f"{where}: the format '{type(self.source).__name__}' says that it is {info.dtype.name} "
-                f"{tuple(info.shape)}, and reads {found}: correct its `info` or its `read`"
+                f"{tuple(info.shape)}, and reads {actual}: correct its `info` or its `read`"
             )
-        array = to_float32(given, info.dtype)
-        broken = array.size - np.count_nonzero(np.isfinite(array))
-        if broken:
-            raise WeightsError(f"{where}: {broken} of {array.size} elements are NaN or infinite; get the file again")
+        array = to_float32(elements, info.dtype)
+        not_finite = array.size - np.count_nonzero(np.isfinite(array))
+        if not_finite:
+            raise WeightsError(
+                f"{where}: {not_finite} of {array.size} elements are NaN or infinite; get the file again"
+            )
         if dtype == FLOAT32.name:
             return np.require(array, requirements=["ALIGNED"])
         bits = to_bfloat16(array)
@@ -177,16 +196,16 @@ class Checkpoint:
         return bits
 
     def lossless(self, names: Iterable[str]) -> dict[str, str]:
-        """Returns, by name, the 16-bit dtype that holds a tensor without loss, where one does: see `cast.lossless`."""
+        """Returns the 16-bit dtype that holds a tensor without loss, by name, for the tensors that have one."""
         dtypes = {name: lossless(self.read(name, "float32")) for name in names}
         return {name: dtype.name for name, dtype in dtypes.items() if dtype}
 
     def _find(self, name: str) -> str | None:
-        """Returns the name that a tensor of the spec has in the source, or None."""
+        """Returns the name that a tensor of the spec has in the source; None if the source does not have it."""
         return next((n for n in self.source.renames.candidates(name) if n in self._names), None)
 
     def _check_tied(self, tied: str, embedding: str) -> None:
-        """Refuses a checkpoint whose output projection is not the token embedding: the spec's logits would be wrong."""
+        """Raises WeightsError where the output projection is not the token embedding: the logits would be wrong."""
         one, other = self.source.info(tied), self.source.info(embedding)
         if one.dtype == other.dtype and np.array_equal(self.source.read(tied), self.source.read(embedding)):
             return
@@ -204,42 +223,42 @@ def _with_fallback(
     offline: bool,
     progress: OnProgress,
 ) -> FileFinder:
-    """Returns a function that finds the files of a single file of weights: beside it, or else in the spec's source."""
+    """Returns a finder for the files that belong to a single file of weights: beside it, or in the spec's source."""
 
     @functools.cache
     def finder() -> FileFinder:
         if any(source.file(name) for name in VOCABULARIES):
             return source.file
-        lacking = f"{source.path} has no vocabulary beside it ({' or '.join(VOCABULARIES)})"
+        problem = f"{source.path} has no vocabulary beside it ({' or '.join(VOCABULARIES)})"
         if folder is not None:
             return _files_of(folder)
         if repo is None:
-            raise WeightsError(f"{lacking}, and the spec names no source: put the checkpoint's files there")
+            raise WeightsError(f"{problem}, and the spec names no source: put the checkpoint's files there")
         try:
             return _files_of(fetch(repo, revision, weights=False, offline=offline, progress=progress).folder)
         except MaxWhisperError as e:
-            raise type(e)(f"{lacking}, and that of the spec's source is not available: {e}") from e
+            raise type(e)(f"{problem}, and that of the spec's source is not available: {e}") from e
 
     return lambda name: finder()(name)
 
 
 def _files_of(folder: Path) -> FileFinder:
-    """Returns a function that finds files in a folder by name, and whatever else has the name: reading that fails."""
+    """Returns a finder for the files in a folder; it also returns a folder of the name, which then cannot be read."""
     return lambda name: folder / name if is_there(folder / name) else None
 
 
 def _looks_like_path(text: str) -> bool:
-    """Returns whether a string that names nothing here was meant as a path; repositories are called `owner/name`."""
+    """Returns whether text that is no existing path was meant as one; repositories are called `owner/name`."""
     return text.startswith((".", "/", "~")) or text.count("/") > 1 or text.endswith(".safetensors")
 
 
 def _listed(kind: str, shown: list[str], items: Sequence[Any]) -> str:
-    """Returns a part of an error message: the first items of a kind, and how many more there are."""
+    """Returns the part of an error message that lists the first items of a kind, and how many more there are."""
     more = f" and {len(items) - len(shown)} more" if len(items) > len(shown) else ""
     return f"; {kind}: {', '.join(shown)}{more}" if items else ""
 
 
-def _near(name: str, others: Iterable[str]) -> str:
-    """Returns a hint at the most similar of the other names, if one is similar."""
-    match = nearest(name, (other[:100] for other in itertools.islice(others, COMPARED)))
+def _near(name: str, candidates: Iterable[str]) -> str:
+    """Returns a hint at the most similar of some names; "" if none is similar."""
+    match = nearest(name, (candidate[:100] for candidate in itertools.islice(candidates, MAX_COMPARED)))
     return f" (near: {match})" if match else ""

@@ -1,8 +1,9 @@
-"""Names the files of a Whisper checkpoint in the layout of the Hub, and reads the index of sharded ones."""
+"""The files of a Whisper checkpoint in the layout of the Hub, and the index of a sharded one."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path, PurePath
 
 from max_whisper.errors import WeightsError
@@ -11,9 +12,12 @@ from max_whisper.weights.json_files import Index, read_json, shown
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 CONFIGURATION, GENERATION = "config.json", "generation_config.json"
-PREPROCESSOR, PROCESSOR = "preprocessor_config.json", "processor_config.json"  # newer transformers write the latter
+PREPROCESSOR, PROCESSOR = (
+    "preprocessor_config.json",
+    "processor_config.json",
+)  # newer versions of transformers write the latter
 VOCABULARY, MERGES, ADDED_TOKENS, TOKENIZER = "vocab.json", "merges.txt", "added_tokens.json", "tokenizer.json"
-COMPANIONS = (  # all optional; read here or, like the normalizer, by whoever evaluates the model
+COMPANIONS = (  # all are optional, and some are only for other programs, such as those that evaluate the model
     GENERATION,
     PREPROCESSOR,
     PROCESSOR,
@@ -25,14 +29,31 @@ COMPANIONS = (  # all optional; read here or, like the normalizer, by whoever ev
     "tokenizer_config.json",
     "normalizer.json",
 )
-VOCABULARIES = (VOCABULARY, TOKENIZER)  # either is enough
+VOCABULARIES = (VOCABULARY, TOKENIZER)
+"""The files that hold a vocabulary, of which one is enough."""
 MAX_SHARDS = 1000
 
 
-def read_index(path: Path) -> dict[str, str]:
-    """Returns the file name of each tensor, from the index of a sharded checkpoint. Raises WeightsError.
+@dataclass(frozen=True)
+class Snapshot:
+    """The files of one commit of a repository, in the cache of the Hub's client.
 
-    Each file name is checked to be one beside the index: a name like `../../x` would read outside of the checkpoint.
+    Attributes:
+        repo: The repository.
+        commit: The commit, as 40 hexadecimal digits.
+        folder: The folder that holds the files.
+    """
+
+    repo: str
+    commit: str
+    folder: Path
+
+
+def read_index(path: Path) -> dict[str, str]:
+    """Returns the name of the file that holds each tensor, from the index of a sharded checkpoint.
+
+    Raises WeightsError for a broken index, and for a name that does not lie beside it: `../../x` would read a file
+    outside the checkpoint.
     """
     files = read_json(path, Index).weight_map
     if not files:
@@ -40,8 +61,8 @@ def read_index(path: Path) -> dict[str, str]:
     for name, file in files.items():
         if not _is_shard(file):
             raise WeightsError(
-                f"{path}: weight_map: tensor {quote(name)} is said to be in {shown(file)}, which is no "
-                "safetensors file name"
+                f"{path}: weight_map: expected the name of a safetensors file for tensor {quote(name)}, got "
+                f"{shown(file)}"
             )
     if len(set(files.values())) > MAX_SHARDS:
         raise WeightsError(f"{path}: weight_map: expected at most {MAX_SHARDS} files, got {len(set(files.values()))}")
@@ -60,23 +81,20 @@ def _is_shard(file: object) -> bool:
 
 
 def weights_missing(where: str, names: Iterable[str]) -> WeightsError:
-    """Returns the error for a checkpoint without `model.safetensors`, which says what to do.
-
-    names: the files that it has.
-    """
-    found = sorted(names)
-    pickles = [name for name in found if name.endswith((".bin", ".pt", ".pth", ".ckpt"))]
-    others = [name for name in found if name.endswith(".safetensors") and name != WEIGHTS]
-    if "adapter_model.safetensors" in found:
+    """Returns the error for a checkpoint without `model.safetensors`; `names` are the files that it has."""
+    files = sorted(names)
+    pickles = [name for name in files if name.endswith((".bin", ".pt", ".pth", ".ckpt"))]
+    tensors = [name for name in files if name.endswith(".safetensors") and name != WEIGHTS]
+    if "adapter_model.safetensors" in files:
         advice = "it holds a PEFT adapter: merge it into its base model (`merge_and_unload()`), save that, and give it"
-    elif others and all("-of-" in name for name in others):
-        advice = f"it has {_some(others)}, but no {INDEX}, which says what is in them: get that, too"
-    elif others:
-        advice = f"it has {_some(others)}: give that file instead"
+    elif tensors and all("-of-" in name for name in tensors):
+        advice = f"it has {_listed(tensors)}, but no {INDEX}, which says what is in them: get that, too"
+    elif tensors:
+        advice = f"it has {_listed(tensors)}: give that file instead"
     elif pickles:
-        advice = f"it has {_some(pickles)}. {PICKLE_ADVICE}"
+        advice = f"it has {_listed(pickles)}. {PICKLE_ADVICE}"
     else:
-        advice = f"it has {_some(found) if found else 'no files'}"
+        advice = f"it has {_listed(files) if files else 'no files'}"
     return WeightsError(f"{where} has no {WEIGHTS}: {advice}")
 
 
@@ -86,5 +104,6 @@ PICKLE_ADVICE = (
 )
 
 
-def _some(names: list[str]) -> str:
+def _listed(names: list[str]) -> str:
+    """Returns the first names of a list for a message, and how many more there are."""
     return ", ".join(names[:6]) + (f" … and {len(names) - 6} more" if len(names) > 6 else "")

@@ -1,8 +1,8 @@
-"""Reads the JSON files of a checkpoint: the classes declare the fields that are read, their types and ranges.
+"""Reads the JSON files of a checkpoint; the classes declare the fields that are read, with their types and ranges.
 
-A file is decoded as a whole before anything of it is used. Fields that are not declared here are skipped, whatever they
-hold: checkpoints carry dozens that do not matter. Where null is written, it means the same as no field, but for the
-lists of suppressed tokens.
+A file is decoded completely before any of it is used. Fields that are not declared here are skipped, whatever they
+hold: checkpoints have dozens that do not matter. null means the same as a missing field, except for the lists of
+suppressed tokens.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from max_whisper.errors import WeightsError
 from max_whisper.files import read_all
 from max_whisper.messages import LONGEST_QUOTE, printable, quote, validation_message
 
-MAX_BYTES = 16 << 20  # the largest of the official files, tokenizer.json, has 2.7 MB
+MAX_BYTES = 16 << 20
+"""The most bytes of a file; the largest official one, tokenizer.json, has 2.7 MB."""
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
 TokenId = Count
@@ -46,8 +47,13 @@ class Configuration(msgspec.Struct, frozen=True):
     begin_suppress_tokens: TokenIds = UNSET
 
 
-class Ours(msgspec.Struct, frozen=True):
-    """Our own fields in generation_config.json."""
+class OwnFields(msgspec.Struct, frozen=True):
+    """The fields of max-whisper in generation_config.json, under the key `max_whisper`.
+
+    Attributes:
+        logprob_threshold: See `Tokens.logprob_threshold`. Not transformers' key of that name: with that, its `generate`
+            fails for models with timestamps (5.23).
+    """
 
     logprob_threshold: Annotated[float, msgspec.Meta(le=0)] | None = None
 
@@ -58,7 +64,7 @@ class GenerationConfiguration(msgspec.Struct, frozen=True):
     suppress_tokens: TokenIds = UNSET
     begin_suppress_tokens: TokenIds = UNSET
     max_initial_timestamp_index: Count | None = None
-    max_whisper: Ours | None = None
+    max_whisper: OwnFields | None = None
     lang_to_id: dict[str, TokenId] | None = None
     is_multilingual: bool | None = None
     eos_token_id: TokenId | list[TokenId] | None = None
@@ -83,7 +89,7 @@ class Processor(msgspec.Struct, frozen=True):
 
 
 class TokenizerModel(msgspec.Struct, frozen=True):
-    """The field `model` of tokenizer.json; kinds other than BPE have other vocabularies and merges, or none."""
+    """The field `model` of tokenizer.json; types other than BPE have other vocabularies and merges, or none."""
 
     type: str | None = None
     vocab: Any = None
@@ -91,7 +97,7 @@ class TokenizerModel(msgspec.Struct, frozen=True):
 
 
 class AddedToken(msgspec.Struct, frozen=True):
-    """One of `added_tokens` of tokenizer.json."""
+    """An entry of `added_tokens` of tokenizer.json."""
 
     id: TokenId
     content: str
@@ -111,11 +117,14 @@ class Index(msgspec.Struct, frozen=True):
 
 
 def read_json(path: Path, kind: type[T]) -> T:
-    """Returns the JSON object in a file, its fields checked.
+    """Returns the JSON object in a file, with its fields checked.
 
-    kind: one of the classes above, or `dict[str, Any]` for a file whose keys are tokens.
+    Args:
+        path: The file.
+        kind: A class of this module, or `dict[str, Any]` for a file whose keys are tokens.
 
-    Raises WeightsError with the file, the field and what was expected of it.
+    Raises:
+        WeightsError: The file cannot be read, or a field has another type or range; the message names both.
     """
     try:
         data = read_all(path, MAX_BYTES)
@@ -124,14 +133,14 @@ def read_json(path: Path, kind: type[T]) -> T:
     try:
         return msgspec.json.decode(data.decode("utf-8-sig"), type=kind)
     except msgspec.ValidationError as e:
-        what = "" if " - at " in str(e) else "it must hold a JSON object: "
-        raise WeightsError(f"{path}: {what}{validation_message(e)}") from e
+        subject = "" if " - at " in str(e) else "it must hold a JSON object: "
+        raise WeightsError(f"{path}: {subject}{validation_message(e)}") from e
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as e:
         raise WeightsError(f"{path} is no JSON: {e}") from e
 
 
 def shown(value: Any) -> str:
-    """Returns a value of a JSON file as messages show it, cut short."""
+    """Returns a value of a JSON file as messages show it, cut short if it is long."""
     if isinstance(value, list | dict):
         return "a list" if isinstance(value, list) else "an object"
     return quote(value) if isinstance(value, str) else printable(msgspec.json.encode(value).decode(), LONGEST_QUOTE)

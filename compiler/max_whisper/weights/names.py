@@ -1,4 +1,4 @@
-"""Tables of the names that tensors have in each format of checkpoints; specs use the names of transformers."""
+"""Translates the names of tensors in specs, which are those of transformers, to the names of other formats."""
 
 from __future__ import annotations
 
@@ -8,17 +8,18 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class RenameTable:
-    """Translates names of a spec to those of a format.
+    """A translation of the names of a spec to those of a format.
 
-    parts: what is replaced in a name, one after another in this order, and by what.
-    optional_prefix: what stands before all names in some files of the format, and is missing in others.
+    Attributes:
+        parts: The replacements of parts of a name, which are done one after another, in this order.
+        optional_prefix: A prefix that all names have in some files of the format, and that is missing in others.
     """
 
     parts: Mapping[str, str] = field(default_factory=dict)
     optional_prefix: str = ""
 
     def renamed(self, name: str) -> str:
-        """Returns the format's name of a tensor."""
+        """Returns the name that the format has for a tensor."""
         for ours, theirs in self.parts.items():
             name = name.replace(ours, theirs)
         return name
@@ -32,7 +33,7 @@ class RenameTable:
 
 
 TRANSFORMERS = RenameTable(optional_prefix="model.")
-"""WhisperForConditionalGeneration.save_pretrained writes the prefix, WhisperModel.save_pretrained does not."""
+"""The names of transformers; WhisperForConditionalGeneration writes the prefix, WhisperModel does not."""
 
 OPENAI = RenameTable(
     {

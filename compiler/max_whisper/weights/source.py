@@ -1,6 +1,7 @@
-"""Sources of weights, and the registry of their formats.
+"""The contract of a source of weights, and the registry of formats.
 
-A new format is one file in `formats/` with one class, and a table in `names.py` where it has names of its own:
+A new format is one file in `formats/` with one class, for which `formats/safetensors.py` is an example. A format with
+other names than transformers' also has a table in `names.py`. This is a whole format:
 
     @register("npy")
     class NpyFolder(TensorSource):
@@ -22,7 +23,7 @@ A new format is one file in `formats/` with one class, and a table in `names.py`
         def read(self, name: str) -> NDArray[Any]:
             return np.load(self.path / f"{name}.npy")
 
-`build --weights` takes it from then on, and `Checkpoint` checks its tensors against the spec.
+From then on `build --weights` accepts it, and `Checkpoint` checks its tensors against the spec.
 """
 
 from __future__ import annotations
@@ -45,30 +46,52 @@ DEFAULT = "safetensors"
 
 @dataclass(frozen=True)
 class SourceTensor:
-    """What a source knows of one of its tensors before it is read."""
+    """A tensor of a source, as far as it is known before it is read.
+
+    Attributes:
+        dtype: Its dtype, from the table in `tensors/dtypes.py`.
+        shape: Its shape.
+        file: The file that holds it, for error messages.
+    """
 
     dtype: Dtype
     shape: tuple[int, ...]
-    file: Path  # the file that holds it, for messages
+    file: Path
 
 
 class TensorSource(ABC):
-    """The tensors of a checkpoint under the names of its format, and the files that came with them.
+    """The base class of all formats: the tensors of a checkpoint by their names in the format, and its other files.
 
-    The constructor reads no more than headers, and raises WeightsError for a checkpoint that is broken.
+    A format overrides `recognizes`, `names`, `info` and `read`, and `renames` if it has names of its own. Its
+    constructor, if it has one, reads headers only, and raises WeightsError for a broken checkpoint. Nothing has to be
+    compared with a spec: `Checkpoint` does so for every format.
+
+    Attributes:
+        renames: The translation of the names in specs to those of the format.
+        path: The file or folder of the checkpoint.
     """
 
     renames: ClassVar[RenameTable] = TRANSFORMERS
-    """How the names of specs become those of the format."""
 
     def __init__(self, path: Path) -> None:
-        """Opens a file or folder that the format recognizes."""
+        """Opens a checkpoint.
+
+        Args:
+            path: A file or folder that the format recognizes.
+
+        Raises:
+            WeightsError: The checkpoint is broken.
+        """
         self.path = path
 
     @classmethod
     @abstractmethod
     def recognizes(cls, path: Path) -> bool:
-        """Returns whether a file or folder looks like one of this format; never raises."""
+        """Returns whether a file or folder looks like this format; must not raise.
+
+        Args:
+            path: The file or folder, which exists.
+        """
 
     @abstractmethod
     def names(self) -> Collection[str]:
@@ -76,16 +99,33 @@ class TensorSource(ABC):
 
     @abstractmethod
     def info(self, name: str) -> SourceTensor:
-        """Returns dtype, shape and file of a tensor that `names` lists."""
+        """Returns the dtype, the shape and the file of a tensor.
+
+        Args:
+            name: A name that `names` returns.
+        """
 
     @abstractmethod
     def read(self, name: str) -> NDArray[Any]:
-        """Returns a tensor in the shape and dtype that `info` gives, or raises WeightsError. It may be a view."""
+        """Returns the elements of a tensor.
+
+        Args:
+            name: A name that `names` returns.
+
+        Returns:
+            An array, which may be a view of a file, of the shape and dtype that `info` returns; bfloat16, which numpy
+            lacks, as uint16.
+
+        Raises:
+            WeightsError: The tensor cannot be read.
+        """
 
     def file(self, name: str) -> Path | None:
-        """Returns a file that came with the tensors, such as "vocab.json"; None if there is none.
+        """Returns the path of a file that came with the tensors; None if there is nothing of this name.
 
-        Whatever has the name is returned: if it is no file, reading it fails with a clear error.
+        Args:
+            name: The name of the file, such as "vocab.json". A folder of that name is returned, too: reading it then
+                fails with a clear error.
         """
         path = (self.path if is_folder(self.path) else self.path.parent) / name
         return path if is_there(path) else None
@@ -99,7 +139,11 @@ _formats: dict[str, type[TensorSource]] = {}
 
 
 def register(name: str) -> Callable[[SourceType], SourceType]:
-    """Makes a class the one that opens checkpoints of a format. Raises ValueError where there is another."""
+    """Returns a class decorator that makes a subclass of `TensorSource` the one that opens checkpoints of a format.
+
+    Args:
+        name: The name of the format, which no other class may have; the decorator raises ValueError if one has.
+    """
 
     def add(cls: SourceType) -> SourceType:
         if name in _formats:
@@ -117,9 +161,9 @@ def known_formats() -> Mapping[str, type[TensorSource]]:
 
 
 def open_source(path: Path) -> TensorSource:
-    """Returns the tensors of a file or folder, in whatever format it is. Raises WeightsError for a broken one.
+    """Returns the source for a file or folder, by its format; raises WeightsError for a broken checkpoint.
 
-    What no format recognizes is opened as safetensors, whose error says what it lacks.
+    A file or folder that no format recognizes is opened as safetensors, whose error says what is missing.
     """
     known = known_formats()
     return next((kind for kind in known.values() if kind.recognizes(path)), known[DEFAULT])(path)

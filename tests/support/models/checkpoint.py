@@ -73,7 +73,7 @@ def end_soon(weights: Weights) -> None:
 
 
 def make_weights(dims: dict[str, int], first_special: int, seed: int) -> Weights:
-    """Every tensor of the model, float32, under its Hugging Face name."""
+    """Returns every tensor of the model, float32, under its Hugging Face name."""
     rng = np.random.default_rng(seed)
     d, ffn = dims["d_model"], dims["d_ffn"]
     weights: Weights = {}
@@ -124,7 +124,7 @@ def make_weights(dims: dict[str, int], first_special: int, seed: int) -> Weights
 
 
 def sinusoids(length: int, channels: int) -> np.ndarray:
-    """Whisper's fixed encoder positions, float32 [length, channels]: sines, then cosines."""
+    """Returns Whisper's fixed encoder positions, float32 [length, channels]: sines, then cosines."""
     half = channels // 2
     rates = np.exp(-np.log(10000.0) * np.arange(half) / (half - 1))
     angles = np.outer(np.arange(length), rates)
@@ -132,7 +132,7 @@ def sinusoids(length: int, channels: int) -> np.ndarray:
 
 
 def encode_array(array: np.ndarray, dtype: str) -> bytes:
-    """The little-endian bytes of a float32 array in a safetensors dtype; bfloat16 is rounded to nearest even."""
+    """Returns the little-endian bytes of a float32 array in another dtype; bfloat16 is rounded to nearest even."""
     if dtype != "bfloat16":
         return array.astype(dtype).tobytes()
     bits = np.ascontiguousarray(array).view(np.uint32)
@@ -140,7 +140,7 @@ def encode_array(array: np.ndarray, dtype: str) -> bytes:
 
 
 def write_safetensors(path: Path, weights: Weights, dtype: str) -> None:
-    """A safetensors file: length of the header, header, bytes. Independent of the reader that the tests check."""
+    """Writes a safetensors file without the package's own writer: the header's length, the header, the bytes."""
     name, size = DTYPES[dtype]
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     end = 0
@@ -156,7 +156,7 @@ def write_safetensors(path: Path, weights: Weights, dtype: str) -> None:
 
 
 def write_shards(folder: Path, weights: Weights, dtype: str, shards: int) -> None:
-    """The same tensors in several files, and the index that says which file holds what."""
+    """Writes the tensors to several files, and the index that says which file holds what."""
     names = list(weights)
     files = [f"model-{i + 1:05}-of-{shards:05}.safetensors" for i in range(shards)]
     for i, file in enumerate(files):
@@ -170,7 +170,7 @@ def write_shards(folder: Path, weights: Weights, dtype: str, shards: int) -> Non
 
 
 def write_configuration(folder: Path, dims: dict[str, int], tokens: Vocabulary, dtype: str, activation: str) -> None:
-    """config.json, generation_config.json and preprocessor_config.json, complete enough for transformers."""
+    """Writes config.json, generation_config.json and preprocessor_config.json, complete enough for transformers."""
     special = tokens.special
     end, start = special["<|endoftext|>"], special["<|startoftranscript|>"]
     tasks = {name: special[f"<|{name}|>"] for name in ("transcribe", "translate")}

@@ -1,4 +1,4 @@
-"""A small spec, and what the tests of the spec language share."""
+"""MINI, a spec as text, and what tests of the spec language and of lowering do with it."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ decoder:
 
 
 def changed(*pairs: tuple[str, str], text: str = MINI) -> str:
-    """`text` with each first text of a pair, which must be there, replaced once by the second."""
+    """Returns `text` with the first text of each pair, which must be there, replaced once by the second."""
     for old, new in pairs:
         assert old in text, old
         text = text.replace(old, new, 1)
@@ -58,13 +58,14 @@ def changed(*pairs: tuple[str, str], text: str = MINI) -> str:
 
 
 def write(folder: Path, text: str, name: str = "mini.yaml") -> Path:
+    """Writes a spec; returns its path."""
     path = folder / name
     path.write_text(text, encoding="utf-8")
     return path
 
 
 def recorded(spec: Spec, part: str, x: Value) -> Program:
-    """A part of a spec, of which `x` is the input, as a list of ops."""
+    """Returns the ops of a part of a spec, whose input is `x`."""
     tensors = {tensor.name: tensor for tensor in stored_tensors(spec, dtype="float32", packed=True)}
     position, cache = Value((), "int64"), (Value(("cache",)), Value(("cache",)))
     decoder = DecoderContext(position, repeat(cache), repeat(cache)) if part == "decoder" else None
@@ -73,4 +74,5 @@ def recorded(spec: Spec, part: str, x: Value) -> Program:
 
 
 def weights_of(program: Program) -> set[str]:
+    """Returns the names of the tensors that a program reads."""
     return {op.attributes["tensor"].name for op in program.ops if op.kind == "weight"}

@@ -34,6 +34,7 @@ class Vocabulary:
 
 
 def make_tokens(family: str) -> Vocabulary:
+    """Returns the vocabulary of a family: "multilingual", "english" or "v3"; see `checkpoint.write_checkpoint`."""
     alphabet = printable_bytes()
     merges = learn_merges(alphabet)
     symbols = [*alphabet.values(), *(a + b for a, b in merges)]
@@ -49,14 +50,14 @@ def make_tokens(family: str) -> Vocabulary:
 
 
 def printable_bytes() -> dict[int, str]:
-    """GPT-2's printable character for each byte, in the order of their ids: printable bytes stand for themselves."""
+    """Returns GPT-2's printable character of each byte, in the order of ids: printable bytes stand for themselves."""
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = [byte for byte in range(256) if byte not in printable]
     return {byte: chr(byte) for byte in printable} | {byte: chr(256 + i) for i, byte in enumerate(others)}
 
 
 def learn_merges(alphabet: dict[int, str]) -> list[tuple[str, str]]:
-    """Byte-pair encoding of CORPUS. Learned, not listed: only a learned order tokenizes alike in every library."""
+    """Returns the byte-pair merges of CORPUS; only a learned order of merges tokenizes alike in every library."""
     words = [[alphabet[byte] for byte in f" {word}".encode()] for word in CORPUS.split()]
     merges = []
     for _ in range(N_MERGES):
@@ -68,7 +69,7 @@ def learn_merges(alphabet: dict[int, str]) -> list[tuple[str, str]]:
 
 
 def merge(word: list[str], pair: tuple[str, str]) -> Iterator[str]:
-    """`word` with every occurrence of the pair joined, from the left."""
+    """Yields the symbols of `word` with every occurrence of the pair joined, from the left."""
     i = 0
     while i < len(word):
         step = 2 if tuple(word[i : i + 2]) == pair else 1
@@ -77,7 +78,7 @@ def merge(word: list[str], pair: tuple[str, str]) -> Iterator[str]:
 
 
 def write_tokenizer(folder: Path, tokens: Vocabulary) -> None:
-    """vocab.json, merges.txt, added_tokens.json and the two maps (slow format), and tokenizer.json (fast format)."""
+    """Writes vocab.json, merges.txt, added_tokens.json and two maps (slow format), and tokenizer.json (fast format)."""
     vocab = tokens.vocab | {"<|endoftext|>": tokens.special["<|endoftext|>"]}
     merges = [f"{a} {b}" for a, b in tokens.merges]
     added = {name: i for name, i in tokens.special.items() if name != "<|endoftext|>"}

@@ -9,10 +9,10 @@
     alignment queries of `decoder`, keys         -> scores [batch, heads, length, n_audio_ctx] of those heads of each
                                                     layer that follow the sound, for the times of words
 
-`decoder` is the prompt's prefill and the teacher-forced pass alike: `length` is symbolic, and `first_scored` is the
-first of the tokens whose logits are wanted. `step` is the same for one token, and gives nothing that the next step does
-not need. The choice of the next token is part of both. The host drives the steps, which is what showing tokens as they
-come, beams and cancelling need, and costs little: see `benchmarks/overhead.py`.
+`decoder` serves both the prefill of the prompt and the teacher-forced pass: `length` is symbolic, and `first_scored` is
+the index of the first token whose logits are wanted. `step` does the same for one token, and returns only what the next
+step needs. The choice of the next token is part of both. The host drives the steps, because showing tokens as they
+come, beam search and cancelling need that; it costs little (`benchmarks/overhead.py`).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from max_whisper.spec.layers.cross_attention import CrossAttention
 from max_whisper.spec.tree import LayerNode
 from max_whisper.tokens import N_BOUNDS
 
-Heads: TypeAlias = "list[tuple[int, int]]"  # of attentions: how many heads, and the channels of one
+Heads: TypeAlias = "list[tuple[int, int]]"  # of each attention: the number of heads, and the channels of a head
 
 
 def encoder(spec: Spec, plan: BuildPlan, kinds: Collection[str]) -> Program:
@@ -91,9 +91,9 @@ def alignment(spec: Spec, plan: BuildPlan, kinds: Collection[str]) -> Program:
     builder = Builder(plan.by_name, kinds, inputs)
     outputs = {}
     for i in layers:
-        chosen = [head for layer, head in plan.alignment_heads if layer == i]
+        layer_heads = [head for layer, head in plan.alignment_heads if layer == i]
         outputs[f"scores.{i}"] = builder.attention_scores(
-            inputs[f"queries.{i}"], inputs[f"cross_keys.{i}"], heads=chosen
+            inputs[f"queries.{i}"], inputs[f"cross_keys.{i}"], heads=layer_heads
         )
     return builder.program("alignment", outputs)
 
@@ -136,15 +136,16 @@ def _pairs(inputs: Mapping[str, Input], prefix: str) -> list[KeysValues]:
 
 def _self_heads(spec: Spec) -> Heads:
     """Returns the heads of each self-attention of the decoder, in order."""
-    return [_shared(node, node.layer.heads) for node in spec.decoder.walk() if node.layer.self_attention]  # type: ignore[attr-defined]
+    return [_heads_of(node, node.layer.heads) for node in spec.decoder.walk() if node.layer.self_attention]  # type: ignore[attr-defined]
 
 
 def _cross_heads(spec: Spec) -> Heads:
     """Returns the heads of each cross-attention of the decoder, in order."""
-    return [_shared(node, node.layer.heads) for node in spec.decoder.walk() if isinstance(node.layer, CrossAttention)]
+    return [_heads_of(node, node.layer.heads) for node in spec.decoder.walk() if isinstance(node.layer, CrossAttention)]
 
 
-def _shared(node: LayerNode, heads: int) -> tuple[int, int]:
+def _heads_of(node: LayerNode, heads: int) -> tuple[int, int]:
+    """Returns the number of heads of an attention, and the channels of a head."""
     return heads, node.input_shape.channels // heads
 
 

@@ -1,4 +1,4 @@
-"""Makes the output of every layer an output of the program, for a verification."""
+"""Makes the output of every layer an output of the program, for `verify`."""
 
 from __future__ import annotations
 

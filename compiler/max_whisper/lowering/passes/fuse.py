@@ -1,4 +1,4 @@
-"""Fuses ops that one of our kernels does at once.
+"""Replaces ops that one of our kernels computes together by one op.
 
     layernorm -> linear -> activation -> add     one `fused_linear`, of which all but the linear may be absent
     conv1d    -> activation -> add               the same, over rows that overlap
@@ -8,7 +8,7 @@
     logits    -> choose_token                    one `fused_choose_token`, so that the logits are not written to memory
 
 An op is fused with the one after it only where nothing else reads its output; a layer normalization or an embedding
-is cheap enough to be done twice. A fused op stands where the last of its parts stood, and has the layers of all.
+is cheap enough to be computed twice. A fused op stands where the last of its parts stood, and has the layers of all.
 """
 
 from __future__ import annotations
@@ -33,124 +33,128 @@ PLAIN: Mapping[str, Any] = {
 
 def fuse(program: Program) -> Program:
     """Returns the program with fused ops in place of those that they are made of."""
-    fuser = _Fuser(program.uses())
+    fused = _FusedOps(program.uses())
     for op in program.ops:
-        fuser.take(op)
-    return replace(program, ops=fuser.ops).pruned()
+        rule = RULES.get(op.kind)
+        fused.extend(rule(fused, op) if rule else (op,))
+    return replace(program, ops=fused.ops).pruned()  # without the ops that were fused into others
 
 
-class _Fuser:
+class _FusedOps:
+    """The ops of the fused program so far, and which of them computes a value."""
+
     def __init__(self, uses: Counter[Value]) -> None:
         self.ops: list[Op] = []
         self._uses = uses
         self._producers: dict[Value, Op] = {}
 
-    def take(self, op: Op) -> None:
-        """Adds an op, fused with those before it where a rule applies; what nothing reads then is pruned in the end."""
-        rule = _RULES.get(op.kind)
-        for fused in rule(self, op) if rule else (op,):
-            self.ops.append(fused)
-            self._producers |= dict.fromkeys(fused.outputs, fused)
+    def extend(self, ops: Iterable[Op]) -> None:
+        """Adds ops to the program."""
+        for op in ops:
+            self.ops.append(op)
+            self._producers |= dict.fromkeys(op.outputs, op)
 
-    def _producer(self, value: Value, kind: str) -> Op | None:
+    def producer(self, value: Value, kind: str) -> Op | None:
         """Returns the op that computes a value, if it is of that kind."""
         op = self._producers.get(value)
         return op if op is not None and op.kind == kind else None
 
-    def _linear_before(self, value: Value) -> Op | None:
+    def open_linear(self, value: Value) -> Op | None:
         """Returns the `fused_linear` that computes `value`, if more can be fused into it.
 
-        That needs a value with one reader, and neither a sum nor split heads yet, which come last in the kernel.
+        The value must have one reader. A sum and split heads come last in the kernel, so that nothing follows them.
         """
-        op = self._producer(value, "fused_linear")
+        op = self.producer(value, "fused_linear")
         if op is None or self._uses[value] > 1 or "residual" in op.inputs or op.attributes["heads"] is not None:
             return None
         return op
 
-    # --- one rule for each kind of op that fuses with those before it; each returns the ops that take its place
 
-    def _linear(self, op: Op) -> Iterable[Op]:
-        norm = self._producer(op.inputs["x"], "layernorm")
-        return (_after_norm(op, norm),) if norm else (replace(op, kind="fused_linear", attributes=PLAIN),)
+def _fuse_linear(fused: _FusedOps, op: Op) -> Iterable[Op]:
+    """Returns a linear layer, with the layer normalization before it."""
+    norm = fused.producer(op.inputs["x"], "layernorm")
+    return (_after_norm(op, norm),) if norm else (replace(op, kind="fused_linear", attributes=PLAIN),)
 
-    def _logits(self, op: Op) -> Iterable[Op]:
-        x, weight = op.inputs["x"], op.inputs["table"]
-        linear = replace(op, kind="linear", inputs={"x": x, "weight": weight})
-        rows = self._producer(x, "rows_from")
-        norm = self._producer(rows.inputs["x"], "layernorm") if rows else None
-        if rows is None or norm is None:
-            return self._linear(linear)
-        unnormed = replace(rows, inputs={**rows.inputs, "x": norm.inputs["x"]}, outputs=(Value(x.shape),))
-        return unnormed, _after_norm(linear, replace(norm, inputs={**norm.inputs, "x": unnormed.outputs[0]}))
 
-    def _conv1d(self, op: Op) -> Iterable[Op]:
-        return (replace(op, kind="fused_linear", attributes={**PLAIN, **op.attributes}),)
+def _fuse_logits(fused: _FusedOps, op: Op) -> Iterable[Op]:
+    """Returns the product with the vocabulary, with the layer normalization before it, after rows are selected."""
+    x, weight = op.inputs["x"], op.inputs["table"]
+    linear = replace(op, kind="linear", inputs={"x": x, "weight": weight})
+    rows = fused.producer(x, "rows_from")
+    norm = fused.producer(rows.inputs["x"], "layernorm") if rows else None
+    if rows is None or norm is None:
+        return _fuse_linear(fused, linear)
+    unnormed = replace(rows, inputs={**rows.inputs, "x": norm.inputs["x"]}, outputs=(Value(x.shape),))
+    return unnormed, _after_norm(linear, replace(norm, inputs={**norm.inputs, "x": unnormed.outputs[0]}))
 
-    def _activation(self, op: Op) -> Iterable[Op]:
-        linear = self._linear_before(op.inputs["x"])
-        if linear is None or linear.attributes["activation"] != "none":
+
+def _fuse_conv1d(fused: _FusedOps, op: Op) -> Iterable[Op]:
+    """Returns a convolution as a linear layer over rows that overlap."""
+    return (replace(op, kind="fused_linear", attributes={**PLAIN, **op.attributes}),)
+
+
+def _fuse_activation(fused: _FusedOps, op: Op) -> Iterable[Op]:
+    """Returns an activation, fused into the linear layer before it."""
+    linear = fused.open_linear(op.inputs["x"])
+    if linear is None or linear.attributes["activation"] != "none":
+        return (op,)
+    return (_extended(linear, op, attributes={"activation": op.attributes["function"]}),)
+
+
+def _fuse_add(fused: _FusedOps, op: Op) -> Iterable[Op]:
+    """Returns a sum, fused into the linear layer that computes its second term."""
+    linear, x = fused.open_linear(op.inputs["y"]), op.inputs["x"]
+    if linear is None or not x.shape == linear.outputs[0].shape == op.outputs[0].shape:
+        return (op,)  # the kernels cannot broadcast
+    return (_extended(linear, op, inputs={"residual": x}),)
+
+
+def _fuse_positions(fused: _FusedOps, op: Op) -> Iterable[Op]:
+    """Returns the addition of positions, fused into the token embedding or the linear layer before it."""
+    x, table = op.inputs["x"], op.inputs["table"]
+    if "position" not in op.inputs:
+        linear = fused.open_linear(x)
+        if linear is None or not _is_packed(linear):  # `gemv` reads a residual of each window's own
             return (op,)
-        return (_extended(linear, op, attributes={"activation": op.attributes["function"]}),)
-
-    def _add(self, op: Op) -> Iterable[Op]:
-        linear, x = self._linear_before(op.inputs["y"]), op.inputs["x"]
-        if linear is None or not x.shape == linear.outputs[0].shape == op.outputs[0].shape:
-            return (op,)  # the kernels do not broadcast
-        return (_extended(linear, op, inputs={"residual": x}),)
-
-    def _positions(self, op: Op) -> Iterable[Op]:
-        x, table = op.inputs["x"], op.inputs["table"]
-        if "position" not in op.inputs:
-            linear = self._linear_before(x)
-            if linear is None or not _is_packed(linear):  # kernels for a few rows want a residual for each window
-                return (op,)
-            return (_extended(linear, op, inputs={"residual": table}),)
-        embedding = self._producer(x, "embedding")
-        if embedding is None:
-            return (op,)
-        inputs = {**embedding.inputs, "positions": table, "position": op.inputs["position"]}
-        return (Op("token_embedding", inputs, op.outputs, {}, _layers(embedding, op)),)
-
-    def _split_heads(self, op: Op) -> Iterable[Op]:
-        linear = self._linear_before(op.inputs["x"])
-        return (_extended(linear, op, attributes=op.attributes),) if linear else (op,)
-
-    def _attention(self, op: Op) -> Iterable[Op]:
-        q, k, v = (self._linear_before(op.inputs[name]) for name in "qkv")
-        if q is None or k is None or v is None or not _are_projections(q, k, v):
-            return (op,)
-        inputs = {name: value for name, value in q.inputs.items() if name not in ("weight", "bias")}
-        inputs |= {f"{name}_weight": part.inputs["weight"] for name, part in zip("qkv", (q, k, v), strict=True)}
-        inputs |= {"q_bias": q.inputs["bias"], "v_bias": v.inputs["bias"]}
-        outputs = tuple(Value(part.outputs[0].shape) for part in (q, k, v))
-        joint = Op("qkv_projections", inputs, outputs, {"eps": q.attributes["eps"]}, _layers(q, k, v))
-        return joint, replace(op, inputs={**op.inputs, **dict(zip("qkv", outputs, strict=True))})
-
-    def _choose_token(self, op: Op) -> Iterable[Op]:
-        logits = self._linear_before(op.inputs["logits"])
-        if logits is None or logits.attributes["eps"] is None:
-            return (op,)
-        inputs = {**logits.inputs, **{name: value for name, value in op.inputs.items() if name != "logits"}}
-        attributes = {"eps": logits.attributes["eps"]}
-        return (Op("fused_choose_token", inputs, op.outputs, attributes, _layers(logits, op)),)
+        return (_extended(linear, op, inputs={"residual": table}),)
+    embedding = fused.producer(x, "embedding")
+    if embedding is None:
+        return (op,)
+    inputs = {**embedding.inputs, "positions": table, "position": op.inputs["position"]}
+    return (Op("token_embedding", inputs, op.outputs, {}, _layers(embedding, op)),)
 
 
-_RULES: Mapping[str, Callable[[_Fuser, Op], Iterable[Op]]] = {
-    "linear": _Fuser._linear,
-    "logits": _Fuser._logits,
-    "conv1d": _Fuser._conv1d,
-    "activation": _Fuser._activation,
-    "add": _Fuser._add,
-    "positions": _Fuser._positions,
-    "split_heads": _Fuser._split_heads,
-    "full_attention": _Fuser._attention,
-    "cached_attention": _Fuser._attention,
-    "choose_token": _Fuser._choose_token,
-}
+def _fuse_split_heads(fused: _FusedOps, op: Op) -> Iterable[Op]:
+    """Returns the split into heads, fused into the linear layer before it."""
+    linear = fused.open_linear(op.inputs["x"])
+    return (_extended(linear, op, attributes=op.attributes),) if linear else (op,)
+
+
+def _fuse_attention(fused: _FusedOps, op: Op) -> Iterable[Op]:
+    """Returns an attention, after the projections of its queries, keys and values as one op."""
+    q, k, v = (fused.open_linear(op.inputs[name]) for name in "qkv")
+    if q is None or k is None or v is None or not _are_projections(q, k, v):
+        return (op,)
+    inputs = {name: value for name, value in q.inputs.items() if name not in ("weight", "bias")}
+    inputs |= {f"{name}_weight": part.inputs["weight"] for name, part in zip("qkv", (q, k, v), strict=True)}
+    inputs |= {"q_bias": q.inputs["bias"], "v_bias": v.inputs["bias"]}
+    outputs = tuple(Value(part.outputs[0].shape) for part in (q, k, v))
+    joint = Op("qkv_projections", inputs, outputs, {"eps": q.attributes["eps"]}, _layers(q, k, v))
+    return joint, replace(op, inputs={**op.inputs, **dict(zip("qkv", outputs, strict=True))})
+
+
+def _fuse_choose_token(fused: _FusedOps, op: Op) -> Iterable[Op]:
+    """Returns the choice of the next token, with the logits and the layer normalization before it."""
+    logits = fused.open_linear(op.inputs["logits"])
+    if logits is None or logits.attributes["eps"] is None:
+        return (op,)
+    inputs = {**logits.inputs, **{name: value for name, value in op.inputs.items() if name != "logits"}}
+    attributes = {"eps": logits.attributes["eps"]}
+    return (Op("fused_choose_token", inputs, op.outputs, attributes, _layers(logits, op)),)
 
 
 def _after_norm(linear: Op, norm: Op) -> Op:
-    """Returns the `fused_linear` that normalizes the input of `norm` and then does `linear`."""
+    """Returns the `fused_linear` that computes `norm` and then `linear`."""
     inputs = {
         **linear.inputs,
         "x": norm.inputs["x"],
@@ -164,7 +168,7 @@ def _after_norm(linear: Op, norm: Op) -> Op:
 def _extended(
     linear: Op, op: Op, *, inputs: Mapping[str, Value] | None = None, attributes: Mapping[str, Any] | None = None
 ) -> Op:
-    """Returns `linear` with `op` fused into it: with more inputs and attributes, and the outputs of `op`."""
+    """Returns `linear` with `op` fused into it: with these inputs and attributes added, and the outputs of `op`."""
     return replace(
         linear,
         inputs={**linear.inputs, **(inputs or {})},
@@ -176,18 +180,33 @@ def _extended(
 
 def _is_packed(linear: Op) -> bool:
     weight = linear.inputs["weight"]
-    return isinstance(weight, WeightValue) and weight.packed
+    return isinstance(weight, WeightValue) and weight.stored.packed
 
 
 def _are_projections(q: Op, k: Op, v: Op) -> bool:
-    """Returns whether three linears read the same rows by equal matrices; only q and v have biases, as in Whisper."""
+    """Returns whether `gemm_qkv` or `gemv_qkv` computes three linear ops: same rows, same shapes, no bias for k."""
     ops, rows = (q, k, v), ("x", "norm_weight", "norm_bias")
     same_rows = all(op.inputs.get(name) is q.inputs.get(name) for op in ops for name in rows)
     plain = all(op.attributes == {**PLAIN, "eps": q.attributes["eps"]} for op in ops)
-    alike = len({(op.inputs["weight"].shape, op.inputs["weight"].dtype) for op in ops}) == 1
-    return same_rows and plain and alike and "bias" in q.inputs and "bias" not in k.inputs and "bias" in v.inputs
+    same_shape = len({(op.inputs["weight"].shape, op.inputs["weight"].dtype) for op in ops}) == 1
+    return same_rows and plain and same_shape and "bias" in q.inputs and "bias" not in k.inputs and "bias" in v.inputs
 
 
 def _layers(*ops: Op) -> tuple[str, ...]:
     """Returns the layers of all ops, each once."""
     return tuple(dict.fromkeys(path for op in ops for path in op.layers))
+
+
+RULES: Mapping[str, Callable[[_FusedOps, Op], Iterable[Op]]] = {
+    "linear": _fuse_linear,
+    "logits": _fuse_logits,
+    "conv1d": _fuse_conv1d,
+    "activation": _fuse_activation,
+    "add": _fuse_add,
+    "positions": _fuse_positions,
+    "split_heads": _fuse_split_heads,
+    "full_attention": _fuse_attention,
+    "cached_attention": _fuse_attention,
+    "choose_token": _fuse_choose_token,
+}
+"""The rule for each kind of op that may be fused with those before it. A rule returns the ops that take its place."""

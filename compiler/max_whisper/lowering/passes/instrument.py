@@ -1,4 +1,4 @@
-"""Times the kernels of a program: timestamps before and after every call of one of ours."""
+"""Instruments a program: timestamps before and after every call of our kernels."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from itertools import count
 from max_whisper.lowering.ops import Input, Program
 
 TIMES = "times"
-"""The input of instrumented programs for the times, int64 [slots]: nanoseconds before and after each call, in turns."""
+"""The input that instrumented programs write times to, int64 [slots]: before and after each call, in nanoseconds."""
 
 
 def instrument(program: Program, kernels: Collection[str]) -> Program:
-    """Returns the program with one more input, TIMES, and with a slot for each op whose kind is in `kernels`."""
+    """Returns the program with the additional input TIMES, and a slot for each op whose kind is in `kernels`."""
     slots = count()
     ops = [replace(op, slot=next(slots)) if op.kind in kernels else op for op in program.ops]
     times = Input(("slots",), "int64", state=True, host=True)

@@ -1,4 +1,4 @@
-"""The types that emitters take and return, and those of their parts that all targets share."""
+"""The types that emitters take and return, and what all targets share."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ HOST = DeviceRef.CPU()
 
 @dataclass(frozen=True)
 class Context:
-    """Where a graph runs, and in which dtype its products are."""
+    """The device that a graph runs on, and the dtype of its products."""
 
     device: DeviceRef
     dtype: str  # of the build: "float32", "bfloat16" or "int8"
@@ -40,10 +40,10 @@ class Invocation:
     operands: Sequence[TensorValue | BufferValue]
     results: Sequence[TensorType]
     parameters: Mapping[str, Any] = field(default_factory=dict)
-    squeeze: int | None = None  # an axis of length 1 that the kernel's result has and the op's does not
+    squeeze: int | None = None  # an axis of length 1 that the kernel's result has, and the op's has not
 
     def run(self) -> list[TensorValue]:
-        """Adds the call to the current graph, and returns what the kernel gives."""
+        """Adds the call to the current graph, and returns the kernel's results."""
         in_place = any(isinstance(value, BufferValue) for value in self.operands)
         custom = ops.inplace_custom if in_place else ops.custom
         results = custom(self.kernel, HOST, list(self.operands), list(self.results), parameters=dict(self.parameters))
@@ -52,20 +52,20 @@ class Invocation:
 
 Emitted: TypeAlias = "TensorValue | Matrix | Invocation | Sequence[TensorValue] | None"
 Emitter: TypeAlias = Callable[..., Emitted]
-"""Takes a Context, the inputs of an op by their names, and its attributes."""
+"""Adds an op to the current graph; takes a Context, the inputs of the op by name, and its attributes."""
 
 
 @dataclass(frozen=True)
 class Target:
-    """How programs become MAX graphs: an emitter for each kind of op, and the passes before."""
+    """How programs become MAX graphs: an emitter for each kind of op, and the passes that run before."""
 
     emitters: Mapping[str, Emitter]
-    kernels: frozenset[str] = frozenset()  # the kinds whose emitters give an Invocation
+    kernels: frozenset[str] = frozenset()  # the kinds whose emitters return an Invocation
     passes: Sequence[Callable[[Program], Program]] = ()  # run on each program before it is emitted
 
 
 def weight(context: Context, *, tensor: StoredTensor) -> TensorValue | Matrix:
-    """Returns a tensor of the artifact: the weights of a product as a Matrix, any other as it is."""
+    """Returns a tensor of the artifact: a Matrix if it holds the weights of a product."""
     elements = _external(context, tensor.name, tensor.dtype, tensor.stored_shape)
     if not tensor.matrix:
         return elements
@@ -80,7 +80,7 @@ def _external(context: Context, name: str, dtype: str, shape: Sequence[int]) -> 
 
 
 def scalar(number: int) -> TensorValue:
-    """Returns an int64 scalar on the host, where slices and our kernels read theirs."""
+    """Returns an int64 scalar on the host, where slices and our kernels expect it."""
     return ops.constant(number, DType.int64, device=HOST)
 
 

@@ -31,7 +31,7 @@ ACTIVATIONS: Mapping[str, Callable[[TensorValue], TensorValue]] = {
 def conv1d(
     context: Context, x: TensorValue, weight: Matrix, bias: TensorValue | None = None, *, stride: int, padding: int
 ) -> TensorValue:
-    """Returns a matrix product over the rows that each output sees, side by side: [batch, length, channels * kernel].
+    """Returns a convolution as a matrix product of rows that each output sees: [batch, length, channels * kernel].
 
     MAX's own convolution runs no faster and takes three times as long to compile.
     """
@@ -61,12 +61,12 @@ def logits(context: Context, x: TensorValue, table: Matrix) -> TensorValue:
 
 
 def layernorm(context: Context, x: TensorValue, weight: TensorValue, bias: TensorValue, *, eps: float) -> TensorValue:
-    """Returns `x`, each row normalized, scaled and shifted."""
+    """Returns the layer normalization of `x`."""
     return ops.layer_norm(x, weight, bias, eps)
 
 
 def activation(context: Context, x: TensorValue, *, function: str) -> TensorValue:
-    """Returns the function of each element."""
+    """Returns the activation of each element."""
     return ACTIVATIONS[function](x)
 
 
@@ -99,17 +99,17 @@ def cached_attention(
     *,
     heads: int,
 ) -> TensorValue:
-    """Returns the attention of each row to all up to itself, after its keys and values were put into the KV cache.
+    """Returns the attention of each row to all up to itself, after its keys and values are written to the KV cache.
 
     The rows stand at `position` and after. Caches are float32 [batch, heads, n_text_ctx, channels of a head].
     """
     length, end, n_keys = q.shape[1], position + length_of(q), Dim("n_keys")
-    seen = []
+    visible = []
     for cache, new in ((key_cache, k), (value_cache, v)):
         ops.buffer_store_slice(cache, split(new, heads), [..., (slice(position, end), length), slice(None)])
-        seen.append(cache[:, :, (slice(scalar(0), end), n_keys), :])
+        visible.append(cache[:, :, (slice(scalar(0), end), n_keys), :])
     mask = _causal_mask(context, length_of(q), length, position, n_keys)
-    return attend(split(q, heads), seen[0], seen[1], mask)
+    return attend(split(q, heads), visible[0], visible[1], mask)
 
 
 def cross_attention(

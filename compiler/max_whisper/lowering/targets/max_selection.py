@@ -1,8 +1,8 @@
-"""The choice of the next token by MAX's ops: Whisper's filters, argmax or sampling, and the probabilities.
+"""The choice of the next token by MAX's ops: Whisper's rules, argmax or sampling, and probabilities.
 
 The rules of openai/whisper (decoding.py: SuppressBlank, SuppressTokens, ApplyTimestampRules) come in as data: a mask
-that is added to the scores, and for each row the range of text and the range of timestamps that may follow. What these
-ranges are depends on the tokens so far alone, so that the host computes them in a microsecond
+that is added to the scores, and for each row the range of text and the range of timestamps that may follow. These
+ranges depend on the tokens so far alone, so that the host computes them in a microsecond
 (runtime/decoding/rules/timestamps.py).
 """
 

@@ -1,4 +1,4 @@
-"""The primitives by MAX's ops, on every target: a layer kind without an emitter of its own is built from them."""
+"""The primitives by MAX's ops, on every target; layer kinds without an emitter of their own are built from them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from max_whisper.lowering.targets.emission import HOST, Context, Emitter
 
 
 def matmul(context: Context, x: TensorValue, y: TensorValue) -> TensorValue:
-    """Returns x @ y, in float32 as exact as a CPU's.
+    """Returns x @ y, which in float32 is as exact as on a CPU.
 
     A GPU's tensor cores keep 11 bits of each factor (TF32), and MAX has no option against that. So each operand is
     split in two that lose nothing there, or little, and the three products that matter, high @ high + high @ low +
@@ -69,12 +69,12 @@ def rows_from(context: Context, x: TensorValue, first: TensorValue) -> TensorVal
 
 
 def read(context: Context, state: BufferValue) -> TensorValue:
-    """Returns what is in a buffer now."""
+    """Returns the contents of a buffer."""
     return ops.buffer_load(state)
 
 
 def write(context: Context, state: BufferValue, x: TensorValue) -> None:
-    """Puts `x` into a buffer."""
+    """Writes `x` to a buffer."""
     ops.buffer_store(state, x)
 
 

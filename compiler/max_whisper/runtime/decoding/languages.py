@@ -49,7 +49,7 @@ _LOCALE = re.compile(r"([a-z]{2,3})[-_.@]")
 
 
 def asked_language(text: str | None) -> str | None:
-    """The language that was asked for, as it was given; None, as where none was given, for "auto"."""
+    """Returns the language that was asked for, as it was given; None for "auto", which asks for none."""
     return None if text is not None and text.strip().lower() == AUTO else text
 
 

@@ -6,7 +6,7 @@ what it takes (max_whisper/options.py), from which the checks and the command li
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated, TypedDict
+from typing import TYPE_CHECKING, Annotated
 
 from max_whisper.option_kinds import Choice, Flag, Ids, Integer, Number, Text, TextOrIds
 from max_whisper.options import OptionError, Options
@@ -140,7 +140,7 @@ class DecodingOptions(
     no_repeat_ngram_size: Annotated[
         int,
         Integer(
-            "Never write the same run of this many tokens twice within a window; 0 allows it.",
+            "Do not write any sequence of this many tokens twice in the text of a window; 0 allows it.",
             low=0,
             high=1000,
         ),
@@ -148,7 +148,8 @@ class DecodingOptions(
     repetition_penalty: Annotated[
         float,
         Number(
-            "Make tokens that a window's text has already less probable, the more so the larger this is; 1 does not.",
+            "How much less probable a token becomes once the text of the window has it: 1 leaves it as it is, higher "
+            "values avoid repetition.",
             low=0.01,
             high=100,
             unit="FACTOR",
@@ -270,46 +271,6 @@ class DecodingOptions(
         prefix = _tokens(self.prefix, tokenizer)
         room = manifest.dims["n_text_ctx"] // 2 - self.limit(manifest)
         return prefix[-room:] if room > 0 else prefix
-
-
-class PromptKeywords(TypedDict, total=False):
-    """The options of `Model.prompt`, for type checkers and editors."""
-
-    language: str | None
-    task: str
-    without_timestamps: bool
-    prompt: str | Sequence[int] | None
-    prefix: str | Sequence[int] | None
-
-
-PROMPT_OPTIONS = frozenset(PromptKeywords.__annotations__)
-
-
-class TextKeywords(TypedDict, total=False):
-    """The options of `DecodingOptions` that `Model.transcribe` takes as well, for type checkers and editors."""
-
-    task: str
-    language: str | None
-    max_new_tokens: int | None
-    best_of: int | None
-    beam_size: int | None
-    patience: float | None
-    length_penalty: float | None
-    prefix: str | Sequence[int] | None
-    suppress_tokens: str | Sequence[int] | None
-    suppress_blank: bool
-    without_timestamps: bool
-    max_initial_timestamp: float | None
-    seed: int
-    no_repeat_ngram_size: int
-    repetition_penalty: float
-
-
-class DecodingKeywords(TextKeywords, total=False):
-    """The options of `Model.decode`, for type checkers and editors."""
-
-    temperature: float
-    prompt: str | Sequence[int] | None
 
 
 def _tokens(text: str | Sequence[int], tokenizer: "Tokenizer") -> list[int]:

@@ -1,4 +1,4 @@
-"""How good a text is (openai/whisper, decoding.py and utils.py)."""
+"""Rates how good a text is (openai/whisper, decoding.py and utils.py)."""
 
 from __future__ import annotations
 
@@ -6,11 +6,17 @@ import zlib
 
 
 def compression_ratio(text: str) -> float:
-    """openai/whisper, utils.py."""
+    """Returns the bytes of a text divided by its bytes after zlib: high where it repeats itself."""
     data = text.encode()
     return len(data) / len(zlib.compress(data))
 
 
 def rank(sum_logprob: float, length: int, penalty: float | None) -> float:
-    """The higher the better, among samples of a window (openai/whisper's MaximumLikelihoodRanker)."""
+    """Returns a score for choosing among texts of one window, the higher the better (MaximumLikelihoodRanker).
+
+    Args:
+        sum_logprob: The sum of the log-probabilities of the tokens.
+        length: The number of tokens.
+        penalty: The exponent of `length_penalty`; None divides by the length.
+    """
     return sum_logprob / (max(length, 1) if penalty is None else ((5 + length) / 6) ** penalty)

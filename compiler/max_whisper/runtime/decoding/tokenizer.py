@@ -1,15 +1,15 @@
-"""Token ids <-> text, and the prompt that tells Whisper what to do."""
+"""Converts between token ids and text, and makes the prompt that tells Whisper what to do."""
 
 from __future__ import annotations
 
 import binascii
-import difflib
 from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from max_whisper.errors import ArtifactError, UserError
+from max_whisper.messages import suggestion
 from max_whisper.runtime.decoding.languages import language_code
 from max_whisper.tokens import Tokens
 
@@ -25,14 +25,23 @@ _PATTERN = r"""'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(
 class Tokenizer:
     """The byte-pair encoding of one checkpoint.
 
-    ranks_file: one text token per line, `base64 of its bytes, space, id` (openai's .tiktoken format).
-    tokens: the special tokens around it.
+    A new one has read its file and nothing else: the file is parsed when that is first needed, and the encoder is built
+    when text is first encoded. One tokenizer may be used from several threads.
 
-    Making one reads the file and nothing else; it is parsed when first needed, and the encoder is built when text is
-    first encoded. One tokenizer may be used from several threads.
+    Attributes:
+        tokens: The special tokens.
     """
 
     def __init__(self, ranks_file: Path, tokens: Tokens) -> None:
+        """Reads the file.
+
+        Args:
+            ranks_file: One text token per line, `base64 of its bytes, space, id` (openai's .tiktoken format).
+            tokens: The special tokens of the same vocabulary.
+
+        Raises:
+            ArtifactError: The file cannot be read.
+        """
         self.tokens = tokens
         self._file = ranks_file
         try:
@@ -44,30 +53,31 @@ class Tokenizer:
 
     @property
     def multilingual(self) -> bool:
-        """Whether the model takes a language and a task; otherwise it writes down English, without being told."""
+        """Whether the model takes a language and a task; if not, it writes English text of English speech."""
         return bool(self.tokens.languages)
 
     def encode(self, text: str) -> list[int]:
-        """The ids of a text; what looks like a special token in it is text as well."""
+        """Returns the ids of a text. What looks like a special token in it is text as well."""
         return self._encoding.encode_ordinary(text)
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The text of ids, without special tokens and timestamps; bytes that are no UTF-8 become U+FFFD."""
+        """Returns the text of ids, without special tokens and timestamps; bytes that are no UTF-8 become U+FFFD."""
         table = self._bytes
         return b"".join(table[i] for i in ids if 0 <= i < len(table)).decode(errors="replace")
 
     def prompt(self, language: str | None, task: str = "transcribe", without_timestamps: bool = False) -> list[int]:
-        """The ids that every window starts with.
+        """Returns the ids that every window starts with.
 
-        language: code or English name, needed by a multilingual model; an English-only one takes none but English.
-        task: one of TASKS.
-        without_timestamps: ask for text only.
-        Raises UserError for a language or task that there is not, or that the model does not have.
+        Args:
+            language: The code or the name of the language; an English-only model takes none but English.
+            task: "transcribe" or "translate".
+            without_timestamps: Whether to ask for text only.
+
+        Raises:
+            UserError: The language or task is unknown, or the model does not have it, or needs one.
         """
         if task not in TASKS:
-            near = difflib.get_close_matches(task.lower(), TASKS, n=1, cutoff=0.4)
-            hint = f"; did you mean '{near[0]}'?" if near else ""
-            raise UserError(f"unknown task '{task}': expected 'transcribe' or 'translate'{hint}")
+            raise UserError(f"unknown task '{task}': expected 'transcribe' or 'translate'{suggestion(task, TASKS)}")
         tokens = self.tokens
         ids = [tokens.sot]
         if self.multilingual:
@@ -88,9 +98,10 @@ class Tokenizer:
     def _bytes(self) -> list[bytes]:
         """The bytes of each text token. What may follow them in the file, special tokens, has no text.
 
-        All that `encode` and `decode` rely on is checked: each id and each token once, and every byte among them.
+        Everything that `encode` and `decode` rely on is checked: each id and each token stands there once, and every
+        byte is among the tokens. Raises ArtifactError where that is not so.
         """
-        table = [self._token(*numbered) for numbered in enumerate(self._ranks.splitlines()[: self.tokens.eot])]
+        table = [self._token(rank, line) for rank, line in enumerate(self._ranks.splitlines()[: self.tokens.eot])]
         if len(table) < self.tokens.eot:
             raise ArtifactError(
                 f"{self._file}: expected {self.tokens.eot} tokens, found {len(table)}: build the artifact again"
@@ -102,7 +113,7 @@ class Tokenizer:
         return table
 
     def _token(self, rank: int, line: bytes) -> bytes:
-        """The bytes of a token by its line, which must be the one that is written for it."""
+        """Returns the bytes of a token by its line. Raises ArtifactError for any line but the one written for it."""
         text, _, number = line.partition(b" ")
         try:
             token = binascii.a2b_base64(text)

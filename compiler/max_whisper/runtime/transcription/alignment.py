@@ -1,4 +1,4 @@
-"""When each token was said, by the heads of the cross-attention that follow the sound (openai/whisper, timing.py)."""
+"""Finds when each token was said, by the cross-attention heads that follow the sound (openai/whisper, timing.py)."""
 
 from __future__ import annotations
 
@@ -6,19 +6,21 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-MEDIAN_WIDTH = 7  # positions
-DIAGONAL, UP, LEFT = range(3)  # where a path comes from
+MEDIAN_WIDTH = 7
+"""The number of positions whose median is taken."""
+DIAGONAL, UP, LEFT = range(3)  # the cell that a path comes from
 
 
 def token_starts(scores: NDArray[np.float32], first: int) -> NDArray[np.int64]:
-    """The position in the window at which each token begins.
+    """Returns the position in the window at which each token begins, int64 [tokens of the text and end-of-text].
 
-    scores: float32 [heads, tokens, positions], queries times keys, of the window's sound alone. first: the token with
-    which the text begins; the last is end-of-text, whose row is left out.
+    scores: float32 [heads, tokens, positions], queries times keys before the softmax, for the positions that are sound.
+    first: the index of the token that predicts the first of the text. The last token is end-of-text, whose row is left
+    out.
     """
     weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
     weights /= weights.sum(axis=-1, keepdims=True)
-    with np.errstate(invalid="ignore"):  # heads that see the same everywhere
+    with np.errstate(invalid="ignore"):  # heads that attend to all positions alike
         weights = (weights - weights.mean(axis=-2, keepdims=True)) / weights.std(axis=-2, keepdims=True)
     matrix = np.mean([median_filtered(head) for head in weights], axis=0)[first:-1]
     tokens, positions = warp(-matrix.astype(np.float64))
@@ -27,7 +29,7 @@ def token_starts(scores: NDArray[np.float32], first: int) -> NDArray[np.int64]:
 
 
 def median_filtered(x: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The median of MEDIAN_WIDTH neighbours along the last axis of [rows, n], which is mirrored at its ends."""
+    """Returns the median of MEDIAN_WIDTH neighbors along the last axis of [rows, n], which is mirrored at its ends."""
     reach = MEDIAN_WIDTH // 2
     if x.shape[-1] <= reach:
         return x
@@ -37,30 +39,31 @@ def median_filtered(x: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def warp(x: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Dynamic time warping: the rows and columns of the cheapest path through costs [rows, columns].
+    """Returns the rows and the columns of the cheapest path through costs [rows, columns], by dynamic time warping.
 
-    A cell depends on three others, all of the two anti-diagonals before its own: each of these is one step here. Sums
-    are float32, and of equal ways the one from the left is taken, as in openai/whisper.
+    A cell depends on three others, which are on the two anti-diagonals before its own, so that all cells of an
+    anti-diagonal are computed at once. Sums are float32, and of equal ways the one from the left is taken, as in
+    openai/whisper.
     """
     rows, columns = x.shape
     flipped = np.fliplr(x)
     came_from = np.full((rows + columns + 1, rows + 1), LEFT, np.int8)  # [row + column, row]
-    nothing = np.full(rows + 1, np.inf, np.float32)
-    before, last = nothing.copy(), nothing  # the sums of two anti-diagonals, by row; there is a row 0 above the first
+    unreached = np.full(rows + 1, np.inf, np.float32)
+    before, last = unreached.copy(), unreached  # sums of two anti-diagonals by row; row 0 is above the first
     before[0] = 0
     for diagonal in range(2, rows + columns + 1):
         low, high = max(1, diagonal - columns), min(rows, diagonal - 1) + 1
         aside, up, left = before[low - 1 : high - 1], last[low - 1 : high - 1], last[low:high]
         ways = np.where((aside < up) & (aside < left), DIAGONAL, np.where((up < aside) & (up < left), UP, LEFT))
         came_from[diagonal, low:high] = ways
-        sums = nothing.copy()
+        sums = unreached.copy()
         sums[low:high] = flipped.diagonal(columns + 1 - diagonal) + np.choose(ways, (aside, up, left))
         before, last = last, sums
     return _path(came_from, rows, columns)
 
 
 def _path(came_from: NDArray[np.int8], row: int, column: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """From the last cell back to the first."""
+    """Returns the rows and the columns of the path, found from the last cell back to the first."""
     path = []
     while row > 0 or column > 0:
         path.append((row - 1, column - 1))

@@ -48,7 +48,7 @@ def drive(
 
 
 def in_order(done: Iterable[tuple[int, Done | None]], n: int) -> Iterator[Done]:
-    """Yields what `drive` yields of n transcriptions in their order: all of the first, then all of the second, …"""
+    """Yields what `drive` yields of n transcriptions in their order: all of the first, then all of the second."""
     kept: list[list[Done]] = [[] for _ in range(n)]
     ended: set[int] = set()
     current = 0

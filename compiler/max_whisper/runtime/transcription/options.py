@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from max_whisper.option_kinds import Flag, Integer, Number, Numbers, Text
 from max_whisper.options import OptionError, Options
-from max_whisper.runtime.decoding.options import MAX_TEMPERATURE, TextKeywords
+from max_whisper.runtime.decoding.keywords import TextKeywords
+from max_whisper.runtime.decoding.options import MAX_TEMPERATURE
 
 if TYPE_CHECKING:
     from max_whisper.artifact.manifest import Manifest

@@ -98,6 +98,6 @@ Steps: TypeAlias = "Generator[Request[Any] | Done, Any, None]"
 
 
 def ask(request: Request[Answer]) -> Generator[Request[Any], Any, Answer]:
-    """Yields a request and returns its answer: `answer = yield from ask(request)` in a generator of requests."""
+    """Yields a request and returns its answer, to be used by generators with `yield from`."""
     answer: Answer = yield request
     return answer

@@ -1,4 +1,4 @@
-"""Tokens and the positions at which they begin -> words with times, in segments (openai/whisper, timing.py)."""
+"""Makes words with times of tokens and the positions at which they begin (openai/whisper, timing.py)."""
 
 from __future__ import annotations
 
@@ -6,24 +6,34 @@ import string
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Protocol
 
 import numpy as np
 
 from max_whisper.runtime.decoding.tokenizer import Tokenizer
-from max_whisper.runtime.results import Word
+from max_whisper.runtime.results import Segment, Word
 from max_whisper.runtime.transcription.options import APPENDED, PREPENDED
 
-WITHOUT_SPACES = ("zh", "ja", "th", "lo", "my", "yue")  # languages that put none between words
+LANGUAGES_WITHOUT_SPACES = ("zh", "ja", "th", "lo", "my", "yue")
+"""The codes of languages that put no spaces between words."""
 SENTENCE_ENDS = ".。!！?？"
-LONGEST_MEDIAN = 0.7  # seconds
-POSITIONS_PER_SECOND = 50  # in the encoder's output
+MAX_MEDIAN = 0.7
+"""The longest median duration of a word that is believed, in seconds."""
+POSITIONS_PER_SECOND = 50
+"""Positions of the encoder's output in a second."""
 _EOT, _UNFINISHED = "<|endoftext|>", "\ufffd"
 
 
 @dataclass
 class Timing:
-    """A word on its way to become a Word: seconds from the start of its window. Merged into another, it is empty."""
+    """A word of one window, before it is assigned to a segment. One that was merged into another word is empty.
+
+    Attributes:
+        word: The text, with the space before it.
+        tokens: Its token ids.
+        start: The time at which it begins, in seconds from the start of the window.
+        end: The time at which it ends, in seconds from the start of the window.
+        probability: The mean probability of its tokens.
+    """
 
     word: str
     tokens: list[int]
@@ -33,6 +43,7 @@ class Timing:
 
     @property
     def duration(self) -> float:
+        """The duration in seconds."""
         return self.end - self.start
 
 
@@ -43,9 +54,9 @@ def timings(
     tokenizer: Tokenizer,
     language: str,
 ) -> list[Timing]:
-    """The words of some text tokens.
+    """Returns the words of text tokens, with their times.
 
-    starts: for each of them and for end-of-text, the position in the window. probabilities: of each of them.
+    starts: the position in the window at which each token begins, and end-of-text. probabilities: of each token.
     """
     words = split_words([*tokens, tokenizer.tokens.eot], tokenizer, language)[:-1]
     bounds = np.cumsum([0, *(len(ids) for _, ids in words)]).tolist()
@@ -57,9 +68,9 @@ def timings(
 
 
 def split_words(tokens: Sequence[int], tokenizer: Tokenizer, language: str) -> list[tuple[str, list[int]]]:
-    """Each word and its tokens; punctuation and end-of-text are words of their own."""
+    """Returns each word and its tokens; punctuation and end-of-text are words of their own."""
     pieces = _characters(tokens, tokenizer)
-    if language in WITHOUT_SPACES:
+    if language in LANGUAGES_WITHOUT_SPACES:
         return pieces
     words: list[tuple[str, list[int]]] = []
     for text, ids in pieces:
@@ -72,7 +83,7 @@ def split_words(tokens: Sequence[int], tokenizer: Tokenizer, language: str) -> l
 
 
 def _characters(tokens: Sequence[int], tokenizer: Tokenizer) -> list[tuple[str, list[int]]]:
-    """The smallest runs of tokens that are whole characters."""
+    """Returns the shortest runs of tokens that are complete characters, and their texts."""
 
     def text_of(ids: Sequence[int]) -> str:
         return tokenizer.decode(ids) + _EOT * (ids[-1] == tokenizer.tokens.eot)
@@ -90,20 +101,15 @@ def _characters(tokens: Sequence[int], tokenizer: Tokenizer) -> list[tuple[str, 
     return pieces
 
 
-class Timed(Protocol):
-    """A segment; times in seconds of the recording."""
-
-    @property
-    def start(self) -> float: ...
-    @property
-    def end(self) -> float: ...
-    @property
-    def tokens(self) -> list[int]: ...
-
-
 @dataclass(frozen=True)
 class SegmentTimes:
-    """The words of one segment, and the segment's times as corrected by theirs."""
+    """The words of a segment, and its times as corrected by theirs.
+
+    Attributes:
+        start: The time at which the segment begins, in seconds of the recording.
+        end: The time at which it ends, in seconds of the recording.
+        words: The words.
+    """
 
     start: float
     end: float
@@ -111,7 +117,7 @@ class SegmentTimes:
 
 
 def assign_words(
-    segments: Sequence[Timed],
+    segments: Sequence[Segment],
     words: list[Timing],
     *,
     eot: int,
@@ -120,33 +126,33 @@ def assign_words(
     prepended: str = PREPENDED,
     appended: str = APPENDED,
 ) -> list[SegmentTimes]:
-    """Gives the words of a window to its segments, and brings the times of both together.
+    """Returns the words of each segment of a window, with times of both that agree.
 
-    offset: seconds at which the window begins. last_speech: seconds at which the last word before it ended. prepended,
-    appended: punctuation that belongs to the word after it and before it.
+    offset: the time at which the window begins, in seconds. last_speech: the time at which the last word before it
+    ended. prepended, appended: punctuation that belongs to the word after it, and before it.
     """
     durations = [word.duration for word in words if word.duration]
-    median = min(LONGEST_MEDIAN, float(np.median(durations))) if durations else 0.0
+    median = min(MAX_MEDIAN, float(np.median(durations))) if durations else 0.0
     _shorten_at_sentence_ends(words, 2 * median)
     merge_punctuation(words, prepended, appended)
-    placed = []
+    times = []
     rest = iter(words)
     for segment in segments:
         missing = sum(token < eot for token in segment.tokens)
-        own = []
+        assigned = []
         while missing > 0 and (timing := next(rest, None)) is not None:
             missing -= len(timing.tokens)
             if timing.word:
                 start, end = round(offset + timing.start, 2), round(offset + timing.end, 2)
-                own.append(Word(timing.word, start, end, timing.probability))
-        placed.append(_together(segment, own, median, last_speech))
-        if own:
-            last_speech = placed[-1].end
-    return placed
+                assigned.append(Word(timing.word, start, end, timing.probability))
+        times.append(_fitted(segment, assigned, median, last_speech))
+        if assigned:
+            last_speech = times[-1].end
+    return times
 
 
 def _shorten_at_sentence_ends(words: list[Timing], longest: float) -> None:
-    """The pause after a sentence is put into its end, or into the next word, by the alignment."""
+    """Shortens words around the end of a sentence: the alignment puts the pause after it into one of them."""
     for before, word in pairwise(words):
         if longest and word.duration > longest:
             if word.word in SENTENCE_ENDS:
@@ -156,7 +162,7 @@ def _shorten_at_sentence_ends(words: list[Timing], longest: float) -> None:
 
 
 def merge_punctuation(words: list[Timing], prepended: str, appended: str) -> None:
-    """Joins punctuation to the word that it belongs to; what was joined is left empty."""
+    """Merges punctuation into the word that it belongs to; what was merged is left empty."""
     following = len(words) - 1
     for i in range(len(words) - 2, -1, -1):
         mark, word = words[i], words[following]
@@ -175,8 +181,8 @@ def merge_punctuation(words: list[Timing], prepended: str, appended: str) -> Non
             previous = i
 
 
-def _together(segment: Timed, words: list[Word], median: float, last_speech: float) -> SegmentTimes:
-    """A first or last word that is too long is cut to the segment, which otherwise is as long as its words."""
+def _fitted(segment: Segment, words: list[Word], median: float, last_speech: float) -> SegmentTimes:
+    """Returns the times of a segment and of its words: too long words are cut, then the segment fits the words."""
     if not words:
         return SegmentTimes(segment.start, segment.end, words)
     longest = 2 * median

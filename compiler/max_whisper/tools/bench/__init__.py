@@ -1,1 +1,1 @@
-"""The benchmark of an artifact: its phases, and each layer beside what the machine allows."""
+"""Benchmarks an artifact: its phases, and each layer beside the limits of the machine."""

@@ -1,4 +1,4 @@
-"""Benchmarks one artifact on this machine: its phases, and each layer beside what the machine allows."""
+"""Benchmarks one artifact on this machine: its phases, and each layer beside the limits of the machine."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from max_whisper.artifact.load import check_artifact
 from max_whisper.compile.stored_spec import read_spec
 from max_whisper.errors import UserError
 from max_whisper.files import expanded
+from max_whisper.lowering.family import timed_graphs
 from max_whisper.progress import OnProgress, Progress, check_progress, ignore_progress
 from max_whisper.spec import Spec
-from max_whisper.tools.bench.clocks import GRAPHS, compile_instrumented, times
+from max_whisper.tools.bench.clocks import compile_instrumented, times
 from max_whisper.tools.bench.lower_bounds import lower_bounds
 from max_whisper.tools.bench.peak_rates import PeakRates, Probes, higher
 from max_whisper.tools.bench.phases import Window, load, loading, peak_memory, phases
@@ -21,33 +22,60 @@ from max_whisper.tools.options import BenchOptions
 
 @dataclass(frozen=True)
 class BenchReport:
-    """What a benchmark measured. Times are medians, in milliseconds, of a batch of windows."""
+    """The results of a benchmark. Times are medians in milliseconds, of a batch of windows.
+
+    Attributes:
+        artifact: The artifact's folder.
+        model: The name of the spec.
+        dtype: The dtype of the build.
+        kernels: "ours" or "max".
+        batch: The number of windows that are computed at once.
+        n_tokens: The number of tokens that were decoded in each window.
+        rounds: The number of measurements.
+        seconds: The duration of a window.
+        threads: The number of CPU cores that were used.
+        peak_rates: The peak rates of the machine.
+        phases: The times of "load", "log_mel", "encoder", "cross_kv", "first", "token" and "total".
+        lower_bounds: The lower bounds of "encoder", "token" and "total"; empty if the CPU has no instruction for
+            products of this dtype.
+        peak_memory: The peak memory of a process that runs the phases, in MB.
+        position: The number of tokens in the KV cache for which the FLOPs and bytes of a token are counted.
+        rooflines: The layers of each graph.
+    """
 
     artifact: Path
-    model: str  # the spec's name
+    model: str
     dtype: str
     kernels: str
     batch: int
-    n_tokens: int  # of each window
+    n_tokens: int
     rounds: int
-    seconds: float  # of sound in a window
-    threads: int  # CPU cores that were used
+    seconds: float
+    threads: int
     peak_rates: PeakRates
-    phases: dict[str, float]  # "load", "log_mel", "encoder", "cross_kv", "first", "token", "total"
-    lower_bounds: dict[str, float]  # of "encoder", "token", "total"; empty where the CPU has no products of this dtype
-    peak_memory: float  # MB, of a process that runs the phases
-    position: int  # tokens in the caches, for which FLOPs and bytes of a token are counted
+    phases: dict[str, float]
+    lower_bounds: dict[str, float]
+    peak_memory: float
+    position: int
     rooflines: list[Roofline]
 
 
 def bench(folder: Path, *, n_tokens: int, rounds: int, progress: OnProgress = ignore_progress) -> BenchReport:
-    """Returns the times of an artifact's phases and layers.
+    """Measures an artifact's phases and layers on this machine.
 
-    For those of the layers its graphs are compiled again, which the first time takes as long as a build.
+    The graphs are compiled once more with timestamps around their kernels; the first time, that takes as long as a
+    build.
 
-    n_tokens: chosen for each window. rounds: times that each phase is measured; reported are medians.
+    Args:
+        folder: The artifact.
+        n_tokens: The number of tokens to decode in each window.
+        rounds: The number of measurements, whose medians are reported.
+        progress: Called after each step.
 
-    Raises UserError for an artifact for a GPU and for tokens that do not fit; what `load` raises; CompileError.
+    Raises:
+        UserError: The artifact is for a GPU, or it cannot hold so many tokens.
+        ArtifactError: The artifact is damaged, or cannot run on this machine.
+        CompileError: MAX cannot compile a graph.
     """
     check_progress(progress)
     options = BenchOptions(n_tokens, rounds)
@@ -55,7 +83,9 @@ def bench(folder: Path, *, n_tokens: int, rounds: int, progress: OnProgress = ig
     folder = expanded(folder)
     plan = check_artifact(folder, machine=False).plan
     if not plan.target.on_host:
-        raise UserError(f"{folder} is for {plan.target}: only artifacts for a CPU can be measured, build such a one")
+        raise UserError(
+            f"{folder} is for {plan.target}: only artifacts for a CPU can be measured; build one with `--target cpu`"
+        )
     artifact, _ = load(folder)
     spec = read_spec(folder, artifact.manifest)
     window = Window(artifact, n_tokens)
@@ -66,7 +96,7 @@ def bench(folder: Path, *, n_tokens: int, rounds: int, progress: OnProgress = ig
     before = probes.measure()
     progress(Progress("measured the machine"))
     instrumented = compile_instrumented(artifact, spec, progress) if plan.kernels == "ours" else None
-    graph_times = times(window, instrumented, rounds)
+    graph_times = times(window, timed_graphs(spec.family), instrumented, rounds)
     progress(Progress("measured the layers"))
     peak_rates = higher(before, probes.measure())
     position = window.prompt_length + (n_tokens - 1) // 2  # of the token in the middle
@@ -95,12 +125,12 @@ def bench(folder: Path, *, n_tokens: int, rounds: int, progress: OnProgress = ig
                 batch=plan.batch,
                 position=position,
             )
-            for graph in GRAPHS
+            for graph in timed_graphs(spec.family)
         ],
     )
 
 
 def _lower_bounds(spec: Spec, peak_rates: PeakRates, dtype: str, batch: int, n_tokens: int) -> dict[str, float]:
-    """Returns the lower bounds of the phases that are the same in the report and in `lower_bounds`."""
+    """Returns the lower bounds of the phases that `lower_bounds` and the report both have."""
     bounds = lower_bounds(spec, peak_rates, batch, n_tokens).get(dtype, {})
     return {name: bounds[name] for name in ("encoder", "token", "total") if name in bounds}

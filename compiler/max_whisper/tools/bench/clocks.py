@@ -1,8 +1,8 @@
-"""Measures each kernel of an artifact by instrumented graphs, which take a timestamp before and after each."""
+"""Times each kernel of an artifact, by instrumented graphs with timestamps before and after every kernel."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
 from time import perf_counter
@@ -20,12 +20,10 @@ from max_whisper.runtime.decoding.decoder import Decoder
 from max_whisper.spec import Spec
 from max_whisper.tools.bench.phases import Window
 
-GRAPHS = ("encoder", "cross_kv", "step")
-
 
 @dataclass(frozen=True)
 class Instrumented:
-    """Instrumented graphs, compiled, and their kernel calls."""
+    """The compiled instrumented graphs of an artifact, and their kernel calls."""
 
     artifact: Artifact
     calls: dict[str, list[KernelCall]]  # by graph
@@ -36,66 +34,66 @@ class Times:
     """The median times of a graph, in milliseconds."""
 
     kernels: list[float]  # in the order of the calls
-    whole: float  # of the graph without timestamps
+    graph: float  # of the whole graph, without timestamps
 
 
 def compile_instrumented(artifact: Artifact, spec: Spec, progress: OnProgress) -> Instrumented:
-    """Returns the graphs of an artifact for a CPU compiled again, instrumented. Raises CompileError where MAX fails."""
+    """Compiles the graphs of an artifact for a CPU once more, instrumented. Raises CompileError where MAX fails."""
     return Instrumented(*recompile(artifact.folder, artifact.manifest, spec, progress=progress, instrument=True))
 
 
-class Plain:
-    """A graph without timestamps, whose runs are timed."""
+class TimedGraph:
+    """A graph without timestamps that notes how long each run takes."""
 
     def __init__(self, model: Executable) -> None:
         self._model = model
-        self.noted: list[float] = []  # milliseconds of each run
+        self.runs: list[float] = []  # milliseconds of each run
 
     def execute(self, *inputs: Buffer) -> list[Buffer]:
-        """Runs the graph, and adds how long it took to `noted`."""
+        """Runs the graph, and adds its time to `runs`."""
         begin = perf_counter()
         outputs: list[Buffer] = self._model.execute(*inputs)
-        self.noted.append((perf_counter() - begin) * 1e3)
+        self.runs.append((perf_counter() - begin) * 1e3)
         return outputs
 
 
-class WithClocks:
-    """An instrumented graph, called as the one without timestamps is."""
+class InstrumentedGraph:
+    """An instrumented graph that is called as the graph without timestamps, and notes the times of its kernels."""
 
     def __init__(self, model: Executable, n_calls: int) -> None:
         self._model = model
         self._times = np.zeros(2 * n_calls, np.int64)
         self._buffer = Buffer.from_numpy(self._times)  # the same memory
-        self.noted: list[NDArray[np.float64]] = []  # milliseconds of the kernels in each run
+        self.runs: list[NDArray[np.float64]] = []  # milliseconds of each kernel, for each run
 
     def execute(self, *inputs: Buffer) -> list[Buffer]:
-        """Runs the graph, and adds how long each kernel took to `noted`."""
+        """Runs the graph, and adds the times of its kernels to `runs`."""
         outputs: list[Buffer] = self._model.execute(*inputs, self._buffer)
-        self.noted.append((self._times[1::2] - self._times[::2]) / 1e6)
+        self.runs.append((self._times[1::2] - self._times[::2]) / 1e6)
         return outputs
 
 
-def times(window: Window, instrumented: Instrumented | None, rounds: int) -> dict[str, Times]:
-    """Returns the times of each of GRAPHS; without instrumented graphs, only those of the whole graph.
+def times(window: Window, graphs: Sequence[str], instrumented: Instrumented | None, rounds: int) -> dict[str, Times]:
+    """Returns the times of some graphs; without instrumented graphs, no times of kernels.
 
-    Graphs with and without timestamps take turns; a round of `step` is all tokens of the window.
+    Graphs with and without timestamps take turns. A round of `step` is all tokens of the window.
     """
     artifact, mel = window.artifact, Buffer.from_numpy(window.log_mel())
-    plain = {graph: Plain(artifact.graphs[graph]) for graph in GRAPHS}
-    with_clocks = _with_clocks(instrumented) if instrumented else {}
-    kinds: list[Mapping[str, Plain | WithClocks]] = [plain, with_clocks] if with_clocks else [plain]
-    decoders = [Decoder(replace(artifact, graphs={**artifact.graphs, **graphs})) for graphs in kinds]
+    plain = {name: TimedGraph(artifact.graphs[name]) for name in graphs}
+    clocked = _instrumented_graphs(instrumented, graphs) if instrumented else {}
+    kinds: list[Mapping[str, TimedGraph | InstrumentedGraph]] = [plain, clocked] if clocked else [plain]
+    decoders = [Decoder(replace(artifact, graphs={**artifact.graphs, **kind})) for kind in kinds]
     for number in range(rounds + 1):
-        for graphs, decoder in zip(kinds, decoders, strict=True):
-            (features,) = graphs["encoder"].execute(mel)
+        for kind, decoder in zip(kinds, decoders, strict=True):
+            (features,) = kind["encoder"].execute(mel)
             window.decode(decoder.cross_kv(features), window.n_tokens, decoder)
             if number == 0:  # a warm-up
-                for graph in graphs.values():
-                    graph.noted.clear()
-    kernels = {graph: np.median(timed.noted, axis=0).tolist() for graph, timed in with_clocks.items()}
-    return {graph: Times(kernels.get(graph, []), median(plain[graph].noted)) for graph in GRAPHS}
+                for graph in kind.values():
+                    graph.runs.clear()
+    kernels = {name: np.median(graph.runs, axis=0).tolist() for name, graph in clocked.items()}
+    return {name: Times(kernels.get(name, []), median(plain[name].runs)) for name in graphs}
 
 
-def _with_clocks(instrumented: Instrumented) -> dict[str, WithClocks]:
-    graphs, calls = instrumented.artifact.graphs, instrumented.calls
-    return {graph: WithClocks(graphs[graph], len(calls[graph])) for graph in GRAPHS}
+def _instrumented_graphs(instrumented: Instrumented, graphs: Sequence[str]) -> dict[str, InstrumentedGraph]:
+    compiled, calls = instrumented.artifact.graphs, instrumented.calls
+    return {name: InstrumentedGraph(compiled[name], len(calls[name])) for name in graphs}

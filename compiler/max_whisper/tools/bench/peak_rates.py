@@ -1,6 +1,6 @@
-"""Measures the peak rates of this machine: products of float32, bfloat16 and int8 in a second, and bytes read.
+"""Measures the peak rates of this machine: products of float32, bfloat16 and int8 per second, and bytes read.
 
-No model can be faster on it than its products and its weights take at these rates.
+No model can run faster than its products and weights allow at these rates.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from max_whisper.artifact.target import machine_features
 from max_whisper.compile.modules import cache_folder
 from max_whisper.compile.mojo_packages import kernels_package
 
-PeakRates = Mapping[str, float]  # GFLOP/s by dtype (int8: GOP/s), where the CPU has such products, and GB/s as "memory"
+PeakRates = Mapping[str, float]  # GFLOP/s by dtype, where the CPU has an instruction for it, and GB/s as "memory"
 
-PRODUCTS = {"float32": 1, "bfloat16": 2, "int8": 4}  # that one instruction adds to a lane
+PRODUCTS = {"float32": 1, "bfloat16": 2, "int8": 4}  # that one instruction adds up in a lane
 NEEDS: Mapping[str, set[str]] = {"float32": set(), "bfloat16": {"avx512_bf16"}, "int8": {"avx512_vnni"}}
 LANES, SUMS = 16, 24  # as in probes/multiply_add.mojo
 STEPS = 3_000_000
-MEMORY = 512 << 20  # bytes, more than caches hold
+MEMORY = 512 << 20  # bytes, more than the caches hold
 RUNS = 15
 
 
@@ -52,7 +52,7 @@ class Probes:
         self._graphs = engine.InferenceSession(devices=[CPU()]).load_all(module, custom_extensions=[package])
 
     def measure(self) -> dict[str, float]:
-        """Returns the peak rates: the best of RUNS."""
+        """Returns the peak rates: the best of RUNS measurements."""
         operands, steps = Buffer.from_numpy(np.zeros(8 * LANES, np.uint8)), Buffer.from_numpy(np.array(STEPS))
         memory = Buffer.from_numpy(np.ones(MEMORY, np.uint8))
         graphs = {name: LowPriorityThreadsGraph(graph) for name, graph in self._graphs.items()}
@@ -77,7 +77,7 @@ def arithmetic_ms(products: Mapping[str, int], peak_rates: PeakRates) -> float:
 
 
 def _fastest(run: Callable[..., Any], *inputs: Buffer) -> float:
-    """Returns the seconds of the fastest of RUNS."""
+    """Returns the seconds of the fastest of RUNS calls."""
     times = []
     for _ in range(RUNS):
         start = perf_counter()

@@ -26,17 +26,17 @@ Result = TypeVar("Result")
 
 
 class Window:
-    """A batch of windows of noise for an artifact, decoded to a fixed number of tokens, whatever the weights."""
+    """A batch of windows of noise, which an artifact decodes to a fixed number of tokens, whatever its weights."""
 
     def __init__(self, artifact: Artifact, n_tokens: int) -> None:
-        """Makes the noise. Raises UserError where so many tokens do not fit."""
+        """Makes the noise. Raises UserError if the artifact cannot hold so many tokens."""
         self.artifact, self.n_tokens = artifact, n_tokens
         self.model, self.decoder = Model(artifact), Decoder(artifact)
         self.batch, tokens = artifact.manifest.plan.batch, artifact.manifest.tokens
         prompt = self.model.tokenizer.prompt("en", without_timestamps=True)
         most = artifact.manifest.dims["n_text_ctx"] + 1 - len(prompt)
         if not 2 <= n_tokens <= most:
-            raise UserError(f"--tokens {n_tokens}: expected 2 to {most}, which is what {artifact.folder} can hold")
+            raise UserError(f"--tokens {n_tokens}: expected 2 to {most}, as many as {artifact.folder} can hold")
         self.sot_index, self.prompt_length = prompt.index(tokens.sot), len(prompt)
         self.prompts = [prompt] * self.batch
         suppressed = (*tokens.suppress, tokens.eot)
@@ -56,9 +56,9 @@ class Window:
         return features
 
     def decode(self, cross_kv: list[Buffer], n_tokens: int, decoder: Decoder | None = None) -> list[list[int]]:
-        """Returns `n_tokens` tokens of each window, chosen greedily, none of them end-of-text.
+        """Returns `n_tokens` greedy tokens of each window; end-of-text is suppressed.
 
-        cross_kv: the cross-attention KV cache. decoder: None is that of the artifact.
+        cross_kv: the cross-attention KV cache. decoder: None is the artifact's own.
         """
         texts = generate(
             decoder or self.decoder,
@@ -72,32 +72,32 @@ class Window:
 
 
 def load(folder: Path) -> tuple[Artifact, float]:
-    """Returns the artifact, and the milliseconds of loading it. Raises what `open_artifact` raises."""
+    """Loads an artifact, and returns it with the milliseconds that it took. Raises ArtifactError as `load` does."""
     return timed(lambda: open_artifact(folder))
 
 
 def loading(folder: Path) -> float:
-    """Returns the median milliseconds of loading an artifact to a Model, in a process that has done it before."""
+    """Returns the median milliseconds of loading an artifact, in a process that has loaded it before."""
     return median(timed(lambda: Model(open_artifact(folder)))[1] for _ in range(LOADS))
 
 
 def phases(window: Window, rounds: int) -> dict[str, float]:
     """Returns the milliseconds of each phase: medians of the rounds, after one to warm up.
 
-    "first" is the first token with the prompt, "token" every other one, "total" from the sound to the last token.
+    "first" is the prompt and the first token, "token" each later token, "total" from the sound to the last token.
     """
     measured = [_round(window) for _ in range(rounds + 1)][1:]
     return {name: median(round_[name] for round_ in measured) for name in measured[0]}
 
 
 def _round(window: Window) -> dict[str, float]:
-    """Returns the milliseconds of each phase, run once."""
+    """Returns the milliseconds of one run of each phase."""
     n_tokens, decoder = window.n_tokens, window.decoder
     mel, log_mel = timed(window.log_mel)
     features, encoder = timed(lambda: window.encode(mel))
-    memory, cross_kv = timed(lambda: decoder.cross_kv(features))
-    _, first = timed(lambda: window.decode(memory, 1))
-    _, all_tokens = timed(lambda: window.decode(memory, n_tokens))
+    keys_values, cross_kv = timed(lambda: decoder.cross_kv(features))
+    _, first = timed(lambda: window.decode(keys_values, 1))
+    _, all_tokens = timed(lambda: window.decode(keys_values, n_tokens))
     _, total = timed(lambda: window.decode(decoder.cross_kv(window.encode(window.log_mel())), n_tokens))
     token = (all_tokens - first) / (n_tokens - 1)
     return {
@@ -111,14 +111,14 @@ def _round(window: Window) -> dict[str, float]:
 
 
 def timed(run: Callable[[], Result]) -> tuple[Result, float]:
-    """Returns the result of a function, and the milliseconds that it took."""
+    """Returns the result of a function, and the milliseconds of the call."""
     start = perf_counter()
     result = run()
     return result, (perf_counter() - start) * 1e3
 
 
 def peak_memory() -> float:
-    """Returns the MB that this process has had in memory at most; NaN where the system does not say."""
+    """Returns the peak memory of this process in MB; NaN where the system does not report it."""
     try:
         lines = Path("/proc/self/status").read_text().splitlines()
     except OSError:

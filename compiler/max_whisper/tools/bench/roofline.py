@@ -1,7 +1,7 @@
-"""Compares each layer of a spec with what the machine allows: the roofline of Williams, Waterman, Patterson (2009).
+"""Compares each layer of a spec with the limits of the machine: the roofline of Williams, Waterman, Patterson (2009).
 
-No kernel is faster than its products at the CPU's peak, nor than its bytes at the speed of the memory; whichever takes
-longer binds it. Layers that a kernel does together are one row, whose FLOPs are those of the layers.
+A kernel takes at least as long as its products at the CPU's peak rate, and as its bytes at that of the memory; the
+longer of the two bounds it. Layers that one kernel computes together are one row, whose FLOPs are those of the layers.
 """
 
 from __future__ import annotations
@@ -18,30 +18,31 @@ from max_whisper.spec.tree import LayerNode
 from max_whisper.tools.bench.clocks import Times
 from max_whisper.tools.bench.peak_rates import PeakRates, arithmetic_ms
 
-COPY = re.compile(r"\.layers\[\d+\]")  # of a repeat, in a path
+COPY = re.compile(r"\.layers\[\d+\]")  # the index of a copy of a repeated layer, in a path
+TOKEN_CHOICE = "choice of the token"  # stands in place of layers, as it belongs to none
 
 
 @dataclass(frozen=True)
 class Kernel:
-    """The calls of a kernel that do the same for each copy of a layer; all numbers are sums over the copies."""
+    """The calls of a kernel for all copies of a repeated layer; all numbers are sums over the copies."""
 
     name: str
-    weight: str | None  # that of the first copy, if the kernel is a product with one matrix
+    weight: str | None  # the weight of the first copy, if the kernel multiplies with one matrix
     flops: int
     bytes: int
     ms: float
-    arithmetic_ms: float  # of the products at the CPU's peak
-    memory_ms: float  # of the bytes at the memory's speed
+    arithmetic_ms: float  # the time of the products at the CPU's peak rate
+    memory_ms: float  # the time of the bytes at the memory's peak rate
     copies: int = 1
 
     @property
     def lower_bound(self) -> float:
-        """Milliseconds that the machine needs at least."""
+        """The milliseconds that the machine needs at least."""
         return max(self.arithmetic_ms, self.memory_ms)
 
 
 class Sums(ABC):
-    """The sums of some kernels: what they compute and move, and how long they take."""
+    """The sums of kernels: their operations, bytes and times."""
 
     @abstractmethod
     def parts(self) -> list[Kernel]:
@@ -49,51 +50,58 @@ class Sums(ABC):
 
     @property
     def flops(self) -> int:
+        """The operations of the kernels."""
         return sum(kernel.flops for kernel in self.parts())
 
     @property
     def bytes(self) -> int:
+        """The bytes that the kernels read and write."""
         return sum(kernel.bytes for kernel in self.parts())
 
     @property
     def ms(self) -> float:
+        """The milliseconds of the kernels."""
         return sum(kernel.ms for kernel in self.parts())
 
     @property
     def lower_bound(self) -> float:
+        """The milliseconds that the machine needs at least for the kernels."""
         return sum(kernel.lower_bound for kernel in self.parts())
 
 
 @dataclass(frozen=True)
 class Row(Sums):
-    """Layers of the spec that kernels do together, and the copies of these layers."""
+    """Layers of the spec that kernels compute together, with the copies of these layers."""
 
     copies: list[list[str]]  # paths of the layers, for each copy
-    kernels: list[Kernel]  # none where MAX's own ops do it
+    kernels: list[Kernel]  # empty where MAX's own ops compute the layers
     layer_flops: int  # of all copies, as the spec counts them
 
     @property
     def flops(self) -> int:
-        """The operations of the kernels, or else of the layers."""
+        """The operations of the kernels; those of the layers where there are no kernels."""
         return super().flops if self.kernels else self.layer_flops
 
     @property
     def layers(self) -> list[str]:
+        """The paths of the layers of the first copy."""
         return self.copies[0]
 
     def parts(self) -> list[Kernel]:
+        """Returns the kernels of the row."""
         return self.kernels
 
 
 @dataclass(frozen=True)
 class Roofline(Sums):
-    """The times and costs of a compiled graph, layer by layer."""
+    """The times and costs of a graph, layer by layer."""
 
     graph: str
     rows: list[Row]
-    whole: float  # milliseconds of the graph without timestamps
+    graph_ms: float  # of the graph without timestamps
 
     def parts(self) -> list[Kernel]:
+        """Returns the kernels of all rows."""
         return [kernel for row in self.rows for kernel in row.kernels]
 
     @property
@@ -102,9 +110,9 @@ class Roofline(Sums):
         return sum(row.flops for row in self.rows)
 
     @property
-    def rest(self) -> float:
-        """Milliseconds between the kernels; below 0 where the machine was disturbed."""
-        return self.whole - self.ms
+    def outside_kernels(self) -> float:
+        """The milliseconds outside the kernels; below 0 where other programs disturbed the measurement."""
+        return self.graph_ms - self.ms
 
 
 def roofline(
@@ -119,8 +127,8 @@ def roofline(
 ) -> Roofline:
     """Returns the times and costs of a graph, layer by layer.
 
-    calls: those of the graph's kernels. batch: windows that it computes at once. position: tokens in the caches, for
-    the graph of a token.
+    calls: the kernel calls of the graph. batch: the windows that it computes at once. position: the tokens in the KV
+    cache, for a decode step.
     """
     kernels = [_kernel(call, ms, peak_rates, position) for call, ms in zip(calls, times.kernels, strict=True)]
     leaves = _leaves(spec, graph)
@@ -130,11 +138,11 @@ def roofline(
     }
     rows: list[Row] = []
     for layers in _joined([call.layers for call in calls], [*leaves]):
-        own = [kernel for call, kernel in zip(calls, kernels, strict=True) if set(call.layers) & set(layers)]
-        _add(rows, Row([layers], own, sum(flops[path] for path in layers)))
-    if unowned := [kernel for call, kernel in zip(calls, kernels, strict=True) if not call.layers]:
-        rows.append(Row([["the next token"]], unowned, 0))
-    return Roofline(graph, rows, times.whole)
+        of_layers = [kernel for call, kernel in zip(calls, kernels, strict=True) if set(call.layers) & set(layers)]
+        _add(rows, Row([layers], of_layers, sum(flops[path] for path in layers)))
+    if without_layer := [kernel for call, kernel in zip(calls, kernels, strict=True) if not call.layers]:
+        rows.append(Row([[TOKEN_CHOICE]], without_layer, 0))
+    return Roofline(graph, rows, times.graph)
 
 
 def _kernel(call: KernelCall, ms: float, peak_rates: PeakRates, position: int) -> Kernel:
@@ -148,7 +156,7 @@ def _kernel(call: KernelCall, ms: float, peak_rates: PeakRates, position: int) -
 
 
 def _leaves(spec: Spec, graph: str) -> dict[str, LayerNode]:
-    """Returns the layers that a graph does by their paths, in order of execution."""
+    """Returns the layers that a graph computes by path, in order of execution."""
     nodes: Iterable[LayerNode] = (spec.encoder if graph == "encoder" else spec.decoder).walk()
     return {
         node.path: node
@@ -158,7 +166,7 @@ def _leaves(spec: Spec, graph: str) -> dict[str, LayerNode]:
 
 
 def _joined(sets: Iterable[list[str]], layers: list[str]) -> list[list[str]]:
-    """Returns the layers in disjoint groups, in order: layers that are together in a set are together in a group."""
+    """Returns the layers in disjoint groups, in order, so that each set of layers lies in one group."""
     groups = {path: [path] for path in layers}
     for paths in sets:
         together = [path for path in layers if any(path in groups[other] for other in paths)]
@@ -167,17 +175,17 @@ def _joined(sets: Iterable[list[str]], layers: list[str]) -> list[list[str]]:
 
 
 def _add(rows: list[Row], row: Row) -> None:
-    """Adds a row, or adds it to the one that it is a copy of."""
+    """Adds a row to the rows, or to the row that it is a copy of."""
     for index, other in enumerate(rows):
-        if _alike(other, row):
+        if _are_copies(other, row):
             kernels = [_sum(one, another) for one, another in zip(other.kernels, row.kernels, strict=True)]
             rows[index] = Row([*other.copies, *row.copies], kernels, other.layer_flops + row.layer_flops)
             return
     rows.append(row)
 
 
-def _alike(row: Row, other: Row) -> bool:
-    """Returns whether two rows are copies: the same layers of a repeat, at the same cost."""
+def _are_copies(row: Row, other: Row) -> bool:
+    """Returns whether two rows are copies of each other: the same repeated layers, at the same cost."""
     shapes = [
         [(kernel.name, kernel.flops // kernel.copies, kernel.bytes // kernel.copies) for kernel in copy.kernels]
         for copy in (row, other)

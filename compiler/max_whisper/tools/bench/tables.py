@@ -1,4 +1,4 @@
-"""Shows a benchmark's report as tables and as JSON."""
+"""Shows the report of a benchmark as tables and as JSON."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ PHASES = {
     "load": "load",
     "log_mel": "log-mel",
     "encoder": "encoder",
-    "cross_kv": "cross-attention keys and values",
-    "first": "first token, with the prompt",
-    "token": "every other token",
-    "total": "sound to last token",
+    "cross_kv": "keys and values of the cross-attention",
+    "first": "prompt and first token",
+    "token": "each later token",
+    "total": "all of it, from sound to last token",
 }
-GRAPHS = {"encoder": "encoder", "cross_kv": "cross-attention keys and values", "step": "a token"}
+GRAPHS = {"encoder": PHASES["encoder"], "cross_kv": PHASES["cross_kv"], "step": "a token"}
 
 
 def show(report: BenchReport) -> None:
@@ -26,13 +26,14 @@ def show(report: BenchReport) -> None:
     console = table_console()
     console.print(phase_table(report), layer_table(report))
     limits = [
-        f"{value:,.1f} GB/s read from memory" if name == "memory" else f"{value:,.0f} GFLOP/s {name}"
+        f"{value:,.1f} GB/s memory" if name == "memory" else f"{value:,.0f} GFLOP/s {name}"
         for name, value in report.peak_rates.items()
     ]
-    console.print(f"the machine's peak rates, {report.threads} cores: {', '.join(limits)}")
+    console.print(f"the machine's peak rates with {report.threads} cores: {', '.join(limits)}")
     console.print(
-        "What a cache of the CPU keeps may be read faster than memory. Medians of kernels need not add up to that of "
-        "the whole: where other programs disturb the machine, what is left may be below 0."
+        "The lower bound of a kernel is the time of its FLOPs, or of its bytes if that is longer, at these rates. Data "
+        "in a cache of the CPU may be read faster. Medians of kernels need not add up to that of the graph, so that "
+        "the time outside the kernels may be below 0."
     )
 
 
@@ -41,7 +42,7 @@ def phase_table(report: BenchReport) -> Table:
     batch = f"{report.batch} windows" if report.batch > 1 else "a window"
     kernels = ", with MAX's own kernels" if report.kernels == "max" else ""
     title = f"{report.model} in {report.dtype}{kernels}: {batch} of {report.seconds:g} s, {report.n_tokens} tokens"
-    table = _table(title, ["phase"], ["ms", "machine's lower bound"])
+    table = _table(title, ["phase"], ["ms", "lower bound"])
     for name, shown in PHASES.items():
         lower_bound = report.lower_bounds.get(name)
         table.add_row(shown, _ms(report.phases[name]), "" if lower_bound is None else _ms(lower_bound))
@@ -50,11 +51,11 @@ def phase_table(report: BenchReport) -> Table:
 
 
 def layer_table(report: BenchReport) -> Table:
-    """Returns a row for the layers that kernels do together, and below it the kernels if there are several."""
-    numbers = ["FLOPs", "MB", "ms", "reached", "bound by", "of the peak"]
+    """Returns a row for the layers that kernels compute together, and below it the kernels if there are several."""
+    numbers = ["FLOPs", "MB", "ms", "achieved", "bound by", "of peak"]
     table = _table("layer by layer", ["layers", "kernel"], numbers)
     for graph in report.rooflines:
-        after = f" with {report.position} tokens before it" if graph.graph == "step" else ""
+        after = f" after {report.position} tokens" if graph.graph == "step" else ""
         table.add_row(f"{GRAPHS[graph.graph]}{after}", style="bold")
         for row in graph.rows:
             table.add_row(*_row(row))
@@ -63,14 +64,15 @@ def layer_table(report: BenchReport) -> Table:
                     table.add_row("", _kernel_name(kernel), *_numbers([kernel]), style="dim")
         if kernels := graph.parts():
             table.add_row("all kernels", "", *_numbers(kernels), style="bold")
-            table.add_row("left of the whole, between kernels", "", "", "", _ms(graph.rest))
-        table.add_row("the whole", "", _millions(graph.flops), "", _ms(graph.whole), _rate(graph.flops, graph.whole))
+            table.add_row("outside the kernels", "", "", "", _ms(graph.outside_kernels))
+        rate = _rate(graph.flops, graph.graph_ms)
+        table.add_row("the graph", "", _millions(graph.flops), "", _ms(graph.graph_ms), rate)
         table.add_section()
     return table
 
 
 def as_json(report: BenchReport) -> dict[str, Any]:
-    """Returns everything that was measured as JSON values, in milliseconds, bytes and operations."""
+    """Returns the report as JSON values, in milliseconds, bytes and operations."""
     return {
         "artifact": str(report.artifact),
         "model": report.model,
@@ -114,7 +116,7 @@ def _graph_json(graph: Roofline) -> dict[str, Any]:
         }
         for row in graph.rows
     ]
-    return {**sums, "whole_ms": graph.whole, "rest_ms": graph.rest, "rows": rows}
+    return {**sums, "graph_ms": graph.graph_ms, "outside_kernels_ms": graph.outside_kernels, "rows": rows}
 
 
 def _row(row: Row) -> list[str]:
@@ -129,7 +131,7 @@ def _row(row: Row) -> list[str]:
 
 
 def _kernel_name(kernel: Kernel) -> str:
-    """Returns the name of a kernel with that of its matrix, such as `gemm q_proj`."""
+    """Returns the name of a kernel and of its matrix, such as `gemv out_proj`."""
     parts = (kernel.weight or "").removesuffix(".weight").rpartition(".")
     return f"{kernel.name} {parts[2]}".strip()
 

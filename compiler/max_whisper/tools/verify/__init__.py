@@ -1,1 +1,1 @@
-"""Comparisons: with transformers, layer by layer, and with openai/whisper, tokens and texts."""
+"""Verifies an artifact: compares it with transformers, layer by layer."""

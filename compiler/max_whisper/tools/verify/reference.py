@@ -1,4 +1,4 @@
-"""What transformers computes, layer by layer, for the same weights: the reference of a verification.
+"""Runs transformers' implementation of a model, layer by layer: the reference of `verify`.
 
 Needs torch and transformers, which nothing else in the package does.
 """
@@ -16,16 +16,23 @@ from max_whisper.spec import Spec
 from max_whisper.spec.tree import LayerNode, ModelPart
 
 ACTIVATIONS = {"gelu": "gelu", "gelu_tanh": "gelu_pytorch_tanh", "relu": "relu", "silu": "silu"}
-CALLED = {"conv1d", "linear", "layernorm", "attention", "cross_attention", "embedding"}  # as modules, by transformers
+MODULE_KINDS = {
+    "conv1d",
+    "linear",
+    "layernorm",
+    "attention",
+    "cross_attention",
+    "embedding",
+}  # layers that are modules in transformers
 
 Layers = dict[str, NDArray[np.float32]]
 
 
 class Reference:
-    """A `WhisperForConditionalGeneration` with the dimensions of a spec and the given weights, in float32."""
+    """A `WhisperForConditionalGeneration` in float32, with the dimensions of a spec and its weights."""
 
     def __init__(self, spec: Spec, tensors: Mapping[str, NDArray[np.float32]]) -> None:
-        """Raises UserError where torch or transformers are missing, or do not know such a model."""
+        """Makes the model. Raises UserError if torch or transformers are missing, or have no such model."""
         try:
             import torch
             from transformers import WhisperConfig, WhisperForConditionalGeneration
@@ -35,27 +42,27 @@ class Reference:
         self._model = WhisperForConditionalGeneration(WhisperConfig(**_config(spec), attn_implementation="eager"))
         state = {name: torch.from_numpy(np.array(array)) for name, array in tensors.items()}
         tied = [name for name in self._model.state_dict() if name == "proj_out.weight"]
-        found = self._model.load_state_dict(state, strict=False)
-        if found.unexpected_keys or set(found.missing_keys) - set(tied):
-            names = [*found.unexpected_keys, *found.missing_keys]
+        loaded = self._model.load_state_dict(state, strict=False)
+        if loaded.unexpected_keys or set(loaded.missing_keys) - set(tied):
+            names = [*loaded.unexpected_keys, *loaded.missing_keys]
             raise UserError(f"transformers has no Whisper like {spec.name}: it differs in {', '.join(names[:4])}")
         self._model.tie_weights()
         self._model.eval()
 
     def run(self, mel: NDArray[np.float32], tokens: NDArray[np.int64]) -> Layers:
-        """The output of each layer by its path, "features" and "logits" among them; without the batch dimension.
+        """Returns the output of each layer [length, channels] by path, with "features" and "logits".
 
-        mel: float32 [1, n_mels, n_frames]. tokens: int64 [1, length]. A layer that transformers does not compute as a
-        module of its own is seen as the input of the module after it, and left out where there is none.
+        mel: float32 [1, n_mels, n_frames]. tokens: int64 [1, length]. The output of a layer that is no module in
+        transformers is taken from the input of the module after it; it is left out where no module follows.
         """
         layers: Layers = {}
         modules = dict(self._model.named_modules())
         hooks = []
         for node, after in _with_next([*_executed(self._spec.encoder), *_executed(self._spec.decoder)]):
             module = modules.get(getattr(node.layer, "weights", None) or "")
-            if node.layer.kind in CALLED and module is not None:
+            if node.layer.kind in MODULE_KINDS and module is not None:
                 hooks.append(module.register_forward_hook(_keep_output(layers, node)))
-            elif after is not None and after.layer.kind in CALLED:
+            elif after is not None and after.layer.kind in MODULE_KINDS:
                 module = modules[after.layer.weights]  # type: ignore[attr-defined]
                 hooks.append(module.register_forward_pre_hook(_keep_input(layers, node)))
         try:
@@ -102,7 +109,7 @@ def _config(spec: Spec) -> dict[str, Any]:
 
 
 def _executed(tree: ModelPart | LayerNode) -> Iterator[LayerNode]:
-    """The nodes whose outputs are compared, in the order in which they are finished."""
+    """Yields the nodes whose outputs are compared, in the order in which they finish."""
     nodes = tree.nodes if isinstance(tree, ModelPart) else tree.children
     for node in nodes:
         yield from _executed(node)
@@ -111,7 +118,7 @@ def _executed(tree: ModelPart | LayerNode) -> Iterator[LayerNode]:
 
 
 def _with_next(nodes: Iterable[LayerNode]) -> Iterator[tuple[LayerNode, LayerNode | None]]:
-    """Each node with the next one that has no children: what that is given is what this one gives."""
+    """Yields each node with the next one without children, whose input is the node's output."""
     listed = list(nodes)
     for place, node in enumerate(listed):
         yield node, next((after for after in listed[place + 1 :] if not after.children), None)
@@ -132,6 +139,6 @@ def _keep_input(layers: Layers, node: LayerNode) -> Any:
 
 
 def _rows(x: Any, node: LayerNode) -> NDArray[np.float32]:
-    """Float32 [length, channels]; torch's convolutions have them the other way round."""
+    """Returns float32 [length, channels]; torch's convolutions have [channels, length]."""
     array: NDArray[np.float32] = x[0].detach().numpy()
     return np.array(array if array.shape[1] == node.output_shape.channels else array.T)

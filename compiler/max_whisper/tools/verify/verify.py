@@ -1,4 +1,4 @@
-"""Is an artifact the model that it says it is? Compared with transformers, layer by layer."""
+"""Verifies an artifact: compares it with transformers' implementation of the model, layer by layer."""
 
 from __future__ import annotations
 
@@ -36,57 +36,78 @@ from max_whisper.tensors.stored import StoredTensor
 from max_whisper.tools.options import VerifyOptions
 from max_whisper.tools.verify.reference import Layers, Reference
 
-# Largest absolute errors of features (of order 1) and of logits (of order 10), for weights of each dtype.
 BOUNDS = {"float32": (2e-4, 1e-3), "bfloat16": (0.25, 0.5), "int8": (1.0, 1.0)}
-# The share of greedy tokens that must be those of the reference, given the tokens before.
+"""The largest absolute errors that are allowed in the encoder, whose values are of order 1, and in the decoder, whose
+logits are of order 10; by dtype."""
 AGREEMENT = {"float32": 1.0, "bfloat16": 0.97, "int8": 0.9}
+"""The fraction of greedy tokens that must be those of the reference, given the tokens before; by dtype."""
 
 
 @dataclass(frozen=True)
-class Row:
-    """The largest absolute error of one layer's output."""
+class LayerError:
+    """The largest absolute error of one layer's output.
+
+    Attributes:
+        path: The path of the layer.
+        max_abs: The largest absolute value of the reference.
+        error: The largest absolute error.
+        bound: The largest error that is allowed.
+    """
 
     path: str
-    size: float  # largest absolute value of the reference
+    max_abs: float
     error: float
     bound: float
 
     @property
     def passed(self) -> bool:
+        """Whether the error is within the bound."""
         return self.error <= self.bound  # false for NaN
 
 
 @dataclass(frozen=True)
-class ReportCard:
-    """What a verification found."""
+class VerifyReport:
+    """The results of a verification.
+
+    Attributes:
+        artifact: The folder of the artifact.
+        layers: The error of each layer, in order of execution.
+        same_tokens: How many of the greedy tokens the reference chooses too, given the tokens before.
+        tokens: The number of greedy tokens.
+        agreement: The fraction of the tokens that must be the same.
+    """
 
     artifact: Path
-    rows: list[Row]
-    same_tokens: int  # how many of the greedy tokens the reference would have chosen too, after the ones before
+    layers: list[LayerError]
+    same_tokens: int
     tokens: int
-    agreement: float  # the share of them that must be the same
+    agreement: float
 
     @property
-    def first_divergence(self) -> Row | None:
-        return next((row for row in self.rows if not row.passed), None)
+    def first_divergence(self) -> LayerError | None:
+        """The first layer whose error is out of its bound, if any."""
+        return next((layer for layer in self.layers if not layer.passed), None)
 
     @property
     def passed(self) -> bool:
+        """Whether all layers are within their bounds, and enough tokens are the same."""
         return self.first_divergence is None and self.same_tokens >= self.agreement * self.tokens
 
     @property
     def verdict(self) -> str:
-        row = self.first_divergence
-        if row is not None:
-            return f"the first layer out of bounds is {row.path} (error {row.error:.2g}, bound {row.bound:.0e})"
+        """One sentence that says why the verification passed or failed."""
+        layer = self.first_divergence
+        if layer is not None:
+            return f"the first layer out of bounds is {layer.path} (error {layer.error:.2g}, bound {layer.bound:.0e})"
         return f"every layer is within its bound, {self.same_tokens} of {self.tokens} greedy tokens are equal"
 
     def show(self) -> None:
-        """Prints the table."""
-        table = Table("layer", "largest value", "largest error", "bound", title=f"{self.artifact} against transformers")
-        for row in self.rows:
-            style = "" if row.passed else "bold red"
-            table.add_row(row.path, f"{row.size:.3g}", f"{row.error:.2e}", f"{row.bound:.0e}", style=style)
+        """Prints the errors as a table, and the verdict."""
+        table = Table("layer", "max |value|", "max |error|", "bound", title=f"{self.artifact} against transformers")
+        for layer in self.layers:
+            style = "" if layer.passed else "bold red"
+            cells = (layer.path, f"{layer.max_abs:.3g}", f"{layer.error:.2e}", f"{layer.bound:.0e}")
+            table.add_row(*cells, style=style)
         console = table_console()
         console.print(table)
         console.print(f"{'passed' if self.passed else 'FAILED'}: {printable(self.verdict)}")
@@ -94,12 +115,24 @@ class ReportCard:
 
 def verify(
     folder: str | PathLike[str], *, audio: str | None = None, n_tokens: int = 32, progress: OnProgress = ignore_progress
-) -> ReportCard:
-    """Compares the artifact's own features, logits and tokens with transformers', and each layer compiled once more.
+) -> VerifyReport:
+    """Compares an artifact with transformers' implementation of the model, which gets the artifact's weights.
 
-    audio: a recording, whose first window is used; None is seeded noise. n_tokens: greedy tokens to compare.
-    The weights are those in the artifact, under the names of the checkpoint. Raises UserError where transformers is
-    missing or the artifact is for a GPU or for batches, and what `load` raises.
+    Features, logits and tokens are those of the artifact itself. The outputs of the layers come from graphs that are
+    compiled once more, which takes as long as a build.
+
+    Args:
+        folder: The artifact.
+        audio: A recording whose first window is used; None for seeded noise.
+        n_tokens: The number of greedy tokens to compare.
+        progress: Called after each step.
+
+    Returns:
+        The errors of all layers, and how many tokens are equal.
+
+    Raises:
+        UserError: torch or transformers are missing, or the artifact is for a GPU or has a batch larger than 1.
+        ArtifactError: The artifact is damaged, or cannot run on this machine.
     """
     check_progress(progress)
     n_tokens = VerifyOptions(n_tokens).tokens
@@ -107,7 +140,9 @@ def verify(
     model = load(folder)
     manifest = model.manifest
     if not manifest.plan.target.on_host or manifest.plan.batch != 1:
-        raise UserError(f"{folder}: only artifacts for the CPU with a batch of 1 can be verified, build such a one")
+        raise UserError(
+            f"{folder}: only artifacts for a CPU with a batch of 1 can be verified; build one without --batch"
+        )
     spec, dtype = read_spec(folder, manifest), manifest.plan.dtype
     reference = Reference(spec, _float32_weights(folder, manifest.plan))
     progress(Progress("made the reference"))
@@ -117,30 +152,30 @@ def verify(
     sampled = model.decode(features, language="en", without_timestamps=True, max_new_tokens=n_tokens)[0].tokens
     tokens = np.array([prompt + sampled])
     logits = model.logits(features, tokens)[0]
-    expected = reference.run(mel, tokens)
+    reference_layers = reference.run(mel, tokens)
     progress(Progress("ran the artifact and the reference"))
     layers = layer_outputs(folder, manifest, spec, [(mel, tokens)], progress)[0]
     layers |= {"features": features[0], "logits": logits}
-    scores = expected["logits"][len(prompt) - 1 :]
-    chosen = choices(manifest, scores)[: max(len(sampled), 1)]
-    given = sampled or [manifest.tokens.eot]
-    same = sum(one == other for one, other in zip(chosen, given, strict=True))
-    return ReportCard(folder, compare(layers, expected, dtype), same, len(given), AGREEMENT[dtype])
+    scores = reference_layers["logits"][len(prompt) - 1 :]
+    chosen = sampled or [manifest.tokens.eot]
+    reference_tokens = greedy_tokens(manifest, scores)[: len(chosen)]
+    same = sum(token == expected for token, expected in zip(chosen, reference_tokens, strict=True))
+    return VerifyReport(folder, compare(layers, reference_layers, dtype), same, len(chosen), AGREEMENT[dtype])
 
 
-def compare(layers: Layers, expected: Layers, dtype: str) -> list[Row]:
-    """A row for each layer that both have, in the order of `layers`."""
-    rows = []
+def compare(layers: Layers, expected: Layers, dtype: str) -> list[LayerError]:
+    """Returns the error of each layer that both have, in the order of `layers`."""
+    errors = []
     for path in layers:
         if path in expected:
             bound = BOUNDS[dtype][not path.startswith(("encoder", "features"))]
             error = float(np.abs(layers[path] - expected[path]).max())
-            rows.append(Row(path, float(np.abs(expected[path]).max()), error, bound))
-    return rows
+            errors.append(LayerError(path, float(np.abs(expected[path]).max()), error, bound))
+    return errors
 
 
-def choices(manifest: Manifest, scores: NDArray[np.float32]) -> list[int]:
-    """The token that greedy decoding chooses by each row of logits [length, n_vocab], the first row's first."""
+def greedy_tokens(manifest: Manifest, scores: NDArray[np.float32]) -> list[int]:
+    """Returns the tokens that greedy decoding chooses by logits [length, n_vocab], one for each row."""
     scores = scores.copy()
     scores[:, manifest.tokens.suppress] = -np.inf
     scores[0, manifest.tokens.begin_suppress] = -np.inf
@@ -154,9 +189,10 @@ def layer_outputs(
     windows: Sequence[tuple[NDArray[np.float32], NDArray[np.int64]]],
     progress: OnProgress,
 ) -> list[Layers]:
-    """The output of each layer by its path, [length, channels], from graphs that are compiled to give all of them.
+    """Returns the output of each layer [length, channels] by path, for each window.
 
-    windows: mel [1, n_mels, n_frames] and tokens [1, length] of each.
+    The graphs are compiled once more with all of these outputs. windows: the mel [1, n_mels, n_frames] and the tokens
+    [1, length] of each window.
     """
     artifact, _ = recompile(folder, manifest, spec, progress=progress, expose=True)
     return [_layers(artifact, mel, tokens) for mel, tokens in windows]
@@ -177,7 +213,7 @@ def _layers(artifact: Artifact, mel: NDArray[np.float32], tokens: NDArray[np.int
 
 
 def _window(model: Model, audio: str | None) -> NDArray[np.float32]:
-    """Mel [1, n_mels, n_frames] of the first window of a recording, or of noise."""
+    """Returns the log-mel [1, n_mels, n_frames] of the first window of a recording, or of noise."""
     samples = model.n_frames * HOP
     if audio is None:
         waveform = np.random.default_rng(0).standard_normal(samples).astype(np.float32) * 0.1
@@ -187,7 +223,7 @@ def _window(model: Model, audio: str | None) -> NDArray[np.float32]:
 
 
 def _float32_weights(folder: Path, plan: BuildPlan) -> Layers:
-    """Returns the weights of the checkpoint, as exactly as the artifact has them."""
+    """Returns the weights of the artifact in float32, with the names and shapes of the checkpoint."""
     arrays = safetensors_file.open_tensors(folder / WEIGHTS_FILE)
     return {tensor.name: _float32(tensor, arrays) for tensor in plan.tensors}
 

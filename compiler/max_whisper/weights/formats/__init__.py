@@ -1,1 +1,1 @@
-"""The formats of checkpoints, one file each: see weights/source.py for how to add one."""
+"""The formats of checkpoints, one file each; weights/source.py says how to add one."""

@@ -1,4 +1,4 @@
-"""The format safetensors: one file, or a folder in Hub layout with one or several."""
+"""The format safetensors: a file, or a folder in the layout of the Hub with one file or several."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from max_whisper.weights.source import SourceTensor, TensorSource, register
 
 @register("safetensors")
 class Safetensors(TensorSource):
-    """The tensors of one or several safetensors files."""
+    """The tensors of a safetensors file, or of a folder of them."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
         self._tensors = _folder_tensors(path) if is_folder(path) else _file_tensors(path)
-        self._open = functools.cache(open_tensors)  # memory maps: nothing is read before it is used
+        self._open = functools.cache(open_tensors)  # the files are mapped, and read when a tensor is used
 
     @classmethod
     def recognizes(cls, path: Path) -> bool:
@@ -44,7 +44,7 @@ class Safetensors(TensorSource):
 
 
 def _folder_tensors(folder: Path) -> dict[str, SourceTensor]:
-    """Returns the tensors of a folder in Hub layout, sharded or not."""
+    """Returns the tensors of a folder in the layout of the Hub, sharded or not."""
     if is_there(folder / WEIGHTS):
         return _file_tensors(folder / WEIGHTS)
     index = folder / INDEX
@@ -58,7 +58,7 @@ def _folder_tensors(folder: Path) -> dict[str, SourceTensor]:
     tensors: dict[str, SourceTensor] = {}
     for file in sorted(set(files.values())):
         if not is_there(folder / file):
-            raise WeightsError(f"{index} names the file {file}, which is not there: get the checkpoint again")
+            raise WeightsError(f"{index} names the file {file}, which is missing: get the checkpoint again")
         for name, tensor in _file_tensors(folder / file).items():
             if files.get(name) != file:
                 claim = f"says it is in {files[name]}" if name in files else "does not name it"
@@ -66,30 +66,30 @@ def _folder_tensors(folder: Path) -> dict[str, SourceTensor]:
             tensors[name] = tensor
     for name, file in files.items():
         if name not in tensors:
-            raise WeightsError(f"{index} says that tensor {quote(name)} is in {file}, but it is not")
+            raise WeightsError(f"{index} says that tensor {quote(name)} is in {file}, but it is not: get both again")
     return tensors
 
 
 def _file_tensors(path: Path) -> dict[str, SourceTensor]:
-    """Returns the tensors of one file."""
+    """Returns the tensors of a file."""
     if path.suffix in (".bin", ".pt", ".pth", ".ckpt"):
         raise WeightsError(f"{path} is a PyTorch pickle. {PICKLE_ADVICE}")
     try:
         header = read_header(path)
     except WeightsError as e:
-        raise WeightsError(f"{e}{_what_it_may_be(path)}") from e
+        raise WeightsError(f"{e}{_other_kind(path)}") from e
     return {name: SourceTensor(BY_FORMAT[info.dtype], info.shape, path) for name, info in header.items()}
 
 
-def _what_it_may_be(path: Path) -> str:
-    """Returns what a file that is no safetensors file may be instead, for the error message; "" if that is unknown."""
+def _other_kind(path: Path) -> str:
+    """Returns the kind of a file that is no safetensors file, as the end of an error message; "" if it is unknown."""
     try:
         start = read_start(path, 16)
     except OSError:
         return ""
     if start.startswith(b"version https://"):
         return ": it is a Git LFS pointer; run `git lfs pull` in its folder"
-    zeros = bytes(4)  # the upper half of a header's length; a zip file or a pickle has others there
+    zeros = bytes(4)  # the upper half of the length of a header, which is not zero in a zip file or a pickle
     if start.startswith((b"PK\x03\x04", b"\x80\x02")) and start[4:8] != zeros:
         return ": it looks like a PyTorch pickle, which is never read"
     return ""

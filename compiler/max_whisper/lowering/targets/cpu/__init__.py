@@ -1,5 +1,5 @@
-"""Our own kernels (kernels/*.mojo), for CPUs: how each is called, and beside it what a call of it costs.
+"""Our own kernels (kernels/*.mojo), for CPUs: how each is called, and beside it the cost of a call.
 
 Operations are counted as `Spec.flops_per_window` counts them. Bytes are those that a call reads and writes, each once:
-weights, activations, caches as far as they are filled, and of tables the rows that are looked up.
+weights, activations, the filled part of caches, and the rows of tables that are looked up.
 """

@@ -1,4 +1,4 @@
-"""Attention: of a whole window to itself, of tokens to the KV cache, and of tokens to the encoder's features."""
+"""Attention: of a window to itself, of tokens to the tokens before them, and of tokens to the encoder's features."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def full_attention(context: Context, q: TensorValue, k: TensorValue, v: TensorVa
 
 
 def attention_products(dtype: str, flops: int) -> dict[str, int]:
-    """Returns the operations of `full_attention` by dtype; in int8, those with the values (half) are bfloat16."""
+    """Returns the operations of `full_attention` by dtype; in int8, the half with the values is bfloat16."""
     return {"int8": flops // 2, "bfloat16": flops // 2} if dtype == "int8" else {dtype: flops}
 
 
@@ -42,16 +42,16 @@ def cached_attention(
     *,
     heads: int,
 ) -> Invocation:
-    """Returns the attention of each row to all up to itself, after its keys and values were put into the KV cache."""
+    """Returns the attention of each row to all up to itself, after its keys and values are written to the KV cache."""
     return Invocation("cached_attention", [q, k, v, key_cache, value_cache, position], [result(q.shape)])
 
 
 def cached_attention_cost(call: KernelCall, position: int) -> Work:
-    """Returns the work over the filled part of the KV cache; what is behind the tokens is not read."""
+    """Returns the work over the filled part of the KV cache; the rest of it is not read."""
     batch, length, channels = call.outputs[0].dims
     cache, n_keys = call.operands[3], position + length
-    behind = cache.dims[2] - n_keys
-    untouched = 2 * behind * cache.bytes // cache.dims[2]
+    unfilled = cache.dims[2] - n_keys
+    untouched = 2 * unfilled * cache.bytes // cache.dims[2]
     return {"float32": 2 * 2 * batch * length * n_keys * channels}, untouched
 
 

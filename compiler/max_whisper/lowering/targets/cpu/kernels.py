@@ -1,4 +1,4 @@
-"""The target "ours": our kernels where there is one, MAX's ops for the rest."""
+"""The target "ours": our kernels where there is one, and MAX's ops elsewhere."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from max_whisper.lowering.targets.cpu.costs import CostRule
 from max_whisper.lowering.targets.emission import Emitter, Target
 from max_whisper.lowering.targets.max_ops import EMITTERS
 
-OWN: dict[str, Emitter] = {**linear.EMITTERS, **attention.EMITTERS, **tokens.EMITTERS}
+KERNELS: dict[str, Emitter] = {**linear.EMITTERS, **attention.EMITTERS, **tokens.EMITTERS}
 COSTS: dict[str, CostRule] = {**linear.COSTS, **attention.COSTS, **tokens.COSTS}
 
-CPU_KERNELS = Target({**EMITTERS, **OWN}, frozenset(OWN), [fuse])
+CPU_KERNELS = Target({**EMITTERS, **KERNELS}, frozenset(KERNELS), [fuse])
 
 
 def cost(call: KernelCall, position: int) -> Cost:
-    """Returns what a call computes and moves. position: tokens in the KV cache before it."""
+    """Returns the operations and bytes of a call. position: the tokens in the KV cache before it."""
     products, untouched = COSTS[call.kernel](call, position)
     return Cost(products, sum(operand.bytes for operand in (*call.operands, *call.outputs)) - untouched)

@@ -1,9 +1,12 @@
-"""Linear layers: products with packed matrices for a whole window, with plain ones for the few rows of a token."""
+"""Linear layers: `gemm` with packed matrices for a whole window, `gemv` with plain ones for the few rows of a token."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 from max.dtype import DType
-from max.graph import TensorValue, ops
+from max.graph import DimLike, TensorValue, ops
 
 from max_whisper.lowering.kernel_calls import KernelCall
 from max_whisper.lowering.targets.cpu.costs import CostRule, Work, of_elements, of_product
@@ -28,46 +31,63 @@ def fused_linear(
     heads: int | None,
     dtype: str,
 ) -> Invocation:
-    """Returns activation(norm(x) @ weight.T + bias) + residual, of which everything but the product may be absent.
+    """Returns activation(norm(x) @ weight.T + bias) + residual; everything but the product may be absent.
 
-    x: float32 [batch, rows, channels]; of a convolution, each output sees rows that overlap. The result is [batch,
-    rows, out], or [batch, heads, rows, out / heads] where it is split into heads.
+    x: float32 [batch, rows, channels]; the rows of a convolution overlap. The result is [batch, rows, out], or [batch,
+    heads, rows, out / heads] where it is split into heads.
     """
     if residual is not None and residual.rank == 2:  # a table of positions, the same for each window
         residual = ops.unsqueeze(residual, 0)
     norm, eps_operand = norm_operands(norm_weight, norm_bias, eps)
-    fused = [or_dummy(weight.scales, 2), or_dummy(bias, 1), *norm, or_dummy(residual, 3), eps_operand]
-    operands = [x, weight.elements, *fused]
+    optional = [or_dummy(weight.scales, 2), or_dummy(bias, 1), *norm, or_dummy(residual, 3), eps_operand]
+    operands = [x, weight.elements, *optional]
     parameters = {
         "has_norm": norm_weight is not None,
         "has_bias": bias is not None,
         "has_residual": residual is not None,
         "activation": activation,
     }
-    n_out, n_in = weight.stored.matrix_shape
-    batch, rows = x.shape[0], x.shape[1]
     if not weight.stored.packed:
-        return Invocation("gemv", operands, [result([batch, rows, n_out])], parameters)
-    row_stride, left_padding = n_in, 0
-    if stride is not None:
-        channels, kernel = weight.stored.shape[1:]
-        rows = conv1d_length(int(rows), kernel, stride=stride, padding=padding)
-        row_stride, left_padding = stride * channels, padding * channels
-    shape = [batch, heads or 1, rows, n_out // (heads or 1)]
-    operands += map(scalar, (n_in, row_stride, left_padding))
-    squeezed = 1 if heads is None else None
-    return Invocation("gemm", operands, [result(shape, DType[dtype])], parameters, squeezed)
+        shape = [x.shape[0], x.shape[1], weight.stored.matrix_shape[0]]
+        return Invocation("gemv", operands, [result(shape)], parameters)
+    n_rows, layout = _rows(x, weight, stride, padding)
+    operands += map(scalar, layout)
+    return _gemm(operands, parameters, [x.shape[0], n_rows, weight.stored.matrix_shape[0]], heads, DType[dtype])
+
+
+def _rows(x: TensorValue, weight: Matrix, stride: int | None, padding: int) -> tuple[DimLike, tuple[int, int, int]]:
+    """Returns how many rows a product has, and where they lie in `x`: their length, stride and left padding."""
+    n_in = weight.stored.matrix_shape[1]
+    if stride is None:
+        return x.shape[1], (n_in, n_in, 0)
+    channels, kernel = weight.stored.shape[1:]
+    n_rows = conv1d_length(int(x.shape[1]), kernel, stride=stride, padding=padding)
+    return n_rows, (n_in, stride * channels, padding * channels)
+
+
+def _gemm(
+    operands: Sequence[TensorValue],
+    parameters: Mapping[str, Any],
+    shape: Sequence[DimLike],
+    heads: int | None,
+    dtype: DType,
+) -> Invocation:
+    """Returns a call of `gemm`, whose result has an axis of heads even where `shape` [batch, rows, out] has none."""
+    batch, n_rows, n_out = shape
+    n_heads = heads or 1
+    split = [batch, n_heads, n_rows, int(n_out) // n_heads]
+    return Invocation("gemm", operands, [result(split, dtype)], parameters, 1 if heads is None else None)
 
 
 def gemm_cost(call: KernelCall, position: int) -> Work:
-    """Returns the work of the product, without the zeros of packed weights where the inputs do not fill a group."""
+    """Returns the work of the product, without the zeros that fill up packed weights."""
     batch, heads, rows, channels = call.outputs[0].dims
     _, n_in = call.operands[1].matrix or (0, 0)
     return of_product(call.operands[1].dtype, batch * rows, heads * channels, n_in)
 
 
 def gemv_cost(call: KernelCall, position: int) -> Work:
-    """Returns the work of the product, which is float32 whatever the weights are."""
+    """Returns the work of the product, which is float32 whatever the dtype of the weights."""
     n_out, n_in = call.operands[1].dims
     batch, rows, _ = call.outputs[0].dims
     return of_product("float32", batch * rows, n_out, n_in)
@@ -104,13 +124,13 @@ def gemm_qkv_cost(call: KernelCall, position: int) -> Work:
 
 
 def gemv_qkv_cost(call: KernelCall, position: int) -> Work:
-    """Returns the work of three products, which are float32 whatever the weights are."""
+    """Returns the work of three products, which are float32 whatever the dtype of the weights."""
     batch, rows, n_in = call.operands[0].dims
     return of_product("float32", batch * rows, 3 * call.outputs[0].dims[2], n_in)
 
 
 def layernorm(context: Context, x: TensorValue, weight: TensorValue, bias: TensorValue, *, eps: float) -> Invocation:
-    """Returns `x`, each row normalized, scaled and shifted, where no linear layer comes after it."""
+    """Returns the layer normalization of `x`, where no linear layer follows."""
     return Invocation("layernorm", [x, weight, bias, float_scalar(eps)], [result(x.shape)])
 
 

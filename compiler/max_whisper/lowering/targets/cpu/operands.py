@@ -1,4 +1,4 @@
-"""Operands as the kernels take them: all of them always, with dummies in place of those that are absent."""
+"""Makes the operands of kernels, which take all operands in every call: absent ones are dummies."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def or_dummy(x: TensorValue | None, rank: int) -> TensorValue:
 def norm_operands(
     weight: TensorValue | None, bias: TensorValue | None, eps: float | None
 ) -> tuple[list[TensorValue], TensorValue]:
-    """Returns weight and bias of a layer normalization, and its eps; dummies where there is none."""
+    """Returns the weight and bias of a layer normalization, and its eps; dummies where there is no normalization."""
     return [or_dummy(weight, 1), or_dummy(bias, 1)], float_scalar(0.0 if eps is None else eps)
 
 

@@ -1,4 +1,4 @@
-"""Tokens: their embedding with positions, and the choice of the next one."""
+"""Tokens: their embedding with positions, and the choice of the next token."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def token_embedding(
 
 
 def token_embedding_cost(call: KernelCall, position: int) -> Work:
-    """Returns no products; of either table one row is read for each token, and scales do not count."""
+    """Returns no products; one row of each table is read for each token, and scales do not count."""
     batch, length, _ = call.outputs[0].dims
     _, table, scales, positions, _ = call.operands
     untouched = sum(x.bytes - batch * length * x.bytes // x.dims[0] for x in (table, positions))
@@ -46,7 +46,7 @@ def fused_choose_token(
     *,
     eps: float,
 ) -> Invocation:
-    """Returns the same as `choose_token` by the logits norm(x) @ weight.T, which are not written to memory."""
+    """Returns what `choose_token` returns for the logits norm(x) @ weight.T, which are not written to memory."""
     scales = or_dummy(weight.scales, 2)
     operands = [x, weight.elements, scales, norm_weight, norm_bias, float_scalar(eps), mask, allowed, noise]
     return Invocation("fused_choose_token", operands, _chosen(noise))
@@ -64,6 +64,7 @@ def token_probability(context: Context, logits: TensorValue, token: TensorValue)
 
 
 def _chosen(noise: TensorValue) -> list[TensorType]:
+    """Returns the types of a token and its log-probability."""
     return [result([noise.shape[0], 1], dtype) for dtype in (DType.int64, DType.float32)]
 
 

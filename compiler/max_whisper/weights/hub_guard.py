@@ -1,8 +1,8 @@
-"""Checks what a Hub answers, before the Hub's client acts on it.
+"""Checks the responses of a Hub before the Hub's client acts on them.
 
-The client names files of its cache by the headers of an answer, waits as long as one says, and writes what comes until
-it ends. So each request and each answer passes through here, by hooks of the client's own HTTP library: a mirror that
-lies, or whoever stands between, gets a sentence and not a file outside of the cache or a full disk.
+The client names files of its cache by the headers of a response, waits as long as a header says, and writes all bytes
+that come. So each request and each response passes through here, by hooks of the client's own HTTP library: a malicious
+mirror, or anybody in between, causes an error and not a file outside the cache or a full disk.
 """
 
 from __future__ import annotations
@@ -26,20 +26,25 @@ from max_whisper.messages import printable, quote
 from max_whisper.progress import OnProgress, Progress, ignore_progress
 
 COMMIT = re.compile("[0-9a-f]{40}")
-ETAG = re.compile('(W/)?"?[A-Za-z0-9][A-Za-z0-9._+=-]{0,127}"?')  # it becomes the name of a file
+ETAG = re.compile('(W/)?"?[A-Za-z0-9][A-Za-z0-9._+=-]{0,127}"?')
+"""The etags that are accepted, because the client uses an etag as the name of a file."""
 SIZE = re.compile("[0-9]{1,18}")
-MAX_REQUESTS = 100  # for one file: redirects, and downloads that are resumed where the connection was cut
-SLOWEST, PATIENCE = 1000, 60.0  # bytes per second on average, after so many seconds
-SLACK = 1024  # bytes by which a compressed body may be longer than its content
-WAITS = ("retry-after", "ratelimit")  # the client would wait as long as these say; without them its waits are bounded
+MAX_REQUESTS = 100
+"""The most requests for a file: redirects, and downloads that are resumed after the connection was cut."""
+MIN_SPEED, GRACE_SECONDS = 1000, 60.0
+"""The least bytes per second on average, and the seconds after which they are required."""
+SLACK = 1024
+"""The bytes by which a compressed body may be longer than its content."""
+WAIT_HEADERS = ("retry-after", "ratelimit")
+"""The headers that tell the client how long to wait; without them, its waits are bounded."""
 
 
 class Download:
-    """A request for one file of the Hub, and what the answers may be."""
+    """The download of a file from the Hub, with the limits on what the Hub may answer."""
 
     def __init__(
         self,
-        what: str,
+        file: str,
         *,
         limit: int,
         room: int,
@@ -48,15 +53,19 @@ class Download:
         compressed: bool = True,
         progress: OnProgress = ignore_progress,
     ) -> None:
-        """Describes the file.
+        """Sets the limits.
 
-        what: the file, for messages. limit: the bytes that it may have. room: the bytes that are free on the disk.
-        size_required: whether an answer must announce the size. commit: the one that the file must be of, if known.
-        compressed: whether a body may be; only where `check_size` gets what comes out.
-        progress: called with each warning of the client.
+        Args:
+            file: The file, for messages.
+            limit: The most bytes that it may have.
+            room: The bytes that are free on the disk.
+            size_required: Whether the response must announce the size.
+            commit: The commit that the file must be of, if it is known.
+            compressed: Whether the body may be compressed, which is safe only where `check_size` checks the content.
+            progress: Called with each warning of the client.
         """
         self.progress = progress
-        self._what = what
+        self._file = file
         self._limit = limit
         self._announced: int | None = None
         self._room = room
@@ -66,7 +75,7 @@ class Download:
         self._requests = 0
 
     def check_size(self, size: int) -> None:
-        """Raises HubError where `size`, the bytes that have come, are more than the Hub announced."""
+        """Raises HubError where more bytes have come, `size`, than the Hub announced."""
         if size > self._bound:
             raise self._error(f"sent more than the {self._bound} bytes that it may have")
 
@@ -75,16 +84,16 @@ class Download:
         return self._limit if self._announced is None else self._announced
 
     def on_request(self, request: httpx2.Request) -> None:
-        """Counts a request before it is sent, and forbids compression."""
+        """Counts a request before it is sent, and asks for no compression."""
         self._requests += 1
         if self._requests > MAX_REQUESTS:
             raise self._error(f"needed more than {MAX_REQUESTS} requests")
         request.headers["Accept-Encoding"] = "identity"
 
     def on_response(self, response: httpx2.Response) -> None:
-        """Checks the headers of an answer, and bounds its body before it is read."""
+        """Checks the headers of a response, and bounds its body before it is read."""
         self._check_headers(response)
-        for name in WAITS:
+        for name in WAIT_HEADERS:
             response.headers.pop(name, None)
         if response.request.method == "HEAD":
             self._check_announcement(response)
@@ -104,10 +113,10 @@ class Download:
             before = urlsplit(str(response.request.url)).scheme
             after = urlsplit(urljoin(str(response.request.url), response.headers["location"])).scheme
             if after not in ("http", "https") or (before, after) == ("https", "http"):
-                raise self._error(f"led from {before} to {quote(response.headers['location'])}")
+                raise self._error(f"redirected from {before} to {quote(response.headers['location'])}")
 
     def _check_announcement(self, response: httpx2.Response) -> None:
-        """Checks the answer to HEAD: its etag will name a file, its size bounds what is downloaded."""
+        """Checks the response to HEAD, whose etag will name a file, and whose size bounds the download."""
         if response.is_error:
             return
         etag = response.headers.get(constants.HUGGINGFACE_HEADER_X_LINKED_ETAG) or response.headers.get("etag")
@@ -127,25 +136,25 @@ class Download:
         encoding = response.headers.get("content-encoding", "").strip().lower()
         if encoding not in self._encodings:
             raise self._error(f"sent it in the encoding {quote(encoding)}, which was not asked for")
-        if self._announced is None:  # before the download; then the download itself must
+        if self._announced is None:  # the response to HEAD did not, so the download itself must
             self._announce(response.headers.get("content-length"))
         if self._announced is None and self._size_required:
             raise self._error("did not say how large it is")
         if self._bound > self._room:
             raise HubError(
-                f"{self._what} has up to {self._bound >> 20} MB, and the disk of {constants.HF_HUB_CACHE} has room for "
+                f"{self._file} has up to {self._bound >> 20} MB, and the disk of {constants.HF_HUB_CACHE} has room for "
                 f"{self._room >> 20} MB: free some space, or set HF_HOME to another disk"
             )
 
     def _error(self, fault: str) -> HubError:
         return HubError(
-            f"{self._what}: the Hub at {constants.ENDPOINT} {fault}: try again later, check HF_ENDPOINT, or give a "
+            f"{self._file}: the Hub at {constants.ENDPOINT} {fault}: try again later, check HF_ENDPOINT, or give a "
             "local folder"
         )
 
 
 class _Body(httpx2.SyncByteStream):
-    """Yields the bytes of an answer up to a limit, and not for ever; none of them where the limit is None."""
+    """The body of a response, which raises an error if it is too long or too slow; without a limit it is empty."""
 
     def __init__(
         self,
@@ -167,7 +176,7 @@ class _Body(httpx2.SyncByteStream):
             if size > self._limit:
                 raise self._error(f"sent more than the {self._limit} bytes that it may have")
             seconds = time.monotonic() - began
-            if seconds > PATIENCE and size < seconds * SLOWEST:
+            if seconds > GRACE_SECONDS and size < seconds * MIN_SPEED:
                 raise self._error(f"sent {size} bytes in {seconds:.0f} s, which is too slow")
             yield chunk
 
@@ -181,7 +190,7 @@ _installing = threading.Lock()
 
 @contextmanager
 def guarded(download: Download) -> Iterator[None]:
-    """Makes the requests of the Hub's client in this thread those of `download` meanwhile; no others are touched."""
+    """Applies the limits of `download` to the requests that the Hub's client makes in this thread meanwhile."""
     _install()
     token = _current.set(download)
     try:
@@ -191,7 +200,7 @@ def guarded(download: Download) -> Iterator[None]:
 
 
 def _install() -> None:
-    """Adds our hooks to every HTTP client that the Hub's client makes from now on, by whatever factory is set."""
+    """Adds the hooks to every HTTP client that the Hub's client makes from now on, whichever factory makes it."""
     with _installing:
         if not isinstance(_http._GLOBAL_CLIENT_FACTORY, _Factory):
             set_client_factory(_Factory(_http._GLOBAL_CLIENT_FACTORY))
@@ -202,6 +211,8 @@ def _install() -> None:
 
 @dataclass(frozen=True)
 class _Factory:
+    """A factory of HTTP clients with the hooks."""
+
     make: Callable[[], httpx2.Client]
 
     def __call__(self) -> httpx2.Client:
@@ -225,7 +236,7 @@ def _on_response(response: httpx2.Response) -> None:
 
 
 def _report_warning(record: logging.LogRecord) -> bool:
-    """Filters the client's warnings, which repeat what the Hub said: those of our requests go to `progress`."""
+    """Reports the client's warnings, which contain text of the Hub, by `progress`; a filter for its log."""
     if (download := _current.get()) is None:
         return True
     download.progress(Progress(printable(record.getMessage(), 300)))

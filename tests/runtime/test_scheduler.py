@@ -1,0 +1,227 @@
+"""The queue of requests: who computes, what shares a batch, what is cancelled. The answers are made up."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import CancelledError, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+from max_whisper.errors import Cancelled, UserError
+from max_whisper.runtime.transcription.requests import Encode, Request
+from max_whisper.runtime.transcription.scheduler import Caller, Scheduler
+
+BATCH = 3
+SECONDS = 20  # that a thread is waited for
+
+
+@dataclass(frozen=True, eq=False)
+class Say(Request[str]):
+    """Asks for a text in capitals. Those of one kind can be answered at once."""
+
+    text: str
+    kind: str = ""
+
+
+class Executor:
+    """Answers requests, and notes which were answered at once."""
+
+    batch = BATCH
+
+    def __init__(self) -> None:
+        self.groups: list[list[str]] = []
+        self.before: Callable[[Sequence[Request[Any]], Callable[[], bool]], None] = lambda requests, stop: None
+
+    def key(self, request: Request[Any]) -> str:
+        if isinstance(request, Say) and request.text == "wrong":
+            raise UserError("a wrong request")
+        return request.kind if isinstance(request, Say) else "encode"
+
+    def answer(self, requests: Sequence[Request[Any]], stop: Callable[[], bool]) -> list[Any]:
+        self.groups.append([request.text if isinstance(request, Say) else "mel" for request in requests])
+        self.before(requests, stop)
+        return [request.text.upper() if isinstance(request, Say) else "features" for request in requests]
+
+
+@pytest.fixture
+def executor() -> Executor:
+    return Executor()
+
+
+@pytest.fixture
+def scheduler(executor: Executor) -> Scheduler:
+    return Scheduler(executor)
+
+
+class Held:
+    """Makes the executor wait within its first answer until it is let go."""
+
+    def __init__(self, executor: Executor) -> None:
+        self.begun, self.go = threading.Event(), threading.Event()
+        executor.before = self
+
+    def __call__(self, requests: Sequence[Request[Any]], stop: Callable[[], bool]) -> None:
+        if not self.begun.is_set():
+            self.begun.set()
+            assert self.go.wait(SECONDS)
+
+
+def test_alike_requests_are_answered_at_once(scheduler: Scheduler, executor: Executor) -> None:
+    assert scheduler.ask([Say(text) for text in "abcde"]) == [*"ABCDE"]
+    assert executor.groups == [["a", "b", "c"], ["d", "e"]]
+
+
+def test_others_are_not(scheduler: Scheduler, executor: Executor) -> None:
+    assert scheduler.ask([Say("a", "x"), Say("b", "y"), Say("c", "x")]) == ["A", "B", "C"]
+    assert executor.groups == [["a", "c"], ["b"]]
+
+
+def test_threads_share_a_batch(scheduler: Scheduler, executor: Executor) -> None:
+    held = Held(executor)
+    with ThreadPoolExecutor(4) as pool:
+        first = pool.submit(scheduler.ask, [Say("first")])
+        assert held.begun.wait(SECONDS)
+        others = [pool.submit(scheduler.ask, [Say(text)]) for text in "abc"]
+        while len(scheduler._queue) < len(others):
+            pass
+        held.go.set()
+        assert [first.result(SECONDS), *(other.result(SECONDS) for other in others)] == [["FIRST"], ["A"], ["B"], ["C"]]
+    assert [sorted(group) for group in executor.groups] == [["first"], ["a", "b", "c"]]
+
+
+def test_one_thread_computes_at_a_time(scheduler: Scheduler, executor: Executor) -> None:
+    inside: list[int] = []
+
+    def alone(requests: Sequence[Request[Any]], stop: Callable[[], bool]) -> None:
+        assert not inside
+        inside.append(1)
+        threading.Event().wait(0.001)
+        inside.pop()
+
+    executor.before = alone
+    with ThreadPoolExecutor(8) as pool:
+        asked = [pool.submit(scheduler.ask, [Say(f"{i}", f"{i % 5}") for i in range(n, n + 4)]) for n in range(40)]
+        for n, future in enumerate(asked):
+            assert future.result(SECONDS) == [f"{i}" for i in range(n, n + 4)]
+
+
+def test_windows_are_encoded_first_so_that_their_texts_can_join(scheduler: Scheduler, executor: Executor) -> None:
+    mel = np.zeros((80, 10), np.float32)
+    futures = [scheduler.submit(Say("a")), scheduler.submit(Say("b")), scheduler.submit(Encode(mel))]
+    for future in futures:
+        scheduler.wait([future])
+    assert executor.groups == [["mel"], ["a", "b"]]
+
+
+def test_nothing_waits_for_ever(scheduler: Scheduler, executor: Executor) -> None:
+    """Groups that are larger come again and again; the one that is alone gets its turn all the same."""
+    lonely = scheduler.submit(Say("lonely", "x"))
+    for turn in range(20):
+        larger = [scheduler.submit(Say(text, f"y{turn}")) for text in "abc"]
+        scheduler.wait(larger)
+        if lonely.done():
+            break
+        for future in larger:
+            scheduler.wait([future])
+    assert lonely.done() and 1 <= turn <= BATCH
+
+
+def test_what_is_wrong_fails_alone(scheduler: Scheduler, executor: Executor) -> None:
+    wrong, right = scheduler.submit(Say("wrong")), scheduler.submit(Say("right"))
+    with pytest.raises(UserError, match="a wrong request"):
+        wrong.result()
+    scheduler.wait([right])
+    assert right.result() == "RIGHT"
+    with pytest.raises(UserError, match="a wrong request"):
+        scheduler.ask([Say("a"), Say("wrong"), Say("b")])
+    assert not [ticket for ticket in scheduler._queue if not ticket.future.done()]
+
+
+def test_one_that_fails_in_a_batch_does_not_take_the_others_along(scheduler: Scheduler, executor: Executor) -> None:
+    def fail(requests: Sequence[Request[Any]], stop: Callable[[], bool]) -> None:
+        if any(isinstance(request, Say) and request.text == "b" for request in requests):
+            raise UserError("b cannot be said")
+
+    executor.before = fail
+    futures = [scheduler.submit(Say(text)) for text in "abc"]
+    for future in futures:
+        scheduler.wait([future])
+    assert (futures[0].result(), futures[2].result()) == ("A", "C")
+    with pytest.raises(UserError, match="b cannot be said"):
+        futures[1].result()
+    assert executor.groups == [["a", "b", "c"], ["a"], ["b"], ["c"]]
+
+
+def test_what_is_in_the_queue_is_cancelled_at_once(scheduler: Scheduler, executor: Executor) -> None:
+    held, caller = Held(executor), Caller()
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(scheduler.ask, [Say("first")])
+        assert held.begun.wait(SECONDS)
+        queued = scheduler.submit(Say("queued", "x"), caller)
+        waiting = pool.submit(scheduler.wait, [queued])
+        scheduler.cancel(caller)
+        waiting.result(SECONDS)  # although another still computes
+        with pytest.raises(Cancelled):
+            queued.result()
+        with pytest.raises(Cancelled):
+            scheduler.submit(Say("later"), caller).result()
+        held.go.set()
+        assert first.result(SECONDS) == ["FIRST"]
+    assert executor.groups == [["first"]]
+
+
+def test_a_text_stops_at_a_token_when_all_of_its_batch_are_cancelled(scheduler: Scheduler, executor: Executor) -> None:
+    callers, asked = [Caller(), Caller()], []
+
+    def tokens(requests: Sequence[Request[Any]], stop: Callable[[], bool]) -> None:
+        for caller in callers:
+            asked.append(stop())
+            scheduler.cancel(caller)
+        if stop():
+            raise Cancelled
+
+    executor.before = tokens
+    futures = [scheduler.submit(Say("a"), callers[0]), scheduler.submit(Say("b"), callers[1])]
+    scheduler.wait(futures)
+    assert asked == [False, False]
+    for future in futures:
+        with pytest.raises(Cancelled):
+            future.result()
+
+
+def test_an_answer_that_nobody_wants_any_more_is_not_given(scheduler: Scheduler, executor: Executor) -> None:
+    caller = Caller()
+    executor.before = lambda requests, stop: scheduler.cancel(caller)
+    unwanted, wanted = scheduler.submit(Say("a"), caller), scheduler.submit(Say("b"))
+    scheduler.wait([unwanted])
+    with pytest.raises(Cancelled):
+        unwanted.result()
+    assert wanted.result() == "B"
+
+
+def test_what_is_withdrawn_is_not_computed(scheduler: Scheduler, executor: Executor) -> None:
+    withdrawn, kept = scheduler.submit(Say("withdrawn")), scheduler.submit(Say("kept"))
+    assert withdrawn.cancel()
+    scheduler.wait([kept])
+    assert executor.groups == [["kept"]]
+    with pytest.raises(CancelledError):
+        withdrawn.result()
+
+
+def test_ctrl_c_in_one_thread_leaves_the_requests_of_others(scheduler: Scheduler, executor: Executor) -> None:
+    """Whoever computes is interrupted, and the request of another goes back into the queue."""
+
+    def interrupt(requests: Sequence[Request[Any]], stop: Callable[[], bool]) -> None:
+        executor.before = lambda requests, stop: None
+        raise KeyboardInterrupt
+
+    executor.before = interrupt
+    other = scheduler.submit(Say("other"))
+    with pytest.raises(KeyboardInterrupt):
+        scheduler.ask([Say("mine")])
+    scheduler.wait([other])
+    assert other.result() == "OTHER"
+    assert executor.groups == [["other", "mine"], ["other"]]
