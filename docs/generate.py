@@ -24,7 +24,7 @@ from dataclasses import MISSING, fields
 from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import click
 import msgspec
@@ -96,7 +96,7 @@ def _type_of(item: LayerField) -> str:
     if item.type is bool:
         return "`true` or `false`"
     if get_origin(item.type) is Literal:
-        return " or ".join(f"`{word}`" for word in get_args(item.type))
+        return _words(item.type)
     if item.type == tuple[Layer, ...]:
         return "list of layers"
     return {"weights": "name in the checkpoint", "index": "name"}.get(item.role, "text")
@@ -146,9 +146,18 @@ def manifest_fields() -> str:
 
 def _record(kind: type[msgspec.Struct]) -> str:
     annotations, meanings = _annotations(kind), _meanings(kind)
-    rows = [(f"`{name}`", f"`{type_}`", _meaning(meanings[name], type_)) for name, type_ in annotations.items()]
+    hints = get_type_hints(kind)
+    rows = [
+        (f"`{name}`", _words(hints[name]) or f"`{type_}`", _meaning(meanings[name], type_))
+        for name, type_ in annotations.items()
+    ]
     about = inspect.cleandoc(kind.__doc__ or "").partition("\n\nAttributes:")[0]
     return f"### `{kind.__name__}`\n\n{about}\n\n{table(('field', 'type', 'meaning'), rows)}"
+
+
+def _words(type_: Any) -> str:
+    """Returns the words that a Literal allows; "" for any other type."""
+    return " or ".join(f"`{word}`" for word in get_args(type_)) if get_origin(type_) is Literal else ""
 
 
 def _meaning(text: str, type_: str) -> str:

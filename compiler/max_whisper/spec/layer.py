@@ -124,7 +124,7 @@ class Layer:
         return []
 
     def flops(self, workload: Workload) -> int:
-        """Returns the floating-point operations: 2*M*N*K for a matrix product, none for element-wise work.
+        """Returns the floating-point operations: `2*M*N*K` for a matrix product, none for element-wise work.
 
         Args:
             workload: The sizes of one execution.

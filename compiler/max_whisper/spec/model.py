@@ -106,9 +106,9 @@ class Spec:
     def flops_per_window(self) -> int:
         """Returns the operations per window: those of the encoder, and of the keys and values of cross-attention.
 
-        A matrix product or convolution counts as 2*M*N*K operations, attention as 2*2*queries*keys*channels (scores and
-        weighted sum, over the keys that are seen). Element-wise work, softmax, normalization and table look-ups count
-        as none.
+        A matrix product or convolution counts as `2*M*N*K` operations, attention as `2*2*queries*keys*channels` (scores
+        and weighted sum, over the keys that are seen). Element-wise work, softmax, normalization and table look-ups
+        count as none.
         """
         return sum(node.flops_per_window for part in self.parts.values() for node in part.nodes)
 
