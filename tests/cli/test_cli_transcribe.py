@@ -89,7 +89,7 @@ def test_explain_names_the_rules(artifact: Path, talk: Path) -> None:
     assert [
         line
         for line in lines
-        if re.match(r"    1 x the first token is a timestamp: token 0 <\d\.\d\d>, not '.+'", line)
+        if re.match(r"    1 x timestamps: the first token is a timestamp: token 0 <\d\.\d\d>, not '.+'", line)
     ]
 
 
