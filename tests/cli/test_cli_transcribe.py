@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from max_whisper import ArtifactError, Model, UserError
+from max_whisper import ArtifactError, MaxWhisperError, Model, UserError
 from max_whisper.runtime.decoding.window_decoder import WindowDecoder
 from max_whisper.runtime.output.writers import known_formats, render
 from support.artifacts import copy, flip
@@ -169,7 +169,11 @@ def test_a_failure_in_the_middle_keeps_what_was_recognized(
     monkeypatch.setattr(WindowDecoder, "decode", breaking)
     outcome = run("transcribe", talk, *[talk] * others, *options)
     assert outcome.code == 1 and str(broken) in outcome.stderr
-    assert 0 < len(outcome.stdout) < len(whole) and whole.startswith(outcome.stdout)
+    first = outcome.stdout
+    if others and isinstance(broken, MaxWhisperError):  # what is no bug ends its own recording alone
+        assert first.endswith(whole)
+        first = first.removesuffix(whole)
+    assert 0 < len(first) < len(whole) and whole.startswith(first)
 
 
 def test_audio_tracks(artifact: Path, model: Model, tmp_path: Path) -> None:
