@@ -12,7 +12,7 @@ from max_whisper.artifact.manifest import Source
 from max_whisper.artifact.read import read_manifest
 from max_whisper.artifact.rebuild import Recipe, read_recipe, rebuild_command
 from max_whisper.artifact.target import parse_target, target_name
-from max_whisper.cli import main
+from max_whisper.cli.main import main
 from max_whisper.plan import Target
 from max_whisper.spec import load_spec
 
