@@ -225,3 +225,19 @@ def test_ctrl_c_in_one_thread_leaves_the_requests_of_others(scheduler: Scheduler
     scheduler.wait([other])
     assert other.result() == "OTHER"
     assert executor.groups == [["other", "mine"], ["other"]]
+
+
+@pytest.mark.parametrize("where", ["_compute", "_finish"])
+def test_ctrl_c_within_the_scheduler_leaves_the_queue_usable(
+    scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    def interrupt(*args: object) -> None:
+        if scheduler._worker is not None:
+            monkeypatch.undo()
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(scheduler, where, interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        scheduler.ask([Say("mine")])
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(scheduler.ask, [Say("other")]).result(SECONDS) == ["OTHER"]

@@ -172,7 +172,7 @@ class WindowModel:
             languages = [next(iter(probabilities)) for probabilities in detected]
         return self.scheduler.ask(
             [
-                Decode(window, replace(decoding, language=language))
+                Decode(window, decoding if language == decoding.language else replace(decoding, language=language))
                 for window, language in zip(windows, languages, strict=True)
             ]
         )

@@ -13,6 +13,7 @@ from max.dtype import DType
 from numpy.typing import ArrayLike, NDArray
 
 from max_whisper.artifact.load import Artifact
+from max_whisper.runtime.arrays import padded
 from max_whisper.runtime.decoding.rule import Bounds
 
 KEPT_MASKS = 8  # a transcription has two
@@ -168,7 +169,7 @@ class Decoder:
 
     def _padded(self, rows: NDArray[np.int64]) -> Buffer:
         """Returns token ids [rows, length] on the device, filled up with rows of zeros to [batch, length]."""
-        return self._on_device(np.pad(rows, ((0, self.batch - len(rows)), (0, 0))))
+        return self._on_device(padded(rows, self.batch))
 
     def _on_device(self, array: NDArray[np.float32] | NDArray[np.int64]) -> Buffer:
         """Returns a copy of an array in the device's memory."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import replace
+from operator import attrgetter
 from typing import Any
 from weakref import WeakKeyDictionary, ref
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from max_whisper.artifact.load import Artifact
 from max_whisper.errors import UserError
 from max_whisper.options import checked_integer
-from max_whisper.runtime.arrays import token_list
+from max_whisper.runtime.arrays import padded, token_list
 from max_whisper.runtime.decoding.cancelling import Stop
 from max_whisper.runtime.decoding.decoder import CrossKV, Decoder
 from max_whisper.runtime.decoding.languages import language_code
@@ -37,6 +37,8 @@ from max_whisper.runtime.transcription.words import Timing, timings
 
 MAX_KEPT_WINDOWS = 8
 """The number of windows whose cross-attention keys and values are kept for their next request, at most."""
+SHARED_OPTIONS = attrgetter(*(DecodingOptions.declared.keys() - {"prompt", "language"}))
+"""Returns the options that texts which are decoded together have in common."""
 
 
 class Executor:
@@ -75,7 +77,7 @@ class Executor:
             options = request.options
             language = self._checked(options)
             prompt, _ = options.prompt_tokens(language, self._manifest, self._tokenizer)
-            return Decode, len(prompt), replace(options, prompt=None, language=None)
+            return Decode, len(prompt), *SHARED_OPTIONS(options)
         if isinstance(request, Explain):
             self._checked(request.options)
         if isinstance(request, Align):
@@ -187,7 +189,7 @@ class Executor:
         if any(window.chunk is not chunk or window.row != row for row, window in enumerate(windows)):
             chunk = self.chunk(np.stack([np.asarray(window) for window in windows]))
         while len(self._cross_kv) >= max(1, MAX_KEPT_WINDOWS // self.batch):
-            self._cross_kv.pop(next(self._cross_kv.keys()), None)  # the oldest
+            self._cross_kv.pop(next(self._cross_kv.keys(), windows[0]), None)  # the oldest, unless it has just gone
         cross_kv = self._decoder.cross_kv(chunk.buffer)
         self._cross_kv[windows[0]] = [ref(window) for window in windows], cross_kv
         return cross_kv
@@ -205,8 +207,7 @@ class Executor:
 
     def _on_device(self, rows: NDArray[np.float32]) -> Buffer:
         """Returns rows on the device, filled up with zeros to the batch."""
-        padding = [(0, self.batch - len(rows)), *[(0, 0)] * (rows.ndim - 1)]
-        return Buffer.from_numpy(np.pad(rows, padding)).to(self._artifact.device)
+        return Buffer.from_numpy(padded(rows, self.batch)).to(self._artifact.device)
 
 
 def chosen_probabilities(logits: NDArray[np.float32], tokens: Sequence[int]) -> list[float]:

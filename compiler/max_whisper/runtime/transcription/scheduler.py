@@ -72,8 +72,11 @@ class Scheduler:
     def __init__(self, executor: AnswersRequests) -> None:
         self._executor = executor
         self._queue: list[_Ticket] = []
-        self._busy = False  # whether a thread computes
-        self._changed = threading.Condition()  # guards both
+        self._worker: int | None = None  # the thread that computes
+        self._group: list[_Ticket] = []  # what it computes
+        # Guards these. It is a lock of its own because Ctrl-C can come within `Condition.__enter__`, not within this.
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
 
     @property
     def batch(self) -> int:
@@ -92,7 +95,7 @@ class Scheduler:
             failed: Future[Answer] = Future()
             failed.set_exception(error)
             return failed
-        with self._changed:
+        with self._lock:
             if caller.cancelled:
                 ticket.future.set_exception(Cancelled())
             else:
@@ -103,9 +106,14 @@ class Scheduler:
     def wait(self, futures: Iterable[Future[Any]]) -> None:
         """Returns once at least one of the futures is done. Until then this thread computes, unless another does."""
         futures = list(futures)
+        self._finish()  # in case that Ctrl-C came while this thread did so
         # Asked without the lock at first: in a forked process a thread that is not there may hold it.
-        while not _any_done(futures) and (group := self._next_group(futures)) is not None:
-            self._answer(group)
+        while not _any_done(futures):
+            try:
+                self._compute(self._next_group(futures))
+                self._finish()
+            finally:  # Ctrl-C may come between any two lines, in `_finish` as well; others must be able to go on
+                self._finish()
 
     def ask(self, requests: Sequence[Request[Answer]]) -> list[Answer]:
         """Returns the answers to requests. Raises what the first that fails raises; the others are withdrawn then."""
@@ -124,25 +132,25 @@ class Scheduler:
         What is in the queue is cancelled at once; a text that is being decoded, before its next token, if all that
         share its batch are cancelled; an encoder run that has begun, at its end.
         """
-        with self._changed:
+        with self._lock:
             caller.cancelled = True
             for ticket in self._queue:
                 if ticket.caller is caller:
                     ticket.settle(Cancelled())
             self._changed.notify_all()
 
-    def _next_group(self, futures: Sequence[Future[Any]]) -> list[_Ticket] | None:
-        """Returns the tickets to answer next, or None once one of the futures is done."""
-        with self._changed:
+    def _next_group(self, futures: Sequence[Future[Any]]) -> list[_Ticket]:
+        """Returns the tickets that this thread answers next, until it calls `_finish`; none once a future is done."""
+        with self._lock:
             while not _any_done(futures):
-                if not self._busy and (group := self._most_urgent()):
-                    self._busy = True
+                if self._worker is None and (group := self._most_urgent()):
+                    self._group, self._worker = group, threading.get_ident()
                     self._queue = [ticket for ticket in self._queue if ticket not in group]
                     for ticket in self._queue:
                         ticket.passed_over += 1
                     return group
                 self._changed.wait()
-        return None
+        return []
 
     def _most_urgent(self) -> list[_Ticket]:
         """Returns the group that is answered next: windows to encode, else the largest; of equal ones the oldest.
@@ -163,18 +171,20 @@ class Scheduler:
 
         return max(groups.values(), key=urgency, default=[])
 
-    def _answer(self, group: list[_Ticket]) -> None:
-        """Answers a group of requests. What was not answered because of Ctrl-C goes back into the queue."""
-        try:
-            self._compute(group)
-        finally:
-            with self._changed:
-                self._queue[:0] = [ticket for ticket in group if not ticket.future.done()]
-                self._busy = False
-                self._changed.notify_all()
+    def _finish(self) -> None:
+        """Ends the work of this thread, if it has any. What was not answered goes back into the queue."""
+        if self._worker != threading.get_ident():
+            return
+        with self._lock:
+            unanswered = [ticket for ticket in self._group if not ticket.future.done() and ticket not in self._queue]
+            self._queue = unanswered + self._queue
+            self._changed.notify_all()
+            self._worker = None  # last, as Ctrl-C may come before
 
     def _compute(self, group: list[_Ticket]) -> None:
         """Gives each future its answer. Where a batch fails, each is asked alone: the fault may be that of one."""
+        if not group:
+            return
         requests = [ticket.request for ticket in group]
         try:
             answers = self._executor.answer(requests, lambda: all(ticket.caller.cancelled for ticket in group))
