@@ -273,7 +273,7 @@ def _option_class(title: str, options: type[Options]) -> str:
     for name, option in options.declared.items():
         rows.setdefault(option.heading, []).append((f"`{name}`", _option(option, defaults[name])))
     tables = [
-        (f"### {heading}\n\n" if heading else "") + table(("option", "meaning"), below)
+        (f"### {spelled(heading, '`{}`'.format)}\n\n" if heading else "") + table(("option", "meaning"), below)
         for heading, below in rows.items()
     ]
     return "\n\n".join([f"## {title}", f"`max_whisper.{options.__name__}`", *tables])
@@ -296,9 +296,7 @@ def _values(kind: Kind) -> str:
         several = "numbers, each " if isinstance(kind, Numbers) else ""
         words = "".join(f", or `{word}`" for word in getattr(kind, "words", ()))
         return f"{several}{_number(kind.low)} to {_number(kind.high)}{words}"
-    return {"Flag": "`True` or `False`", "Text": "text", "TextOrIds": "text or token ids", "Ids": "token ids"}[
-        type(kind).__name__
-    ]
+    return kind.values
 
 
 # --- the command line
