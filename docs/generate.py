@@ -304,7 +304,7 @@ def _values(kind: Kind) -> str:
 
 def commands() -> str:
     """Returns a section for each command: its help, its usage and its options."""
-    context = click.Context(main, info_name="max-whisper")
+    context = click.Context(main, info_name="max-whisper", **main.context_settings)
     return "\n\n".join(_command(command, name, context) for name, command in main.commands.items())
 
 
