@@ -302,7 +302,7 @@ def test_numbers_too_large_for_bfloat16(folder: Path) -> None:
 def test_bfloat16_rounds_to_nearest_even() -> None:
     rng = np.random.default_rng(0)
     bits = rng.integers(0, 2**32, 100_000, dtype=np.uint32)
-    bits = bits[(bits & 0x7FFFFFFF) < 0x7F000000]  # finite, and so are its neighbours
+    bits = bits[(bits & 0x7FFFFFFF) < 0x7F000000]  # finite, and so are its neighbors
     exact = bits.view(np.float32).astype(np.float64)
     got = to_float32(to_bfloat16(bits.view(np.float32)), BFLOAT16).astype(np.float64)
     below = to_float32((bits >> 16).astype(np.uint16), BFLOAT16).astype(np.float64)  # towards zero
