@@ -147,7 +147,7 @@ def gemv_qkv() -> Iterator[Case]:
 
 
 def full_attention() -> Iterator[Case]:
-    from max_whisper.lowering.targets.cpu.attention import attention_products
+    from max_whisper.lowering.backends.cpu.attention import attention_products
 
     for dtype, heads in product(DTYPES, (6, 12)):
         rows = f32("1 rows channels", 1, ROWS, heads * 64)

@@ -11,8 +11,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from max_whisper.lowering.backends.cpu.kernels import cost
 from max_whisper.lowering.kernel_calls import KernelCall
-from max_whisper.lowering.targets.cpu.kernels import cost
 from max_whisper.spec import Spec
 from max_whisper.spec.tree import LayerNode
 from max_whisper.tools.bench.clocks import Times
