@@ -186,12 +186,12 @@ def _add(rows: list[Row], row: Row) -> None:
 
 def _are_copies(row: Row, other: Row) -> bool:
     """Returns whether two rows are copies of each other: the same repeated layers, at the same cost."""
-    shapes = [
+    costs = [
         [(kernel.name, kernel.flops // kernel.copies, kernel.bytes // kernel.copies) for kernel in copy.kernels]
         for copy in (row, other)
     ]
     names = [[COPY.sub("", path) for path in copy.layers] for copy in (row, other)]
-    return shapes[0] == shapes[1] and names[0] == names[1]
+    return costs[0] == costs[1] and names[0] == names[1]
 
 
 def _sum(one: Kernel, other: Kernel) -> Kernel:
