@@ -1,4 +1,4 @@
-"""A kind of layer of one's own. The spec language knows it wherever this module has been imported."""
+"""Define your own kind of layer. Specs can use it once this module has been imported."""
 
 from dataclasses import dataclass
 

@@ -99,7 +99,7 @@ def test_one_file_is_built_and_run(checkpoint: tuple[Path, Path, Weights], kerne
     np.testing.assert_allclose(logits[0], decoded(encoded(mel[0], exact), TOKENS[0], exact), atol=2e-5)
 
 
-def test_a_target_with_an_emitter_gets_the_kind_itself() -> None:
+def test_a_backend_with_an_emitter_gets_the_kind_itself() -> None:
     def primitives(ops: Builder, x: Value, weight: Value, *, eps: float) -> Value:
         return ops.mul(ops.mul(x, ops.rsqrt(ops.add(ops.mean(ops.mul(x, x)), ops.constant(eps)))), weight)
 

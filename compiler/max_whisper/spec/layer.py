@@ -20,7 +20,7 @@ A new kind is one file in `layers/` with one class:
 
 From then on specs can use it, and the shape inference, the JSON Schema and `inspect` know it. `ops.py` lists the
 operations that `lower` may call: those of Transformers, and primitives for everything else. A kind that has faster code
-on some target calls `ops.call`, and that code is one emitter in the target's table.
+in some backend calls `ops.call`, and that code is one emitter in the backend's table.
 """
 
 from __future__ import annotations

@@ -4,8 +4,8 @@ A layer's `lower` is written against the protocol `Ops`, so that `spec/` never i
 records the operations as a list. Activations are float32 [batch, length, channels]. Every value has a shape, `x.shape`,
 which holds integers, and names for the dimensions that vary. Weights have the names and shapes of the checkpoint.
 
-There are the operations of Transformers, which have fast code on every target, and primitives, from which any other
-layer can be built. `call` is for a kind of layer that has faster code on some targets.
+There are the operations of Transformers, which have fast code in every backend, and primitives, from which any other
+layer can be built. `call` is for a kind of layer that has faster code in some backend.
 """
 
 from __future__ import annotations
@@ -197,12 +197,12 @@ class Ops(Protocol):
     # --- layers
 
     def call(self, kind: str, otherwise: Callable[..., Value], /, *values: Value, **attributes: Any) -> Value:
-        """Returns the value of an op that has an emitter on some targets.
+        """Returns the value of an op that has an emitter in some backends.
 
         Args:
-            kind: The name of the op, under which targets register their emitters.
-            otherwise: A function that builds the op from primitives: `otherwise(ops, *values, **attributes)`. Targets
-                without an emitter use it, and on every target it is called to find the shape of the value.
+            kind: The name of the op, under which backends register their emitters.
+            otherwise: A function that builds the op from primitives: `otherwise(ops, *values, **attributes)`. Backends
+                without an emitter use it, and in every backend it is called to find the shape of the value.
             *values: The op's inputs.
             **attributes: The op's settings, which are no values of the program.
         """

@@ -133,7 +133,7 @@ def generate_on_host(
 def choose(scores: Floats, noise: Floats | None) -> tuple[int, float]:
     """Returns the argmax of scores [n_vocab], or of their sum with noise, and its log-probability without noise.
 
-    The same as the graphs do (lowering/targets/max_selection.py).
+    The same as the graphs do (lowering/backends/max_selection.py).
     """
     token = int((scores if noise is None else scores + noise).argmax())
     best = scores.max()
