@@ -118,8 +118,8 @@ class Option(msgspec.Struct, frozen=True):
     def of(cls, name: str, annotation: Any, heading: str = "") -> Option:
         """Reads an annotation such as `Annotated[int | None, Integer(…)]`. Raises TypeError for one without a kind.
 
-        The annotation must be no text: modules with options go without `from __future__ import annotations`, because
-        compiling the texts of all options takes 10 ms of every start.
+        The annotation must not be a string: modules with options do not import `annotations` from `__future__`, because
+        evaluating the strings of all options would take 10 ms of every start.
         """
         kinds = [part for part in get_args(annotation)[1:] if isinstance(part, Kind)]
         if get_origin(annotation) is not Annotated or len(kinds) != 1:
@@ -157,7 +157,7 @@ class Option(msgspec.Struct, frozen=True):
 
 
 def checked_integer(name: str, value: Any, *, low: int, high: int) -> int:
-    """Returns an argument that is no field of an option class as an int. Raises UserError, which calls it `name`."""
+    """Returns an argument that belongs to no option class as an int. Raises UserError, which calls it `name`."""
     number: int = Option(name, Integer("", low=low, high=high), optional=False).checked(value)
     return number
 

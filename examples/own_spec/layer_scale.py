@@ -11,7 +11,7 @@ from max_whisper.spec.ops import Ops, Value
 class LayerScale(Layer):
     """Multiplies each channel by a learned number (Touvron et al., 2021, arXiv:2103.17239)."""
 
-    weights: str = weight_name("prefix of the tensor `weight` [channels]")
+    weights: str = weight_name("The prefix of the tensor `weight` [channels].")
 
     def tensors(self, shape: Shape) -> list[TensorSpec]:
         return [self.tensor(f"{self.weights}.weight", shape.channels)]

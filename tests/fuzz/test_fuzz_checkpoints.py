@@ -16,7 +16,7 @@ import pytest
 from max_whisper.artifact.consistency import check_tokens
 from max_whisper.artifact.manifest import MANIFEST_VERSION, NO_HASH, Manifest, Source
 from max_whisper.errors import WeightsError
-from max_whisper.plan import BuildPlan, SpecName, Target
+from max_whisper.plan import BuildPlan, SpecIdentity, Target
 from max_whisper.spec import Spec, load_spec
 from max_whisper.weights.alignment import read_alignment_heads
 from max_whisper.weights.architecture import check_architecture
@@ -177,7 +177,7 @@ class Folder:
             builder="0",
             max="0",
             plan=BuildPlan(
-                spec=SpecName(self.spec.name, self.spec.hash),
+                spec=SpecIdentity(self.spec.name, self.spec.hash),
                 target=Target("cpu", "x86_64", []),
                 dtype="float32",
                 kernels="ours",

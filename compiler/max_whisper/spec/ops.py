@@ -4,7 +4,7 @@ A layer's `lower` is written against the protocol `Ops`, so that `spec/` never i
 records the operations as a list. Activations are float32 [batch, length, channels]. Every value has a shape, `x.shape`,
 which holds integers, and names for the dimensions that vary. Weights have the names and shapes of the checkpoint.
 
-There are the operations of Transformers, which have fast code in every backend, and primitives, from which any other
+There are the operations of transformer models, which have fast code in every backend, and primitives, from which any other
 layer can be built. `call` is for a kind of layer that has faster code in some backend.
 """
 
@@ -27,7 +27,7 @@ def conv1d_length(length: int, kernel: int, *, stride: int, padding: int) -> int
 class Ops(Protocol):
     """The operations that `lower` may call; the last two are called by the tree of layers."""
 
-    # --- operations of Transformers
+    # --- operations of transformer models
 
     def weight(self, name: str) -> Value:
         """Returns the tensor `name`, in the shape that the layer declared."""
@@ -155,7 +155,7 @@ class Ops(Protocol):
     def matmul(self, x: Value, y: Value) -> Value:
         """Returns the matrix product over the last two axes; the axes before them broadcast.
 
-        For a product with weights use `linear`, which has faster code.
+        For a product with weights, use `linear`, which has faster code.
         """
 
     def reshape(self, x: Value, shape: Sequence[int | str]) -> Value:
