@@ -91,8 +91,8 @@ class Transcriber:
             [] if text is None else tokenizer.encode(" " + text.strip())
             for text in (options.initial_prompt, options.hotwords)
         )
-        self._tokens = [*self._prompt]  # so far, with timestamps
-        self._n_unseen = 0  # of these, the next window sees none before
+        self._tokens = [*self._prompt]  # the initial prompt and the text so far, with timestamps
+        self._n_unseen = 0  # the number of these, from the first on, that the next window does not see
 
     @property
     def seconds(self) -> float:
@@ -106,8 +106,9 @@ class Transcriber:
 
     def result(self) -> TranscriptionResult:
         """Returns the result for all windows so far."""
-        text = self._tokenizer.decode(self._tokens[len(self._prompt) :])
-        return TranscriptionResult(text, self.segments, self.language, self.windows, self._mel.seconds)
+        segments = self.segments
+        text = self._tokenizer.decode(token for segment in segments for token in segment.tokens)
+        return TranscriptionResult(text, segments, self.language, [*self.windows], self._mel.seconds)
 
     def progress(self, window: Window, index: int = 0) -> Progress:
         """Returns how far the recording is when a window is done. index: which of several recordings it is."""
