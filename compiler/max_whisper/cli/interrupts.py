@@ -80,12 +80,15 @@ class Interrupts:
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
-        """Delays `Interrupted` to the end of a block that must not be cut in two, such as the writing of a text."""
-        self._held = True
+        """Delays `Interrupted` to the end of a block that must not be cut in two, such as the writing of a text.
+
+        A block may be within another; the delay lasts to the end of the outer one.
+        """
+        held_before, self._held = self._held, True
         try:
             yield
         finally:
-            self._held = False
+            self._held = held_before
         self._raise_unless_held()
 
 

@@ -127,7 +127,7 @@ class _Run:
         self.failures: dict[int, MaxWhisperError] = {}
 
     def take(self, event: BatchEvent) -> None:
-        """Notes what happened, and writes all of the text whose turn it is."""
+        """Takes note of an event, and writes the text that is next in order, as far as it is there."""
         if event.transcriber is not None:
             self._begun[event.index] = event.transcriber
         if event.error is not None:
@@ -135,18 +135,20 @@ class _Run:
         if event.kind in ("ended", "failed"):
             self._ended.add(event.index)
         while self._unwritten and self._unwritten[0] in self._ended:
-            self._finish_next()
+            with self._interrupts.held():  # from when it leaves the deque: after that, `finish_all` does not write it
+                self._finish_next()
         if self._unwritten and (first := self._begun.get(self._unwritten[0])) is not None:
             with self._interrupts.held():
                 self._texts.follow(self._unwritten[0], first.segments)
 
     def finish_all(self) -> None:
         """Writes the text so far of all recordings that have begun."""
-        while self._unwritten:
-            number = self._unwritten[0]
-            if (transcriber := self._begun.get(number)) is not None and not transcriber.windows:
-                del self._begun[number]  # nothing was recognized, and a file of an earlier run may be there
-            self._finish_next()
+        with self._interrupts.held():
+            while self._unwritten:
+                number = self._unwritten[0]
+                if (transcriber := self._begun.get(number)) is not None and not transcriber.windows:
+                    del self._begun[number]  # nothing was recognized, and a file of an earlier run may be there
+                self._finish_next()
 
     def show_rest(self) -> None:
         """Shows a person the text that standard output did not take."""
@@ -155,7 +157,7 @@ class _Run:
 
     def _finish_next(self) -> None:
         """Writes the text of the next recording in order, if there is one, and says what went wrong with it."""
-        number = self._unwritten.popleft()  # before it is written: what comes then must not write it again
+        number = self._unwritten.popleft()  # before it is written: `finish_all` after an error must not write it again
         transcriber = self._begun.get(number)
         if transcriber is not None and (transcriber.windows or number not in self.failures):
             complete = number in self._ended and number not in self.failures
@@ -166,8 +168,7 @@ class _Run:
                     "heard"
                 )
             try:
-                with self._interrupts.held():
-                    self._texts.finish(number, transcriber.result(), complete)
+                self._texts.finish(number, transcriber.result(), complete)
             except OutputError:
                 raise
             except MaxWhisperError as error:

@@ -40,7 +40,7 @@ MAX_KEPT_WINDOWS = 8
 
 
 class Executor:
-    """Computes the answers to at most `batch` requests at once, which the scheduler chooses so that their keys are equal.
+    """Computes the answers to at most `batch` requests of one key at once.
 
     One thread at a time may be in `answer`; `key` and `chunk` may be called from any thread at any time.
     """

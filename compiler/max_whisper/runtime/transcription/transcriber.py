@@ -51,6 +51,8 @@ Asking = Generator[Request[Any], Any, Result]
 class Transcriber:
     """Goes through one recording: iterate over it for each window as soon as it is done, and ask for the result.
 
+    Another iteration begins again at the first window.
+
     Attributes:
         language: The code of the language; "" until it is detected, which is done before the first window.
         windows: The windows that are done.
@@ -123,6 +125,7 @@ class Transcriber:
         self._scheduler.cancel(self._caller)
 
     def __iter__(self) -> Iterator[Window]:
+        self.windows, self._tokens, self._n_unseen, self._last_speech = [], [*self._prompt], 0, 0.0
         parts = self._parts()
         if len(parts) == 1:
             yield from self._drive([self.steps()])
