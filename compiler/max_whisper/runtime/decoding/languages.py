@@ -45,6 +45,9 @@ ALIASES = {
 AUTO = "auto"
 """The value that asks for the language to be detected."""
 
+TASKS = ("transcribe", "translate")
+"""The tasks of a multilingual model: to write in the language that is spoken, or in English."""
+
 _LOCALE = re.compile(r"([a-z]{2,3})[-_.@]")
 
 

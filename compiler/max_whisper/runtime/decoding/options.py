@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Annotated
 
 from max_whisper.option_kinds import Choice, Flag, Ids, Integer, Number, Text, TextOrIds
 from max_whisper.options import OptionError, Options
-from max_whisper.runtime.decoding.languages import asked_language
+from max_whisper.runtime.decoding.languages import TASKS, asked_language
 
 if TYPE_CHECKING:
     from max_whisper.artifact.manifest import Manifest
     from max_whisper.runtime.decoding.tokenizer import Tokenizer
 
-TASKS = ("transcribe", "translate")
 TIME_PRECISION = 0.02
 """Seconds from one timestamp token to the next."""
 MAX_TEMPERATURE = 10

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 
 from max_whisper.errors import ArtifactError, UserError
 from max_whisper.messages import suggestion
-from max_whisper.runtime.decoding.languages import language_code
-from max_whisper.runtime.decoding.options import TASKS
+from max_whisper.runtime.decoding.languages import TASKS, language_code
 from max_whisper.tokens import Tokens
 
 if TYPE_CHECKING:
