@@ -1,4 +1,4 @@
-"""The kinds of options: which values an option takes, and what an error says of any other value."""
+"""The kinds of options: the values that an option takes, and the errors for any other value."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ import msgspec
 from max_whisper.messages import LONGEST_QUOTE, printable, suggestion
 
 LONGEST_TEXT = 100_000
-"""The most characters of a text option; of a prompt the model sees some 1,000."""
+"""The most characters of a text option; of a prompt, a model sees the last 1,000 or so."""
 
 
 class Refused(Exception):
-    """A kind does not take a value; `expected` and `got` are what an error message says about it."""
+    """Raised for a value that a kind does not take; `expected` and `got` are the parts of the error message."""
 
     def __init__(self, expected: str, value: Any, hint: str = "") -> None:
         super().__init__(expected)
@@ -32,7 +32,7 @@ class Kind(msgspec.Struct, frozen=True):
         help: One or more sentences. `{name}` stands for another option, which Python and the command line spell
             differently.
         values: What a value is in Python, as the tables of the documentation say it.
-        unit: What a value is, as the command line shows it behind the option: `SECONDS`.
+        unit: The placeholder for a value, as the command line shows it behind the option: `SECONDS`.
         unset: What happens where the option is None, as the command line shows it behind `default:`.
     """
 

@@ -19,8 +19,8 @@ A new kind is one file in `layers/` with one class:
             return ops.linear(x, ops.weight(f"{self.weights}.weight"), None)
 
 From then on specs can use it, and the shape inference, the JSON Schema and `inspect` know it. `ops.py` lists the
-operations that `lower` may call: those of transformer models, and primitives for everything else. A kind that has faster code
-in some backend calls `ops.call`, and that code is one emitter in the backend's table.
+operations that `lower` may call: those of transformer models, and primitives for everything else. A kind that has
+faster code in some backend calls `ops.call`, and that code is one emitter in the backend's table.
 """
 
 from __future__ import annotations

@@ -4,8 +4,8 @@ A layer's `lower` is written against the protocol `Ops`, so that `spec/` never i
 records the operations as a list. Activations are float32 [batch, length, channels]. Every value has a shape, `x.shape`,
 which holds integers, and names for the dimensions that vary. Weights have the names and shapes of the checkpoint.
 
-There are the operations of transformer models, which have fast code in every backend, and primitives, from which any other
-layer can be built. `call` is for a kind of layer that has faster code in some backend.
+There are the operations of transformer models, which have fast code in every backend, and primitives, from which any
+other layer can be built. `call` is for a kind of layer that has faster code in some backend.
 """
 
 from __future__ import annotations

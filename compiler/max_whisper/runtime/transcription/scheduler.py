@@ -1,7 +1,7 @@
 """Answers the requests of all callers of a model, those that are alike as the rows of one batch.
 
-There is no thread for it: whoever waits for an answer computes, his own or that of another, unless somebody else does
-already. So requests of several threads share batches, and the model works for one batch at a time.
+The scheduler has no thread of its own. A thread that waits for an answer computes the next batch, whoever asked for it,
+unless another thread is computing. So requests of several threads share batches, and one batch is computed at a time.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ class AnswersRequests(Protocol):
         """Returns a value that is equal for requests that can be rows of one batch; raises UserError for wrong ones."""
 
     def answer(self, requests: Sequence[Request[Any]], stop: Stop) -> list[Any]:
-        """Returns the answers to requests of one key. Raises Cancelled once `stop()` is True before a token."""
+        """Returns the answers to requests of one key. Raises Cancelled where `stop()` returns True before a token."""
 
 
 class Caller:
-    """Somebody who makes requests, such as the transcription of one recording.
+    """The origin of requests that can be cancelled together, such as the transcription of one recording.
 
     Attributes:
         cancelled: Whether its requests have been cancelled (`Scheduler.cancel`).
@@ -45,10 +45,10 @@ class Caller:
 
 @dataclass(eq=False)
 class _Ticket:
-    """A request in the queue.
+    """A request that has no answer yet.
 
     Attributes:
-        passed_over: How often another group was answered before it.
+        passed_over: The number of groups that were chosen before it while it was in the queue.
     """
 
     request: Request[Any]
@@ -58,7 +58,7 @@ class _Ticket:
     passed_over: int = 0
 
     def settle(self, outcome: Any) -> None:
-        """Gives the future an answer or an exception, unless it was cancelled meanwhile."""
+        """Gives the future an answer or an exception, unless it is done already, such as by being cancelled."""
         with suppress(InvalidStateError):
             if isinstance(outcome, BaseException):
                 self.future.set_exception(outcome)
@@ -71,9 +71,11 @@ class Scheduler:
 
     def __init__(self, executor: AnswersRequests) -> None:
         self._executor = executor
-        self._queue: list[_Ticket] = []
-        self._busy = False  # whether a thread computes
-        self._changed = threading.Condition()  # guards both
+        self._queue: list[_Ticket] = []  # with the group that is being computed, which leaves it when it is answered
+        self._computing: int | None = None  # the thread that computes a group
+        # Guards both. Entered as a lock, and not as a condition: Ctrl-C within `Condition.__enter__` leaves it locked.
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
 
     @property
     def batch(self) -> int:
@@ -81,9 +83,9 @@ class Scheduler:
         return self._executor.batch
 
     def submit(self, request: Request[Answer], caller: Caller | None = None) -> Future[Answer]:
-        """Puts a request into the queue and returns the future of its answer; somebody must `wait` for it.
+        """Puts a request into the queue and returns the future of its answer, which is computed when a thread waits.
 
-        A future in the queue can be cancelled by its own `cancel()`. Of a wrong request, the future has a UserError.
+        The request is withdrawn by the future's own `cancel()`. The future of a wrong request has a UserError.
         """
         caller = caller or Caller()
         try:
@@ -92,7 +94,7 @@ class Scheduler:
             failed: Future[Answer] = Future()
             failed.set_exception(error)
             return failed
-        with self._changed:
+        with self._lock:
             if caller.cancelled:
                 ticket.future.set_exception(Cancelled())
             else:
@@ -103,12 +105,19 @@ class Scheduler:
     def wait(self, futures: Iterable[Future[Any]]) -> None:
         """Returns once at least one of the futures is done. Until then this thread computes, unless another does."""
         futures = list(futures)
-        # Asked without the lock at first: in a forked process a thread that is not there may hold it.
-        while not _any_done(futures) and (group := self._next_group(futures)) is not None:
-            self._answer(group)
+        # The first check needs no lock: in a forked process, a thread that does not exist there may hold it.
+        while not _any_done(futures):
+            try:
+                self._compute(self._next_group(futures))
+            finally:
+                try:
+                    self._end_turn()
+                except BaseException:  # Ctrl-C in the middle of it would leave all other threads waiting
+                    self._end_turn()
+                    raise
 
     def ask(self, requests: Sequence[Request[Answer]]) -> list[Answer]:
-        """Returns the answers to requests. Raises what the first that fails raises; the others are withdrawn then."""
+        """Returns the answers to requests. Raises the error of the first that fails, and withdraws the others."""
         futures = [self.submit(request) for request in requests]
         try:
             for future in futures:
@@ -119,36 +128,35 @@ class Scheduler:
                 future.cancel()
 
     def cancel(self, caller: Caller) -> None:
-        """Cancels what a caller asks now and later: all of it raises Cancelled.
+        """Makes all requests of a caller that have no answer yet, and all later ones, raise Cancelled.
 
-        What is in the queue is cancelled at once; a text that is being decoded, before its next token, if all that
-        share its batch are cancelled; an encoder run that has begun, at its end.
+        A thread that only waits for one of them goes on at once. A thread that computes one goes on at the next token
+        if all requests of its batch are cancelled or withdrawn; an encoder run that has begun is not cut short.
         """
-        with self._changed:
+        with self._lock:
             caller.cancelled = True
             for ticket in self._queue:
                 if ticket.caller is caller:
                     ticket.settle(Cancelled())
             self._changed.notify_all()
 
-    def _next_group(self, futures: Sequence[Future[Any]]) -> list[_Ticket] | None:
-        """Returns the tickets to answer next, or None once one of the futures is done."""
-        with self._changed:
+    def _next_group(self, futures: Sequence[Future[Any]]) -> list[_Ticket]:
+        """Returns the tickets that this thread computes next; none once one of the futures is done."""
+        with self._lock:
             while not _any_done(futures):
-                if not self._busy and (group := self._most_urgent()):
-                    self._busy = True
-                    self._queue = [ticket for ticket in self._queue if ticket not in group]
+                if self._computing is None and (group := self._most_urgent()):
+                    self._computing = threading.get_ident()
                     for ticket in self._queue:
-                        ticket.passed_over += 1
+                        ticket.passed_over += ticket not in group
                     return group
                 self._changed.wait()
-        return None
+        return []
 
     def _most_urgent(self) -> list[_Ticket]:
         """Returns the group that is answered next: windows to encode, else the largest; of equal ones the oldest.
 
-        Windows come first because their texts can join other texts then. What was passed over counts for more each
-        time, so that nothing waits for ever.
+        Windows come first because then their texts can be decoded together with others. A group becomes more urgent
+        each time that another one is chosen, so that none waits forever.
         """
         self._queue = [ticket for ticket in self._queue if not ticket.future.done()]
         groups: dict[Hashable, list[_Ticket]] = {}
@@ -163,31 +171,30 @@ class Scheduler:
 
         return max(groups.values(), key=urgency, default=[])
 
-    def _answer(self, group: list[_Ticket]) -> None:
-        """Answers a group of requests. What was not answered because of Ctrl-C goes back into the queue."""
-        try:
-            self._compute(group)
-        finally:
-            with self._changed:
-                self._queue[:0] = [ticket for ticket in group if not ticket.future.done()]
-                self._busy = False
-                self._changed.notify_all()
-
-    def _compute(self, group: list[_Ticket]) -> None:
-        """Gives each future its answer. Where a batch fails, each is asked alone: the fault may be that of one."""
+    def _compute(self, group: Sequence[_Ticket]) -> None:
+        """Gives each future its answer. Where a batch fails, each is computed alone: one may have caused the error."""
+        if not group:
+            return
         requests = [ticket.request for ticket in group]
         try:
-            answers = self._executor.answer(requests, lambda: all(ticket.caller.cancelled for ticket in group))
+            answers = self._executor.answer(requests, lambda: all(ticket.future.done() for ticket in group))
         except Exception as error:
-            if len(group) > 1 and not isinstance(error, Cancelled):
-                for ticket in group:
+            if len(group) == 1:
+                group[0].settle(error)
+            for ticket in group:
+                if not ticket.future.done():
                     self._compute([ticket])
-            else:
-                for ticket in group:
-                    ticket.settle(error)
             return
         for ticket, answer in zip(group, answers, strict=True):
-            ticket.settle(Cancelled() if ticket.caller.cancelled else answer)
+            ticket.settle(answer)
+
+    def _end_turn(self) -> None:
+        """Lets another thread compute. After Ctrl-C, what this thread has not answered is in the queue for it."""
+        if self._computing == threading.get_ident():
+            with self._lock:
+                self._queue = [ticket for ticket in self._queue if not ticket.future.done()]
+                self._computing = None
+                self._changed.notify_all()
 
 
 def _any_done(futures: Sequence[Future[Any]]) -> bool:
