@@ -91,7 +91,7 @@ class Ops(Protocol):
 
         Args:
             q: The queries, float32 [batch, length, channels].
-            k: The keys, of the same shape.
+            k: The keys, of the same shape. The KV cache keeps them, and the values, as they are given here.
             v: The values, of the same shape.
             heads: The number of heads, which divides the channels.
             causal: Whether each row attends only to itself, the rows before it, and those in the KV cache.
@@ -179,6 +179,8 @@ class Ops(Protocol):
 
     def rows(self, table: Value, x: Value) -> Value:
         """Returns the rows of a table for the positions of the rows of `x`, [length, channels].
+
+        There is no batch axis, because all rows of a batch are at the same positions.
 
         Args:
             table: The table, [context, channels].
