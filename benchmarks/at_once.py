@@ -95,11 +95,11 @@ def main(
             show("alone / before", costs["alone"], costs["before"], 1)
 
 
-def show(label: str, costs: Sequence[Cost], baseline: Sequence[Cost], times: int) -> None:
-    """Prints the median of the rounds' ratios, and their range; the baseline counts `times` times."""
+def show(label: str, costs: Sequence[Cost], baseline: Sequence[Cost], count: int) -> None:
+    """Prints the median of the rounds' ratios, and their range; the baseline counts `count` times."""
     pairs = [*zip(costs, baseline, strict=True)]
-    wall = sorted(cost.wall / (times * base.wall) for cost, base in pairs)
-    cpu = statistics.median(cost.cpu / (times * base.cpu) for cost, base in pairs)
+    wall = sorted(cost.wall / (count * base.wall) for cost, base in pairs)
+    cpu = statistics.median(cost.cpu / (count * base.cpu) for cost, base in pairs)
     click.echo(f"  {label}: {statistics.median(wall):.2f} ({wall[0]:.2f} to {wall[-1]:.2f}), CPU {cpu:.2f}")
 
 

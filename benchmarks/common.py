@@ -83,7 +83,7 @@ def executions() -> Iterator[list[float]]:
         yield times
     finally:
         CompiledGraph.execute = execute  # type: ignore[method-assign]
-        assert times, "no graph was executed"
+    assert times, "no graph was executed"
 
 
 def since(start: float) -> float:

@@ -4,9 +4,9 @@
     python -m benchmarks.gpu check ARTIFACT… FIGURES.npz                    on the machine with the GPU
 
 `figures` keeps the waveforms and everything that the CPU's artifact computes from them. `check` loads an artifact of
-the same weights, computes the same, and prints how far it is away; it needs neither FFmpeg nor a compiler. A check that
-fails does not stop the others. The exit status is 1 where one failed; errors and tokens that differ are for the reader
-to judge.
+the same weights, computes the same, and prints how far the results differ; it needs neither FFmpeg nor a compiler. A
+check that fails does not stop the others. The exit status is 1 where one failed; errors and tokens that differ are for
+the reader to judge.
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ class Check:
         self.model: Model
 
     def run(self, only: Sequence[str] = ()) -> dict[str, Any]:
-        """Makes every check, or `only` some, prints a line for each, and returns the findings."""
+        """Makes every check, or those named in `only`, prints a line for each, and returns the findings."""
         print(f"\n{self.folder}", flush=True)
         findings: dict[str, Any] = {}
         for name, make in self.checks():

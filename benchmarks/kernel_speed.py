@@ -1,4 +1,4 @@
-"""Times every kernel alone, beside what the machine allows: the CPU's peak rate, or the bandwidth of the memory.
+"""Times each kernel that a transcription spends time in, alone, beside the CPU's peak rate or the memory's bandwidth.
 
     python -m benchmarks.kernel_speed [--only gemm …] [--threads 2]
 
@@ -100,7 +100,7 @@ def scales(out: int, dtype: str) -> Operand:
     return f32("two scaled", 2, out, value=0.01, read=dtype == "int8")
 
 
-def joined(
+def linear_operands(
     width: int, rows: int, out: int, dtype: str, changes: dict[str, Any]
 ) -> tuple[list[Operand], dict[str, Any]]:
     """Returns the operands of a linear layer that follow its weights, and its parameters."""
@@ -119,7 +119,7 @@ def joined(
 
 def gemm() -> Iterator[Case]:
     for dtype, (width, out), (what, changes) in product(DTYPES, DENSE, LINEAR.items()):
-        operands, flags = joined(width, ROWS, out, dtype, changes)
+        operands, flags = linear_operands(width, ROWS, out, dtype, changes)
         packed = Operand(dtype, "panels words places", packed_shape(out, width, dtype))
         x, y = f32("1 rows channels", 1, ROWS, width), f32("1 1 rows out", 1, 1, ROWS, out)
         inputs = [x, packed, *operands, number(width), number(width), number(0)]
@@ -147,7 +147,7 @@ def gemv_qkv() -> Iterator[Case]:
 
 
 def full_attention() -> Iterator[Case]:
-    from max_whisper.lowering.targets.cpu.attention import attention_products
+    from max_whisper.lowering.backends.cpu.attention import attention_products
 
     for dtype, heads in product(DTYPES, (6, 12)):
         rows = f32("1 rows channels", 1, ROWS, heads * 64)
@@ -160,7 +160,7 @@ def full_attention() -> Iterator[Case]:
 def gemv() -> Iterator[Case]:
     shapes = (*DENSE[:3], (WIDTH, VOCABULARY))
     for dtype, (width, out), rows in product(DTYPES, shapes, (1, 4)):
-        operands, flags = joined(width, rows, out, dtype, LINEAR["norm, bias"])
+        operands, flags = linear_operands(width, rows, out, dtype, LINEAR["norm, bias"])
         matrix = Operand(dtype, "out channels", (out, width), cold=True)
         x, y = f32("1 rows channels", 1, rows, width), f32("1 rows out", 1, rows, out)
         what = f"{rows} × {width} × {out}, norm, bias"
@@ -186,13 +186,13 @@ def cached_attention() -> Iterator[Case]:
 
 
 def fused_choose_token() -> Iterator[Case]:
-    vector, each = f32("channels", WIDTH), f32("1 n_vocab", 1, VOCABULARY, value=0)
-    rules = [f32("n_vocab", VOCABULARY, value=0), Operand("int64", "1 4", (1, 4), VOCABULARY), each]
+    vector, noise = f32("channels", WIDTH), f32("1 n_vocab", 1, VOCABULARY, value=0)
+    mask, allowed = f32("n_vocab", VOCABULARY, value=0), Operand("int64", "1 4", (1, 4), VOCABULARY)
     outputs = [Operand("int64", "1 1", (1, 1)), f32("1 1", 1, 1)]
     for dtype in DTYPES:
         table = Operand(dtype, "n_vocab channels", (VOCABULARY, WIDTH), cold=True)
         x = f32("1 1 channels", 1, 1, WIDTH)
-        inputs = [x, table, scales(VOCABULARY, dtype), vector, vector, EPS, *rules]
+        inputs = [x, table, scales(VOCABULARY, dtype), vector, vector, EPS, mask, allowed, noise]
         what = f"of {VOCABULARY}, {WIDTH} wide"
         yield Case("fused_choose_token", what, dtype, inputs, outputs, {"float32": 2 * VOCABULARY * WIDTH})
 

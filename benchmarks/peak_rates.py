@@ -2,7 +2,7 @@
 
     python -m benchmarks.peak_rates [--threads 2]
 
-They are the bounds that `max-whisper bench` and the other benchmarks show beside what they measured.
+`max-whisper bench` and the other benchmarks compute from them the lower bounds that they show.
 """
 
 from __future__ import annotations

@@ -36,10 +36,9 @@ from max_whisper.compile.options import BuildOptions
 from max_whisper.errors import ArtifactError
 from max_whisper.option_kinds import Bounded, Choice, Kind, Numbers
 from max_whisper.options import Option, Options, spelled
-from max_whisper.plan import BuildPlan, SpecName, Target
+from max_whisper.plan import BuildPlan, SpecIdentity, Target
 from max_whisper.spec.family import families
-from max_whisper.spec.layer import Layer, kinds
-from max_whisper.spec.layer import Option as LayerField
+from max_whisper.spec.layer import Layer, LayerField, kinds
 from max_whisper.tensors.stored import StoredTensor
 from max_whisper.tokens import Tokens
 
@@ -79,12 +78,12 @@ def layer_kinds() -> str:
 
 def _layer_kind(name: str, kind: type[Layer]) -> str:
     heading = f"### `{name}`\n\n{inspect.cleandoc(kind.__doc__ or '')}"
-    if not kind.options:
+    if not kind.fields:
         return f"{heading}\n\nIt has no fields: write `- {name}`."
     written = f"\n\nWritten `{name}: [...]`, with the layers in place of the fields." if kind.inline else ""
     rows = [
         (f"`{item.key}`", _type_of(item), _default_of(item), _capital(item.description))
-        for item in kind.options.values()
+        for item in kind.fields.values()
     ]
     return f"{heading}{written}\n\n{table(('field', 'values', 'default', 'meaning'), rows)}"
 
@@ -127,7 +126,7 @@ RECORDS = (
     manifest.Manifest,
     BuildPlan,
     Target,
-    SpecName,
+    SpecIdentity,
     StoredTensor,
     manifest.Source,
     Tokens,
@@ -273,7 +272,7 @@ def _option_class(title: str, options: type[Options]) -> str:
     for name, option in options.declared.items():
         rows.setdefault(option.heading, []).append((f"`{name}`", _option(option, defaults[name])))
     tables = [
-        (f"### {heading}\n\n" if heading else "") + table(("option", "meaning"), below)
+        (f"### {spelled(heading, '`{}`'.format)}\n\n" if heading else "") + table(("option", "meaning"), below)
         for heading, below in rows.items()
     ]
     return "\n\n".join([f"## {title}", f"`max_whisper.{options.__name__}`", *tables])
@@ -296,9 +295,7 @@ def _values(kind: Kind) -> str:
         several = "numbers, each " if isinstance(kind, Numbers) else ""
         words = "".join(f", or `{word}`" for word in getattr(kind, "words", ()))
         return f"{several}{_number(kind.low)} to {_number(kind.high)}{words}"
-    return {"Flag": "`True` or `False`", "Text": "text", "TextOrIds": "text or token ids", "Ids": "token ids"}[
-        type(kind).__name__
-    ]
+    return kind.values
 
 
 # --- the command line
@@ -306,7 +303,7 @@ def _values(kind: Kind) -> str:
 
 def commands() -> str:
     """Returns a section for each command: its help, its usage and its options."""
-    context = click.Context(main, info_name="max-whisper")
+    context = click.Context(main, info_name="max-whisper", **main.context_settings)
     return "\n\n".join(_command(command, name, context) for name, command in main.commands.items())
 
 

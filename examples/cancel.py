@@ -2,7 +2,7 @@
 
 python examples/cancel.py artifacts/tiny speech.wav 0.5
 
-The last number is the time in seconds after which a timer, in place of a user, wants no more.
+The last number is the time in seconds after which a timer cancels, as a user would.
 """
 
 import sys

@@ -3,7 +3,7 @@
 python examples/fine_tune.py nano.yaml specs/nano speech.wav artifacts/tuned
 
 Training writes a folder in Hub layout, like transformers' `save_pretrained` and `examples/train_nano`: `build` takes
-it as `weights`. Here a change that one can hear stands for the training: two words swap places in the embedding.
+it as `weights`. Here an audible change stands in for training: two words swap places in the embedding.
 """
 
 import shutil

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 FOLDER = Path(__file__).parent / "audio"
 RATE = 16000
+ESPEAK_RATE = 22050
 PAUSE = 0.6  # seconds between phrases, and at both ends
 
 # File: voice, speed in words a minute, phrases. The words are those of specs/nano/words.txt.
@@ -45,11 +46,11 @@ RECORDINGS: dict[str, tuple[str, int, list[str]]] = {
 
 
 def spoken(voice: str, speed: int, text: str) -> NDArray[np.float32]:
-    """Returns the sound of a text without the silence around it: float32 [samples] at espeak-ng's rate, 22050 Hz."""
+    """Returns the sound of a text without the silence around it: float32 [samples] at ESPEAK_RATE."""
     command = ["espeak-ng", "-v", voice, "-s", str(speed), "--stdout", text]
     with wave.open(io.BytesIO(subprocess.run(command, capture_output=True, check=True).stdout)) as file:
         samples = np.frombuffer(file.readframes(-1), np.int16) / np.float32(32768)
-        assert file.getframerate() == 22050
+        assert file.getframerate() == ESPEAK_RATE
     loud = np.flatnonzero(np.abs(samples) > 0.02 * np.abs(samples).max())
     return samples[loud[0] : loud[-1] + 1]
 
@@ -57,7 +58,7 @@ def spoken(voice: str, speed: int, text: str) -> NDArray[np.float32]:
 def recording(voice: str, speed: int, phrases: list[str]) -> NDArray[np.float32]:
     """Returns the phrases with pauses, over a little noise: float32 [samples]."""
     rng = np.random.default_rng(0)
-    pause = np.zeros(int(PAUSE * 22050), np.float32)
+    pause = np.zeros(int(PAUSE * ESPEAK_RATE), np.float32)
     parts = [pause]
     for phrase in phrases:
         parts += [spoken(voice, speed, phrase), pause]
@@ -68,7 +69,7 @@ def recording(voice: str, speed: int, phrases: list[str]) -> NDArray[np.float32]
 def write_flac(path: Path, samples: NDArray[np.float32]) -> None:
     """Writes a FLAC file of 16 kHz, 16 bits, mono."""
     frame = av.AudioFrame.from_ndarray((samples * 32767).astype(np.int16)[None], format="s16", layout="mono")
-    frame.sample_rate = 22050
+    frame.sample_rate = ESPEAK_RATE
     resampler = av.AudioResampler("s16", "mono", RATE)
     with av.open(path, "w") as container:
         stream = container.add_stream("flac", rate=RATE, layout="mono")
@@ -83,7 +84,7 @@ def main() -> None:
         samples = recording(voice, speed, phrases)
         write_flac(FOLDER / f"{name}.flac", samples)
         (FOLDER / f"{name}.txt").write_text("\n".join(phrases) + "\n")
-        print(f"{name}.flac: {len(samples) / 22050:.1f} s, {' '.join(phrases)}")
+        print(f"{name}.flac: {len(samples) / ESPEAK_RATE:.1f} s, {' '.join(phrases)}")
 
 
 if __name__ == "__main__":

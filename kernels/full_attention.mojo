@@ -70,7 +70,7 @@ struct FullAttention:
         var v_at = v.unsafe_ptr()
         var y_at = y.unsafe_ptr()
         var tasks = task_count(pairs * length)
-        var parts = tasks // gcd(pairs, tasks)  # that the rows of a head are cut into, so that tasks are of one size
+        var parts = tasks // gcd(pairs, tasks)  # the rows of each head are cut into these, so that all tasks are equal
         var items = pairs * parts
 
         def task(i: Int) raises {imm}:

@@ -60,7 +60,7 @@ struct FusedChooseToken:
 
         @always_inline
         def tally_range(i: Int) {imm}:
-            """Tallies a range whose products are there."""
+            """Tallies a range whose products have been computed."""
             var first = i * RANGE
             var last = min(n_vocab, first + RANGE)
             for b in range(batch):

@@ -80,7 +80,7 @@ struct GemmQKV:
                 var last = min(end, first + rows.strips_per_block)
                 load_block[dtype, has_norm](rows, first, last, x_at, norm_weight_at, norm_bias_at, eps, block)
                 multiply[True](first, last, q_weights_at, q_scales_at, q_bias_at, q_at)
-                multiply[False](first, last, k_weights_at, k_scales_at, q_bias_at, k_at)
+                multiply[False](first, last, k_weights_at, k_scales_at, q_bias_at, k_at)  # does not read the bias
                 multiply[True](first, last, v_weights_at, v_scales_at, v_bias_at, v_at)
 
         sync_parallelize(task, tasks)

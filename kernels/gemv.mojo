@@ -24,6 +24,7 @@ from .parallel import BYTES_PER_TASK, task_count
 comptime BLOCK = 4
 """Rows, and outputs, that are computed together."""
 comptime FEW_ROWS = 7
+"""The most rows for which the weights are read in one stream."""
 comptime PREFETCH_DISTANCE = 2048
 """Bytes from what is read to what is prefetched."""
 

@@ -62,7 +62,7 @@ struct GemvQKV:
 
         @always_inline
         def project(rows: Pointer[Float32, ...], first: Int, last: Int) {imm}:
-            """Writes the columns first to last of q, k and v."""
+            """Writes the columns first to last of q, k and v. The bias of k and the residuals are dummies."""
             multiply_range[dtype](rows, q_weights_at, q_at, n_rows, n_in, n_out, first, last)
             multiply_range[dtype](rows, k_weights_at, k_at, n_rows, n_in, n_out, first, last)
             multiply_range[dtype](rows, v_weights_at, v_at, n_rows, n_in, n_out, first, last)

@@ -1,8 +1,8 @@
 """Writes the times at which a kernel of a graph begins and ends.
 
-A graph runs an op any time after its inputs are there. So the kernel takes one of its operands from `clock_before`,
-and `clock_after` takes the kernel's result. Clocks that share `times` run in the order in which the graph has them: no
-other kernel with clocks runs in between.
+A graph may run an op at any time after its inputs have been computed. So the kernel takes one of its operands from
+`clock_before`, and `clock_after` takes the kernel's result. Clocks that share `times` run in the order in which the
+graph has them: no other kernel with clocks runs in between.
 """
 
 import extensibility
@@ -32,7 +32,7 @@ struct ClockBefore:
 
 @extensibility.register("clock_after")
 struct ClockAfter:
-    """Writes the time in nanoseconds to `times`, int64 [slots], at `slot`, once `result` is there; does not read it."""
+    """Writes the time in nanoseconds to `times`, int64 [slots], at `slot`, after `result`, which it does not read."""
 
     @staticmethod
     def execute[

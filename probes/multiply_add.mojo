@@ -47,7 +47,7 @@ def multiply_add[operand: DType](sums: REGISTER, x: REGISTER, y: REGISTER) raise
 struct MultiplyAdd:
     """Runs `steps` times SUMS multiply-adds on as many cores as `results` has rows; `operands` are two registers.
 
-    Results, uint8 [cores, 64], are there so that nothing is optimized away.
+    The results, uint8 [cores, 64], keep the compiler from leaving out the work.
     """
 
     @staticmethod

@@ -18,7 +18,7 @@ comptime PREFETCH_DISTANCE = 2048
 struct ReadMemory:
     """Reads `memory`, uint8 [bytes], with as many cores as `results` has rows, each its own part.
 
-    Results, uint8 [cores, 64], are there so that nothing is optimized away.
+    The results, uint8 [cores, 64], keep the compiler from leaving out the work.
     """
 
     @staticmethod

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from max.dtype import DType
 from max.graph import DeviceRef, Graph, TensorType
-from max_whisper.lowering.targets.emission import Context
+from max_whisper.lowering.backends.emission import Context
 from max_whisper.weights import source
 
 ROOT = Path(__file__).resolve().parents[1]

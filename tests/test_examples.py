@@ -65,10 +65,10 @@ def test_stream(nano_artifact: Path) -> None:
 def test_batch(nano_artifact: Path, tmp_path: Path) -> None:
     good, bad = Path(shutil.copy(RECORDING, tmp_path)), tmp_path / "broken.flac"
     bad.write_text("no sound")
-    lines = run("batch", nano_artifact, bad, good, code=1)
+    lines = run("batch", nano_artifact, tmp_path / "texts", bad, good, code=1)
     assert len(lines) == 2 and "commands.flac: done" in lines
     assert any(line.startswith("broken.flac: ") and "expected" in line for line in lines)
-    assert good.with_suffix(".txt").read_text().split() == " ".join(PHRASES).split()
+    assert (tmp_path / "texts" / "commands.flac.txt").read_text().split() == " ".join(PHRASES).split()
 
 
 @pytest.mark.parametrize(("patience", "end"), [(60, "done"), (0, "cancelled")])

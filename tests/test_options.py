@@ -154,7 +154,9 @@ def written(function: Any, leave_out: Sequence[str] = ()) -> dict[str, tuple[Any
     parameters = inspect.signature(function).parameters.values()
     assert {p.kind for p in parameters} <= {inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY}
     return {
-        p.name: (hints[p.name], p.default) for p in parameters if p.kind is p.KEYWORD_ONLY and p.name not in leave_out
+        p.name: (hints.get(p.name), p.default)
+        for p in parameters
+        if p.kind is p.KEYWORD_ONLY and p.name not in leave_out
     }
 
 

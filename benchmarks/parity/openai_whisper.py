@@ -13,6 +13,8 @@ import numpy as np
 from max_whisper.tensors import safetensors_file
 from max_whisper.weights.names import OPENAI
 
+from benchmarks.peers.conversion import TIED, dimensions
+
 MIN_MARGIN = 5e-5  # by which a token must beat the others, or another machine may rightly choose another
 
 
@@ -21,24 +23,13 @@ def openai_model(folder: Path, cls: Any = None) -> Any:
     import torch
     from whisper.model import ModelDimensions, Whisper
 
-    config, generation = (json.loads((folder / f"{name}.json").read_text()) for name in ("config", "generation_config"))
-    dims = ModelDimensions(
-        n_mels=config["num_mel_bins"],
-        n_audio_ctx=config["max_source_positions"],
-        n_audio_state=config["d_model"],
-        n_audio_head=config["encoder_attention_heads"],
-        n_audio_layer=config["encoder_layers"],
-        n_vocab=config["vocab_size"],
-        n_text_ctx=config["max_target_positions"],
-        n_text_state=config["d_model"],
-        n_text_head=config["decoder_attention_heads"],
-        n_text_layer=config["decoder_layers"],
-    )
+    dims = ModelDimensions(**dimensions(folder))
     model = (cls or Whisper)(dims)
     arrays = safetensors_file.open_tensors(folder / "model.safetensors")
-    arrays.pop("proj_out.weight", None)  # tied to the embedding, which is there
+    arrays.pop(TIED, None)  # tied to the embedding, which is there
     tensors = {name: torch.from_numpy(np.array(array)).float() for name, array in arrays.items()}
     model.load_state_dict({OPENAI.renamed(name): tensor for name, tensor in tensors.items()})
+    generation = json.loads((folder / "generation_config.json").read_text())
     if listed := generation.get("alignment_heads"):
         heads = torch.zeros(dims.n_text_layer, dims.n_text_head, dtype=torch.bool)
         heads[tuple(zip(*listed, strict=True))] = True

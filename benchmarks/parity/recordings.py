@@ -41,7 +41,7 @@ WORDS_APART = 0.021  # seconds: one step of the alignment, and what floating poi
 
 @dataclass(frozen=True)
 class Decoded:
-    """A window as the reference decoded it, with the margins of its tokens and end-of-text where greedy."""
+    """A window as the reference decoded it. Greedy decoding has a margin for each token, end-of-text included."""
 
     tokens: list[int]
     avg_logprob: float

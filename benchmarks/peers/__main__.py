@@ -34,7 +34,7 @@ from benchmarks.peers.rounds import loaded, measured, new_processes
 from benchmarks.peers.sides import Failures, Side, built, our_sides, say, spec_of, taking_part, their_sides
 
 DEFAULT_WORK = Path("~/.cache/max-whisper/peers").expanduser()
-LARGE_ROUNDS = 3  # the most rounds of settings with more than one window
+BATCH_ROUNDS = 3  # the most rounds with a batch of several windows
 
 
 def artifact_of(_: click.Context, __: click.Parameter, values: Sequence[str]) -> list[tuple[str, Path]]:
@@ -83,7 +83,7 @@ def made_recordings(folder: str, batch: int, seconds: float) -> str:
     default=7,
     show_default=True,
     type=click.IntRange(1),
-    help=f"Of batches, at most {LARGE_ROUNDS}.",
+    help=f"Rounds to measure; at most {BATCH_ROUNDS} of a batch of several windows.",
 )
 @click.option("--starts", default=3, show_default=True, type=click.IntRange(0), help="New processes of each peer.")
 @click.option("--threads", default=2, show_default=True, type=click.IntRange(1), help="CPUs and threads of each peer.")
@@ -135,7 +135,7 @@ def main(
                 report["versions"] |= {label: worker.facts["versions"] for label, worker in workers.items()}
                 for length in sorted(set(seconds)):
                     audio = made_recordings(sound, batch, length)
-                    many = rounds if batch == 1 else min(rounds, LARGE_ROUNDS)
+                    many = rounds if batch == 1 else min(rounds, BATCH_ROUNDS)
                     report["settings"].append(measured(workers, many, setting(batch, length), audio, failures))
     limits = higher(before, probes.measure())
     for measured_setting in report["settings"]:

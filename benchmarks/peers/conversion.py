@@ -42,7 +42,7 @@ def write_openai(checkpoint: Path, models: Path) -> None:
 
 
 WRITERS: dict[str, Callable[[Path, Path], None]] = {"whispercpp": write_whispercpp, "openai_whisper": write_openai}
-"""Library to the function that writes its models; it takes a checkpoint's folder and an empty folder."""
+"""The function that writes the models of a library, by its name; it takes a checkpoint's folder and an empty folder."""
 
 
 def write_mel_filters(checkpoint: Path, models: Path) -> None:

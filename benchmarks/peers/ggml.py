@@ -36,6 +36,7 @@ BLOCK = 32
 """The length of a Q8_0 block, whose values share a scale."""
 CONV_BIASES = ("conv1.bias", "conv2.bias")
 ADDED = (*CONV_BIASES, "positional_embedding")
+"""The tensors that are added to activations, which whisper.cpp reads as float32 whatever their rank."""
 
 
 def write_ggml(

@@ -25,11 +25,11 @@ class LogMel:
         return np.stack([self._one(waveform) for waveform in waveforms])
 
     def _one(self, waveform: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Returns float32 [n_mels, 3000] for one waveform. Frames behind the sound are silent, and not computed."""
+        """Returns float32 [n_mels, 3000] for one waveform. Frames after the sound are silent, and not computed."""
         samples = np.pad(padded(waveform[None])[0], 200, mode="reflect")
         frames = np.lib.stride_tricks.sliding_window_view(samples, 400)[: len(waveform) + 200 : 160][:3000]
         mel = np.full((len(self._filters), 3000), -10, np.float32)
-        for first in range(0, len(frames), 128):  # so many that their spectra stay in the cache
+        for first in range(0, len(frames), 128):  # as many as have spectra that fit in the cache
             part = slice(first, min(first + 128, len(frames)))
             spectrum = np.fft.rfft(frames[part] * self._hann)
             power = self._filters @ (spectrum.real**2 + spectrum.imag**2).T

@@ -107,7 +107,7 @@ def their_sides(
 
 
 def taking_part(sides: Sequence[Side], batch: int) -> list[Side]:
-    """Of each label the one for so many windows, or else the one that takes them one after another."""
+    """Returns for each label the side for that batch, or else the side that takes windows one after another."""
     labels = {side.label: side for side in sides if side.batch in (None, 1)}
     return [*(labels | {side.label: side for side in sides if side.batch == batch}).values()]
 
@@ -120,8 +120,15 @@ def spec_of(checkpoint: Path) -> str:
         if not (checkpoint / file).is_file():
             raise click.BadParameter(f"{checkpoint}: expected a checkpoint in Hub layout, which has a {file}")
     theirs = dimensions(checkpoint)
-    names = {"n_mels": "n_mels", "n_audio_ctx": "n_audio_ctx", "n_vocab": "n_vocab", "n_text_ctx": "n_text_ctx"}
-    names |= {"d_model": "n_audio_state", "encoder_layers": "n_audio_layer", "decoder_layers": "n_text_layer"}
+    names = {
+        "n_mels": "n_mels",
+        "n_audio_ctx": "n_audio_ctx",
+        "n_vocab": "n_vocab",
+        "n_text_ctx": "n_text_ctx",
+        "d_model": "n_audio_state",
+        "encoder_layers": "n_audio_layer",
+        "decoder_layers": "n_text_layer",
+    }
     for name in shipped_specs():
         dims = load_spec(name).dims
         if all(dims.get(ours) == theirs[openai] for ours, openai in names.items()):

@@ -1,7 +1,7 @@
 """Whisper as one readable YAML file, compiled ahead of time with MAX.
 
 folder = max_whisper.build("tiny.yaml", weights="openai/whisper-tiny", out="artifacts/tiny")
-model = max_whisper.load("artifacts/tiny")
+model = max_whisper.load(folder)
 print(model.transcribe("speech.flac", language="en").text)
 """
 
@@ -92,25 +92,25 @@ __all__ = [
 
 
 _HOMES = {
+    "Attempt": "max_whisper.runtime.results",
     "BatchEvent": "max_whisper.runtime.transcription.batch",
     "BatchTranscriber": "max_whisper.runtime.transcription.batch",
-    "open_audio": "max_whisper.runtime.audio.load",
-    "Attempt": "max_whisper.runtime.results",
     "DecodingOptions": "max_whisper.runtime.decoding.options",
     "DecodingResult": "max_whisper.runtime.results",
     "Features": "max_whisper.runtime.features",
     "Model": "max_whisper.runtime.model",
-    "VerifyReport": "max_whisper.tools.verify.verify",
     "Segment": "max_whisper.runtime.results",
     "Spec": "max_whisper.spec",
     "SubtitleOptions": "max_whisper.runtime.output.options",
     "TranscribeOptions": "max_whisper.runtime.transcription.options",
     "Transcriber": "max_whisper.runtime.transcription.transcriber",
     "TranscriptionResult": "max_whisper.runtime.results",
+    "VerifyReport": "max_whisper.tools.verify.verify",
     "Window": "max_whisper.runtime.results",
     "Word": "max_whisper.runtime.results",
     "inspect": "max_whisper.tools.inspect",
     "load_spec": "max_whisper.spec",
+    "open_audio": "max_whisper.runtime.audio.load",
     "render": "max_whisper.runtime.output.writers",
     "verify": "max_whisper.tools.verify.verify",
     "write": "max_whisper.runtime.output.writers",
@@ -118,10 +118,10 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> _Any:
-    """Returns a class or a function from its module, or `__version__`, when somebody asks for it first.
+    """Returns a class or a function from its module, or `__version__`; it is called on the first use of the name.
 
-    So importing the package does not import MAX, which takes a quarter of a second: `max-whisper --help` does without,
-    and Ctrl-C is handled before it begins.
+    Importing the package therefore does not import MAX, which takes a quarter of a second: `max-whisper --help` does
+    not need it, and Ctrl-C is handled before that import begins.
     """
     if name == "__version__":
         from importlib.metadata import version
@@ -144,8 +144,15 @@ def __dir__() -> list[str]:
 def load(folder: str | _PathLike[str]) -> Model:
     """Returns the model in an artifact folder, checked as a whole; it may be used from several threads.
 
-    Raises UserError where there is no artifact; ArtifactError where it is damaged, or not for this machine or MAX;
-    ForkError in a process that was forked from one that had loaded a model.
+    An artifact is code: load only what you trust.
+
+    Args:
+        folder: The folder that `build` returned.
+
+    Raises:
+        UserError: There is no artifact.
+        ArtifactError: The artifact is damaged, or not for this machine or this version of MAX.
+        ForkError: The process was forked from one that had loaded a model.
     """
     from max_whisper.runtime.model import load
 
@@ -168,22 +175,33 @@ def build(
 ) -> _Path:
     """Compiles a spec with its weights to an artifact folder, and returns the folder.
 
-    spec: a YAML file, or the name of a spec that ships with the package.
-    weights: a Hub repository, a local folder in Hub layout or a safetensors file; None is the source in the spec.
-    out: the folder; None is `artifacts/` and the spec's file name, with dtype, target and kernels unless they are the
-    default.
-    revision: of the Hub repository; None is the one in the spec for its own source, else the main branch.
-    dtype: of the weights of matrix products, "float32" or, for a CPU, "bfloat16" or "int8".
-    target: "cpu" is this machine's own; "cpu:x86-64-v3", "cuda:sm_90a", "hip:gfx942" and others are cross-compiled.
-    kernels: "ours", which are for CPUs, or "max", MAX's ops alone, in float32 and bfloat16; None is "ours" for a CPU
-    and "max" for a GPU.
-    batch: windows that are computed at once.
-    force: replace an artifact that is already there.
-    offline: never connect to the Hub; what it gave before is in its cache.
-    progress: called after each phase, and once a second during downloads.
+    However it ends, the folder is the old one or the complete new one.
 
-    Raises UserError (SpecError and WeightsError among them) for wrong input, before anything is compiled; HubError,
-    CompileError and MaxWhisperError for failures. Whenever it ends, the folder is the old one or the whole new one.
+    Args:
+        spec: A YAML file, or the name of a spec that ships with the package.
+        weights: A Hub repository, a local folder in Hub layout or a safetensors file; None is the source in the spec.
+        out: The folder; None is `artifacts/` and the spec's file name, with dtype, target and kernels unless they are
+            the default.
+        revision: The branch, tag or commit of the Hub repository; None is the one in the spec for the spec's own
+            repository, else the main branch.
+        dtype: The dtype of the weights of matrix products: "float32" or, for a CPU, "bfloat16" or "int8".
+        target: The machine to compile for: "cpu" is this one; "cpu:x86-64-v3", "cuda:sm_90a", "hip:gfx942" and others
+            are cross-compiled.
+        kernels: "ours" for this package's own kernels, which are for CPUs, or "max" for MAX's ops alone, in float32 and
+            bfloat16; None is "ours" for a CPU and "max" for a GPU.
+        batch: The number of windows that are computed at once.
+        force: Whether to replace an artifact that is already there.
+        offline: Whether to use only what is in the Hub's cache.
+        progress: Called after each phase, and once a second during downloads.
+
+    Returns:
+        The folder.
+
+    Raises:
+        UserError: The input is wrong (SpecError and WeightsError among them); nothing was compiled.
+        HubError: The Hub failed.
+        CompileError: MAX could not compile a graph.
+        MaxWhisperError: Anything else failed, such as the disk.
     """
     # Imported here and not with the package: a loaded artifact runs without the compiler.
     from max_whisper.compile.build import build
@@ -204,12 +222,19 @@ def build(
 
 
 def load_audio(source: str | _PathLike[str] | _BinaryIO, *, track: int | None = None) -> _Waveform:
-    """Returns the sound of an audio or video file, float32 [samples], 16 kHz mono; see `runtime.audio.load.open_audio`.
+    """Reads an audio track of an audio or video file, all at once; `open_audio` reads it part by part.
 
-    source: a path, "-" for standard input, or an open binary file. track: which of several audio tracks, from 0.
-    Raises AudioError for what cannot be read.
+    Args:
+        source: A path, "-" for standard input, or an open binary file.
+        track: Which of several audio tracks, from 0; None as for `open_audio`.
+
+    Returns:
+        The sound, float32 [samples], mono, 16 kHz, in [-1, 1).
+
+    Raises:
+        AudioError: The file cannot be read.
     """
-    # Imported here and not with the package: who has a waveform already runs without FFmpeg.
+    # Imported here and not with the package: a program that has waveforms already does not need FFmpeg.
     from max_whisper.runtime.audio.load import load_audio
 
     return load_audio(source, track=track)

@@ -1,4 +1,4 @@
-"""Prints tables, whose cells may be foreign text."""
+"""Prints tables, whose cells may be untrusted text."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ WIDTH = 180
 class Table(rich.table.Table):
     """A table that shows its cells as they are: rich's markup has no effect, and control characters are escaped.
 
-    Its name is rich's, because it is used like rich's table.
+    It is used like rich's class of the same name.
     """
 
     def __init__(self, *headers: str, title: str, show_header: bool = True) -> None:
@@ -32,5 +32,5 @@ class Table(rich.table.Table):
 
 
 def table_console() -> Console:
-    """Returns a console for stdout, which is wide enough for our tables if it is not a terminal."""
+    """Returns a console for stdout: as wide as the terminal or, for a file or a pipe, as wide as our tables need."""
     return Console(markup=False, highlight=False, emoji=False, width=None if sys.stdout.isatty() else WIDTH)

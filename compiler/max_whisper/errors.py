@@ -52,10 +52,12 @@ class CompileError(MaxWhisperError):
 
 
 class Cancelled(MaxWhisperError):
-    """The caller ended the work before its result was there."""
+    """The caller ended the work before its result was there. `Transcriber.result` has the windows that were done."""
 
-    def __init__(self, message: str = "the work was cancelled before its end: there is no result of it") -> None:
-        super().__init__(message)
+    def __init__(self) -> None:
+        super().__init__(
+            "the work was cancelled before its end: result() of the transcriber has the windows that were done"
+        )
 
 
 class ForkError(MaxWhisperError):

@@ -1,4 +1,4 @@
-"""Makes text for messages: makes foreign text safe to print, and suggests names that were probably meant."""
+"""Makes text for messages: makes untrusted text safe to print, and suggests names that were probably meant."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 
 LONGEST_MESSAGE = 2000
-"""The most characters of a message. Longer ones contain foreign text: a name, a path, the header of a file."""
+"""The most characters of a message. Longer ones contain untrusted text: a name, a path, the header of a file."""
 LONGEST_QUOTE = 60
 """The most characters of a quotation in a message."""
 
@@ -14,7 +14,7 @@ LONGEST_QUOTE = 60
 def printable(text: object, limit: int = LONGEST_MESSAGE) -> str:
     """Returns one line of text that is safe to print: control characters are escaped, the middle of long text is cut.
 
-    All foreign text (names of files and tensors, tokens, messages of other libraries) goes through here before it is
+    All untrusted text (names of files and tensors, tokens, messages of other libraries) goes through here before it is
     printed. `MaxWhisperError` does so for every error message.
 
     Args:

@@ -1,4 +1,4 @@
-"""The kinds of options: which values an option takes, and what an error says of any other value."""
+"""The kinds of options: the values that an option takes, and the errors for any other value."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ import itertools
 import operator
 from collections.abc import Iterable, Mapping
 from numbers import Real
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 
 from max_whisper.messages import LONGEST_QUOTE, printable, suggestion
 
 LONGEST_TEXT = 100_000
-"""The most characters of a text option; of a prompt the model sees some 1,000."""
+"""The most characters of a text option; of a prompt, a model sees the last 1,000 or so."""
 
 
 class Refused(Exception):
-    """A kind does not take a value; `expected` and `got` are what an error message says about it."""
+    """Raised for a value that a kind does not take; `expected` and `got` are the parts of the error message."""
 
     def __init__(self, expected: str, value: Any, hint: str = "") -> None:
         super().__init__(expected)
@@ -31,13 +31,20 @@ class Kind(msgspec.Struct, frozen=True):
     Attributes:
         help: One or more sentences. `{name}` stands for another option, which Python and the command line spell
             differently.
-        unit: What a value is, as the command line shows it behind the option: `SECONDS`.
+        values: What a value is in Python, as the tables of the documentation say it.
+        unit: The placeholder for a value, as the command line shows it behind the option: `SECONDS`.
         unset: What happens where the option is None, as the command line shows it behind `default:`.
     """
 
+    values: ClassVar[str] = ""
+
     help: str
-    unit: str = ""
+    unit: str = "TEXT"
     unset: str = ""
+
+    def __repr__(self) -> str:
+        """Returns the kind and its bounds, without the help, so that `help()` shows signatures that one can read."""
+        return f"{type(self).__name__}({self.range})"
 
     @property
     def range(self) -> str:
@@ -55,6 +62,8 @@ class Kind(msgspec.Struct, frozen=True):
 
 class Flag(Kind, frozen=True, kw_only=True):
     """True or False."""
+
+    values = "`True` or `False`"
 
     def checked(self, value: Any) -> bool:
         """Returns the value as Python's own bool. Raises Refused for anything else, integers among it."""
@@ -147,6 +156,8 @@ class Choice(Kind, frozen=True, kw_only=True):
 class Text(Kind, frozen=True, kw_only=True):
     """Text of at most LONGEST_TEXT characters, all of which can be written as UTF-8."""
 
+    values = "text"
+
     def checked(self, value: Any) -> str:
         """Returns the text. Raises Refused for anything else."""
         if not isinstance(value, str):
@@ -157,6 +168,8 @@ class Text(Kind, frozen=True, kw_only=True):
 class TextOrIds(Kind, frozen=True, kw_only=True):
     """Text, or the ids of tokens. Whether the model has such tokens is checked when they are used."""
 
+    values = "text or token ids"
+
     def checked(self, value: Any) -> str | tuple[int, ...]:
         """Returns the text, or the ids as a tuple. Raises Refused for anything else."""
         return _text(value) if isinstance(value, str) else _ids(value, "text or token ids", 0)
@@ -164,6 +177,8 @@ class TextOrIds(Kind, frozen=True, kw_only=True):
 
 class Ids(Kind, frozen=True, kw_only=True):
     """Ids of tokens and -1, as a sequence, or as text with commas between them."""
+
+    values = "token ids"
 
     def checked(self, value: Any) -> tuple[int, ...]:
         """Returns the ids as a tuple. Raises Refused for anything else."""

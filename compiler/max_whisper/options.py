@@ -1,12 +1,12 @@
-"""Options are declared once: type, range, unit and description stand in the annotation of a field.
+"""Declares options once, with type, range, unit and description in the annotation of a field.
 
     @dataclass(frozen=True)
     class SearchOptions(Options, headings={"beam_size": "Search"}):
         beam_size: Annotated[int | None, Integer("Number of texts that are followed.", low=1, high=100)] = None
 
-Making one checks every field, and a wrong value is an OptionError that names it. The command line takes its options
-from the same fields (cli/options.py). A field without a kind (option_kinds.py) is refused when its class is made, so
-that an option that is not checked cannot exist.
+Making an object checks every field, and raises OptionError for a wrong value. The command line takes its options from
+the same fields (cli/options.py). A class with a field that has no kind (option_kinds.py) is refused when it is made, so
+that every option is checked.
 """
 
 from __future__ import annotations
@@ -27,22 +27,22 @@ from max_whisper.option_kinds import Bounded, Integer, Kind, Refused
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 Spelling = Callable[[str], str]
-"""How the name of an option is written: `beam_size` in Python, `--beam-size` on the command line."""
+"""A function that returns the name of an option as it is written: `beam_size` in Python, `--beam-size` in a shell."""
 
 
 class OptionError(UserError):
-    """The value of an option is wrong, or does not go with the others.
+    """The value of an option is wrong, or conflicts with another option.
 
-    The message has the names of options as Python writes them; `spelled` writes them in another way.
+    The message has the names of options as Python writes them; `spelled` returns it with another spelling.
     """
 
     def __init__(self, template: str, **values: object) -> None:
         """Makes the message.
 
         Args:
-            template: The sentence. A field in braces, as in "{patience}: is for {beam_size}", stands for the name of an
-                option, or for one of `values`.
-            values: What else is filled in, by name; none may have the name of an option in the template.
+            template: The sentence. A field in braces, as in "{patience}: is for {beam_size}", stands for one of
+                `values`, or else for the name of an option.
+            values: Values to fill in, by name; none may have the name of an option in the template.
         """
         self._template, self._values = template, values
         super().__init__(self.spelled(str))
@@ -56,7 +56,7 @@ class OptionError(UserError):
 
 
 def spelled(template: str, spelling: Spelling, values: Mapping[str, object] | None = None) -> str:
-    """Returns a text in which names in braces are filled in: values, and else names of options in a spelling."""
+    """Returns a text with its fields in braces filled in, by values or else by the names of options in a spelling."""
     return template.format_map(_Names(spelling, values or {}))
 
 
@@ -81,7 +81,7 @@ class Options:
         """Reads the annotations, and describes the fields in the docstring.
 
         Args:
-            headings: The headings under which `--help` lists the options, by the first field that stands below each.
+            headings: The headings under which `--help` lists the options, by the first field below each.
         """
         headings = headings or {}
         if unknown := headings.keys() - cls.__annotations__:
@@ -118,8 +118,8 @@ class Option(msgspec.Struct, frozen=True):
     def of(cls, name: str, annotation: Any, heading: str = "") -> Option:
         """Reads an annotation such as `Annotated[int | None, Integer(…)]`. Raises TypeError for one without a kind.
 
-        The annotation must be no text: modules with options go without `from __future__ import annotations`, because
-        compiling the texts of all options takes 10 ms of every start.
+        The annotation must not be a string: modules with options do not import `annotations` from `__future__`, because
+        evaluating the strings of all options would take 10 ms of every start.
         """
         kinds = [part for part in get_args(annotation)[1:] if isinstance(part, Kind)]
         if get_origin(annotation) is not Annotated or len(kinds) != 1:
@@ -129,7 +129,7 @@ class Option(msgspec.Struct, frozen=True):
 
     @property
     def described(self) -> str:
-        """The help, and the range of values, for the documentation of an option class."""
+        """The help with the range of values, for the docstring of an option class."""
         text = spelled(self.kind.help, str)
         return f"{text} [{self.kind.range}]" if self.kind.range else text
 
@@ -157,7 +157,7 @@ class Option(msgspec.Struct, frozen=True):
 
 
 def checked_integer(name: str, value: Any, *, low: int, high: int) -> int:
-    """Returns an argument that is no field of an option class as an int. Raises UserError, which calls it `name`."""
+    """Returns an argument that belongs to no option class as an int. Raises UserError, which calls it `name`."""
     number: int = Option(name, Integer("", low=low, high=high), optional=False).checked(value)
     return number
 

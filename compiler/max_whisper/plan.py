@@ -50,8 +50,8 @@ class Target(Record, frozen=True):
         return ("ours", "max") if self.on_host else ("max",)
 
 
-class SpecName(Record, frozen=True):
-    """The spec that a plan is for.
+class SpecIdentity(Record, frozen=True):
+    """The identity of the spec that a plan is for.
 
     Attributes:
         name: The name of the spec.
@@ -66,7 +66,7 @@ class BuildPlan(Record, frozen=True):
     """How a spec is compiled.
 
     Attributes:
-        spec: The spec.
+        spec: The identity of the spec.
         target: The machine that it is compiled for.
         dtype: The dtype of the weights of matrix products.
         kernels: "ours" for this package's own kernels, which are for CPUs, or "max" for MAX's ops alone.
@@ -75,7 +75,7 @@ class BuildPlan(Record, frozen=True):
         tensors: The tensors of weights.safetensors, in the order of the spec.
     """
 
-    spec: SpecName
+    spec: SpecIdentity
     target: Target
     dtype: BuildDtype
     kernels: Kernels
@@ -90,7 +90,7 @@ class BuildPlan(Record, frozen=True):
 
     @property
     def lossless_dtypes(self) -> tuple[str, ...]:
-        """The 16-bit dtypes that matrices may have which are read for every token, where these lose nothing."""
+        """The 16-bit dtypes in which the matrices that every token reads may be stored, where that loses nothing."""
         lossless = self.kernels == "ours" and self.dtype == "float32"
         return tuple(dtype.name for dtype in LOSSLESS_DTYPES) if lossless else ()
 

@@ -1,6 +1,6 @@
 """The type of progress reports, which is the same everywhere in this package.
 
-A function that takes a report is given to whatever takes long:
+Whatever takes long calls a function with each report:
 
     def show(progress: max_whisper.Progress) -> None:
         print(progress.message)

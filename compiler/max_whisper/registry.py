@@ -1,4 +1,4 @@
-"""Imports packages whose modules register something: layer kinds, families of models, formats of weights."""
+"""Imports packages whose modules register something: layer kinds, decoding rules, writers, formats of weights."""
 
 from __future__ import annotations
 

@@ -51,3 +51,12 @@ class Tokens(Record, frozen=True):
     suppress: list[Id]
     begin_suppress: list[Id]
     logprob_threshold: Annotated[float, msgspec.Meta(ge=-1e6, le=0)]
+
+    @property
+    def in_order(self) -> list[int]:
+        """The special tokens in Whisper's order, on which decoding relies: their ids ascend, and timestamps follow.
+
+        That order is end of text, start, languages, the other control tokens.
+        """
+        controls = [self.translate, self.transcribe, self.startoflm, self.startofprev, self.nospeech]
+        return [self.eot, self.sot, *self.languages.values(), *controls, self.notimestamps]

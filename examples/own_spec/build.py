@@ -1,4 +1,4 @@
-"""A spec of one's own with a kind of layer of one's own: random weights, an artifact, and its tables.
+"""Build an artifact from your own spec with your own kind of layer, and random weights; show its tables.
 
 python examples/own_spec/build.py artifacts/slim
 """

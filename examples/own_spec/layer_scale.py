@@ -1,4 +1,4 @@
-"""A kind of layer of one's own. The spec language knows it wherever this module has been imported."""
+"""Define your own kind of layer. Specs can use it once this module has been imported."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ from max_whisper.spec.ops import Ops, Value
 class LayerScale(Layer):
     """Multiplies each channel by a learned number (Touvron et al., 2021, arXiv:2103.17239)."""
 
-    weights: str = weight_name("prefix of the tensor `weight` [channels]")
+    weights: str = weight_name("The prefix of the tensor `weight` [channels].")
 
     def tensors(self, shape: Shape) -> list[TensorSpec]:
         return [self.tensor(f"{self.weights}.weight", shape.channels)]

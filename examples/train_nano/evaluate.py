@@ -25,7 +25,7 @@ from vocabulary import WORDS
 from windows import Window, compose, disturb, no_speech
 
 SECONDS = 10.0
-NEAR = 0.2  # seconds by which a right time may be wrong
+NEAR = 0.2  # seconds by which a time that counts as right may differ
 
 
 def utterances(n: int, seed: int) -> list[Window]:
@@ -40,7 +40,7 @@ def utterances(n: int, seed: int) -> list[Window]:
     return windows
 
 
-def boundaries(window: Window, spans: list[tuple[float, float]]) -> list[bool]:
+def matched(window: Window, spans: list[tuple[float, float]]) -> list[bool]:
     """Returns for each phrase whether a span begins and ends with it, within NEAR."""
     return [
         any(abs(first - start) <= NEAR and abs(last - end) <= NEAR for first, last in spans)
@@ -80,7 +80,7 @@ def main() -> None:
     parser.add_argument("--utterances", type=int, default=300)
     parser.add_argument("--silences", type=int, default=100)
     parser.add_argument("--seed", type=int, default=1000, help="of the test; training has seed 0, its plot 1")
-    parser.add_argument("--json", type=Path, help="where the figures go, besides")
+    parser.add_argument("--json", type=Path, help="also write the figures to this file")
     args = parser.parse_args()
     model = max_whisper.load(args.artifact)
     words = WORDS.read_text().split()
@@ -90,18 +90,16 @@ def main() -> None:
     found = [result.text.split() for result in results]
     begin = model.manifest.tokens.timestamp_begin
     pairs = [*zip(windows, results, strict=True)]
-    right = [near for window, result in pairs for near in boundaries(window, stamped(result, begin))]
-    placed = [
-        near for window, result in pairs for near in boundaries(window, [(s.start, s.end) for s in result.segments])
-    ]
+    right = [near for window, result in pairs for near in matched(window, stamped(result, begin))]
+    placed = [near for window, result in pairs for near in matched(window, [(s.start, s.end) for s in result.segments])]
     rng = np.random.default_rng(args.seed)
     silences = [no_speech(rng, SECONDS).samples for _ in range(args.silences)]
     empty = [not model.transcribe(silence, language="en").text.strip() for silence in track(silences, "silence")]
     figures = {
         "words": sum(map(len, expected)),
         "word error rate": word_error_rate(expected, found),
-        "phrases whose timestamps are within 0.2 s": float(np.mean(right)),
-        "phrases whose segment is within 0.2 s": float(np.mean(placed)),
+        f"phrases whose timestamps are within {NEAR} s": float(np.mean(right)),
+        f"phrases whose segment is within {NEAR} s": float(np.mean(placed)),
         "silences without text": float(np.mean(empty)),
     }
     if args.reference:

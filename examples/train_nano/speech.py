@@ -1,8 +1,9 @@
 """Lets espeak-ng speak phrases, in many voices.
 
 A speaker is an accent, a variant of the voice, a speed and a pitch. No variant is in both halves: what is measured with
-the test half was spoken by voices that training never heard. Training also hears variants that nobody wrote, one a
-speaker: espeak-ng's own are some sixty, and what is learned from so few fails with the first strange voice.
+the test half was spoken by voices that training never heard. Most speakers of the
+training have an invented variant of their own: espeak-ng has some sixty, and a model that is trained on so few fails
+with the first strange voice.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ TRAIN_VARIANTS = (  # espeak-ng's own, but for robots and whispering
     "announcer antonio aunty benjamin boris caleb croak david ed edward grandma grandpa iven iven2 iven3 iven4 john "
     "kaukovalta max michel miguel norbert pablo paul pedro quincy robert sandro shelby steph steph2 travis zac serious"
 ).split()
-INVENTED = 0.7  # how many of training's speakers have a variant of their own
+INVENTED = 0.7  # the fraction of the training speakers that have an invented variant of their own
 MAX_WORDS = 5  # in a phrase
 QUIET = 0.02  # speech begins and ends where samples reach this part of the loudest one
 
@@ -67,7 +68,7 @@ class Speaker:
 
 
 def some_speaker(rng: np.random.Generator, variants: Sequence[str], data: Path | None = None) -> Speaker:
-    """Returns a random speaker; with `data`, a folder that `own_data` made, one with a voice that nobody wrote."""
+    """Returns a random speaker; with `data`, a folder that `own_data` made, one with an invented voice."""
     variant = rng.choice(variants)
     if data is not None:
         voices = data / "espeak-ng-data" / "voices" / "!v"

@@ -77,7 +77,7 @@ MORE_STAGES = (
 )
 MORE_RATE = 0.8  # of the peak rates
 PEAK_RATES, WARM_UP = {"muon": 5e-3, "adamw": 2e-3}, 100
-MEASURED = 100  # the word error rate is measured after every so many steps
+MEASURED = 100  # the steps from one measurement of the word error rate to the next
 
 
 class Windows(IterableDataset):
@@ -237,7 +237,7 @@ class Trainee(torch.nn.Module):
 
 
 class Exam:
-    """Windows of 10 s that voices speak which training never hears, for the plot; the model is not chosen by them."""
+    """Windows of 10 s with voices that the training never hears, for the plot; the model is not chosen by them."""
 
     def __init__(self, words: list[str], vocabulary: Vocabulary, dims: dict[str, int], n: int = 48) -> None:
         rng = np.random.default_rng(1)
@@ -301,7 +301,7 @@ def make_optimizers(model: Trainee) -> list[torch.optim.Optimizer]:
     ]
 
 
-def share_of_rate(step: int, total: int) -> float:
+def learning_rate_factor(step: int, total: int) -> float:
     """Returns the learning rate as a fraction of its peak: linear up, then a cosine down to 0."""
     if step < WARM_UP:
         return (step + 1) / WARM_UP
@@ -351,7 +351,7 @@ def train(
             for i in range(stage.steps):
                 weight = stage.ctc[0] + (stage.ctc[1] - stage.ctc[0]) * i / stage.steps
                 for group in (group for optimizer in optimizers for group in optimizer.param_groups):
-                    group["lr"] = group["peak"] * rate * share_of_rate(step, total)
+                    group["lr"] = group["peak"] * rate * learning_rate_factor(step, total)
                 with torch.autocast("cpu", torch.bfloat16, enabled=args.bfloat16):
                     entropy, ctc = model.losses(next(loader), weight > 0)
                 model.zero_grad()

@@ -89,13 +89,15 @@ def test_two_with_a_thread_each_work_on_different_cores(tmp_path: Path) -> None:
 
 def test_the_command_works_on_the_cores_it_claims(artifact: Path, tmp_path: Path) -> None:
     program = """
-        from max_whisper import cli
+        from max_whisper.cli import main
+        from max_whisper.cli.commands import transcribe
         seen = []
-        cli.load_model = lambda *_: sys.exit(repr((sorted(os.sched_getaffinity(0)), cores.core_sharing._claims.active)))
+        bound = lambda: (sorted(os.sched_getaffinity(0)), cores.core_sharing._claims.active)
+        transcribe.load_model = lambda *_: sys.exit(repr(bound()))
         other = core_claims.CoreClaims(core_claims.ClaimFile(Path(sys.argv[1])), cores.usable_cores())
         other.claim_fixed(1, [min(cores.usable_cores())])
         try:
-            cli.main(["transcribe", *sys.argv[2:], "--model", "tiny"])
+            main.main(["transcribe", *sys.argv[2:], "--model", "tiny"])
         except SystemExit as e:
             print(e)
         cores.core_sharing._claims and print(cores.core_sharing._claims.active)
@@ -110,9 +112,10 @@ def test_the_command_works_on_the_cores_it_claims(artifact: Path, tmp_path: Path
 
 def test_a_command_that_waits_for_stdin_claims_no_core(tmp_path: Path) -> None:
     program = """
-        from max_whisper import cli
-        cli.load_model = lambda *_: sys.exit(str(cores.core_sharing._claims))
-        cli.main(["transcribe", "-", "--model", "tiny"])
+        from max_whisper.cli import main
+        from max_whisper.cli.commands import transcribe
+        transcribe.load_model = lambda *_: sys.exit(str(cores.core_sharing._claims))
+        main.main(["transcribe", "-", "--model", "tiny"])
     """
     process = start(program, tmp_path / "claims")
     process.communicate()

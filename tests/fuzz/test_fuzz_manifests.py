@@ -12,7 +12,7 @@ import json
 import random
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from max_whisper.compile.stored_spec import read_spec
 from max_whisper.errors import ArtifactError, MaxWhisperError
 from support.artifacts import copy, replace, write_fields
 from support.harness import Budget, refusal
+from support.json_values import places
 
 SECONDS = 5.0
 MEL = np.random.default_rng(0).standard_normal((1, 80, 200)).astype(np.float32)
@@ -39,15 +40,6 @@ WRONG: list[Any] = [
     "", "x", "0", "a" * 100_000, "\x1b[2J", "a\nb", "../x", "/etc/passwd", "nul\0", "ü", "\ud800", "cuda", "gpu", "I8",
     "BF16", "float16", "bfloat16", "int8", "int64", "encoder.mef", "decoder.mef", [], [[]], [0], {}, {"x": 1},
 ]  # fmt: skip
-
-
-def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """Yields the path of every part of a JSON value but the hash."""
-    if path and path != ("hash",):
-        yield path
-    if isinstance(value, dict | list):
-        for key in value if isinstance(value, dict) else range(len(value)):
-            yield from places(value[key], (*path, key))
 
 
 def changed(value: Any, rng: random.Random) -> Any:
@@ -78,7 +70,7 @@ def changed(value: Any, rng: random.Random) -> Any:
 def edit_manifest(folder: Path, rng: random.Random) -> tuple[str, str]:
     fields = json.loads((folder / MANIFEST_FILE).read_bytes())
     parts = [(key,) for key in fields if key != "hash"] + [("plan", key) for key in fields["plan"]]
-    part = rng.choice(parts)  # not for the most part tensors
+    part = rng.choice(parts)  # first, as most paths are those of tensors
     path = rng.choice([path for path in places(fields) if path[: len(part)] == part])
     parent = fields
     for key in path[:-1]:
@@ -126,7 +118,7 @@ def edit_bytes(content: bytes, rng: random.Random, within: int) -> bytes:
 
 def edit_json(content: bytes, rng: random.Random) -> bytes:
     fields = json.loads(content)
-    path = rng.choice(list(places(fields)))
+    path = rng.choice([path for path in places(fields) if path])
     parent = fields
     for key in path[:-1]:
         parent = parent[key]
@@ -206,5 +198,5 @@ def test_files_beside_the_manifest(artifact: Path, tmp_path: Path, budget: Budge
 
 
 if __name__ == "__main__":
-    first, second, third, *rest = sys.argv[1:]
-    main(Path(first), Path(second), third, Budget(rest[0], int(rest[1]), float(rest[2])))
+    _artifact, _scratch, _edits, _name, _seed, _hours = sys.argv[1:]
+    main(Path(_artifact), Path(_scratch), _edits, Budget(_name, int(_seed), float(_hours)))

@@ -18,6 +18,7 @@ from max_whisper.tensors.dtypes import BY_FORMAT
 from max_whisper.tensors.safetensors_file import open_tensors, read_header
 from safetensors import safe_open
 from support.harness import Budget, refusal
+from support.json_values import put
 
 DATA = bytes(range(48))
 GOOD = {
@@ -52,15 +53,6 @@ VALUES = [
 ]
 CASES = list(itertools.product(PLACES, VALUES))
 HOLE = "@@hole@@"
-
-
-def put(value: Any, path: tuple[str | int, ...], new: Any) -> Any:
-    if not path:
-        return new
-    if isinstance(value, list) and isinstance(path[0], int):
-        return [put(item, path[1:], new) if i == path[0] else item for i, item in enumerate(value)]
-    value = value if isinstance(value, dict) else {}
-    return {**value, str(path[0]): put(value.get(path[0]), path[1:], new)}
 
 
 def with_header(header: bytes, data: bytes = DATA) -> bytes:
@@ -99,8 +91,8 @@ def judge(path: Path, case: object) -> bool:
 
 def test_every_place_with_every_value(path: Path, budget: Budget) -> None:
     refused = 0
-    for number, chance in budget.cases(len(CASES), 8):
-        place, value = CASES[number] if number < len(CASES) else (chance.choice(PLACES), chance.choice(VALUES))
+    for number, rng in budget.cases(len(CASES), 8):
+        place, value = CASES[number] if number < len(CASES) else (rng.choice(PLACES), rng.choice(VALUES))
         header = json.dumps(put(GOOD, place, HOLE)).replace(f'"{HOLE}"', value)
         path.write_bytes(with_header(header.encode("utf-8", "surrogatepass")))
         refused += judge(path, (place, value))
@@ -109,25 +101,25 @@ def test_every_place_with_every_value(path: Path, budget: Budget) -> None:
 
 def test_damaged_bytes(path: Path, budget: Budget) -> None:
     good = path.read_bytes()
-    for number, chance in budget.cases(2000, 4):
-        path.write_bytes(damaged(good, chance))
+    for number, rng in budget.cases(2000, 4):
+        path.write_bytes(damaged(good, rng))
         judge(path, number)
 
 
-def damaged(data: bytes, chance: random.Random) -> bytes:
+def damaged(data: bytes, rng: random.Random) -> bytes:
     """Returns a file with changed, missing, doubled or added bytes in its length, header or data."""
     result = bytearray(data)
-    for _ in range(chance.randint(1, 3)):
-        at = chance.randrange(len(result))
-        action = chance.randrange(4)
+    for _ in range(rng.randint(1, 3)):
+        at = rng.randrange(len(result))
+        action = rng.randrange(4)
         if action == 0:
-            result[at] = chance.choice(b'{}[]",:0123456789e-.\\') if chance.random() < 0.7 else chance.randrange(256)
+            result[at] = rng.choice(b'{}[]",:0123456789e-.\\') if rng.random() < 0.7 else rng.randrange(256)
         elif action == 1:
-            del result[at : at + chance.randint(1, 20)]
+            del result[at : at + rng.randint(1, 20)]
         elif action == 2:
-            result[at:at] = result[at : at + chance.randint(1, 20)]
+            result[at:at] = result[at : at + rng.randint(1, 20)]
         else:
-            result[chance.randrange(8)] = chance.randrange(256)
+            result[rng.randrange(8)] = rng.randrange(256)
         if len(result) < 9:
             return bytes(result)
     return bytes(result)

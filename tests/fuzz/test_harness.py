@@ -20,8 +20,8 @@ BAD = {
     "exit code 2 with 0 errors in 1 lines": Outcome(2, b"", b"usage\n"),
     "exit code 2 with 1 errors in 2 lines": Outcome(2, b"", b"error: a\nand more\n"),
     "exit code 0 with an error": Outcome(0, b"", b"error: a\n"),
-    "stderr is no UTF-8": Outcome(2, b"", b"error: \xff\n"),
-    "a line of stderr that nobody reads to its end": Outcome(2, b"", b"error: " + b"x" * 9000 + b"\n"),
+    "stderr is not UTF-8": Outcome(2, b"", b"error: \xff\n"),
+    "a line of stderr that is too long": Outcome(2, b"", b"error: " + b"x" * 9000 + b"\n"),
 }
 
 

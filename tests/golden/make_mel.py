@@ -18,7 +18,7 @@ GOLDEN = Path(__file__).parent / "mel.npz"
 
 
 def golden_sounds() -> dict[str, tuple[npt.NDArray[np.int16], int]]:
-    """Returns int16 samples, and the number of zeros behind them, by name. As integers they are the same everywhere."""
+    """Returns int16 samples, and the number of zeros after them, by name. As integers they are the same everywhere."""
     buzz = sum(np.sin(2 * np.pi * 120 * k * np.arange(20000) / 16000 + k) / k for k in range(1, 30))
     quiet = np.concatenate([int16(noise(0.4, seed=1) * 0.001), int16(noise(0.4, seed=2)), np.zeros(3333, np.int16)])
     return {

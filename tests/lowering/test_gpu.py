@@ -55,7 +55,7 @@ def test_weights_are_loaded_to_where_the_graphs_expect_them(
     """MAX does not check it: a graph would read the host's memory as if it were the GPU's."""
     monkeypatch.setattr(load, "Buffer", Placed)
     loaded_to = SimpleNamespace(label=label, is_host=label == "cpu")
-    placed = {load._placed(np.zeros(1, dtype), loaded_to).where for dtype in (np.float32, np.uint16)}  # type: ignore[arg-type]
+    placed = {load._to_device(np.zeros(1, dtype), loaded_to).where for dtype in (np.float32, np.uint16)}  # type: ignore[arg-type]
     expected = devices_of_weights(device)
     assert set(expected) == {tensor.name for tensor in load_spec("nano").tensors()}
     assert {*expected.values()} == placed == {label}

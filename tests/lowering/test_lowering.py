@@ -9,16 +9,16 @@ import max_whisper.lowering
 import pytest
 from max_whisper.compile.modules import cache_folder
 from max_whisper.compile.mojo_packages import kernels_package
+from max_whisper.lowering.backends import max_ops
+from max_whisper.lowering.backends.cpu.kernels import COSTS, CPU_KERNELS
 from max_whisper.lowering.builder import Builder
-from max_whisper.lowering.context import DecoderContext
+from max_whisper.lowering.decoder_context import DecoderContext
 from max_whisper.lowering.families.whisper import decoder, step
-from max_whisper.lowering.lower import TARGETS, lower
+from max_whisper.lowering.lower import BACKENDS, lower
 from max_whisper.lowering.ops import EFFECTS, Op, Program, Value
 from max_whisper.lowering.passes.expose import expose
 from max_whisper.lowering.passes.fuse import fuse
 from max_whisper.lowering.passes.instrument import TIMES, instrument
-from max_whisper.lowering.targets import max_ops
-from max_whisper.lowering.targets.cpu.kernels import COSTS, CPU_KERNELS
 from max_whisper.spec import load_spec
 from max_whisper.spec.layer import kinds as kinds_of_layers
 from max_whisper.spec.ops import ACTIVATIONS
@@ -238,7 +238,7 @@ def test_ops_that_nobody_reads_are_pruned(ops: Builder) -> None:
         ),
         (lambda ops: ops.reshape(X, (2, 79)), r"reshape: expected as many elements as \(2, 10, 8\) has"),
         (lambda ops: ops.state("last"), "there is no buffer 'last' for this layer"),
-        (lambda ops: ops.call("linear", lambda ops: X), "call: 'linear' is an operation that every target has"),
+        (lambda ops: ops.call("linear", lambda ops: X), "call: 'linear' is an operation that every backend has"),
         (lambda ops: ops.cross_attention(X, heads=2), "cross-attention needs the encoder's features"),
     ],
 )
@@ -258,7 +258,7 @@ def test_attention_without_a_cache_says_how_a_layer_gets_one() -> None:
 def test_a_cache_is_not_hidden_in_an_op_of_ones_own() -> None:
     cache = iter([(Value((2, 2, 20, 4)), Value((2, 2, 20, 4)))])
     ops = Builder(SQUARE, ("mine",), {}, DecoderContext(Value((), "int64"), cache, iter([])))
-    with pytest.raises(ValueError, match="call: 'mine' is one op of this target, and cannot contain an attention"):
+    with pytest.raises(ValueError, match="call: 'mine' is one op of this backend, and cannot contain an attention"):
         ops.call("mine", lambda ops, x: ops.self_attention(x, x, x, heads=2, causal=True), X)
 
 
@@ -281,10 +281,10 @@ def test_a_decoder_counts_its_positions() -> None:
     assert [op.inputs["position"] for op in program.ops] == [position, position]
 
 
-# --- targets
+# --- backends
 
 
-def test_both_targets_have_an_emitter_for_every_op_that_is_recorded() -> None:
+def test_both_backends_have_an_emitter_for_every_op_that_is_recorded() -> None:
     tree = ast.parse((LOWERING / "builder.py").read_text())
     calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)]
     recorders = {"_op", "_record", "_elementwise", "_same_shape"}
@@ -292,8 +292,8 @@ def test_both_targets_have_an_emitter_for_every_op_that_is_recorded() -> None:
         call.args[0].value for call in calls if call.func.attr in recorders and isinstance(call.args[0], ast.Constant)
     }
     assert len(kinds) > 30
-    for target in TARGETS.values():
-        assert kinds - target.emitters.keys() == set()
+    for backend in BACKENDS.values():
+        assert kinds - backend.emitters.keys() == set()
 
 
 @pytest.mark.parametrize("kernels", ["ours", "max"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Thread
@@ -11,7 +13,9 @@ import numpy as np
 import pytest
 from max_whisper import Model, Progress
 from max_whisper.errors import AudioError, Cancelled, UserError
+from max_whisper.runtime.audio.mel import LogMel
 from max_whisper.runtime.decoding.cancelling import Stop
+from max_whisper.runtime.transcription import opening
 from max_whisper.runtime.transcription.executor import Executor
 from max_whisper.runtime.transcription.requests import Align, Decode, DetectLanguage, Encode, Explain
 from support.command import run
@@ -184,6 +188,30 @@ def test_a_batch_says_what_happens(batched: Model, tmp_path: Path):
         assert by_recording[i] == ["opening", "opened", *["window"] * len(result.windows), "ended"]
     with pytest.raises(AudioError, match=r"missing\.wav"):
         batched.transcribe_batch(recordings, **options)
+
+
+def test_an_error_does_not_keep_the_sound_of_its_recording(batched: Model, monkeypatch: pytest.MonkeyPatch):
+    """Callers keep errors, whose tracebacks have the variables of the functions in them."""
+    sounds: list[weakref.ref[LogMel]] = []
+    spectrogram = opening.spectrogram
+
+    def noted(*arguments: Any) -> LogMel:
+        mel = spectrogram(*arguments)
+        sounds.append(weakref.ref(mel))
+        return mel
+
+    monkeypatch.setattr(opening, "spectrogram", noted)
+    errors = []
+    batch = batched.batch([sweep(1.0), noise(5.0)], language="en", clip_timestamps="0,5", without_timestamps=True)
+    for event in batch:
+        if event.kind == "window" and event.index == 1:
+            batch.cancel(1)
+        if event.error is not None:
+            errors.append(event.error)
+    del batch, event
+    gc.collect()
+    assert sorted(type(error).__name__ for error in errors) == ["Cancelled", "OptionError"]
+    assert [sound() for sound in sounds] == [None, None]
 
 
 def test_one_recording_of_a_batch_is_cancelled(batched: Model):

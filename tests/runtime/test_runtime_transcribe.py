@@ -71,6 +71,18 @@ def test_windows(model: Model, seconds: float) -> None:
         assert np.isfinite(segment.avg_logprob)
 
 
+def test_another_iteration_begins_again(model: Model) -> None:
+    waveform = np.concatenate([sweep(3.0), noise(3.0)])
+    options: dict[str, Any] = {"language": "en", "temperature": 0, "max_new_tokens": COUNT, "without_timestamps": True}
+    transcriber = model.transcriber(waveform, **options)
+    first = next(iter(transcriber))
+    midway = transcriber.result()
+    windows = [*transcriber]
+    assert windows[0] == first and len(windows) > 1
+    assert transcriber.result() == model.transcribe(waveform, **options)
+    assert midway.windows == [first]  # a result does not change any more
+
+
 @pytest.mark.parametrize(
     ("samples", "windows"),
     [(1, 0), (159, 0), (160, 1), (161, 1), (SAMPLES - 1, 1), (SAMPLES, 1), (SAMPLES + 1, 1), (SAMPLES + 160, 2)],

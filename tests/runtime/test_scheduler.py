@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
+import sys
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import CancelledError, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -85,7 +89,7 @@ def test_threads_share_a_batch(scheduler: Scheduler, executor: Executor) -> None
         first = pool.submit(scheduler.ask, [Say("first")])
         assert held.begun.wait(SECONDS)
         others = [pool.submit(scheduler.ask, [Say(text)]) for text in "abc"]
-        while len(scheduler._queue) < len(others):
+        while len(scheduler._queue) < 1 + len(others):
             pass
         held.go.set()
         assert [first.result(SECONDS), *(other.result(SECONDS) for other in others)] == [["FIRST"], ["A"], ["B"], ["C"]]
@@ -116,7 +120,7 @@ def test_windows_are_encoded_first_so_that_their_texts_can_join(scheduler: Sched
     assert executor.groups == [["mel"], ["a", "b"]]
 
 
-def test_nothing_waits_for_ever(scheduler: Scheduler, executor: Executor) -> None:
+def test_nothing_waits_forever(scheduler: Scheduler, executor: Executor) -> None:
     """Groups that are larger come again and again; the one that is alone gets its turn all the same."""
     lonely = scheduler.submit(Say("lonely", "x"))
     for turn in range(20):
@@ -227,17 +231,110 @@ def test_ctrl_c_in_one_thread_leaves_the_requests_of_others(scheduler: Scheduler
     assert executor.groups == [["other", "mine"], ["other"]]
 
 
-@pytest.mark.parametrize("where", ["_compute", "_finish"])
-def test_ctrl_c_within_the_scheduler_leaves_the_queue_usable(
-    scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch, where: str
-) -> None:
-    def interrupt(*args: object) -> None:
-        if scheduler._worker is not None:
-            monkeypatch.undo()
-            raise KeyboardInterrupt
+def test_a_thread_whose_request_is_cancelled_does_not_wait(scheduler: Scheduler, executor: Executor) -> None:
+    """Its request is being computed by another thread, which shares the batch with it."""
+    held, caller = Held(executor), Caller()
+    with ThreadPoolExecutor(2) as pool:
+        cancelled, wanted = scheduler.submit(Say("a"), caller), scheduler.submit(Say("b"))
+        computing = pool.submit(scheduler.wait, [wanted])
+        assert held.begun.wait(SECONDS)
+        waiting = pool.submit(scheduler.wait, [cancelled])
+        scheduler.cancel(caller)
+        waiting.result(SECONDS)
+        with pytest.raises(Cancelled):
+            cancelled.result()
+        held.go.set()
+        computing.result(SECONDS)
+    assert wanted.result() == "B"
 
-    monkeypatch.setattr(scheduler, where, interrupt)
-    with pytest.raises(KeyboardInterrupt):
-        scheduler.ask([Say("mine")])
+
+def test_a_text_stops_at_a_token_when_nobody_wants_it_any_more(scheduler: Scheduler, executor: Executor) -> None:
+    def withdraw(requests: Sequence[Request[Any]], stop: Callable[[], bool]) -> None:
+        assert not stop()
+        assert future.cancel()
+        assert stop()
+        raise Cancelled
+
+    executor.before = withdraw
+    future = scheduler.submit(Say("a"))
+    scheduler.wait([future])
+    assert future.cancelled()
+
+
+def test_the_queue_keeps_nothing_that_is_answered(scheduler: Scheduler) -> None:
+    scheduler.ask([Say(text) for text in "abcd"])
+    assert not scheduler._queue
+
+
+def test_an_interrupt_at_any_line_leaves_the_scheduler_usable(scheduler: Scheduler) -> None:
+    """A trace function raises it, at the first line of the scheduler that runs, then at the second, and so on."""
+    file = inspect.getsourcefile(Scheduler)
+    assert file is not None
+    lines = Path(file).read_text().splitlines()
+
+    def interrupt_at(line: int) -> bool:
+        """Asks for an answer; returns whether that took so many lines that it was interrupted."""
+        left = line
+
+        def trace(frame: FrameType, event: str, argument: Any) -> Any:
+            nonlocal left
+            if frame.f_code.co_filename != file:
+                return None
+            # Leaving a `with` block and entering a `try` block are lines, too, but Python handles no signal there.
+            if event == "line" and not lines[frame.f_lineno - 1].lstrip().startswith(("with ", "try:")):
+                left -= 1
+                if left == 0:
+                    raise KeyboardInterrupt
+            return trace
+
+        before = sys.gettrace()
+        sys.settrace(trace)
+        try:
+            scheduler.ask([Say("mine", "x"), Say("mine")])
+        except KeyboardInterrupt:
+            return True
+        finally:
+            sys.settrace(before)
+        return False
+
+    def answer_in_a_thread() -> list[str]:
+        answers: list[str] = []
+        thread = threading.Thread(target=lambda: answers.extend(scheduler.ask([Say("later")])), daemon=True)
+        thread.start()
+        thread.join(SECONDS)
+        return answers
+
+    interrupted = 0
+    while interrupt_at(interrupted + 1):
+        interrupted += 1
+        assert answer_in_a_thread() == ["LATER"], f"no answer after an interrupt at line {interrupted}"
+    assert interrupted > 50
+
+
+def test_ctrl_c_while_the_others_are_told_is_no_end_of_their_wait(
+    scheduler: Scheduler, executor: Executor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C within `notify_all` at the end of a turn: the thread that waits for its turn is told all the same."""
+
+    def interrupt() -> None:
+        monkeypatch.undo()
+        raise KeyboardInterrupt
+
     with ThreadPoolExecutor(1) as pool:
-        assert pool.submit(scheduler.ask, [Say("other")]).result(SECONDS) == ["OTHER"]
+
+        def other_waits(requests: Sequence[Request[Any]], stop: Callable[[], bool]) -> None:
+            executor.before = lambda requests, stop: None
+            others.append(pool.submit(scheduler.ask, [Say("other")]))
+            while not scheduler._changed._waiters:  # type: ignore[attr-defined]
+                pass
+            monkeypatch.setattr(scheduler._changed, "notify_all", interrupt)
+
+        others: list[Future[list[str]]] = []
+        executor.before = other_waits
+        with pytest.raises(KeyboardInterrupt):
+            scheduler.ask([Say("mine")])
+        try:
+            assert others[0].result(2) == ["OTHER"]
+        finally:
+            with scheduler._lock:
+                scheduler._changed.notify_all()  # else the pool would wait for ever where the test fails

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from max import engine
 from max.driver import CPU, Buffer
-from max_whisper.compile.modules import cache_folder, foreign_modules
+from max_whisper.compile.modules import cache_folder, external_modules
 from max_whisper.compile.mojo_packages import kernels_package
 from max_whisper.errors import SpecError, UserError
 from max_whisper.lowering import family as graph_families
@@ -149,11 +149,11 @@ def test_a_family_has_graphs(meter: Path) -> None:
 
 
 def test_the_compiler_imports_what_a_family_is_made_of(meter: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert foreign_modules(load_spec("nano")) == []
-    assert foreign_modules(load_spec(meter)) == [__name__]
+    assert external_modules(load_spec("nano")) == []
+    assert external_modules(load_spec(meter)) == [__name__]
     monkeypatch.setattr(frame, "__module__", "__main__")
     with pytest.raises(UserError, match="graphs of the family 'meter': it is defined in the program that runs"):
-        foreign_modules(load_spec(meter))
+        external_modules(load_spec(meter))
 
 
 def test_an_artifact_is_whispers(meter: Path, tmp_path: Path) -> None:

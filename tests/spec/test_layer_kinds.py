@@ -1,4 +1,4 @@
-"""A new layer kind is one file: RMSNorm (Zhang and Sennrich, 2019), as in docs/adding-a-layer.md."""
+"""A new layer kind is one file: RMSNorm and attention with rotary position embedding, from docs/adding-a-layer.md."""
 
 from __future__ import annotations
 
@@ -28,29 +28,38 @@ from support.models.mini import MINI, changed, write
 from support.models.thin import THIN, write_thin
 
 PAGE = (Path(__file__).parents[2] / "docs" / "adding-a-layer.md").read_text()
-RMSNORM = re.findall(r"^```python\n(.*?)^```", PAGE, flags=re.MULTILINE | re.DOTALL)[0]
+RMSNORM, ROPE = re.findall(r"^```python\n(.*?)^```", PAGE, flags=re.MULTILINE | re.DOTALL)[:2]
 SPEC = changed(
-    ("  - relu\n", "  - relu\n  - rmsnorm: {weights: model.encoder.norm}\n"),
+    (
+        "  - relu\n",
+        "  - relu\n  - rmsnorm: {weights: model.encoder.norm}\n"
+        "  - rope_attention: {heads: $n_heads, weights: model.encoder.rope}\n",
+    ),
     ("      - cross", "      - rmsnorm: {eps: 1e-3, weights: model.decoder.first_norm}\n      - cross"),
-    ("  - logits", "  - rmsnorm: {weights: model.decoder.last_norm}\n  - logits"),
+    (
+        "  - logits",
+        "  - residual:\n"
+        "      - rope_attention: {heads: $n_heads, causal: true, base: 500, weights: model.decoder.rope}\n"
+        "  - rmsnorm: {weights: model.decoder.last_norm}\n  - logits",
+    ),
     text=THIN,
 )
-TOKENS = [[3, 14, 15, 92, 65]]
 
 
 @pytest.fixture
-def rmsnorm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Registers the layer kind for the time of a test, from a file that is in no package."""
-    (tmp_path / "rmsnorm_of_mine.py").write_text(RMSNORM)
+def own_kinds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Registers the layer kinds for the time of a test, from files that are in no package."""
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(layer, "_kinds", dict(layer.kinds()))
-    importlib.import_module("rmsnorm_of_mine")
+    for name, text in (("rmsnorm_of_mine", RMSNORM), ("rope_of_mine", ROPE)):
+        (tmp_path / f"{name}.py").write_text(text)
+        importlib.import_module(name)
     yield
-    del sys.modules["rmsnorm_of_mine"]
+    del sys.modules["rmsnorm_of_mine"], sys.modules["rope_of_mine"]
 
 
 @pytest.fixture
-def checkpoint(tmp_path: Path, rmsnorm: None) -> tuple[Path, Path, Weights]:
+def checkpoint(tmp_path: Path, own_kinds: None) -> tuple[Path, Path, Weights]:
     """Writes a spec and random weights; returns the spec, the folder of the weights, and the weights."""
     return write_thin(tmp_path, SPEC)
 
@@ -60,30 +69,46 @@ def norm(x: np.ndarray, weight: np.ndarray, eps: float = 1e-5) -> np.ndarray:
     return x / np.sqrt((x * x).mean(axis=-1, keepdims=True) + eps) * weight
 
 
+def rotated(x: np.ndarray, base: float) -> np.ndarray:
+    """Returns x [length, 16] with each pair (j, j + 8), as a complex number, turned by the angle p * base^(-j / 8)."""
+    y = (x[:, :8] + 1j * x[:, 8:]) * np.exp(1j * np.arange(len(x))[:, None] * base ** (-np.arange(8) / 8))
+    return np.hstack([y.real, y.imag])
+
+
+def attended(
+    x: np.ndarray, memory: np.ndarray, prefix: str, w: Weights, *, base: float = 0, causal: bool = False
+) -> np.ndarray:
+    """Returns the attention of two heads over `memory`; with a base, queries and keys are rotated."""
+    q, k, v = (
+        rows @ w[f"{prefix}.{name}_proj.weight"].T + w.get(f"{prefix}.{name}_proj.bias", 0)
+        for name, rows in (("q", x), ("k", memory), ("v", memory))
+    )
+    heads = []
+    for head in (slice(0, 16), slice(16, 32)):
+        queries, keys = (rotated(y[:, head], base) if base else y[:, head] for y in (q, k))
+        scores = queries @ keys.T / 4
+        if causal:
+            scores[np.triu_indices(len(scores), 1)] = -np.inf
+        exps = np.exp(scores - scores.max(axis=1, keepdims=True))
+        heads.append(exps / exps.sum(axis=1, keepdims=True) @ v[:, head])
+    return np.hstack(heads) @ w[f"{prefix}.out_proj.weight"].T + w[f"{prefix}.out_proj.bias"]
+
+
 def encoded(mel: np.ndarray, w: Weights) -> np.ndarray:
     """Returns the features of SPEC in float64, [n_audio_ctx, d_model], for mel [n_mels, n_frames]."""
     padded = np.pad(mel.T, [(1, 1), (0, 0)])
     kernel = w["model.encoder.conv1.weight"]  # [out, in, 3]
     rows = sum(padded[i : i + mel.shape[1] : 2] @ kernel[:, :, i].T for i in range(3)) + w["model.encoder.conv1.bias"]
-    return norm(np.maximum(rows, 0), w["model.encoder.norm.weight"])
+    normed = norm(np.maximum(rows, 0), w["model.encoder.norm.weight"])
+    return attended(normed, normed, "model.encoder.rope", w, base=10000)
 
 
 def decoded(features: np.ndarray, tokens: list[int], w: Weights) -> np.ndarray:
     """Returns the logits of SPEC in float64, [length, n_vocab]."""
-    table, prefix = w["model.decoder.embed_tokens.weight"], "model.decoder.attn"
+    table = w["model.decoder.embed_tokens.weight"]
     x = table[tokens] + w["model.decoder.embed_positions.weight"][: len(tokens)]
-    normed = norm(x, w["model.decoder.first_norm.weight"], 1e-3)
-    q, v = (
-        rows @ w[f"{prefix}.{name}_proj.weight"].T + w[f"{prefix}.{name}_proj.bias"]
-        for name, rows in (("q", normed), ("v", features))
-    )
-    k = features @ w[f"{prefix}.k_proj.weight"].T
-    heads = []
-    for head in (slice(0, 16), slice(16, 32)):
-        scores = q[:, head] @ k[:, head].T / 4
-        exps = np.exp(scores - scores.max(axis=1, keepdims=True))
-        heads.append(exps / exps.sum(axis=1, keepdims=True) @ v[:, head])
-    y = np.hstack(heads) @ w[f"{prefix}.out_proj.weight"].T + w[f"{prefix}.out_proj.bias"]
+    x = x + attended(norm(x, w["model.decoder.first_norm.weight"], 1e-3), features, "model.decoder.attn", w)
+    y = attended(x, x, "model.decoder.rope", w, base=500, causal=True)
     return norm(x + y, w["model.decoder.last_norm.weight"]) @ table.T
 
 
@@ -93,13 +118,22 @@ def test_one_file_is_built_and_run(checkpoint: tuple[Path, Path, Weights], kerne
     exact = {name: array.astype(np.float64) for name, array in weights.items()}
     model = max_whisper.load(max_whisper.build(spec, weights=folder, out=tmp_path / "artifact", kernels=kernels))
     mel = np.random.default_rng(1).standard_normal((1, 80, 100)).astype(np.float32)
-    features = np.asarray(model.encode(mel))
-    np.testing.assert_allclose(features[0], encoded(mel[0], exact), atol=1e-5)
-    logits = model.logits(features, TOKENS)
-    np.testing.assert_allclose(logits[0], decoded(encoded(mel[0], exact), TOKENS[0], exact), atol=2e-5)
+    features, expected = np.asarray(model.encode(mel)), encoded(mel[0], exact)
+    np.testing.assert_allclose(features[0], expected, atol=2e-5)
+    options = {"language": "en", "without_timestamps": True}
+    prompt = model.prompt(**options)
+    (result,) = model.decode(features, max_new_tokens=20, **options)  # token by token, with the KV cache
+    tokens = [*prompt, *result.tokens]
+    logits = decoded(expected, tokens, exact)
+    np.testing.assert_allclose(model.logits(features, [tokens])[0], logits, atol=5e-5)
+    scores = logits[len(prompt) - 1 :]
+    scores[:, model.manifest.tokens.suppress] = -np.inf
+    scores[0, model.manifest.tokens.begin_suppress] = -np.inf
+    assert len(result.tokens) > 10
+    assert scores.argmax(axis=1).tolist()[: len(result.tokens)] == result.tokens
 
 
-def test_a_target_with_an_emitter_gets_the_kind_itself() -> None:
+def test_a_backend_with_an_emitter_gets_the_kind_itself() -> None:
     def primitives(ops: Builder, x: Value, weight: Value, *, eps: float) -> Value:
         return ops.mul(ops.mul(x, ops.rsqrt(ops.add(ops.mean(ops.mul(x, x)), ops.constant(eps)))), weight)
 
@@ -161,7 +195,7 @@ def test_a_mistake_in_a_layer_is_an_error_at_its_line(checkpoint: tuple[Path, Pa
     assert not (tmp_path / "artifact").exists()
 
 
-def test_an_attention_of_ones_own_has_a_cache(rmsnorm: None, tmp_path: Path) -> None:
+def test_an_attention_of_ones_own_has_a_cache(own_kinds: None, tmp_path: Path) -> None:
     register("doubled")(Doubled)
     text = changed(("- attention: {heads: $n_heads, causal: true", "- doubled: {heads: $n_heads, causal: true"))
     spec = load_spec(write(tmp_path, text))
@@ -170,7 +204,7 @@ def test_an_attention_of_ones_own_has_a_cache(rmsnorm: None, tmp_path: Path) -> 
     assert self_kv_size(spec) == self_kv_size(load_spec(write(tmp_path, MINI)))
 
 
-def test_options_and_attentions_are_checked_when_a_kind_is_registered(rmsnorm: None) -> None:
+def test_options_and_attentions_are_checked_when_a_kind_is_registered(own_kinds: None) -> None:
     with pytest.raises(ValueError, match=r"Half.by: the default 0.5 is not from 1 to \d+; give the option another"):
         register("half")(Half)
     with pytest.raises(ValueError, match="Headless has self_attention: expected an option `heads`"):

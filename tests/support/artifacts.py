@@ -16,7 +16,7 @@ from max_whisper.artifact.manifest import MANIFEST_FILE, NO_HASH, File, Manifest
 from max_whisper.artifact.read import read_manifest
 from max_whisper.compile.planning import with_tensors
 from max_whisper.errors import MaxWhisperError
-from max_whisper.plan import BuildPlan, SpecName, Target
+from max_whisper.plan import BuildPlan, SpecIdentity, Target
 from max_whisper.spec import Spec
 
 FILES = ("manifest.json", "encoder.mef", "decoder.mef", "weights.safetensors", "vocab.tiktoken", "spec.json")
@@ -63,7 +63,7 @@ def plan_of(
     whisper = spec.family == "whisper"
     heads = [(0, head) for head in range(spec.cross_attentions()[0].heads)] if whisper else []
     target = Target(device, "x86_64" if device == "cpu" else "sm_90a", [])
-    plan = BuildPlan(SpecName(spec.name, spec.hash), target, dtype, kernels, batch, heads, tensors=[])
+    plan = BuildPlan(SpecIdentity(spec.name, spec.hash), target, dtype, kernels, batch, heads, tensors=[])
     return with_tensors(plan, spec, lossless={})
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,8 +15,8 @@ from max_whisper.runtime.decoding.rules import timestamps as parts
 class Restated:
     """The rules that options turn on for a model.
 
-    penalty, size: 1 and 0 are off. first, always: ids that are masked at the first step, and at each. max_initial: None
-    is without timestamps.
+    penalty: 1 is off. size: of n-grams; 0 is off. first, always: ids that are masked at the first step, and at each.
+    max_initial: the latest first timestamp; None decodes without timestamps.
     """
 
     penalty: float
@@ -54,7 +54,7 @@ class Restated:
     def __call__(
         self, logits: np.ndarray, sampled: Sequence[int], prefix: Sequence[int] = ()
     ) -> tuple[np.ndarray, str]:
-        """Scores [n_vocab], and the first rule that masked the largest logit, or else took its lead; "" if none did."""
+        """Returns scores [n_vocab], and the rule that took the lead from the largest logit; "" if none did."""
         argmax, scores = int(logits.argmax()), logits.astype(np.float64)
         masked: list[str] = []
         passed: list[str] = []
@@ -90,7 +90,7 @@ class Restated:
             return scores, ""
         return scores, [*masked, *passed, ""][0]
 
-    def _timestamps(self, scores: np.ndarray, sampled: Sequence[int], mask) -> None:
+    def _timestamps(self, scores: np.ndarray, sampled: Sequence[int], mask: Callable[..., None]) -> None:
         begin = self.begin
 
         def of(part: str, *ids: int | slice) -> None:

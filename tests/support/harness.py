@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import random
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from max_whisper.errors import MaxWhisperError
 from max_whisper.messages import LONGEST_MESSAGE
@@ -17,7 +13,7 @@ from max_whisper.messages import LONGEST_MESSAGE
 
 @dataclass(frozen=True)
 class Budget:
-    """The cases of a test. `--long HOURS` replaces its number and seconds by time alone; `--seed N` gives others."""
+    """The cases of a test. `--long HOURS` replaces their number and seconds by hours; `--seed N` gives other cases."""
 
     name: str  # the name of the test, as each has cases of its own
     seed: int
@@ -45,16 +41,6 @@ class Outcome:
     stderr: bytes
 
 
-def run(
-    *arguments: str | os.PathLike[str], timeout: float = 120, environment: dict[str, str] | None = None, **options: Any
-) -> Outcome:
-    """Runs `max-whisper` in a process of its own, so that a signal is a finding and not the end of the tests."""
-    command = [sys.executable, "-m", "max_whisper", *map(os.fspath, arguments)]
-    env = {**os.environ, **(environment or {})}
-    done = subprocess.run(command, capture_output=True, timeout=timeout, env=env, check=False, **options)
-    return Outcome(done.returncode, done.stdout, done.stderr)
-
-
 def fault(outcome: Outcome) -> str:
     """Says what is wrong with the outcome of a command; "" if it is right.
 
@@ -66,14 +52,14 @@ def fault(outcome: Outcome) -> str:
     try:
         text = outcome.stderr.decode("utf-8")
     except UnicodeDecodeError:
-        return "stderr is no UTF-8"
+        return "stderr is not UTF-8"
     lines = text.splitlines()
     if any("Traceback" in line or "Exception ignored" in line for line in lines):
         return "a traceback"
     if any(not line.isprintable() for line in lines):
         return "control characters in stderr"
     if any(len(line) > LONGEST_MESSAGE + len("warning: ") for line in lines):
-        return "a line of stderr that nobody reads to its end"
+        return "a line of stderr that is too long"
     errors = [line for line in lines if line.startswith("error: ")]
     if outcome.code and not (len(errors) == 1 and lines[-1] == errors[0]):
         return f"exit code {outcome.code} with {len(errors)} errors in {len(lines)} lines"

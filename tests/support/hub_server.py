@@ -135,7 +135,7 @@ class _Handler(BaseHTTPRequestHandler):
         return self.reply(302, headers | {"Location": f"{self.hub.large_url}/{digest}/{name}"})
 
     def download(self, name: str, content: bytes, headers: dict[str, str]) -> None:
-        """The content of a file, or the part that the Range header asks for; with the fault that was ordered."""
+        """Answers with a file, or with the part that the Range header asks for; with the fault of the file, if any."""
         fault = self.hub.faults.get(name) if self.command == "GET" else None
         start = int(re.sub(r"\D", "", self.headers.get("Range", "bytes=0-")))
         if fault in ("429", "500"):

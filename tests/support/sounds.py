@@ -72,7 +72,10 @@ def encode(
             frame.sample_rate = rate
             if samples.size:
                 container.mux(audio_stream.encode(frame))
-            container.mux(audio_stream.encode(None))
+            rest = audio_stream.encode(None)
+            if path.suffix in (".mkv", ".ogg"):  # their muxers refuse the empty packet at the end of FLAC
+                rest = [packet for packet in rest if packet.size]
+            container.mux(rest)
     return path
 
 

@@ -52,7 +52,7 @@ SPECIAL: dict[str, Callable[[Path], None]] = {
 
 @contextmanager
 def as_nobody() -> Iterator[None]:
-    """Makes this process somebody else than root, who may read every file."""
+    """Gives up the rights of root inside the `with`, because root may read every file."""
     before = os.geteuid()
     if before == 0:
         os.seteuid(65534)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,7 @@ def segment(start: float, end: float, text: str, words: list[Word] | None = None
     return Segment(300, start, end, text, [1, 2], 0.2, -0.25, 1.5, 0.125, words)
 
 
-def transcription(text: str, language: str, segments: list[Segment], duration: float = math.inf) -> TranscriptionResult:
+def transcription(text: str, language: str, segments: list[Segment], duration: float = 10_000.0) -> TranscriptionResult:
     return TranscriptionResult(text, segments, language, windows=[], duration=duration)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from support.models.checkpoint import Weights, write_checkpoint
+from support.models.checkpoint import EMBEDDING, Weights, write_checkpoint
 from support.models.small import SMALL
 from support.models.vocabulary import make_tokens
 from support.sounds import noise, silence, sweep
@@ -35,7 +35,7 @@ def sounds() -> dict[str, np.ndarray]:
 def lively(weights: Weights, family: str) -> None:
     """Lets timestamps and end-of-text win now and then, as a `change` of `write_checkpoint`."""
     special = make_tokens(family).special
-    embedding = weights["model.decoder.embed_tokens.weight"]
+    embedding = weights[EMBEDDING]
     embedding[special["<|0.00|>"] : special["<|2.00|>"] + 1] *= 11
     embedding[special["<|endoftext|>"]] *= 14
 
@@ -55,15 +55,15 @@ def cases(family: str) -> list[tuple[str, str]]:
 
 
 def options_of(family: str, name: str) -> dict[str, Any]:
-    """Returns an option set as openai/whisper takes it, without timestamps behind the window.
+    """Returns an option set as openai/whisper takes it, with the timestamps after the end of the window suppressed.
 
-    With these, few windows would fill a recording.
+    Otherwise such a timestamp would move the next window far ahead, and recordings would have few windows.
     """
     special = make_tokens(family).special
-    # In openai/whisper all that follows is a timestamp, what pads the English vocabulary too.
-    behind = [*range(max(special.values()) + 1, SMALL["n_vocab"])]
-    behind += [i for stamp, i in special.items() if stamp[2].isdigit() and float(stamp[2:-2]) > WINDOW / 16000]
+    # In openai/whisper all ids that follow are timestamps, even those that pad the English vocabulary.
+    beyond = [*range(max(special.values()) + 1, SMALL["n_vocab"])]
+    beyond += [i for stamp, i in special.items() if stamp[2].isdigit() and float(stamp[2:-2]) > WINDOW / 16000]
     options = {"temperature": 0.0, "max_initial_timestamp": 1.0, "suppress_tokens": [-1], **OPTIONS[name]}
     if options["suppress_tokens"]:
-        options["suppress_tokens"] = [*options["suppress_tokens"], *behind]
+        options["suppress_tokens"] = [*options["suppress_tokens"], *beyond]
     return options if family == "english" else {"language": "en", **options}

@@ -27,16 +27,16 @@ class Windows:
         self._decoder = WindowDecoder(decoder, model.manifest, model.tokenizer)
 
     def decode(self, *options: DecodingOptions, stop: Callable[[], bool] = never) -> list[DecodingResult]:
-        """The text of each window, with options for each, or with one for all."""
+        """Returns the result of each window, with options for each, or with the same options for all."""
         rows = options * len(self.features) if len(options) == 1 else options
         for row in rows:
             row.check(self.model.manifest, self.model.tokenizer)
         return self._decoder.decode(self._cross_kv, [row.language or "en" for row in rows], rows, stop=stop)
 
     def explain(self, results: Sequence[DecodingResult], *options: DecodingOptions) -> list[list[Override]]:
-        """Where another token than the argmax was chosen in each window."""
+        """Returns where another token than the argmax was chosen, for each window."""
         return self._decoder.explain(self._cross_kv, results, options)
 
     def logits(self, rows: Any) -> np.ndarray:
-        """Logits [windows, length, n_vocab], teacher forced."""
+        """Returns logits [windows, length, n_vocab] by teacher forcing."""
         return self.model.logits(self.features, rows)

@@ -6,6 +6,7 @@ import ast
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import max_whisper
 import numpy as np
@@ -16,14 +17,14 @@ from max_whisper.tensors.dtypes import (
     DTYPES,
     FLOAT_DTYPES,
     LOSSLESS_DTYPES,
-    STORED_FORMATS,
+    StoredDtype,
     byte_count,
 )
 
 PACKAGE = Path(max_whisper.__file__).parent
 TABLE = PACKAGE / "tensors" / "dtypes.py"
 OTHERS = {  # modules with tables by dtype of something that is no property of the dtype
-    "lowering/targets/cpu/attention.py",  # how many operations a kernel does in each
+    "lowering/backends/cpu/attention.py",  # how many operations a kernel does in each
     "tools/bench/peak_rates.py",  # instructions of a CPU
     "tools/verify/verify.py",  # tolerances
 }
@@ -106,6 +107,6 @@ def test_the_table() -> None:
         else:
             assert dtype.numpy == same.newbyteorder("<")
     assert all(name in DTYPES for name in BUILD_DTYPES)
-    assert all(format in BY_FORMAT for format in STORED_FORMATS)
+    assert all(name in DTYPES for name in get_args(StoredDtype))
     assert {dtype.name for dtype in LOSSLESS_DTYPES} < {dtype.name for dtype in FLOAT_DTYPES}
     assert byte_count("BF16", (2, 3)) == 12 and byte_count("F64", ()) == 8 and byte_count("I8", (5, 0)) == 0

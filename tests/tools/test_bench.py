@@ -21,7 +21,7 @@ from max_whisper.spec import Spec, load_spec
 from max_whisper.spec.counts import weights_read
 from max_whisper.tools.bench import peak_rates
 from max_whisper.tools.bench.clocks import Instrumented, InstrumentedGraph, Times, compile_instrumented
-from max_whisper.tools.bench.phases import Window
+from max_whisper.tools.bench.phases import NoiseWindows
 from max_whisper.tools.bench.roofline import TOKEN_CHOICE, Roofline, roofline
 from support.artifacts import copy, plan_of
 from support.command import error, run
@@ -145,21 +145,21 @@ def instrumented(artifact: Path) -> Instrumented:
 
 
 def test_clocks_change_nothing(artifact: Path, instrumented: Instrumented):
-    window = Window(open_artifact(artifact), 20)
+    windows = NoiseWindows(open_artifact(artifact), 20)
     graphs = {
         graph: InstrumentedGraph(instrumented.artifact.graphs[graph], len(instrumented.calls[graph]))
         for graph in GRAPHS
     }
-    mel = window.log_mel()
-    features = window.encode(mel)
+    mel = windows.log_mel()
+    features = windows.encode(mel)
     (found,) = graphs["encoder"].execute(Buffer.from_numpy(mel))
     assert np.array_equal(found.to_numpy(), features.to_numpy())
-    decoder = Decoder(replace(window.artifact, graphs={**window.artifact.graphs, **graphs}))
-    memory, expected = decoder.cross_kv(features), window.decoder.cross_kv(features)
+    decoder = Decoder(replace(windows.artifact, graphs={**windows.artifact.graphs, **graphs}))
+    memory, expected = decoder.cross_kv(features), windows.decoder.cross_kv(features)
     for one, other in zip(memory, expected, strict=True):
         assert np.array_equal(one.to_numpy(), other.to_numpy())
-    tokens = window.decode(expected, 20)
-    assert window.decode(memory, 20, decoder) == tokens
+    tokens = windows.decode(expected, 20)
+    assert windows.decode(memory, 20, decoder) == tokens
     assert len(tokens[0]) == 20
     assert len(graphs["step"].runs) == 19
     for graph in GRAPHS:
@@ -167,9 +167,9 @@ def test_clocks_change_nothing(artifact: Path, instrumented: Instrumented):
 
 
 def test_no_two_kernels_run_at_once(artifact: Path, instrumented: Instrumented):
-    window = Window(open_artifact(artifact), 2)
+    windows = NoiseWindows(open_artifact(artifact), 2)
     times = np.zeros(2 * len(instrumented.calls["encoder"]), np.int64)
-    instrumented.artifact.graphs["encoder"].execute(Buffer.from_numpy(window.log_mel()), Buffer.from_numpy(times))
+    instrumented.artifact.graphs["encoder"].execute(Buffer.from_numpy(windows.log_mel()), Buffer.from_numpy(times))
     assert (np.diff(times) > 0).all()
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from max_whisper.errors import UserError, WeightsError
 from max_whisper.spec import Spec, load_spec, shipped_specs
-from max_whisper.tensors.cast import CHUNK, lossless, to_bfloat16, to_float32
+from max_whisper.tensors.cast import CHUNK, lossless_dtype, to_bfloat16, to_float32
 from max_whisper.tensors.dtypes import BFLOAT16
 from max_whisper.tensors.safetensors_file import Entry, open_tensors, write
 from max_whisper.weights.architecture import check_architecture
@@ -302,7 +302,7 @@ def test_numbers_too_large_for_bfloat16(folder: Path) -> None:
 def test_bfloat16_rounds_to_nearest_even() -> None:
     rng = np.random.default_rng(0)
     bits = rng.integers(0, 2**32, 100_000, dtype=np.uint32)
-    bits = bits[(bits & 0x7FFFFFFF) < 0x7F000000]  # finite, and so are its neighbours
+    bits = bits[(bits & 0x7FFFFFFF) < 0x7F000000]  # finite, and so are its neighbors
     exact = bits.view(np.float32).astype(np.float64)
     got = to_float32(to_bfloat16(bits.view(np.float32)), BFLOAT16).astype(np.float64)
     below = to_float32((bits >> 16).astype(np.uint16), BFLOAT16).astype(np.float64)  # towards zero
@@ -319,7 +319,7 @@ def test_bfloat16_rounds_to_nearest_even() -> None:
 
 def test_elements_that_16_bits_hold_without_loss() -> None:
     def name(array: np.ndarray) -> str | None:
-        dtype = lossless(array)
+        dtype = lossless_dtype(array)
         return dtype and dtype.name
 
     bits = np.arange(2**16, dtype=np.uint16)
@@ -344,11 +344,11 @@ def test_checkpoints_in_half_precision(tmp_path: Path, dtype: str) -> None:
     write_checkpoint(tmp_path, dtype=dtype, **SMALL)
     checkpoint = open_checkpoint(tmp_path)
     expected = {} if dtype == "float32" else {EMBEDDING: dtype}
-    assert checkpoint.lossless([EMBEDDING]) == expected
+    assert checkpoint.lossless_dtypes([EMBEDDING]) == expected
     wide = tmp_path / "wide.safetensors"
     exact = checkpoint.read(EMBEDDING, "float32")
     write(wide, [Entry(EMBEDDING, "F32", exact.shape, lambda: exact)])
-    assert open_checkpoint(wide).lossless([EMBEDDING]) == expected
+    assert open_checkpoint(wide).lossless_dtypes([EMBEDDING]) == expected
 
 
 # --- the made checkpoints themselves

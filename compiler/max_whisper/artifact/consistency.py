@@ -92,12 +92,8 @@ def _check_sizes(manifest: Manifest) -> None:
 
 
 def check_tokens(tokens: Tokens, n_vocab: int) -> None:
-    """Raises ValueError unless the ids are below n_vocab and in Whisper's order, on which decoding relies.
-
-    That order is text, end of text, start, languages, the other control tokens, and timestamps.
-    """
-    controls = [tokens.translate, tokens.transcribe, tokens.startoflm, tokens.startofprev, tokens.nospeech]
-    order = [tokens.eot, tokens.sot, *tokens.languages.values(), *controls, tokens.notimestamps]
+    """Raises ValueError unless the ids are below n_vocab and in Whisper's order (see `Tokens.in_order`)."""
+    order = tokens.in_order
     last = max([*order, tokens.timestamp_begin + tokens.n_timestamps - 1, *tokens.suppress, *tokens.begin_suppress])
     if last >= n_vocab:
         raise ValueError(f"expected token ids below {n_vocab}, found token {last}")

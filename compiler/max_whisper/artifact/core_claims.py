@@ -157,7 +157,8 @@ class CoreClaims:
         elif self._more_since is None:
             self._more_since = now
         settled = self._more_since is not None and now - self._more_since >= SETTLING_TIME
-        self._used = available if settled else self._used & available or available
+        still_available = self._used & available
+        self._used = available if settled or not still_available else still_available
         return self._used
 
     def _available(self) -> set[int]:

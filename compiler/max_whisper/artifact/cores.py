@@ -2,8 +2,8 @@
 
 MAX's threads busy-wait for each other. Alone that is fastest; but where there are more threads than cores, a thread
 that waits takes the CPU from one that works, and two processes at once took twice as long as one after the other.
-Kernels make as many tasks as the thread that runs them may use cores (kernels/parallel.mojo), so binding MAX's threads
-to cores is all that is done here: on a single core no thread waits for another.
+A kernel makes one task for each core that the thread running it may use (kernels/parallel.mojo), so binding MAX's
+threads to cores is all that is done here: on a single core no thread waits for another.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class CoreSharing:
             return claims.claim_fixed(count, least_busy(claims.cores))
 
     def _open_claims(self) -> CoreClaims:
-        """Returns the claims of this process, whose file is opened when they are needed first."""
+        """Returns the claims of this process; the first call opens their file."""
         if self._claims is None:
             cores = usable_cores()
             self._file = ClaimFile(claim_path())
@@ -100,7 +100,7 @@ def usable_cores() -> set[int]:
 
 
 def least_busy(cores: Collection[int]) -> list[int]:
-    """Returns cores by their load in tenths, and equal ones by number; measuring it takes SAMPLE seconds."""
+    """Returns cores sorted by load, rounded to tenths, then by number; measuring the load takes SAMPLE seconds."""
     before = _ticks()
     time.sleep(SAMPLE)
     after = _ticks()

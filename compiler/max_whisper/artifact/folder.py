@@ -132,7 +132,10 @@ def _open(folder: Path) -> int:
 
 
 def _put(new: Path, place: Path, folder: Path, replace: bool) -> None:
-    """Moves a new folder to its place; an old one is moved to where the new one was."""
+    """Moves a new folder to its place; an old one is moved to where the new one was.
+
+    The place is checked again, because something may have been put there during the build.
+    """
     _check_place(folder, replace)
     try:
         new.rename(place)  # works where there is nothing, or an empty folder

@@ -46,7 +46,7 @@ class InsideMax:
             )
 
     def keep_in_forks(self, owner: object) -> None:
-        """Keeps an object that owns a compiled graph or its outputs alive in forked children, for ever.
+        """Keeps an object that owns a compiled graph or its outputs alive in forked children, forever.
 
         The destructors of these wait for MAX's threads, which a child does not have.
         """

@@ -1,4 +1,4 @@
-"""Writes the command that builds an artifact again, for errors about artifacts that no longer fit."""
+"""Makes the command that builds an artifact again, for errors about artifacts that no longer fit."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ EXAMPLES = "cpu, cpu:x86-64-v3, cuda:sm_80, cuda:sm_89, cuda:sm_90a or hip:gfx94
 
 
 def parse_target(text: str) -> Target:
-    """Returns the target that `--target` names: "cpu" is this machine, the others can be compiled for anywhere.
+    """Returns the target that `--target` names: "cpu" is this machine; GPUs and, on x86-64, PORTABLE_CPUS are others.
 
     Raises UserError for an unknown name.
     """
@@ -108,7 +108,7 @@ def _check_accelerator(target: Target, folder: Path, rebuild: str) -> None:
         present = "no GPU"
     elif accelerator_api() != target.device:
         present = f"a GPU of the {accelerator_api()} kind"
-    elif _family(accelerator_architecture_name()) != _family(target.arch):
+    elif _chip(accelerator_architecture_name()) != _chip(target.arch):
         present = f"a GPU of architecture {accelerator_architecture_name()}"
     else:
         return
@@ -118,6 +118,6 @@ def _check_accelerator(target: Target, folder: Path, rebuild: str) -> None:
     )
 
 
-def _family(arch: str) -> str:
+def _chip(arch: str) -> str:
     """Returns the chip of an architecture: `sm_90a` is the chip `sm_90`, with all of its instructions."""
     return arch.rstrip("af") if arch.startswith("sm_") else arch

@@ -1,4 +1,4 @@
-"""How every command ends: with an exit code and, where something went wrong, one sentence."""
+"""Runs the commands, each of which ends with an exit code and, after an error, with a message of one sentence."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ def current() -> Run:
 class CommandGroup(click.Group, HeadedCommand):
     """The commands of `max-whisper`.
 
-    The exit code is 0 where everything that was asked for arrived, 2 after a mistake of the user, 1 after a failure,
-    and 128 and its number after a signal.
+    The exit code is 0 for a command that did all that was asked for, 2 after a mistake of the user, 1 after a failure,
+    and 128 plus the number of the signal after a signal.
     """
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -53,7 +53,7 @@ class CommandGroup(click.Group, HeadedCommand):
         try:
             with Interrupts() as interrupts, opened() as streams:
                 code = self._code(Run(streams, interrupts), args, extra)
-        except Interrupted as interrupted:  # while the last words were said
+        except Interrupted as interrupted:  # it came while the last message was written
             code = interrupted.exit_code
         sys.exit(code)
 
@@ -75,7 +75,7 @@ class CommandGroup(click.Group, HeadedCommand):
 
 
 def sentence(error: MaxWhisperError | click.ClickException | Interrupted) -> str:
-    """Returns what the command line says of an error, with options as they are written there: `--beam-size`."""
+    """Returns the message about an error, with options as they are written on the command line: `--beam-size`."""
     if isinstance(error, Interrupted):
         return "stopped by Ctrl-C" if error.signal == signal.SIGINT else f"stopped by {error.signal.name}"
     if isinstance(error, click.ClickException):

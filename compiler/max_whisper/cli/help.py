@@ -1,4 +1,4 @@
-"""`--help`: examples as they are typed, and options below headings."""
+"""Formats `--help`: examples as they are typed, and options below headings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and SIGHUP end a command so that finished work is kept; a second Ctrl-C ends it at once."""
+"""Ends a command at Ctrl-C, SIGTERM or SIGHUP so that finished work is kept, and at a second Ctrl-C at once."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SHOW_CURSOR = b"\x1b[?25h"
 
 
 class Interrupted(BaseException):
-    """The process was asked to end. This is no KeyboardInterrupt, because click would handle that itself."""
+    """Raised when a signal asks the process to end. It is no KeyboardInterrupt, which click would handle itself."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
@@ -33,7 +33,7 @@ class Interrupted(BaseException):
 
 
 class Interrupts:
-    """Raises `Interrupted` in the main thread at the first signal, as long as it is entered.
+    """A context in which the first signal raises `Interrupted` in the main thread.
 
     A signal that the process ignores, as under nohup, stays ignored. A second Ctrl-C ends the process at once, even
     while MAX computes and no Python runs in the main thread. A second SIGTERM or SIGHUP does not: closing a terminal
@@ -80,12 +80,15 @@ class Interrupts:
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
-        """Delays `Interrupted` to the end of a block that must not be cut in two, such as the writing of a text."""
-        self._held = True
+        """Delays `Interrupted` to the end of a block that must not be cut in two, such as the writing of a text.
+
+        A block may be within another; the delay lasts to the end of the outer one.
+        """
+        held_before, self._held = self._held, True
         try:
             yield
         finally:
-            self._held = False
+            self._held = held_before
         self._raise_unless_held()
 
 

@@ -1,4 +1,4 @@
-"""`max-whisper`: the commands, and what it says without one."""
+"""The command line `max-whisper`: its commands, and the help that it shows without one."""
 
 from __future__ import annotations
 

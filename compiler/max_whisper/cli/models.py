@@ -1,4 +1,4 @@
-"""`--model`: a compiled model, or a spec that is compiled first."""
+"""The option `--model`: loads a compiled model, or a spec, which is compiled first."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Chooses and checks the places for the text of each recording before the work begins, and writes it after that."""
+"""Chooses and checks the output of each recording before the work begins, and writes it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 Output = dict[str, Path | None]
 """The file for the text of a recording, by format; None is standard output."""
 BLOCK = 4096
-"""Bytes for which a disk that is not full has room."""
+"""The bytes that are written to find out whether a disk is full."""
 
 
 def formats_of(name: str) -> list[str]:
@@ -58,7 +58,7 @@ def output_files(audio: tuple[str, ...], formats: Sequence[str], folder: Path | 
 
 
 def check_inputs_kept(files: Iterable[Path], inputs: Iterable[str | Path]) -> None:
-    """Raises UserError where a file to write is one that is read: an input, or a file in a folder that is one."""
+    """Raises UserError where a file to write is an input of the command, or is in a folder that is one."""
     read = set()
     for name in inputs:
         path = Path(name)

@@ -1,4 +1,4 @@
-"""A line on standard error that shows that a long command is at work, and the reports of its progress above it."""
+"""Shows on standard error that a long command is at work, and the reports of its progress."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def reporting(title: str) -> Iterator[OnProgress]:
-    """Shows a title with the time that has passed, and gives a function that says the reports it is called with."""
+    """Shows a title with the time that has passed, and yields a function that prints the reports of progress."""
     started = time.monotonic()
     streams = current().streams
     with streams.progress(_columns) as bar:

@@ -1,8 +1,8 @@
-"""Owns standard output and standard error: results go to the first, and everything else that is said to the second.
+"""Writes results to standard output, and all messages to standard error.
 
-Results are UTF-8 whatever the locale says, as they are in files. Nothing is buffered, so that nothing is lost, and
-nothing fails, when the interpreter ends. What cannot be written to standard output is an `OutputError`; what cannot be
-written to standard error is noted and goes nowhere, because the text is worth more than what is said about it.
+Results are UTF-8 whatever the locale says, as they are in files. Nothing is buffered, so that nothing is lost and
+nothing fails when the interpreter ends. Text that cannot be written to standard output is an `OutputError`. Messages
+that cannot be written to standard error are dropped, because the transcribed text is worth more than they are.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress, ProgressColumn
 
 OBEYED = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-"""The control characters, except tab and newline: a terminal would obey them."""
+"""Matches the control characters that a terminal would obey: all except tab and newline."""
 
 
 class OutputError(MaxWhisperError):
@@ -34,14 +34,14 @@ class OutputError(MaxWhisperError):
 
 
 class ReaderGone(OutputError):
-    """The reader of standard output has ended, as in `max-whisper ... | head -1`; nothing is said about that."""
+    """The reader of standard output has ended, as in `max-whisper ... | head -1`; no message is shown then."""
 
 
 class Stream(io.TextIOBase):
     """A standard stream as it was when the command began; it replaces `sys.stdout` or `sys.stderr`.
 
     Attributes:
-        name: What messages call it.
+        name: The name of the stream in messages.
         lenient: Whether text that cannot be written is dropped, instead of an OutputError.
         failed: Whether some text was not written.
     """
@@ -93,7 +93,7 @@ class Stream(io.TextIOBase):
                 rest = rest[written:]
 
     def check(self) -> None:
-        """Raises OutputError where it is known before any work that nothing can be written."""
+        """Raises OutputError where nothing can be written, as far as that is known before the work begins."""
         if self._raw is None:
             raise self._error(OSError(errno.EBADF, "it is closed"))
         try:
@@ -143,7 +143,7 @@ class NoBar:
 
 
 class Streams:
-    """Writes the results of a command, and what it says meanwhile; `opened` makes it."""
+    """Writes the results and the messages of a command; `opened` makes it."""
 
     def __init__(self, stdout: Stream, stderr: Stream) -> None:
         self.stdout = stdout

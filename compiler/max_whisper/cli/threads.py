@@ -1,4 +1,4 @@
-"""`--threads`: the CPU cores that a command uses."""
+"""The option `--threads`: chooses the CPU cores that a command uses."""
 
 from __future__ import annotations
 

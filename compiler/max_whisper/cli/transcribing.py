@@ -31,14 +31,14 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Show:
-    """Shows the work on standard error.
+class Display:
+    """Shows the progress of transcriptions on standard error.
 
     Attributes:
         streams: The streams of the command.
         tokenizer: The vocabulary of the model.
         verbose: Whether segments are shown as they come.
-        explain: Whether it is said what was decided about each window.
+        explain: Whether the decisions about each window are shown.
     """
 
     streams: Streams
@@ -74,15 +74,15 @@ def _columns() -> Sequence[ProgressColumn]:
 
 
 def transcribe_files(
-    names: Sequence[str], batch: BatchTranscriber, show: Show, texts: Texts, interrupts: Interrupts
+    names: Sequence[str], batch: BatchTranscriber, display: Display, texts: Texts, interrupts: Interrupts
 ) -> list[MaxWhisperError]:
-    """Transcribes recordings and writes their texts in order; says and returns why some were not transcribed.
+    """Transcribes recordings, writes their texts in order, and returns the errors of those that failed.
 
-    After an interrupt, or a failure in the middle of a recording, what was recognized until then is written. Where
-    standard output cannot be written, the others are not begun: nobody would get their text.
+    After an interrupt, or an error in the middle of a recording, the text until then is written. Where standard output
+    cannot be written, no other recording is begun, because nobody would get its text.
     """
-    run = _Run(names, show, texts, interrupts)
-    with show.progress() as bar:
+    run = _Run(names, display, texts, interrupts)
+    with display.progress() as bar:
         tasks: dict[int, TaskID] = {}
         started = time.monotonic()
         try:
@@ -99,9 +99,9 @@ def transcribe_files(
                 elif transcriber is not None and event.window is not None:
                     done = transcriber.progress(event.window).done
                     bar.update(tasks[number], completed=done, speed=done / (time.monotonic() - started))
-                    show.window(names[number] if len(names) > 1 else "", event.window)
+                    display.window(names[number] if len(names) > 1 else "", event.window)
                 run.take(event)
-        except ReaderGone:  # it has seen enough
+        except ReaderGone:  # the reader has all that it wanted
             raise
         except OutputError:
             run.show_rest()
@@ -117,17 +117,17 @@ def transcribe_files(
 
 
 class _Run:
-    """The recordings of a command: which have begun and ended, and whose text is written next."""
+    """The state of the recordings of a command: those that have begun, those that have ended, and the next to write."""
 
-    def __init__(self, names: Sequence[str], show: Show, texts: Texts, interrupts: Interrupts) -> None:
-        self._names, self._show, self._texts, self._interrupts = names, show, texts, interrupts
+    def __init__(self, names: Sequence[str], display: Display, texts: Texts, interrupts: Interrupts) -> None:
+        self._names, self._display, self._texts, self._interrupts = names, display, texts, interrupts
         self._begun: dict[int, Transcriber] = {}
         self._unwritten = deque(range(len(names)))
         self._ended: set[int] = set()
         self.failures: dict[int, MaxWhisperError] = {}
 
     def take(self, event: BatchEvent) -> None:
-        """Notes what happened, and writes all of the text whose turn it is."""
+        """Takes note of an event, and writes the text that is next in order, as far as it is there."""
         if event.transcriber is not None:
             self._begun[event.index] = event.transcriber
         if event.error is not None:
@@ -135,50 +135,51 @@ class _Run:
         if event.kind in ("ended", "failed"):
             self._ended.add(event.index)
         while self._unwritten and self._unwritten[0] in self._ended:
-            self._finish_next()
+            with self._interrupts.held():  # from when it leaves the deque: after that, `finish_all` does not write it
+                self._finish_next()
         if self._unwritten and (first := self._begun.get(self._unwritten[0])) is not None:
             with self._interrupts.held():
                 self._texts.follow(self._unwritten[0], first.segments)
 
     def finish_all(self) -> None:
         """Writes the text so far of all recordings that have begun."""
-        while self._unwritten:
-            number = self._unwritten[0]
-            if (transcriber := self._begun.get(number)) is not None and not transcriber.windows:
-                del self._begun[number]  # nothing was recognized, and a file of an earlier run may be there
-            self._finish_next()
+        with self._interrupts.held():
+            while self._unwritten:
+                number = self._unwritten[0]
+                if (transcriber := self._begun.get(number)) is not None and not transcriber.windows:
+                    del self._begun[number]  # nothing was recognized, and a file of an earlier run may be there
+                self._finish_next()
 
     def show_rest(self) -> None:
-        """Shows a person the text that standard output did not take."""
+        """Shows the text that standard output did not take on standard error."""
         for number, transcriber in self._begun.items():
             self._texts.show(number, transcriber.segments)
 
     def _finish_next(self) -> None:
         """Writes the text of the next recording in order, if there is one, and says what went wrong with it."""
-        number = self._unwritten.popleft()  # before it is written: what comes then must not write it again
+        number = self._unwritten.popleft()  # before it is written: `finish_all` after an error must not write it again
         transcriber = self._begun.get(number)
         if transcriber is not None and (transcriber.windows or number not in self.failures):
             complete = number in self._ended and number not in self.failures
             if not complete:
                 heard = transcriber.windows[-1].end if transcriber.windows else 0
-                self._show.streams.warn(
+                self._display.streams.warn(
                     f"the text of {self._names[number]} is incomplete: {heard:.0f} of {transcriber.seconds:.0f} s were "
                     "heard"
                 )
             try:
-                with self._interrupts.held():
-                    self._texts.finish(number, transcriber.result(), complete)
+                self._texts.finish(number, transcriber.result(), complete)
             except OutputError:
                 raise
             except MaxWhisperError as error:
                 self.failures.setdefault(number, error)
         self._begun.pop(number, None)
         if number in self.failures and len(self._names) > 1:
-            self._show.streams.say(f"error: {sentence(self.failures[number])}")
+            self._display.streams.say(f"error: {sentence(self.failures[number])}")
 
 
 def explanation(window: Window, tokenizer: Tokenizer) -> list[str]:
-    """Returns lines that say what was decided about a window, and which tokens each rule kept from being chosen."""
+    """Returns lines with the decisions about a window, and the tokens that each rule kept from being chosen."""
     from max_whisper.runtime.decoding.explanation import summary
 
     parts = [f"{format_timestamp(window.start)} to {format_timestamp(window.end)}"]

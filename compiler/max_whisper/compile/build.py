@@ -41,7 +41,7 @@ from max_whisper.weights.checkpoint import Checkpoint, open_checkpoint
 from max_whisper.weights.vocabulary import read_vocabulary, write_tiktoken
 
 COMPILED_SIZE = 64 << 20
-"""The bytes that are reserved for MEF files, which is more than those of any model have."""
+"""The bytes that are reserved for MEF files, which is more than any model needs."""
 
 
 def build(
@@ -108,7 +108,7 @@ def _read_back(new: Path, folder: Path) -> None:
     except MaxWhisperError as e:
         reason = str(e).replace(str(new), str(folder)).removesuffix("; build the artifact again")
         raise MaxWhisperError(
-            f"the new artifact could not be loaded, so that nothing was changed: {reason}; look for such a value in "
+            f"the new artifact could not be loaded, so nothing was changed: {reason}; look for such a value in "
             "the checkpoint's JSON files, or report it"
         ) from e
 

@@ -49,7 +49,7 @@ def compile_modules(
     started = time.monotonic()
     kernels = str(kernels_package(cache_folder()))
     probes = str(kernels_package(cache_folder(), "probes")) if instrument else None
-    imports = foreign_modules(spec)
+    imports = external_modules(spec)
     workers = {}
     try:
         for module in graphs_of(spec.family):
@@ -71,7 +71,7 @@ def compile_modules(
             worker.stop()
 
 
-def foreign_modules(spec: Spec) -> list[str]:
+def external_modules(spec: Spec) -> list[str]:
     """Returns the modules outside this package that register the family or the layer kinds of a spec.
 
     The processes that compile must import them, too. Raises UserError for a module that these cannot import.
@@ -130,9 +130,9 @@ class _Worker:
         self._errors.seek(0)
         lines = [line.strip() for line in self._errors.read().decode(errors="replace").splitlines() if line.strip()]
         line = next((line for line in lines if "error:" in line.lower()), lines[-1] if lines else "")
-        last_line = f", saying: {line[:300]}" if line else ""
+        saying = f", saying: {line[:300]}" if line else ""
         raise CompileError(
-            f"MAX could not compile the {self._module}: the compiler {how}{last_line}; nothing was written. If memory "
+            f"MAX could not compile the {self._module}: the compiler {how}{saying}; nothing was written. If memory "
             f"was short (it takes 2 GB), try again; if the cache may be damaged, delete {cache_folder()}"
         )
 

@@ -23,9 +23,8 @@ def kernels_package(cache: Path, name: str = "kernels") -> Path:
     digest = blake3(version("max").encode())
     for path in sorted(sources.glob("*.mojo")):
         digest.update(path.name.encode()).update(path.read_bytes())
-    package = (
-        cache / "kernels" / digest.hexdigest()[:16] / f"max_whisper_{name}.mojoc"
-    )  # the package contains its file name
+    # The package contains its own file name, which therefore must not vary.
+    package = cache / "kernels" / digest.hexdigest()[:16] / f"max_whisper_{name}.mojoc"
     if package.is_file():
         return package
     package.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Makes the plan of a build, which decides everything before anything is compiled."""
+"""Makes the plan of a build: everything is decided before anything is compiled."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import msgspec
 
 from max_whisper.compile.options import BuildOptions
 from max_whisper.errors import UserError
-from max_whisper.plan import MATRIX_DTYPES, BuildPlan, Kernels, SpecName, Target
+from max_whisper.plan import MATRIX_DTYPES, BuildPlan, Kernels, SpecIdentity, Target
 from max_whisper.spec import Spec
 from max_whisper.tensors.dtypes import FLOAT32
 from max_whisper.tensors.layout import logits_tables, stored_tensors, token_matrices
@@ -23,7 +23,7 @@ def make_plan(spec: Spec, checkpoint: Checkpoint, target: Target, kernels: Kerne
     infinities.
     """
     plan = BuildPlan(
-        spec=SpecName(spec.name, spec.hash),
+        spec=SpecIdentity(spec.name, spec.hash),
         target=target,
         dtype=options.dtype,  # type: ignore[arg-type]  # BuildOptions checks that it is one of these
         kernels=kernels,
@@ -31,15 +31,15 @@ def make_plan(spec: Spec, checkpoint: Checkpoint, target: Target, kernels: Kerne
         alignment_heads=read_alignment_heads(checkpoint.file, [layer.heads for layer in spec.cross_attentions()]),
         tensors=[],
     )
-    return with_tensors(plan, spec, checkpoint.lossless(token_matrices(spec)) if plan.lossless_dtypes else {})
+    return with_tensors(plan, spec, checkpoint.lossless_dtypes(token_matrices(spec)) if plan.lossless_dtypes else {})
 
 
 def with_tensors(plan: BuildPlan, spec: Spec, lossless: Mapping[str, str]) -> BuildPlan:
-    """Returns the plan with its tensors filled in; `lossless` is what `Checkpoint.lossless` returns."""
-    exceptions = dict(lossless)
+    """Returns the plan with its tensors filled in; `lossless` is what `Checkpoint.lossless_dtypes` returns."""
+    overrides = dict(lossless)
     if plan.logits_dtype != plan.dtype:
-        exceptions |= dict.fromkeys(logits_tables(spec), plan.logits_dtype)
-    tensors = stored_tensors(spec, dtype=plan.dtype, packed=plan.packed, exceptions=exceptions)
+        overrides |= dict.fromkeys(logits_tables(spec), plan.logits_dtype)
+    tensors = stored_tensors(spec, dtype=plan.dtype, packed=plan.packed, overrides=overrides)
     return msgspec.structs.replace(plan, tensors=tensors)
 
 

@@ -36,7 +36,7 @@ def read_spec(folder: Path, manifest: Manifest) -> Spec:
             f"{path}: expected the dimensions {manifest.dims}, found {spec.dims}; build the artifact again"
         )
     dtypes = {tensor.name: tensor.dtype for tensor in plan.tensors}
-    of_spec = stored_tensors(spec, dtype=plan.dtype, packed=plan.packed, exceptions=dtypes)
+    of_spec = stored_tensors(spec, dtype=plan.dtype, packed=plan.packed, overrides=dtypes)
     for expected, planned in zip_longest(of_spec, plan.tensors):
         if expected != planned:
             names = [tensor.name if tensor else "nothing" for tensor in (planned, expected)]

@@ -43,7 +43,10 @@ def stored_bytes(plan: BuildPlan) -> int:
 
 
 def _entries(tensor: StoredTensor, read: Read) -> Iterator[safetensors_file.Entry]:
-    """Yields a tensor and, if it is int8, its scales; they are computed when they are written."""
+    """Yields a tensor and, if it is int8, its scales.
+
+    Each is computed when it is written, so a matrix is quantized twice, and never more than one is in memory.
+    """
 
     def values() -> NDArray[Any]:
         if tensor.dtype == "int8":
@@ -57,5 +60,5 @@ def _entries(tensor: StoredTensor, read: Read) -> Iterator[safetensors_file.Entr
     def scales() -> NDArray[Any]:
         return quantize(as_matrix(read("float32")))[1]
 
-    for (name, dtype, shape), load in zip(tensor.entries, (values, scales), strict=False):
+    for (name, dtype, shape), load in zip(tensor.entries, (values, scales), strict=False):  # not all have scales
         yield safetensors_file.Entry(name, dtype, shape, load)

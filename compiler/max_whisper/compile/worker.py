@@ -67,7 +67,7 @@ class Compiled(msgspec.Struct):
 
 def main() -> None:
     """Compiles the job on stdin and ends the process."""
-    _make_reproducible()
+    _make_reproducible()  # first: it starts the program again, which must still find the job on stdin
     job = msgspec.json.decode(sys.stdin.buffer.read(), type=Job)
     _end_with(job.parent)
     compiled = compile_module(job)

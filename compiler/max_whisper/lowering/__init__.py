@@ -1,1 +1,1 @@
-"""Tree of layers -> list of ops -> passes -> a target's graph; knows no files and no Hub."""
+"""Tree of layers -> list of ops -> passes -> a backend's graph; knows no files and no Hub."""

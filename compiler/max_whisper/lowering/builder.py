@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
-from max_whisper.lowering.context import DecoderContext, next_pair
+from max_whisper.lowering.decoder_context import DecoderContext, next_pair
 from max_whisper.lowering.ops import Dim, Input, Op, Program, Value, WeightValue
 from max_whisper.lowering.shapes import (
     broadcast,
@@ -42,7 +42,7 @@ class Builder(Ops):
 
         Args:
             tensors: All tensors of the artifact, by name.
-            kinds: The kinds of ops that the target has emitters for.
+            kinds: The kinds of ops that the backend has emitters for.
             inputs: The inputs of the graph, by name.
             decoder: None for a graph without positions and caches.
         """
@@ -131,8 +131,8 @@ class Builder(Ops):
         return self._elementwise("add", x, y)
 
     def logits(self, x: Value, table: Value) -> Value:
-        operands("logits", x=x, table=table)
-        if self._decoder and self._decoder.logits_from:
+        operands("logits", x=x, table=table)  # raises for a wrong operand, before rows are selected
+        if self._decoder is not None and self._decoder.logits_from is not None:
             shape = (x.shape[0], "n_scored", *x.shape[2:])
             x = self._op("rows_from", {"x": x, "first": self._decoder.logits_from}, shape)
         check_product("logits", x, table)
@@ -223,13 +223,13 @@ class Builder(Ops):
 
     def call(self, kind: str, otherwise: Callable[..., Value], /, *values: Value, **attributes: Any) -> Value:
         if kind in vars(Ops) or kind in ATTENTION:
-            raise ValueError(f"call: '{kind}' is an operation that every target has; give this one another name")
+            raise ValueError(f"call: '{kind}' is an operation that every backend has; give this one another name")
         ops, weights = [*self._ops], dict(self._weights)
         value = otherwise(self, *values, **attributes)
         if kind not in self._kinds:
             return value
         if any(op.kind in ATTENTION for op in self._ops[len(ops) :]):
-            raise ValueError(f"call: '{kind}' is one op of this target, and cannot contain an attention")
+            raise ValueError(f"call: '{kind}' is one op of this backend, and cannot contain an attention")
         self._ops, self._weights = ops, weights  # the primitives were recorded for the shape alone
         return self._op(kind, {f"x{i}": x for i, x in enumerate(values)}, value.shape, value.dtype, **attributes)
 
@@ -251,7 +251,7 @@ class Builder(Ops):
     def choose_token(self, logits: Value, mask: Value, allowed: Value, noise: Value) -> tuple[Value, Value]:
         """Returns the next token, int64 [batch, 1], and its log-probability [batch, 1], by the last row of logits.
 
-        mask, allowed, noise: as in targets/max_selection.py.
+        mask, allowed, noise: as in backends/max_selection.py.
         """
         shape = (logits.shape[0], 1)
         token, logprob = Value(shape, "int64"), Value(shape)

@@ -1,4 +1,4 @@
-"""Turns programs into MAX graphs, by the emitters of a target."""
+"""Turns programs into MAX graphs, by the emitters of a backend."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from typing import Any, TypeAlias
 from max.graph import BufferType, BufferValue, Graph, Module, TensorType, TensorValue, ops
 from max.graph import Value as PortValue
 
+from max_whisper.lowering.backends.emission import HOST, Backend, Context, Emitted, Invocation, Matrix, scalar, type_of
 from max_whisper.lowering.kernel_calls import KernelCall, Operand
 from max_whisper.lowering.ops import Input, Op, Program, Value, WeightValue, dims_of
 from max_whisper.lowering.passes.instrument import TIMES
-from max_whisper.lowering.targets.emission import HOST, Context, Invocation, Matrix, Target, scalar, type_of
 
 Type: TypeAlias = "TensorType | BufferType"
+Origin: TypeAlias = "tuple[str | None, tuple[int, int] | None]"  # the name of a tensor of the artifact, and [out, in]
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Signature:
 
 
 def emit(
-    program: Program, target: Target, context: Context, module: Module, extensions: Sequence[Path]
+    program: Program, backend: Backend, context: Context, module: Module, extensions: Sequence[Path]
 ) -> tuple[Signature, list[KernelCall]]:
     """Adds a program to a module as a graph, and returns its signature and its calls of our kernels.
 
@@ -36,7 +37,7 @@ def emit(
     """
     inputs = {name: _input_type(value, context) for name, value in program.inputs.items()}
     with Graph(program.name, input_types=inputs.values(), module=module, custom_extensions=list(extensions)) as graph:
-        emitter = _Emitter(target, context)
+        emitter = _Emitter(backend, context)
         for name, port in zip(program.inputs, graph.inputs, strict=True):
             emitter.add_input(name, program.inputs[name], port)
         for op in program.ops:
@@ -49,10 +50,10 @@ def emit(
 class _Emitter:
     """Adds the ops of one program to the current graph."""
 
-    def __init__(self, target: Target, context: Context) -> None:
+    def __init__(self, backend: Backend, context: Context) -> None:
         self.values: dict[Value, Any] = {}  # what MAX has for each value: a tensor, a buffer, or a Matrix
         self.calls: list[KernelCall] = []
-        self._target, self._context = target, context
+        self._backend, self._context = backend, context
         self._times: BufferValue  # the input TIMES, which only instrumented programs have
 
     def add_input(self, name: str, value: Input, port: PortValue) -> None:
@@ -63,14 +64,13 @@ class _Emitter:
 
     def add_op(self, op: Op) -> None:
         """Adds an op to the current graph."""
-        emit_op = self._target.emitters[op.kind]
+        emit_op = self._backend.emitters[op.kind]
         inputs = {name: self.values[value] for name, value in op.inputs.items()}
         emitted = emit_op(self._context, **inputs, **op.attributes)
         if isinstance(emitted, Invocation):
             self.calls.append(self._described(emitted, op))
             emitted = self._run(emitted, op.slot)
-        results: Sequence[Any] = () if emitted is None else emitted if isinstance(emitted, list) else [emitted]
-        self.values |= zip(op.outputs, results, strict=True)
+        self.values |= zip(op.outputs, _results(emitted), strict=True)
 
     def _run(self, call: Invocation, slot: int | None) -> list[TensorValue]:
         results = call.run() if slot is None else _timed(call, slot, self._times)
@@ -83,24 +83,32 @@ class _Emitter:
         outputs = [_operand(type_) for type_ in call.results]
         return KernelCall(call.kernel, [*op.layers], operands, outputs, dtype.name if dtype else None)
 
-    def _weights(self, op: Op) -> dict[int, tuple[str | None, tuple[int, int] | None]]:
+    def _weights(self, op: Op) -> dict[int, Origin]:
         """Returns the name and the matrix shape of the weights among an op's inputs, by the identity of MAX's value."""
-        weights: dict[int, tuple[str | None, tuple[int, int] | None]] = {}
+        weights: dict[int, Origin] = {}
         for value in op.inputs.values():
             emitted = self.values[value]
             if isinstance(emitted, Matrix):
                 weights[id(emitted.elements)] = emitted.stored.name, emitted.stored.matrix_shape
-                weights[id(emitted.scales)] = emitted.stored.scales, None
+                if emitted.scales is not None:
+                    weights[id(emitted.scales)] = emitted.stored.scales, None
             elif isinstance(value, WeightValue):
                 weights[id(emitted)] = value.stored.name, None
         return weights
 
 
+def _results(emitted: Emitted) -> Sequence[Any]:
+    """Returns what an emitter returned as a sequence with an item for each output of the op."""
+    if emitted is None:
+        return ()
+    return emitted if isinstance(emitted, list) else [emitted]
+
+
 def _timed(call: Invocation, slot: int, times: BufferValue) -> list[TensorValue]:
     """Adds a call to the graph with a timestamp before and after it, and returns the kernel's results.
 
-    The kernel must wait for the first timestamp, so one of its operands passes through the clock, which copies it: the
-    smallest one.
+    The kernel must wait for the first timestamp, so one of its operands passes through the clock. The clock copies it,
+    so it is the smallest one.
     """
     smallest = min(range(len(call.operands)), key=lambda i: _elements(call.operands[i]))
     operands = [*call.operands]

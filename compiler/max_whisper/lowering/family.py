@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from max_whisper.errors import UserError
 from max_whisper.lowering.ops import Program
@@ -14,14 +15,15 @@ from max_whisper.messages import one_of, quote, suggestion
 from max_whisper.plan import BuildPlan
 from max_whisper.spec import Spec
 
+RecordGraph: TypeAlias = Callable[[Spec, BuildPlan, Collection[str]], Program]
+"""Records a graph; the collection has the kinds of ops that the backend has emitters for."""
+
 
 @dataclass(frozen=True)
 class GraphRecipe:
     """How one graph is recorded, and which tools look into it."""
 
-    record: Callable[
-        [Spec, BuildPlan, Collection[str]], Program
-    ]  # given the kinds of ops that the target has emitters for
+    record: RecordGraph
     exposed: bool = False  # whether `verify` compares the layers of this graph
     timed: bool = False  # whether `bench` times the kernels of this graph
 
@@ -42,7 +44,8 @@ def register(family: str, graphs: Graphs) -> None:
 def check_layers(spec: Spec, plan: BuildPlan) -> None:
     """Records every graph of a spec, so that errors in the `lower` of layers show before anything is compiled.
 
-    Raises SpecError at the line of the layer.
+    Every op that has primitives is recorded as these, as for a backend without emitters of its own. Raises SpecError at
+    the line of the layer.
     """
     for recipe in recipes_of(spec.family):
         recipe.record(spec, plan, ())

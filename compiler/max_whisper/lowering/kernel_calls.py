@@ -43,7 +43,7 @@ class KernelCall:
 class Cost:
     """The operations and bytes of one call."""
 
-    products: dict[str, int]  # operations by the dtype of the products, whose peak rate counts
+    products: dict[str, int]  # operations by dtype, as each dtype has a peak rate of its own
     bytes: int  # read and written, each once
 
     @property

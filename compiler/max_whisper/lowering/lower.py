@@ -8,19 +8,19 @@ from pathlib import Path
 
 from max.graph import DeviceRef, Module
 
+from max_whisper.lowering.backends.cpu.kernels import CPU_KERNELS
+from max_whisper.lowering.backends.emission import Backend, Context
+from max_whisper.lowering.backends.max_ops import MAX_OPS
 from max_whisper.lowering.emit import Signature, emit
 from max_whisper.lowering.family import graphs_of
 from max_whisper.lowering.kernel_calls import KernelCall
 from max_whisper.lowering.ops import Program
 from max_whisper.lowering.passes.expose import expose as expose_layers
 from max_whisper.lowering.passes.instrument import instrument
-from max_whisper.lowering.targets.cpu.kernels import CPU_KERNELS
-from max_whisper.lowering.targets.emission import Context, Target
-from max_whisper.lowering.targets.max_ops import MAX_OPS
 from max_whisper.plan import BuildPlan
 from max_whisper.spec import Spec
 
-TARGETS: Mapping[str, Target] = {"ours": CPU_KERNELS, "max": MAX_OPS}
+BACKENDS: Mapping[str, Backend] = {"ours": CPU_KERNELS, "max": MAX_OPS}
 
 
 @dataclass(frozen=True)
@@ -47,22 +47,22 @@ def lower(
             timestamps before and after every kernel call.
         expose: Whether the graphs that `verify` compares also return the output of every layer, under its path.
     """
-    target = TARGETS[plan.kernels]
+    backend = BACKENDS[plan.kernels]
     context = Context(DeviceRef.CPU() if plan.target.on_host else DeviceRef.GPU(), plan.dtype)
     lowered = Lowered(Module(), [path for path in (kernels, probes) if path is not None])
     for name, recipe in graphs_of(spec.family)[module].items():
         if probes is not None and not recipe.timed:
             continue
-        program = recipe.record(spec, plan, target.emitters.keys())
-        program = _transformed(program, target, timed=probes is not None, exposed=expose and recipe.exposed)
-        lowered.graphs[name], lowered.calls[name] = emit(program, target, context, lowered.module, lowered.extensions)
+        program = recipe.record(spec, plan, backend.emitters.keys())
+        program = _transformed(program, backend, timed=probes is not None, exposed=expose and recipe.exposed)
+        lowered.graphs[name], lowered.calls[name] = emit(program, backend, context, lowered.module, lowered.extensions)
     return lowered
 
 
-def _transformed(program: Program, target: Target, *, timed: bool, exposed: bool) -> Program:
+def _transformed(program: Program, backend: Backend, *, timed: bool, exposed: bool) -> Program:
     """Returns the program after all passes. Layers are exposed first, so that fusion leaves their outputs alone."""
     if exposed:
         program = expose_layers(program)
-    for run_pass in target.passes:
+    for run_pass in backend.passes:
         program = run_pass(program)
-    return instrument(program, target.kernels) if timed else program
+    return instrument(program, backend.kernels) if timed else program

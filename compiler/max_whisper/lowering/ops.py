@@ -40,7 +40,7 @@ class Input(Value):
 
 @dataclass(frozen=True, eq=False)
 class Op:
-    """One operation; a target has an emitter for each `kind`."""
+    """One operation; a backend has an emitter for each `kind`."""
 
     kind: str
     inputs: Mapping[str, Value]

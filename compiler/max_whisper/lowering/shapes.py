@@ -8,7 +8,7 @@ from math import prod
 from max_whisper.lowering.ops import Dim, Value, WeightValue
 
 MATRIX_OPERANDS = {"conv1d": ("weight",), "linear": ("weight",), "embedding": ("table",), "logits": ("table",)}
-"""The operands that are matrices, by kind of op. Their dtype and layout are up to the target."""
+"""The operands that are matrices, by kind of op. Their dtype and layout are up to the backend."""
 
 
 def operands(kind: str, **values: Value | None) -> dict[str, Value]:

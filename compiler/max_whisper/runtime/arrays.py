@@ -1,4 +1,4 @@
-"""Arrays from callers: cast to what the graphs take, and checked, before MAX reads them without looking."""
+"""Converts the arrays of callers to what the graphs take, and checks them, because MAX does not."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from max_whisper.errors import UserError
 def float32_rows(value: ArrayLike, name: str, dims: Mapping[str, int]) -> NDArray[np.float32]:
     """Returns a contiguous float32 array [windows, *dims], with at least one window.
 
-    name: what an error calls the array. dims: names and sizes of its other dimensions.
-    Raises UserError for another shape, for numbers that are no floats, and for those that are not finite as float32.
+    name: the name of the array in errors. dims: names and sizes of its other dimensions. Raises UserError for another
+    shape, for numbers that are no floats, and for numbers that are not finite as float32.
     """
     array = as_array(value, name, f"float32 [windows, {', '.join(dims)}]")
     sizes = tuple(dims.values())
@@ -24,17 +24,10 @@ def float32_rows(value: ArrayLike, name: str, dims: Mapping[str, int]) -> NDArra
             f"{name}: expected float32 [windows, {', '.join(dims)}] = [n, {', '.join(map(str, sizes))}], "
             f"got {array.dtype} {list(array.shape)}"
         )
-    with np.errstate(over="ignore"):  # what is too large becomes infinite, and is refused below
+    with np.errstate(over="ignore"):  # numbers that are too large become infinite, which is refused below
         rows = np.ascontiguousarray(array, np.float32)
     check_finite(rows, name)
     return rows
-
-
-def padded(rows: NDArray[Any], length: int) -> NDArray[Any]:
-    """Returns a copy of rows with rows of zeros behind them, `length` in all; `numpy.pad` takes 20 times as long."""
-    result = np.zeros((length, *rows.shape[1:]), rows.dtype)
-    result[: len(rows)] = rows
-    return result
 
 
 def check_finite(array: NDArray[np.float32], name: str) -> None:
@@ -59,7 +52,7 @@ def token_rows(value: ArrayLike, *, rows: int, longest: int, n_vocab: int) -> ND
 
 
 def token_list(value: Sequence[int], n_vocab: int) -> list[int]:
-    """Returns token ids of one text, which may be empty. Raises UserError like `token_rows`."""
+    """Returns the token ids of one text, which may be empty, as ints. Raises UserError like `token_rows`."""
     ids = as_array(value, "tokens", "integers [length]")
     if not ids.size:
         return []
@@ -67,7 +60,7 @@ def token_list(value: Sequence[int], n_vocab: int) -> list[int]:
 
 
 def as_array(value: Any, name: str, expected: str) -> NDArray[Any]:
-    """Returns what numpy makes of a value. Raises UserError, with what was expected, where it makes no array of it."""
+    """Returns a value as a numpy array. Raises UserError, which says what was expected, where it cannot be one."""
     try:
         return np.asarray(value)
     except Exception as e:  # rows of several lengths, or what the caller's own class raises

@@ -15,7 +15,7 @@ from max_whisper.artifact.process import inside_max
 class Chunk:
     """The features of windows that were encoded at once, on the device: float32 [batch, n_audio_ctx, d_model].
 
-    Of fewer windows than the batch, the last rows hold nothing that anybody asked for.
+    Where fewer windows than the batch were encoded, the last rows are padding.
     """
 
     def __init__(self, buffer: Buffer) -> None:
@@ -24,7 +24,7 @@ class Chunk:
 
 
 class WindowFeatures:
-    """The features of one window, a row of a chunk. numpy.asarray copies them to float32 [n_audio_ctx, d_model]."""
+    """The features of one window: a row of a chunk. numpy.asarray copies them as float32 [n_audio_ctx, d_model]."""
 
     def __init__(self, chunk: Chunk, row: int) -> None:
         self.chunk = chunk

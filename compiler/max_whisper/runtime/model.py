@@ -1,4 +1,4 @@
-"""A loaded artifact: the whole API of the runtime, for windows (`WindowModel`) and for recordings."""
+"""The class `Model`, a loaded artifact: methods for recordings here, and for single windows in `WindowModel`."""
 
 from __future__ import annotations
 
@@ -28,22 +28,26 @@ from max_whisper.runtime.window_model import WindowModel
 def load(folder: str | PathLike[str]) -> Model:
     """Returns the model in an artifact folder, checked as a whole; it may be used from several threads.
 
-    A process that is forked later can neither use it nor load one itself: load in the child alone, or start the child
-    by multiprocessing's "spawn". An artifact is code: load only what you trust.
+    A process that is forked later can neither use the model nor load another: load it in the child alone, or start the
+    child by multiprocessing's "spawn". An artifact is code: load only what you trust.
+
+    Args:
+        folder: The folder of the artifact, which `build` returned.
+
+    Returns:
+        The model. Each of its methods raises ArtifactError where a file of the artifact was changed in place, and
+        ForkError in a forked process.
 
     Raises:
         UserError: There is no artifact.
         ArtifactError: The artifact is damaged, or not for this machine or this MAX.
         ForkError: The process was forked from one that had loaded a model.
-
-    Every method of the model raises ArtifactError where a file of the artifact was changed in place, and ForkError in a
-    forked process.
     """
     return Model(open_artifact(folder))
 
 
 class Model(WindowModel):
-    """Whisper, compiled. It may be used from several threads, whose windows share batches."""
+    """A compiled Whisper model. It may be used from several threads, whose windows share batches."""
 
     @lists_options(TranscribeOptions, DecodingOptions, leave_out=("prompt",))
     def transcribe(
@@ -53,12 +57,12 @@ class Model(WindowModel):
 
         Args:
             audio: A path ("-" is stdin), an open binary file, or a 16 kHz mono waveform.
-            progress: Called after each window with the seconds of the recording that are done, and that there are.
+            progress: Called after each window with the seconds of the recording that are done, and their total.
             **options: Those of `TranscribeOptions` and `DecodingOptions`, which explain them.
 
         Raises:
             AudioError: The recording cannot be read.
-            UserError: The model does not take a value.
+            UserError: The value of an option is wrong, or the model does not support it.
         """
         check_progress(progress)
         transcriber = self.transcriber(audio, **options)
@@ -70,10 +74,10 @@ class Model(WindowModel):
     def transcribe_batch(
         self, audios: Sequence[Audio], *, progress: OnProgress = ignore_progress, **options: Unpack[TranscribeKeywords]
     ) -> list[TranscriptionResult]:
-        """Returns the text of each recording, each as it would be alone.
+        """Returns the text of each recording, the same as `transcribe` returns for it.
 
-        As many are transcribed at once as the artifact has rows in a batch. To go on where one of them fails, and for
-        the text as it comes, see `batch`.
+        As many recordings are transcribed at once as the artifact has rows in a batch. `batch` goes on where one of
+        them fails, and gives the text of each window as it comes.
 
         Args:
             audios: The recordings, as for `transcribe`.
@@ -81,8 +85,8 @@ class Model(WindowModel):
             **options: As for `transcribe`.
 
         Raises:
-            AudioError: A recording cannot be read.
-            UserError: The model does not take a value.
+            AudioError: A recording cannot be read. Nothing is returned then, and the others are not finished.
+            UserError: The value of an option is wrong, or the model does not support it.
         """
         check_progress(progress)
         results: dict[int, TranscriptionResult] = {}
@@ -97,18 +101,30 @@ class Model(WindowModel):
 
     @lists_options(TranscribeOptions, DecodingOptions, leave_out=("prompt",))
     def transcriber(self, audio: Audio, **options: Unpack[TranscribeKeywords]) -> Transcriber:
-        """Returns an iterator over the windows of a recording, which gives each as soon as it is decoded.
+        """Returns an object to iterate over, which gives each window of a recording as soon as it is decoded.
 
-        Arguments and errors are those of `transcribe`.
+        Args:
+            audio: The recording, as for `transcribe`. It is read at once.
+            **options: As for `transcribe`.
+
+        Raises:
+            AudioError: The recording cannot be read.
+            UserError: The value of an option is wrong, or the model does not support it.
         """
         return self._transcriber(audio, Caller(), *self._options(options))
 
     @lists_options(TranscribeOptions, DecodingOptions, leave_out=("prompt",))
     def batch(self, audios: Sequence[Audio], **options: Unpack[TranscribeKeywords]) -> BatchTranscriber:
-        """Returns an iterator over what happens to several recordings, as it happens (`BatchEvent`).
+        """Returns an object to iterate over, which gives each `BatchEvent` of several recordings as it happens.
 
         A recording is read when its turn comes, and one that fails does not keep the others from being transcribed.
-        Arguments are those of `transcribe_batch`; UserError is raised at once for values that the model does not take.
+
+        Args:
+            audios: The recordings, as for `transcribe`.
+            **options: As for `transcribe`.
+
+        Raises:
+            UserError: The value of an option is wrong, or the model does not support it.
         """
         transcribe, decoding = self._options(options)
         if isinstance(audios, str | bytes | PathLike) or not isinstance(audios, Sequence):
@@ -120,12 +136,12 @@ class Model(WindowModel):
     def _transcriber(
         self, audio: Audio, caller: Caller, options: TranscribeOptions, decoding: DecodingOptions
     ) -> Transcriber:
-        """Reads a recording, which takes a minute for one of ten hours, and returns its transcription."""
+        """Reads a recording, which takes a minute for one of ten hours, and returns its transcriber."""
         self._artifact.check()
         return open_transcriber(audio, options, decoding, self.scheduler, self.manifest, self.tokenizer, caller)
 
     def _options(self, keywords: TranscribeKeywords) -> tuple[TranscribeOptions, DecodingOptions]:
-        """Returns the options of a call, with the model's own values filled in; raises UserError for wrong ones."""
+        """Returns the options of a call, with the model's default values filled in; raises UserError for wrong ones."""
         if "prompt" in keywords:
             raise OptionError("{prompt}: belongs to one window; give the text before the recording as {initial_prompt}")
         options, decoding = options_of(keywords, TranscribeOptions, DecodingOptions)

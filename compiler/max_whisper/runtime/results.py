@@ -1,4 +1,4 @@
-"""What the runtime returns: values alone, without logic."""
+"""The classes of the values that the runtime returns, which have no methods."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class Word:
         word: The text, with the space before it and the punctuation around it.
         start: The time at which it begins, in seconds of the recording.
         end: The time at which it ends, in seconds of the recording.
-        probability: The mean probability of its tokens, 0 to 1.
+        probability: The mean probability of its tokens, from 0 to 1.
     """
 
     word: str
@@ -33,7 +33,7 @@ class DecodingResult:
         avg_logprob: The mean log-probability of the tokens and end-of-text: sum / (number of tokens + 1).
         no_speech_prob: The probability of the no-speech token after start-of-transcript.
         temperature: The temperature at which the tokens were chosen.
-        compression_ratio: The bytes of the text divided by its bytes after zlib; high where the text repeats itself.
+        compression_ratio: The bytes of the text divided by its bytes after zlib; high for text that repeats itself.
     """
 
     language: str
@@ -64,7 +64,7 @@ class Override:
 
 @dataclass(frozen=True)
 class Segment:
-    """The text between two timestamps. What follows `tokens` is that of its window.
+    """The text between two timestamps. The temperature and the measures are those of its window.
 
     Attributes:
         seek: The mel frame at which the window begins; a frame is 10 ms.
@@ -93,10 +93,10 @@ class Segment:
 
 @dataclass(frozen=True)
 class Attempt:
-    """A temperature that was tried for a window.
+    """One attempt to decode a window.
 
     Attributes:
-        temperature: The temperature.
+        temperature: The temperature at which the tokens were chosen.
         rejected: Why the text was not good enough; "" if it was.
     """
 
@@ -106,17 +106,18 @@ class Attempt:
 
 @dataclass(frozen=True)
 class Window:
-    """What became of one window.
+    """The segments of one window, and how they were decoded.
 
     Attributes:
         start: The time at which it begins, in seconds of the recording.
         end: The time at which its sound ends, in seconds of the recording.
         seek: The mel frame at which the next window begins.
         segments: The segments of its text.
-        attempts: The temperatures that were tried.
-        result: The text as it was decoded.
-        skipped: Why no text was taken from it; "" if it was.
-        overrides: Where the decoder did not choose the token with the largest logit, if that was asked for.
+        attempts: The attempts to decode the window, the last of which gave the result.
+        result: The decoded text, before it was cut into segments.
+        skipped: Why the text was dropped; "" if it was not.
+        overrides: The steps at which the decoder did not choose the token with the largest logit; empty unless the
+            option `explain` asks for them.
     """
 
     start: float
@@ -136,9 +137,9 @@ class TranscriptionResult:
     Attributes:
         text: The text.
         segments: The text in segments, with their times. As in openai/whisper, the last one may end after the
-            recording, because the model writes of the silence behind it as well; written files end with the recording.
+            recording, because the last window is filled up with silence; written files end with the recording.
         language: The code of the language.
-        windows: What became of each window, to find out why the text is as it is.
+        windows: The windows, to find out why the text is as it is.
         duration: The duration of the recording in seconds.
     """
 

@@ -1,4 +1,4 @@
-"""What a loaded model computes for single windows: log-mel, features, logits, languages, text."""
+"""The methods of a model for single windows: log-mel, features, logits, languages, text."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ class WindowModel:
     """The methods of `Model` for single windows.
 
     Attributes:
-        manifest: What the artifact is.
-        tokenizer: The vocabulary.
-        scheduler: What answers the requests of all methods and callers (`transcription/scheduler.py`).
+        manifest: The description of the artifact: its graphs, dims, special tokens and build plan.
+        tokenizer: The tokenizer of the checkpoint.
+        scheduler: The queue through which all methods compute (`transcription/scheduler.py`).
     """
 
     def __init__(self, artifact: Artifact) -> None:
@@ -67,6 +67,10 @@ class WindowModel:
         Args:
             waveform: The samples at 16 kHz, mono, as `transcribe` takes them.
             padding: The number of samples of silence that are put behind the waveform first, at most a day of them.
+
+        Raises:
+            AudioError: The waveform is too short, or is no audio of full scale 1.0.
+            UserError: The padding is out of bounds.
         """
         padding = checked_integer("padding", padding, low=0, high=MAX_SECONDS * SAMPLE_RATE)
         samples = as_array(waveform, "waveform", "float32 [samples]")
@@ -75,9 +79,9 @@ class WindowModel:
     def windows(self, audio: Audio, *, audio_track: int | None = None) -> NDArray[np.float32]:
         """Returns the log-mel windows of a recording, as `encode` takes them: float32 [windows, n_mels, n_frames].
 
-        They follow each other without overlap, and there is at least one. The last is filled up with silence, as
-        openai/whisper's `pad_or_trim` of a waveform does it. An hour takes 120 windows of 30 s, and 115 MB for 80 mels.
-        (`transcribe` begins each window where the text of the last one ended.)
+        The windows follow each other without overlap, and there is at least one. The last is filled up with silence, as
+        by openai/whisper's `pad_or_trim`. An hour takes 120 windows of 30 s, which are 115 MB for 80 mel bands.
+        (`transcribe` begins each window where the text of the one before ended.)
 
         Args:
             audio: The recording, as for `transcribe`.
@@ -93,16 +97,17 @@ class WindowModel:
 
     @lists_options(DecodingOptions, only=PROMPT_OPTIONS)
     def prompt(self, **options: Unpack[PromptKeywords]) -> list[int]:
-        """Returns the token ids that the decoder reads before it writes: what `decode` puts before each text.
+        """Returns the token ids that the decoder reads before it writes, which `decode` puts before each text.
 
-        They are the text before the window (`prompt`), start-of-transcript, of a multilingual model language and task,
-        no-timestamps, and the beginning of the text (`prefix`), as far as each is asked for.
+        They are, as far as each is asked for: the text before the window (`prompt`), start-of-transcript, the language
+        and the task (of a multilingual model), no-timestamps, and the beginning of the text (`prefix`).
 
         Args:
-            **options: Some of `DecodingOptions`. A multilingual model needs a language (see `detect_language`).
+            **options: `prompt`, `language`, `task`, `without_timestamps` and `prefix` of `DecodingOptions`. A
+                multilingual model needs a language (see `detect_language`).
 
         Raises:
-            UserError: The model does not take a value.
+            UserError: The value of an option is wrong, or the model does not support it.
         """
         check_names(options, PROMPT_OPTIONS)
         (decoding,) = options_of(options, DecodingOptions)
@@ -116,7 +121,8 @@ class WindowModel:
             mel: float32 [windows, n_mels, n_frames], which `windows` gives.
 
         Raises:
-            UserError: The array has another shape, or numbers that are not finite.
+            UserError: The array has another shape, or numbers that are not finite or far from those of a log-mel
+                spectrogram.
         """
         self._artifact.check()
         windows = float32_rows(mel, "mel", self._sizes("n_mels", "n_frames"))
@@ -130,7 +136,7 @@ class WindowModel:
             tokens: The token ids [windows, length].
 
         Raises:
-            UserError: The model does not take such shapes or ids.
+            UserError: An array has another shape, or the vocabulary does not have an id.
         """
         windows, dims = self._features(features), self.manifest.dims
         ids = token_rows(tokens, rows=len(windows), longest=dims["n_text_ctx"], n_vocab=dims["n_vocab"])
@@ -154,14 +160,15 @@ class WindowModel:
 
     @lists_options(DecodingOptions)
     def decode(self, features: Features | ArrayLike, **options: Unpack[DecodingKeywords]) -> list[DecodingResult]:
-        """Returns the text of each window, found by Whisper's rules (openai/whisper, decoding.py).
+        """Returns the text of each window, decoded as by openai/whisper (decoding.py).
 
         Args:
             features: What `encode` returned, or float32 [windows, n_audio_ctx, d_model].
-            **options: Those of `DecodingOptions`, which explains them.
+            **options: Those of `DecodingOptions`, which explains them. Without `language`, the most probable language
+                of each window is taken.
 
         Raises:
-            UserError: The model does not take a value.
+            UserError: The value of an option is wrong, or the model does not support it.
         """
         (decoding,) = options_of(options, DecodingOptions)
         decoding.check(self.manifest, self.tokenizer)
@@ -178,7 +185,7 @@ class WindowModel:
         )
 
     def _features(self, features: Features | ArrayLike) -> Sequence[WindowFeatures]:
-        """Returns the features of each window. Raises UserError for those of another model, or of another shape."""
+        """Returns the features of each window. Raises UserError for features of another shape."""
         self._artifact.check()
         batch = self.manifest.plan.batch
         if not isinstance(features, Features):

@@ -1,4 +1,4 @@
-"""The spec language: reads YAML into a checked tree of layers; it knows neither MAX nor weights.
+"""The spec language: reads YAML into a checked tree of layers. It needs neither MAX nor weights.
 
 A spec is loaded, and its parts are lowered to the operations of `ops`, which implements the protocol `Ops`:
 

@@ -13,9 +13,10 @@ from typing import Any, Literal, get_args, get_origin
 
 from max_whisper.messages import nearest, one_of, quote, suggestion
 from max_whisper.spec.document import MappingNode, ScalarNode, SequenceNode, SourceLocation, YamlNode
-from max_whisper.spec.layer import Layer, Option, kinds
+from max_whisper.spec.layer import Layer, LayerField, kinds
 
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
+"""The names of dimensions and of indices."""
 _WEIGHT_NAME = re.compile(r"[A-Za-z0-9_./-]+")
 _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 
@@ -45,7 +46,7 @@ def check_keys(mapping: MappingNode, key: str, known: Iterable[str]) -> None:
 
 
 class Binder:
-    """Binds layers, with dimensions as their variables.
+    """Binds layers, with the dimensions as the variables that their fields may use.
 
     Attributes:
         used: The names of the dimensions that the layers bound so far use.
@@ -83,9 +84,10 @@ class Binder:
         return self._fields(cls, value, location, f"{key}.{kind}", indices)
 
     def _fields(
-        self, cls: type[Layer], node: YamlNode, start: SourceLocation, key: str, indices: tuple[str, ...]
+        self, cls: type[Layer], node: YamlNode, layer: SourceLocation, key: str, indices: tuple[str, ...]
     ) -> Layer:
-        known = cls.options
+        """Returns the layer of a kind whose fields are in `node`; `layer` is the place where the layer begins."""
+        known = cls.fields
         if cls.inline:
             mapping = MappingNode(node.location, {cls.inline: node}, {cls.inline: node.location})
         elif isinstance(node, ScalarNode) and node.value is None:
@@ -93,24 +95,24 @@ class Binder:
         else:
             names = ", ".join(known)
             mapping = expect_mapping(
-                node, start.at(key), f"the fields {names}, as {{name: value}}" if known else "no fields"
+                node, layer.at(key), f"the fields {names}, as {{name: value}}" if known else "no fields"
             )
         check_keys(mapping, key, known)
         for name, option in known.items():
             if option.required and name not in mapping.entries:
-                raise start.at(key).error(f"expected the field {quote(name)}: {option.explanation}")
-        inside = indices + tuple(
+                raise layer.at(key).error(f"expected the field {quote(name)}: {option.explanation}")
+        inner_indices = indices + tuple(
             self._index(option, mapping, key, indices) for option in known.values() if option.role == "index"
         )
         values: dict[str, Any] = {}
-        locations = {"": start.at(key)}
+        locations = {"": layer.at(key)}
         for name, value in mapping.entries.items():
             option = known[name]
             locations[name] = value.location.at(key if name == cls.inline else f"{key}.{name}")
-            values[option.attribute] = self._value(option, value, locations[name], inside)
+            values[option.attribute] = self._value(option, value, locations[name], inner_indices)
         return cls(locations=locations, **values)
 
-    def _value(self, option: Option, node: YamlNode, location: SourceLocation, indices: tuple[str, ...]) -> Any:
+    def _value(self, option: LayerField, node: YamlNode, location: SourceLocation, indices: tuple[str, ...]) -> Any:
         """Returns the value of a field, in the type that its class declares."""
         if option.type == tuple[Layer, ...]:
             return self.layers(node, location.key, indices)
@@ -138,7 +140,7 @@ class Binder:
             return _weight_name(expect_text(node, location, "the name of weights, as text"), location, indices)
         return expect_text(node, location, "text")
 
-    def _integer(self, option: Option, node: YamlNode, location: SourceLocation, indices: tuple[str, ...]) -> int:
+    def _integer(self, option: LayerField, node: YamlNode, location: SourceLocation, indices: tuple[str, ...]) -> int:
         expected = f"an integer from {option.minimum} to {option.maximum}"
         value = node.value if isinstance(node, ScalarNode) else None
         if isinstance(value, str) and value.startswith("$"):
@@ -162,7 +164,7 @@ class Binder:
             raise location.error(f"expected {expected}, or a $variable, got {node}{hint}")
         return value
 
-    def _index(self, option: Option, mapping: MappingNode, key: str, indices: tuple[str, ...]) -> str:
+    def _index(self, option: LayerField, mapping: MappingNode, key: str, indices: tuple[str, ...]) -> str:
         """Returns the name that a repeat gives to its index; raises SpecError for the name of another variable."""
         node = mapping.entries.get(option.key)
         location = (node or mapping).location.at(f"{key}.{option.key}")

@@ -17,7 +17,7 @@ from max_whisper.spec.catalog import shipped_specs
 from max_whisper.spec.document import MappingNode, ScalarNode, YamlNode, read_document
 
 MAX_COMPARED = 1000
-"""The most files beside a spec that a misspelled name is compared with."""
+"""The most neighboring files that a misspelled name in `extends` is compared with."""
 MAX_CHAIN = 16
 """The most files that may extend each other; the longest chain that ships has four."""
 MAX_BYTES = 1_000_000
@@ -72,7 +72,7 @@ def _parent(value: YamlNode, child: Path, shown: str) -> tuple[Path, str]:
     try:
         if not _real(target).is_relative_to(_real(folder)):
             raise location.error(f"expected a spec inside the folder of this file, or a shipped one, got {quote(name)}")
-    except ValueError:  # a NUL in the name
+    except ValueError:  # a NUL in the name: no such file exists, which is refused below
         pass
     if is_regular(target) or (key not in shipped and is_there(target)):  # a folder called `tiny` hides no spec
         return target, str(Path(shown).parent / name)

@@ -1,7 +1,7 @@
 """Families of models: the parts and the dimensions that a spec of the family has, and the trees that they become.
 
-A spec that names no family is a Whisper; `family: silero` would be another. A family is one file in `families/`, and
-one in `lowering/families/` for its graphs.
+A spec that names no family is a Whisper. A family is one file in `families/`, and one in `lowering/families/` for its
+graphs.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Family:
     Attributes:
         name: The name of the family in specs.
         parts: The lists of layers that a spec has, in order of execution: a description of each, by its key.
-        window_parts: The parts that compute a whole window of rows at once; our kernels want their matrices packed.
+        window_parts: The parts that compute a whole window of rows at once, whose matrices are packed for our kernels.
         required_dims: The dimensions that a spec must give: a description of each, by its name.
         other_dims: The dimensions that a spec may give although no layer uses them, described in the same way.
         expand: A function that takes the layers of each part as they are written, the dimensions, and the places in the

@@ -19,8 +19,8 @@ A new kind is one file in `layers/` with one class:
             return ops.linear(x, ops.weight(f"{self.weights}.weight"), None)
 
 From then on specs can use it, and the shape inference, the JSON Schema and `inspect` know it. `ops.py` lists the
-operations that `lower` may call: those of Transformers, and primitives for everything else. A kind that has faster code
-on some target calls `ops.call`, and that code is one emitter in the target's table.
+operations that `lower` may call: those of transformer models, and primitives for everything else. A kind that has
+faster code in some backend calls `ops.call`, and that code is one emitter in the backend's table.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from numpy.typing import NDArray
 from max_whisper.errors import SpecError
 from max_whisper.spec.document import SourceLocation
 from max_whisper.spec.ops import Ops, Value
-from max_whisper.spec.option import MAX_DIM, Option, option, read_options, weight_name
+from max_whisper.spec.option import MAX_DIM, LayerField, option, read_fields, weight_name
 from max_whisper.spec.shapes import Shape, TensorSpec, Workload
 
 __all__ = [
@@ -43,7 +43,7 @@ __all__ = [
     "Container",
     "Context",
     "Layer",
-    "Option",
+    "LayerField",
     "Shape",
     "TensorSpec",
     "Workload",
@@ -52,7 +52,7 @@ __all__ = [
     "register",
     "weight_name",
 ]
-"""All that a layer kind imports, so that one line of its file does."""
+"""All that the file of a layer kind needs, so that it imports from one module only."""
 
 
 @dataclass
@@ -80,7 +80,7 @@ class Layer:
 
     Attributes:
         kind: The name of the kind in specs; `register` sets it.
-        options: The fields that can be written in a spec, by their YAML keys; `register` sets them.
+        fields: The fields that can be written in a spec, by their YAML keys; `register` sets them.
         inline: The field that is written without its name, as in `residual: [...]`; None if there is none.
         reads_tokens: Whether the input is token ids, so that the layer is the first of the decoder.
         returns_logits: Whether the output is logits, so that the layer is the last of the decoder.
@@ -92,7 +92,7 @@ class Layer:
     """
 
     kind: ClassVar[str]
-    options: ClassVar[Mapping[str, Option]]
+    fields: ClassVar[Mapping[str, LayerField]]
     inline: ClassVar[str | None] = None
     reads_tokens: ClassVar[bool] = False
     returns_logits: ClassVar[bool] = False
@@ -196,6 +196,7 @@ class Layer:
             message: What was expected, and what was found.
             key: The YAML key of the field; "" for the layer as a whole.
         """
+        # A field that the spec does not write has no place of its own: the error is at the layer, and names the field.
         location = self.locations.get(key) or self.locations.get("") or SourceLocation("<python>", 1, self.kind)
         key_path = location.key if key in self.locations or not key else f"{location.key}.{key}"
         return location.at(key_path).error(message)
@@ -203,7 +204,7 @@ class Layer:
     def canonical(self) -> Any:
         """Returns the layer as JSON values, with every field written out, in the form that a spec has."""
         values = {}
-        for key, declared in self.options.items():
+        for key, declared in self.fields.items():
             value = getattr(self, declared.attribute)
             if isinstance(value, tuple):
                 value = [layer.canonical() for layer in value]
@@ -269,16 +270,16 @@ def register(kind: str) -> Callable[[LayerType], LayerType]:
         if kind in _kinds:
             raise ValueError(f"two classes for the layer kind {kind!r}: {_kinds[kind].__name__} and {cls.__name__}")
         cls.kind = kind
-        cls.options = read_options(cls)
-        for declared in cls.options.values():
+        cls.fields = read_fields(cls)
+        for declared in cls.fields.values():
             numeric = isinstance(declared.default, int | float) and not isinstance(declared.default, bool)
             if numeric and not declared.minimum <= declared.default <= declared.maximum:
                 raise ValueError(
                     f"{cls.__name__}.{declared.attribute}: the default {declared.default} is not from "
-                    f"{declared.minimum} to {declared.maximum}; give the option another minimum or maximum"
+                    f"{declared.minimum} to {declared.maximum}; give the field another minimum or maximum"
                 )
-        if cls.self_attention and "heads" not in cls.options:
-            raise ValueError(f"{cls.__name__} has self_attention: expected an option `heads`")
+        if cls.self_attention and "heads" not in cls.fields:
+            raise ValueError(f"{cls.__name__} has self_attention: expected a field `heads`")
         _kinds[kind] = cls
         return cls
 

@@ -1,4 +1,4 @@
-"""Loads specs, and holds them once they are checked."""
+"""Loads and checks specs."""
 
 from __future__ import annotations
 
@@ -24,8 +24,9 @@ from max_whisper.spec.tree import ModelPart
 KEYS = ("name", "extends", "family", "source", "dims")
 """The keys of every spec; the parts of its family are the others."""
 SOURCE_KEYS = ("repo", "revision", "folder")
+"""The keys of `source`."""
 
-NAME_OF_SPEC = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
+SPEC_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
 REPO = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?")
 FOLDER = re.compile(r"[^\0]{1,1000}")
 REVISION = re.compile(r"(?!.*(\.\.|//|/\.))[A-Za-z0-9][A-Za-z0-9._/-]{0,199}")
@@ -174,7 +175,7 @@ def _bind(document: MappingNode, path: Path | None) -> tuple[Spec, set[str]]:
             raise document.location.error(
                 f"expected the key {quote(key)}, or 'extends: tiny.yaml' to take it from there"
             )
-    name = _text(document, "name", "", NAME_OF_SPEC, "a name of letters, digits and . _ -") or ""
+    name = _text(document, "name", "", SPEC_NAME, "a name of letters, digits and . _ -") or ""
     repo, revision, folder = _source(document, path)
     dims = _dims(document, family)
     binder = Binder(dims)

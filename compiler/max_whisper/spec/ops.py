@@ -4,8 +4,8 @@ A layer's `lower` is written against the protocol `Ops`, so that `spec/` never i
 records the operations as a list. Activations are float32 [batch, length, channels]. Every value has a shape, `x.shape`,
 which holds integers, and names for the dimensions that vary. Weights have the names and shapes of the checkpoint.
 
-There are the operations of Transformers, which have fast code on every target, and primitives, from which any other
-layer can be built. `call` is for a kind of layer that has faster code on some targets.
+There are the operations of transformer models, which have fast code in every backend, and primitives, from which any
+other layer can be built. `call` is for a kind of layer that has faster code in some backend.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def conv1d_length(length: int, kernel: int, *, stride: int, padding: int) -> int
 class Ops(Protocol):
     """The operations that `lower` may call; the last two are called by the tree of layers."""
 
-    # --- operations of Transformers
+    # --- operations of transformer models
 
     def weight(self, name: str) -> Value:
         """Returns the tensor `name`, in the shape that the layer declared."""
@@ -91,7 +91,7 @@ class Ops(Protocol):
 
         Args:
             q: The queries, float32 [batch, length, channels].
-            k: The keys, of the same shape.
+            k: The keys, of the same shape. The KV cache keeps them, and the values, as they are given here.
             v: The values, of the same shape.
             heads: The number of heads, which divides the channels.
             causal: Whether each row attends only to itself, the rows before it, and those in the KV cache.
@@ -155,7 +155,7 @@ class Ops(Protocol):
     def matmul(self, x: Value, y: Value) -> Value:
         """Returns the matrix product over the last two axes; the axes before them broadcast.
 
-        For a product with weights use `linear`, which has faster code.
+        For a product with weights, use `linear`, which has faster code.
         """
 
     def reshape(self, x: Value, shape: Sequence[int | str]) -> Value:
@@ -180,6 +180,8 @@ class Ops(Protocol):
     def rows(self, table: Value, x: Value) -> Value:
         """Returns the rows of a table for the positions of the rows of `x`, [length, channels].
 
+        There is no batch axis, because all rows of a batch are at the same positions.
+
         Args:
             table: The table, [context, channels].
             x: The value whose positions are meant, [batch, length, ...].
@@ -197,12 +199,12 @@ class Ops(Protocol):
     # --- layers
 
     def call(self, kind: str, otherwise: Callable[..., Value], /, *values: Value, **attributes: Any) -> Value:
-        """Returns the value of an op that has an emitter on some targets.
+        """Returns the value of an op that has an emitter in some backends.
 
         Args:
-            kind: The name of the op, under which targets register their emitters.
-            otherwise: A function that builds the op from primitives: `otherwise(ops, *values, **attributes)`. Targets
-                without an emitter use it, and on every target it is called to find the shape of the value.
+            kind: The name of the op, under which backends register their emitters.
+            otherwise: A function that builds the op from primitives: `otherwise(ops, *values, **attributes)`. Backends
+                without an emitter use it, and in every backend it is called to find the shape of the value.
             *values: The op's inputs.
             **attributes: The op's settings, which are no values of the program.
         """

@@ -6,7 +6,7 @@ from dataclasses import MISSING, field, fields
 from typing import Any, Literal, NamedTuple, get_args, get_type_hints
 
 Role = Literal["value", "weights", "index"]
-"""The meanings of a field: see `Option.role`."""
+"""The meanings of a field: see `LayerField.role`."""
 
 MAX_DIM = 2**24
 """The largest dimension of a tensor that a spec may ask for."""
@@ -29,7 +29,7 @@ def option(
         minimum: The smallest number that is accepted.
         maximum: The largest number that is accepted.
         key: The field's name in YAML, if it is not the attribute's.
-        role: What the value means: see `Option.role`.
+        role: What the value means: see `LayerField.role`.
     """
     metadata = {"description": description, "minimum": minimum, "maximum": maximum, "key": key, "role": role}
     return field(default=default, metadata=metadata)
@@ -45,7 +45,7 @@ def weight_name(description: str, *, default: Any = MISSING) -> Any:
     return option(description, default=default, role="weights")
 
 
-class Option(NamedTuple):
+class LayerField(NamedTuple):
     """A field of a layer kind, as it can be written in a spec.
 
     Attributes:
@@ -80,7 +80,7 @@ class Option(NamedTuple):
         return f"{self.description[:1].lower()}{self.description[1:].removesuffix('.')}"
 
 
-def read_options(cls: type[Any]) -> dict[str, Option]:
+def read_fields(cls: type[Any]) -> dict[str, LayerField]:
     """Returns the fields of a kind that can be written in a spec, by their YAML keys."""
     hints = get_type_hints(cls)
     options = {}
@@ -92,5 +92,5 @@ def read_options(cls: type[Any]) -> dict[str, Option]:
             hint = next(arg for arg in get_args(hint) if arg is not type(None))
         metadata = dict(item.metadata)
         key = metadata.pop("key") or item.name
-        options[key] = Option(key=key, attribute=item.name, type=hint, default=item.default, **metadata)
+        options[key] = LayerField(key=key, attribute=item.name, type=hint, default=item.default, **metadata)
     return options

@@ -11,8 +11,8 @@ from typing import Any, Literal, get_args, get_origin
 
 from max_whisper.spec.binder import NAME
 from max_whisper.spec.family import DEFAULT, families
-from max_whisper.spec.layer import MAX_DIM, Layer, Option, kinds
-from max_whisper.spec.model import NAME_OF_SPEC, REPO, REVISION
+from max_whisper.spec.layer import MAX_DIM, Layer, LayerField, kinds
+from max_whisper.spec.model import REPO, REVISION, SPEC_NAME
 
 _VARIABLE = rf"^\${NAME.pattern}$"
 
@@ -20,7 +20,7 @@ _VARIABLE = rf"^\${NAME.pattern}$"
 def json_schema() -> dict[str, Any]:
     """Returns the schema as JSON values."""
     known = kinds()
-    without_fields = [kind for kind, cls in known.items() if not any(o.required for o in cls.options.values())]
+    without_fields = [kind for kind, cls in known.items() if not any(o.required for o in cls.fields.values())]
     forms = {kind: _kind(cls) for kind, cls in known.items()}
     one_kind = {"type": "object", "minProperties": 1, "maxProperties": 1, "additionalProperties": False}
     layer = {"anyOf": [{"enum": without_fields}, {**one_kind, "properties": forms}]}
@@ -30,7 +30,7 @@ def json_schema() -> dict[str, Any]:
         "type": "object",
         "additionalProperties": False,
         "properties": {
-            "name": {"description": "The name of the model.", "type": "string", "pattern": f"^{NAME_OF_SPEC.pattern}$"},
+            "name": {"description": "The name of the model.", "type": "string", "pattern": f"^{SPEC_NAME.pattern}$"},
             "extends": {
                 "description": "A spec in the folder of this file, or a shipped one, whose keys this file overrides.",
                 "type": "string",
@@ -99,7 +99,7 @@ def _dims() -> dict[str, Any]:
 
 
 def _kind(cls: type[Layer]) -> dict[str, Any]:
-    known = cls.options
+    known = cls.fields
     description = {"description": cleandoc(cls.__doc__ or "")}
     if cls.inline:
         return description | _value(known[cls.inline])
@@ -113,7 +113,7 @@ def _kind(cls: type[Layer]) -> dict[str, Any]:
     }
 
 
-def _value(option: Option) -> dict[str, Any]:
+def _value(option: LayerField) -> dict[str, Any]:
     if option.type == tuple[Layer, ...]:
         return {"$ref": "#/$defs/layers"}
     default = {} if option.required or option.default is None else {"default": option.default}

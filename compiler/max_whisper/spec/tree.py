@@ -18,6 +18,7 @@ from max_whisper.spec.layer import Container, Context, Layer, Shape, TensorSpec,
 from max_whisper.spec.ops import Ops, Value
 
 MAX_LAYERS = 20_000
+"""The most layers of a part, with all repeats unrolled."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,7 @@ class LayerNode:
     def flops_per_window(self) -> int:
         """The operations of this layer and those inside, once per window (see `Spec.flops_per_window`)."""
         workload = self._workload(self.input_shape.length, self.input_shape.length)
+        # A layer of the decoder runs for each token; once per window, it computes only what depends on the features.
         flops = self.layer.memory_flops(workload) if self.memory else self.layer.flops(workload)
         return flops + sum(child.flops_per_window for child in self.children)
 
@@ -66,7 +68,7 @@ class LayerNode:
         return flops + sum(child.flops_per_token(position) for child in self.children)
 
     def _workload(self, query_length: int, kv_length: int) -> Workload:
-        memory = self.memory or self.output_shape
+        memory = self.memory or self.output_shape  # without features, no layer reads it: any shape will do
         return Workload(query_length, self.input_shape.channels, self.output_shape.channels, kv_length, memory)
 
     def lower(self, ops: Ops, x: Value) -> Value:
@@ -198,7 +200,7 @@ def _copies(layers: tuple[Layer, ...], parent: str) -> Iterator[tuple[Layer, str
 def _filled_in(layer: Layer, path: str, indices: Mapping[str, int]) -> Layer:
     """Returns `layer` with its path, and with the indices filled into its weight names."""
     names: dict[str, Any] = {}
-    for option in layer.options.values():
+    for option in layer.fields.values():
         value = getattr(layer, option.attribute)
         if option.role == "weights" and value is not None:
             for index, number in indices.items():

@@ -40,7 +40,7 @@ def to_bfloat16(array: NDArray[np.float32]) -> NDArray[np.uint16]:
     return result.reshape(array.shape)
 
 
-def lossless(array: NDArray[np.float32]) -> Dtype | None:
+def lossless_dtype(array: NDArray[np.float32]) -> Dtype | None:
     """Returns float16, or else bfloat16, if it holds all of these finite elements without loss; else None.
 
     That is so for checkpoints that were trained or published in half precision, whatever dtype they are stored in.
@@ -53,7 +53,7 @@ def lossless(array: NDArray[np.float32]) -> Dtype | None:
 
 
 def _fits_float16(bits: NDArray[np.uint32]) -> bool:
-    """Returns whether float16 holds float32 elements without loss, which are given by their bits."""
+    """Returns whether float16 holds float32 elements, given by their bits, without loss."""
     if (bits & 0x1FFF).any():  # more than 10 bits of fraction
         return False
     with np.errstate(over="ignore"):

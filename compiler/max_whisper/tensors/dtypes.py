@@ -65,8 +65,6 @@ ComputeDtype = Literal["float32", "bfloat16"]
 """The dtypes of the operands of floating-point products, which the tensors of a checkpoint are cast to."""
 BUILD_DTYPES: tuple[str, ...] = get_args(BuildDtype)
 COMPUTE_DTYPES: tuple[str, ...] = get_args(ComputeDtype)
-STORED_FORMATS = tuple(DTYPES[name].format for name in get_args(StoredDtype))
-"""The names in safetensors of the dtypes that the tensors of an artifact can have."""
 FLOAT_DTYPES = (FLOAT32, FLOAT16, BFLOAT16)
 """The dtypes that the tensors of a checkpoint can have."""
 LOSSLESS_DTYPES = (FLOAT16, BFLOAT16)

@@ -3,8 +3,8 @@
 Matrices have the dtype of the build; vectors and tables of positions are always float32, because they are small. For
 our own kernels, the matrices that are multiplied with a whole window of rows (the encoder's, and those of the keys and
 values of its features) are packed for kernels/gemm.mojo. int8 matrices have scales beside them. In a float32
-build, the matrices that the decoder reads for every token are stored in 16 bits where these hold them without loss:
-reading them takes most of a token's time, and the results are the same to the last bit. For MAX's own kernels, which
+build, the matrices that the decoder reads for every token are stored in 16 bits where that loses nothing: reading them
+takes most of a token's time, and the results are the same to the last bit. For MAX's own kernels, which
 round a product to the dtype of its factors, the table of the vocabulary is always float32, because logits in bfloat16
 (in steps of 0.125 from 16 on) have ties.
 """
@@ -21,7 +21,7 @@ from max_whisper.tensors.stored import StoredTensor
 
 
 def stored_tensors(
-    spec: Spec, *, dtype: str, packed: bool, exceptions: Mapping[str, str] | None = None
+    spec: Spec, *, dtype: str, packed: bool, overrides: Mapping[str, str] | None = None
 ) -> list[StoredTensor]:
     """Returns how each tensor of a spec is stored, in the order of the spec.
 
@@ -29,9 +29,9 @@ def stored_tensors(
         spec: The spec.
         dtype: The dtype of matrices.
         packed: Whether the matrices that are used once per window are packed for kernels/gemm.mojo.
-        exceptions: The dtypes of matrices that have another one, by name.
+        overrides: The dtypes of the matrices that have another dtype, by name.
     """
-    window, dtypes = window_tensors(spec), exceptions or {}
+    window, dtypes = window_tensors(spec), overrides or {}
 
     def stored(tensor: TensorSpec) -> StoredTensor:
         stored_dtype = dtypes.get(tensor.name, dtype) if tensor.matrix else FLOAT32.name

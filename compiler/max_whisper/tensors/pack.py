@@ -20,7 +20,7 @@ PANEL = 32
 
 
 def packed_shape(n_out: int, n_in: int, dtype: str) -> tuple[int, int, int]:
-    """Returns the numbers of panels, of words of an output, and of elements of a word of all outputs of a panel."""
+    """Returns the shape of a packed matrix: [panels, words, 32 * elements of a word]."""
     size = DTYPES[dtype].per_word
     return -(-n_out // PANEL), -(-n_in // size), PANEL * size
 

@@ -37,7 +37,7 @@ class TensorInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         dtype: The name of its dtype in safetensors.
         shape: Its shape.
-        data_offsets: The begin and the end of its bytes, counted from the end of the header.
+        data_offsets: The beginning and the end of its bytes, counted from the end of the header.
     """
 
     dtype: str
@@ -99,14 +99,15 @@ def _open(path: Path) -> dict[str, tuple[TensorInfo, Array]]:
     refusal, tensors = "", {}
     try:
         with open_regular(path) as file:  # the package would wait for a pipe
-            try:
+            try:  # its refusal is raised last: the checks below say more where they find the fault, too
                 safe_open(path, framework="numpy")
             except SafetensorError as e:
                 refusal = printable(e, 200).removeprefix("Error while deserializing header: ")
             # Mode "c": writes stay in this process. MAX would copy arrays that are read-only.
             data = np.memmap(file, np.uint8, mode="c").view(np.ndarray)
         start = 8 + int.from_bytes(data[:8].tobytes(), "little")
-        text = data[8:start].tobytes() if start <= min(len(data), 8 + LONGEST_HEADER) else b"{}"
+        within = start <= min(len(data), 8 + LONGEST_HEADER)  # if not, the package has refused the file
+        text = data[8:start].tobytes() if within else b"{}"
         header = dict(json.loads(text.decode(), object_pairs_hook=_unique))
         header.pop("__metadata__", None)
     except OSError as e:

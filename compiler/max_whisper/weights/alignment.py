@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
-from max_whisper.weights.hub_files import GENERATION
+from max_whisper.weights.hub_files import GENERATION, FileFinder
 from max_whisper.weights.json_files import GenerationConfiguration, read_json
 
 
-def read_alignment_heads(file: Callable[[str], Path | None], heads: Sequence[int]) -> list[tuple[int, int]]:
+def read_alignment_heads(file: FileFinder, heads: Sequence[int]) -> list[tuple[int, int]]:
     """Returns the alignment heads in order, as (layer, head), both counted from 0.
 
     A checkpoint that lists none has all heads of the last half of its layers (openai/whisper, model.py). Heads that the
@@ -20,7 +19,7 @@ def read_alignment_heads(file: Callable[[str], Path | None], heads: Sequence[int
         heads: The number of heads of each cross-attention layer of the decoder.
 
     Raises:
-        WeightsError: The checkpoint lists something else than pairs of numbers.
+        WeightsError: The checkpoint lists something other than pairs of numbers.
     """
     path = file(GENERATION)
     listed = None if path is None else read_json(path, GenerationConfiguration).alignment_heads

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 from max_whisper.errors import WeightsError
 from max_whisper.files import read_all
 from max_whisper.messages import quote
-from max_whisper.weights.hub_files import ADDED_TOKENS, MERGES, TOKENIZER, VOCABULARY
+from max_whisper.weights.hub_files import ADDED_TOKENS, MERGES, TOKENIZER, VOCABULARY, FileFinder
 from max_whisper.weights.json_files import MAX_BYTES, TokenizerFile, read_json, shown
 
 MAX_ID = 2**31 - 1
@@ -43,7 +42,7 @@ class TokenFiles:
     path: Path
 
 
-def read_token_files(file: Callable[[str], Path | None]) -> TokenFiles:
+def read_token_files(file: FileFinder) -> TokenFiles:
     """Returns the content of a checkpoint's tokenizer files.
 
     Text tokens and merges come from vocab.json and merges.txt, or from tokenizer.json alone; special tokens from

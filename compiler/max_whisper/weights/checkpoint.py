@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +15,11 @@ from max_whisper.errors import MaxWhisperError, UserError, WeightsError
 from max_whisper.files import expanded, is_folder, is_there
 from max_whisper.messages import nearest, printable, quote
 from max_whisper.progress import OnProgress, ignore_progress
-from max_whisper.tensors.cast import lossless, to_bfloat16, to_float32
+from max_whisper.tensors.cast import lossless_dtype, to_bfloat16, to_float32
 from max_whisper.tensors.dtypes import FLOAT32, FLOAT_DTYPES, ComputeDtype
 from max_whisper.weights.hub import fetch
-from max_whisper.weights.hub_files import VOCABULARIES
+from max_whisper.weights.hub_files import VOCABULARIES, FileFinder
 from max_whisper.weights.source import TensorSource, open_source
-
-FileFinder = Callable[[str], "Path | None"]
-"""A function that returns the path of one of a checkpoint's files, such as "vocab.json", or None."""
 
 TIED, EMBEDDING = "proj_out.weight", "model.decoder.embed_tokens.weight"
 """The names, in specs, of the output projection of some checkpoints, and of the table that it is a copy of."""
@@ -153,10 +150,10 @@ class Checkpoint:
         rename = self.source.renames.renamed
         renamed = [rename(name) for name, _ in missing]
         absent = [f"{quote(n)} {list(shape)}{_near(rename(n), unexpected)}" for n, shape in missing[:MAX_LISTED]]
-        foreign = [f"{quote(n)}{_near(n, renamed)}" for n in unexpected[:MAX_LISTED]]
+        unknown = [f"{quote(n)}{_near(n, renamed)}" for n in unexpected[:MAX_LISTED]]
         raise WeightsError(
             f"{self.describe()} does not fit the spec: tensors {summary}"
-            f"{_listed('missing', absent, missing)}{_listed('unexpected', foreign, unexpected)}"
+            f"{_listed('missing', absent, missing)}{_listed('unexpected', unknown, unexpected)}"
             f"{_listed('different', wrong[:MAX_LISTED], wrong)}"
         )
 
@@ -189,15 +186,15 @@ class Checkpoint:
                 f"{where}: {not_finite} of {array.size} elements are NaN or infinite; get the file again"
             )
         if dtype == FLOAT32.name:
-            return np.require(array, requirements=["ALIGNED"])
+            return np.require(array, requirements=["ALIGNED"])  # a view of a file may lie at any address
         bits = to_bfloat16(array)
         if np.any((bits & 0x7FFF) == 0x7F80):
             raise WeightsError(f"{where} has elements too large for bfloat16: build with float32")
         return bits
 
-    def lossless(self, names: Iterable[str]) -> dict[str, str]:
+    def lossless_dtypes(self, names: Iterable[str]) -> dict[str, str]:
         """Returns the 16-bit dtype that holds a tensor without loss, by name, for the tensors that have one."""
-        dtypes = {name: lossless(self.read(name, "float32")) for name in names}
+        dtypes = {name: lossless_dtype(self.read(name, "float32")) for name in names}
         return {name: dtype.name for name, dtype in dtypes.items() if dtype}
 
     def _find(self, name: str) -> str | None:

@@ -1,8 +1,8 @@
 """Fetches checkpoints from the Hugging Face Hub, with its own client and through its own cache.
 
-What the client leaves open is decided in the modules that begin with `hub_`: which files are needed, that all of them
-are of one commit, that their content is the one that the Hub announced, when the cache may answer instead of the Hub,
-and one sentence for every failure.
+The modules that begin with `hub_` do what the client does not: they choose the files that are needed, take all of them
+from one commit, check their content against what the Hub announced, decide when the cache may answer instead of the
+Hub, and turn every failure into one sentence.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import replace
 from max_whisper.errors import MaxWhisperError, UserError
 from max_whisper.messages import printable, quote
 from max_whisper.progress import OnProgress, Progress, ignore_progress
-from max_whisper.weights.hub_files import Snapshot
+from max_whisper.weights.hub_files import RepoRevision, Snapshot
 
 REVISION = re.compile(r"(?!.*(\.\.|//|@\{|/\.))[^-./\x00-\x20\x7f~^:?*\[\\][^\x00-\x20\x7f~^:?*\[\\]{0,249}")
 """The names of revisions, which are nearly those that git allows: a name becomes a path in the cache."""
@@ -31,7 +31,7 @@ def fetch(
     """Returns the files of a repository, all of one commit: configuration, tokenizer and safetensors.
 
     A commit whose files are all cached is served without any request. If the Hub cannot be reached and the revision
-    is cached, the cache answers, and `progress` says so. Every file, also a cached one, is checked against the hash
+    is cached, the cache answers, and `progress` says so. Every file, even a cached one, is checked against the hash
     that the Hub gave for it: a file that differs is removed from the cache and refused.
 
     Args:
@@ -54,7 +54,7 @@ def fetch(
     if revision is not None and not REVISION.fullmatch(revision):
         raise UserError(f"revision {quote(revision)}: expected the name of a branch, a tag or a commit")
     from max_whisper.weights.hub_client import HubClient
-    from max_whisper.weights.hub_errors import RepoRevision, explain
+    from max_whisper.weights.hub_errors import explain
 
     def report(event: Progress) -> None:
         progress(replace(event, message=printable(event.message)))

@@ -12,7 +12,7 @@ from huggingface_hub import constants
 
 from max_whisper.errors import HubError
 from max_whisper.files import open_regular
-from max_whisper.weights.hub_errors import RepoRevision
+from max_whisper.weights.hub_files import RepoRevision
 
 
 def cache_folder() -> Path:

@@ -24,12 +24,13 @@ from max_whisper.errors import HubError, WeightsError
 from max_whisper.messages import quote
 from max_whisper.progress import OnProgress, Progress
 from max_whisper.weights.hub_cache import cache_folder, check_content, check_location, free_bytes
-from max_whisper.weights.hub_errors import RepoRevision, explain, is_unreachable
+from max_whisper.weights.hub_errors import explain, is_unreachable
 from max_whisper.weights.hub_files import (
     COMPANIONS,
     CONFIGURATION,
     INDEX,
     WEIGHTS,
+    RepoRevision,
     Snapshot,
     read_index,
     weights_missing,
@@ -89,7 +90,7 @@ class HubClient:
         return self._collect(commit, self._do_without)
 
     def _cached_commit(self) -> str | None:
-        """Returns the revision's commit when the Hub was last asked; None if its configuration is not cached."""
+        """Returns the commit that the revision had when the Hub was last asked; None if no configuration is cached."""
         path = try_to_load_from_cache(self.source.repo, CONFIGURATION, revision=self.source.revision)
         return Path(path).parent.name if isinstance(path, str) else None
 
@@ -121,7 +122,7 @@ class HubClient:
             cached = try_to_load_from_cache(self.source.repo, name, revision=commit)
             if isinstance(cached, str):
                 path: Path | None = Path(cached)
-            else:  # None if that is unknown; any other value says that the commit has no such file
+            else:  # None: not known; any other value: the commit has no such file
                 path = otherwise(name, commit) if cached is None else None
             if path is not None:
                 check_location(path, self.source)

@@ -3,28 +3,12 @@
 from __future__ import annotations
 
 import errno
-from dataclasses import dataclass
 
 from huggingface_hub import constants, errors
 
 from max_whisper.errors import HubError, MaxWhisperError, UserError
 from max_whisper.messages import quote
-
-
-@dataclass(frozen=True)
-class RepoRevision:
-    """A revision of a Hub repository.
-
-    Attributes:
-        repo: The repository, as owner/name.
-        revision: The branch, tag or commit.
-    """
-
-    repo: str
-    revision: str
-
-    def __str__(self) -> str:
-        return f"Hub repository {quote(self.repo)} at revision {quote(self.revision)}"
+from max_whisper.weights.hub_files import RepoRevision
 
 
 def _is_a(error: BaseException, name: str) -> bool:
@@ -45,7 +29,7 @@ def is_unreachable(error: BaseException) -> bool:
 def explain(error: BaseException, source: RepoRevision) -> MaxWhisperError:
     """Returns an error of one sentence for an exception that the client raised while it was reading a revision."""
     if isinstance(error, errors.LocalEntryNotFoundError) and error.__cause__ is not None:
-        error = error.__cause__  # says why the Hub did not answer, and not only that the file is not cached, either
+        error = error.__cause__  # says why the Hub did not answer; the error itself, only that no file is cached
     if isinstance(error, errors.FileMetadataError):  # no etag, or no commit
         return HubError(
             f"{source}: the server at {constants.ENDPOINT} is no Hub (it sends no etag or no commit): check "

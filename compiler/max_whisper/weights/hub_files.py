@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
@@ -12,10 +12,8 @@ from max_whisper.weights.json_files import Index, read_json, shown
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 CONFIGURATION, GENERATION = "config.json", "generation_config.json"
-PREPROCESSOR, PROCESSOR = (
-    "preprocessor_config.json",
-    "processor_config.json",
-)  # newer versions of transformers write the latter
+# Newer versions of transformers write the second of these instead of the first.
+PREPROCESSOR, PROCESSOR = "preprocessor_config.json", "processor_config.json"
 VOCABULARY, MERGES, ADDED_TOKENS, TOKENIZER = "vocab.json", "merges.txt", "added_tokens.json", "tokenizer.json"
 COMPANIONS = (  # all are optional, and some are only for other programs, such as those that evaluate the model
     GENERATION,
@@ -32,6 +30,25 @@ COMPANIONS = (  # all are optional, and some are only for other programs, such a
 VOCABULARIES = (VOCABULARY, TOKENIZER)
 """The files that hold a vocabulary, of which one is enough."""
 MAX_SHARDS = 1000
+
+FileFinder = Callable[[str], "Path | None"]
+"""A function that returns the path of one of a checkpoint's files, such as "vocab.json", or None."""
+
+
+@dataclass(frozen=True)
+class RepoRevision:
+    """A revision of a Hub repository.
+
+    Attributes:
+        repo: The repository, as owner/name.
+        revision: The branch, tag or commit.
+    """
+
+    repo: str
+    revision: str
+
+    def __str__(self) -> str:
+        return f"Hub repository {quote(self.repo)} at revision {quote(self.revision)}"
 
 
 @dataclass(frozen=True)

@@ -100,7 +100,7 @@ class Download:
         elif response.is_success:
             self._check_body(response)
             response.stream = _Body(response.stream, self._bound + SLACK, self._error)
-        else:
+        else:  # of an error or a redirect, only the headers count
             response.stream = _Body(response.stream, None, self._error)
 
     def _check_headers(self, response: httpx2.Response) -> None:

@@ -51,8 +51,8 @@ class OwnFields(msgspec.Struct, frozen=True):
     """The fields of max-whisper in generation_config.json, under the key `max_whisper`.
 
     Attributes:
-        logprob_threshold: See `Tokens.logprob_threshold`. Not transformers' key of that name: with that, its `generate`
-            fails for models with timestamps (5.23).
+        logprob_threshold: See `Tokens.logprob_threshold`. It is not transformers' own key of that name, because with
+            that one transformers' `generate` (5.23) fails for models with timestamps.
     """
 
     logprob_threshold: Annotated[float, msgspec.Meta(le=0)] | None = None

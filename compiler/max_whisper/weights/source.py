@@ -63,8 +63,8 @@ class TensorSource(ABC):
     """The base class of all formats: the tensors of a checkpoint by their names in the format, and its other files.
 
     A format overrides `recognizes`, `names`, `info` and `read`, and `renames` if it has names of its own. Its
-    constructor, if it has one, reads headers only, and raises WeightsError for a broken checkpoint. Nothing has to be
-    compared with a spec: `Checkpoint` does so for every format.
+    constructor, if it has one, reads headers only, and raises WeightsError for a broken checkpoint. It need not
+    compare anything with a spec: `Checkpoint` does that for every format.
 
     Attributes:
         renames: The translation of the names in specs to those of the format.

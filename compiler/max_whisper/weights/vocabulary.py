@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -16,7 +16,7 @@ from max_whisper.errors import WeightsError
 from max_whisper.messages import quote
 from max_whisper.tokens import Tokens
 from max_whisper.weights.byte_level_bpe import read_token_files, token_bytes
-from max_whisper.weights.hub_files import CONFIGURATION, GENERATION
+from max_whisper.weights.hub_files import CONFIGURATION, GENERATION, FileFinder
 from max_whisper.weights.json_files import Configuration, GenerationConfiguration, read_json
 
 N_TIMESTAMPS = 1501
@@ -43,7 +43,7 @@ class Vocabulary:
     tokens: Tokens
 
 
-def read_vocabulary(file: Callable[[str], Path | None], n_vocab: int) -> Vocabulary:
+def read_vocabulary(file: FileFinder, n_vocab: int) -> Vocabulary:
     """Returns the vocabulary of a checkpoint in the layout of the Hub.
 
     The tokens come from the tokenizer's files (see `read_token_files`), the rules from generation_config.json or else
@@ -112,7 +112,7 @@ class _SpecialIds:
         return self.special[token]
 
 
-def _read(file: Callable[[str], Path | None], name: str, kind: type[T]) -> T:
+def _read(file: FileFinder, name: str, kind: type[T]) -> T:
     """Returns the content of a JSON file, or the defaults of its class if the checkpoint does not have it."""
     path = file(name)
     return kind() if path is None else read_json(path, kind)
@@ -171,9 +171,8 @@ def _id_list(
 
 
 def _check_special(tokens: Tokens, special: dict[str, int], source: Path) -> None:
-    """Checks the order that decoding relies on: text, end, start, languages, the other special tokens, timestamps."""
-    controls = [tokens.translate, tokens.transcribe, tokens.startoflm, tokens.startofprev, tokens.nospeech]
-    order = [tokens.eot, tokens.sot, *tokens.languages.values(), *controls, tokens.notimestamps]
+    """Raises WeightsError unless the special tokens are in Whisper's order, and the timestamps follow them."""
+    order = tokens.in_order
     if any(left >= right for left, right in pairwise(order)):
         raise WeightsError(f"{source}: the special tokens are not in Whisper's order: {order}")
     for i in (0, tokens.n_timestamps - 1):  # old tokenizer files do not list the timestamps at all

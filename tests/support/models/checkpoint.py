@@ -112,8 +112,8 @@ def make_weights(dims: dict[str, int], first_special: int, seed: int) -> Weights
     layernorm("model.encoder.layer_norm")
 
     # The embedding is also the output projection: this scale gives logits of order 10 at Whisper's widths.
-    normal("model.decoder.embed_tokens.weight", (dims["n_vocab"], d), max(0.05, d**-0.5))
-    weights["model.decoder.embed_tokens.weight"][first_special:] *= 0.1
+    normal(EMBEDDING, (dims["n_vocab"], d), max(0.05, d**-0.5))
+    weights[EMBEDDING][first_special:] *= 0.1
     normal("model.decoder.embed_positions.weight", (dims["n_text_ctx"], d), 0.3)
     for i in range(dims["decoder_layers"]):
         attention(f"model.decoder.layers.{i}.self_attn")

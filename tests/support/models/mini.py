@@ -6,7 +6,7 @@ from itertools import repeat
 from pathlib import Path
 
 from max_whisper.lowering.builder import Builder
-from max_whisper.lowering.context import DecoderContext
+from max_whisper.lowering.decoder_context import DecoderContext
 from max_whisper.lowering.ops import Program, Value
 from max_whisper.spec import Spec
 from max_whisper.tensors.layout import stored_tensors

@@ -42,6 +42,7 @@ def write_thin(folder: Path, text: str = THIN) -> tuple[Path, Path, Weights]:
     weights = {
         tensor.name: (rng.standard_normal(tensor.shape) * (0.2 if tensor.matrix else 1)).astype(np.float32)
         for tensor in load_spec(path).tensors()
+        if not tensor.computed
     }
     write_safetensors(checkpoint / "model.safetensors", weights, "float32")
     return path, checkpoint, weights

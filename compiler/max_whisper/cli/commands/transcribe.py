@@ -14,7 +14,7 @@ from max_whisper.cli.options import FallbackOptions, FormatType, ThreadOptions, 
 from max_whisper.cli.outputs import Texts, check_files, formats_of, make_folder, output_files
 from max_whisper.cli.streams import check_input
 from max_whisper.cli.threads import use_threads
-from max_whisper.cli.transcribing import Show, transcribe_files
+from max_whisper.cli.transcribing import Display, transcribe_files
 from max_whisper.errors import MaxWhisperError, UserError
 from max_whisper.files import expanded
 from max_whisper.options import options_of
@@ -107,10 +107,10 @@ def transcribe(
     if output_dir is not None:
         make_folder(output_dir)
         check_files(file for output in outputs for file in output.values())
-    show = Show(run.streams, loaded.tokenizer, verbose=verbose, explain=explain)
+    display = Display(run.streams, loaded.tokenizer, verbose=verbose, explain=explain)
 
     texts = Texts(outputs, subtitles, run.streams)
-    failures = transcribe_files(audio, batch, show, texts, run.interrupts)
+    failures = transcribe_files(audio, batch, display, texts, run.interrupts)
     if failures and len(audio) == 1:
         raise failures[0]
     if failures:

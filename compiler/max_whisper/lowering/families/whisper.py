@@ -17,11 +17,11 @@ come, beam search and cancelling need that; it costs little (`benchmarks/overhea
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from typing import TypeAlias
+from collections.abc import Collection, Mapping, Sequence
+from typing import NamedTuple
 
 from max_whisper.lowering.builder import Builder
-from max_whisper.lowering.context import DecoderContext, KeysValues
+from max_whisper.lowering.decoder_context import DecoderContext, KeysValues
 from max_whisper.lowering.family import GraphRecipe, register
 from max_whisper.lowering.ops import Input, Program, Value
 from max_whisper.plan import BuildPlan
@@ -30,7 +30,12 @@ from max_whisper.spec.layers.cross_attention import CrossAttention
 from max_whisper.spec.tree import LayerNode
 from max_whisper.tokens import N_BOUNDS
 
-Heads: TypeAlias = "list[tuple[int, int]]"  # of each attention: the number of heads, and the channels of a head
+
+class Heads(NamedTuple):
+    """The heads of an attention."""
+
+    number: int
+    channels: int  # of one head
 
 
 def encoder(spec: Spec, plan: BuildPlan, kinds: Collection[str]) -> Program:
@@ -57,10 +62,7 @@ def cross_kv(spec: Spec, plan: BuildPlan, kinds: Collection[str]) -> Program:
 
 def decoder(spec: Spec, plan: BuildPlan, kinds: Collection[str]) -> Program:
     """Returns the graph from tokens at `position` and after to the next token and to logits."""
-    inputs = _decoder_inputs(spec, plan, "length")
-    scalars = {name: Input((), "int64", host=True) for name in ("first_scored", "no_speech")}
-    first = ("tokens", "position")
-    inputs = {name: inputs.pop(name) for name in first} | scalars | inputs
+    inputs = _decoder_inputs(spec, plan, "length", scalars=("position", "first_scored", "no_speech"))
     context = _context(inputs, logits_from=inputs["first_scored"])
     builder = Builder(plan.by_name, kinds, inputs, context)
     logits = spec.decoder.lower(builder, inputs["tokens"])
@@ -74,7 +76,7 @@ def decoder(spec: Spec, plan: BuildPlan, kinds: Collection[str]) -> Program:
 
 def step(spec: Spec, plan: BuildPlan, kinds: Collection[str]) -> Program:
     """Returns the graph from the token at `position` to the next token."""
-    inputs = _decoder_inputs(spec, plan, 1)
+    inputs = _decoder_inputs(spec, plan, 1, scalars=("position",))
     builder = Builder(plan.by_name, kinds, inputs, _context(inputs))
     logits = spec.decoder.lower(builder, inputs["tokens"])
     builder.begin(None)
@@ -86,7 +88,7 @@ def alignment(spec: Spec, plan: BuildPlan, kinds: Collection[str]) -> Program:
     """Returns the graph from queries and keys to the scores of the alignment heads, in order, before the softmax."""
     cross, layers = _cross_inputs(spec, plan), _aligned_layers(plan)
     heads = _cross_heads(spec)
-    queries = {f"queries.{i}": Input((plan.batch, "length", heads[i][0] * heads[i][1])) for i in layers}
+    queries = {f"queries.{i}": Input((plan.batch, "length", heads[i].number * heads[i].channels)) for i in layers}
     inputs = queries | {f"cross_keys.{i}": cross[f"cross_keys.{i}"] for i in layers}
     builder = Builder(plan.by_name, kinds, inputs)
     outputs = {}
@@ -98,11 +100,11 @@ def alignment(spec: Spec, plan: BuildPlan, kinds: Collection[str]) -> Program:
     return builder.program("alignment", outputs)
 
 
-def _decoder_inputs(spec: Spec, plan: BuildPlan, length: int | str) -> dict[str, Input]:
-    """Returns the inputs that `decoder` and `step` share."""
+def _decoder_inputs(spec: Spec, plan: BuildPlan, length: int | str, *, scalars: Sequence[str]) -> dict[str, Input]:
+    """Returns the inputs of `decoder` and `step`, in their order: tokens, scalars, rules, caches."""
     return {
         "tokens": Input((plan.batch, length), "int64"),
-        "position": Input((), "int64", host=True),
+        **{name: Input((), "int64", host=True) for name in scalars},
         "mask": Input((spec.n_vocab,)),
         "allowed": Input((plan.batch, N_BOUNDS), "int64"),
         "noise": Input((plan.batch, spec.n_vocab)),
@@ -115,11 +117,13 @@ def _cross_inputs(spec: Spec, plan: BuildPlan) -> dict[str, Input]:
     return _caches("cross", _cross_heads(spec), plan.batch, spec.n_audio_ctx, plan.cross_kv_dtype)
 
 
-def _caches(name: str, heads: Heads, batch: int, length: int, dtype: str, *, state: bool = False) -> dict[str, Input]:
-    """Returns keys and values [batch, heads, length, channels of a head] of each attention, in turns."""
+def _caches(
+    name: str, heads: Sequence[Heads], batch: int, length: int, dtype: str, *, state: bool = False
+) -> dict[str, Input]:
+    """Returns the keys [batch, heads, length, channels of a head] of each attention, each followed by its values."""
     return {
-        f"{name}_{part}.{i}": Input((batch, n, length, channels), dtype, state=state)
-        for i, (n, channels) in enumerate(heads)
+        f"{name}_{part}.{i}": Input((batch, number, length, channels), dtype, state=state)
+        for i, (number, channels) in enumerate(heads)
         for part in ("keys", "values")
     }
 
@@ -134,19 +138,19 @@ def _pairs(inputs: Mapping[str, Input], prefix: str) -> list[KeysValues]:
     return list(zip(values[::2], values[1::2], strict=True))
 
 
-def _self_heads(spec: Spec) -> Heads:
+def _self_heads(spec: Spec) -> list[Heads]:
     """Returns the heads of each self-attention of the decoder, in order."""
     return [_heads_of(node, node.layer.heads) for node in spec.decoder.walk() if node.layer.self_attention]  # type: ignore[attr-defined]
 
 
-def _cross_heads(spec: Spec) -> Heads:
+def _cross_heads(spec: Spec) -> list[Heads]:
     """Returns the heads of each cross-attention of the decoder, in order."""
     return [_heads_of(node, node.layer.heads) for node in spec.decoder.walk() if isinstance(node.layer, CrossAttention)]
 
 
-def _heads_of(node: LayerNode, heads: int) -> tuple[int, int]:
-    """Returns the number of heads of an attention, and the channels of a head."""
-    return heads, node.input_shape.channels // heads
+def _heads_of(node: LayerNode, number: int) -> Heads:
+    """Returns the heads of an attention, given their number."""
+    return Heads(number, node.input_shape.channels // number)
 
 
 def _rules(inputs: Mapping[str, Input]) -> tuple[Input, Input, Input]:

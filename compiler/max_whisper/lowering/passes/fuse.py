@@ -77,15 +77,18 @@ def _fuse_linear(fused: _FusedOps, op: Op) -> Iterable[Op]:
 
 
 def _fuse_logits(fused: _FusedOps, op: Op) -> Iterable[Op]:
-    """Returns the product with the vocabulary, with the layer normalization before it, after rows are selected."""
+    """Returns the product with the vocabulary, with the layer normalization before it.
+
+    Where rows are selected between the two, they are selected before the layer normalization, so that it can be fused.
+    """
     x, weight = op.inputs["x"], op.inputs["table"]
     linear = replace(op, kind="linear", inputs={"x": x, "weight": weight})
     rows = fused.producer(x, "rows_from")
     norm = fused.producer(rows.inputs["x"], "layernorm") if rows else None
     if rows is None or norm is None:
         return _fuse_linear(fused, linear)
-    unnormed = replace(rows, inputs={**rows.inputs, "x": norm.inputs["x"]}, outputs=(Value(x.shape),))
-    return unnormed, _after_norm(linear, replace(norm, inputs={**norm.inputs, "x": unnormed.outputs[0]}))
+    selected = replace(rows, inputs={**rows.inputs, "x": norm.inputs["x"]}, outputs=(Value(x.shape),))
+    return selected, _after_norm(linear, replace(norm, inputs={**norm.inputs, "x": selected.outputs[0]}))
 
 
 def _fuse_conv1d(fused: _FusedOps, op: Op) -> Iterable[Op]:
@@ -114,7 +117,7 @@ def _fuse_positions(fused: _FusedOps, op: Op) -> Iterable[Op]:
     x, table = op.inputs["x"], op.inputs["table"]
     if "position" not in op.inputs:
         linear = fused.open_linear(x)
-        if linear is None or not _is_packed(linear):  # `gemv` reads a residual of each window's own
+        if linear is None or not _is_packed(linear):  # `gemv` needs a residual for each window
             return (op,)
         return (_extended(linear, op, inputs={"residual": table}),)
     embedding = fused.producer(x, "embedding")

@@ -1,4 +1,4 @@
-"""The channels of decoded frames: whether they cancel each other in the mix, and how to take one of them alone."""
+"""Detects channels that cancel each other in the mix, and takes one channel of a frame alone."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from av.audio.frame import AudioFrame
 from max_whisper.runtime.audio.waveform import SAMPLE_RATE
 
 CANCELLED = 1e-3
-"""The channels cancel each other where the mix has less than this part of the power of the loudest channel (-30 dB)."""
+"""The fraction of the power of the loudest channel below which the mix counts as cancelled (-30 dB)."""
 AUDIBLE = 1e-6
 """The mean square of sound that would be missed in the mix; what is softer than -60 dB of full scale is not."""
 
@@ -99,7 +99,7 @@ class PhaseMeter:
 class ChannelReader:
     """Reads the channels of frames.
 
-    FFmpeg interleaves the channels of a frame with many of them first, because PyAV would read beyond the end of its
+    A planar frame with many channels is interleaved by FFmpeg first, because PyAV would read beyond the end of its
     table of planes.
     """
 

@@ -19,13 +19,13 @@ from max_whisper.messages import printable
 from max_whisper.runtime.audio.formats import CODECS, COMMON, COMMON_CODECS, CONTAINERS, HINT
 
 MIN_SAMPLE_RATE = 1000
-"""The lowest sample rate of a file that is believed: one of 1 Hz would fill the memory with interpolation."""
+"""The lowest sample rate that is accepted: a file that claims 1 Hz would fill the memory with interpolated samples."""
 MAX_SAMPLE_RATE = 768_000
-"""The highest sample rate of a file that is believed, that of the fastest converters."""
+"""The highest sample rate that is accepted, which is that of the fastest converters."""
 MAX_CHANNELS = 32
-"""The highest number of channels that is believed: studios use up to 24."""
+"""The highest number of channels that is accepted: studios use up to 24."""
 MAX_ALLOCATION = 512 << 20
-"""The most bytes that FFmpeg may allocate at once. It believes some chunks of a header, and took 2 GB for a wav of a
+"""The most bytes that FFmpeg may allocate at once. It allocates what some headers claim, and took 2 GB for a wav of a
 kilobyte; the index of a film of 24 hours takes 160 MB."""
 
 NEXT = f"give an audio or video file such as {HINT}"
@@ -36,13 +36,13 @@ ctypes.CDLL(av._core.__file__).av_max_alloc(ctypes.c_size_t(MAX_ALLOCATION))
 
 
 class Uncommon(Exception):
-    """A container or a codec that is not decoded in this process."""
+    """Raised for a container or a codec that is not decoded in this process."""
 
 
 class FFmpegInput:
-    """A file as FFmpeg sees it: something to read and seek, with a name that tells nothing but its suffix.
+    """A file as FFmpeg sees it, with a name that tells nothing but its suffix.
 
-    It ends where it cannot be read, and keeps the first error; PyAV would print the second.
+    Where the file cannot be read, it ends for FFmpeg, and the first error is kept; PyAV would print a second one.
     """
 
     def __init__(self, file: BinaryIO, suffix: str) -> None:
@@ -83,10 +83,10 @@ def open_container(source: FFmpegInput, name: str, common: bool, log: list[str])
         source: The file.
         name: What to call it in messages.
         common: Whether only the formats of `formats.COMMON` are opened.
-        log: Is given what FFmpeg says in its log, where it names formats and codecs that it does not know.
+        log: The list to which the lines of FFmpeg's log are added, which name formats and codecs that it does not know.
 
     Raises:
-        Uncommon: Only common formats are opened, and it is none, or has a header with impossible values.
+        Uncommon: Only common formats are opened, and this is none of them, or its header has impossible values.
         AudioError: The file cannot be read, or its container is not read here.
     """
     options = {
@@ -125,9 +125,9 @@ def _captured_log(log: list[str]) -> Iterator[None]:
 
 
 def check_codec(container: InputContainer, stream: AudioStream, name: str, common: bool, log: list[str]) -> None:
-    """Raises AudioError for a stream that must not be decoded, and Uncommon for one that is not common if it must be.
+    """Raises AudioError for a stream that must not be decoded; with `common`, Uncommon for one that is not common.
 
-    The arguments are those of `open_container`, which gave the container and filled the log.
+    The other arguments are those of `open_container`, which returned the container and filled the log.
     """
     context = stream.codec_context
     if context is None:
@@ -163,7 +163,7 @@ def check_claims(name: str, rate: int, channels: int) -> None:
 
 
 def is_media(beginning: bytes) -> bool:
-    """Returns whether FFmpeg takes the beginning of a file for any container that it knows. No container is opened."""
+    """Returns whether FFmpeg recognizes the beginning of a file as a container, without opening it."""
     options = {"protocol_whitelist": "", "format_whitelist": "none"}
     try:
         av.open(FFmpegInput(io.BytesIO(beginning), ""), "r", options=options)
@@ -180,6 +180,6 @@ def cannot_read(name: str, error: Exception) -> str:
 
 
 def reason(error: Exception) -> str:
-    """Returns what a library says, without the path that FFmpeg adds to it."""
+    """Returns the message of a library's error, without the path that FFmpeg adds to it."""
     words = getattr(error, "strerror", None) or str(error) or type(error).__name__
     return printable(str(words).strip().lower(), 200)

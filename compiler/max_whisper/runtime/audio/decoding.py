@@ -1,6 +1,6 @@
 """Decodes the bytes of a file to int16 samples with FFmpeg, in whichever process this runs.
 
-Everything that FFmpeg does with foreign bytes happens in `decode`, which makes one AudioError of whatever it raises.
+FFmpeg touches the bytes of strangers in `decode` alone, which raises AudioError for whatever goes wrong there.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ MAX_PACKET_BYTES = 64 << 20
 MAX_FRAME_SAMPLES = 64 << 20
 """The most samples, of all channels together, that one packet may become."""
 STALLED_SECONDS = 60
-"""Decoding that gives no sample for so long is given up."""
+"""The seconds without a sample after which decoding is given up."""
 
 _FLOATS = ("flt", "fltp", "dbl", "dblp")
 
@@ -48,8 +48,8 @@ class Request(NamedTuple):
 
     Attributes:
         name: What to call the file in messages.
-        suffix: How its name ends, with the dot: FFmpeg looks at it where the bytes leave a doubt.
-        track: The audio track, from 0; None takes the one that ffmpeg does.
+        suffix: The ending of its name, with the dot, which FFmpeg uses where the bytes leave a doubt.
+        track: The audio track, from 0; None takes the one that ffmpeg takes.
         channel: The only channel to take; None mixes all of them.
     """
 
@@ -79,7 +79,7 @@ def decode(file: BinaryIO, request: Request, write: Callable[[bytes], None], *, 
     Args:
         file: A seekable file, at its beginning.
         request: What to decode of it.
-        write: Is given the samples as they come.
+        write: Called with the samples as they come.
         common: Whether only what `formats.COMMON` lists is decoded.
 
     Raises:

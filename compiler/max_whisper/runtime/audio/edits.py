@@ -1,7 +1,7 @@
 """Finds long edit lists in mp4 files: a few kilobytes of them keep FFmpeg busy for minutes while it opens a file.
 
-For each entry of the list it goes through all samples, and no signal ends that. Most files have one entry or two; one
-with many is decoded in a child process, which ends after a while.
+For each entry of the list FFmpeg goes through all samples, and no signal interrupts that. Most files have one or two
+entries; a file with many is decoded in a child process, which can be killed.
 """
 
 from __future__ import annotations
@@ -10,16 +10,16 @@ import os
 from typing import BinaryIO
 
 MAX_EDITS = 50
-"""The most entries of an edit list that are believed."""
+"""The most entries of an edit list with which a file is decoded in this process."""
 MAX_INDEX_BYTES = 64 << 20
 """The largest index that is searched; that of ten hours has 7 MB. A larger one counts as one with many edits."""
 _FIRST_BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"skip", b"free", b"pnot", b"udta", b"styp")
 
 
 def has_many_edits(file: BinaryIO) -> bool:
-    """Returns whether a seekable file is an mp4, or of its family, with a long edit list; leaves it at its beginning.
+    """Returns whether a seekable file is an mp4, or of its family, with a long edit list, and seeks to its beginning.
 
-    A file that cannot be read counts as one without: decoding finds that again, and reports it.
+    For a file that cannot be read it returns False, because decoding will find the same error and report it.
 
     The format is ISO/IEC 14496-12: boxes of a size, four letters and a content. `moov` is the index, and `elst` in it a
     list of edits, whose number stands eight bytes behind its name.

@@ -24,7 +24,7 @@ from max_whisper.runtime.audio.recording import Storage, temporary_folder
 
 CHILD = Path(__file__).with_name("child.py")
 GRACE_SECONDS = 15
-"""How much longer than STALLED_SECONDS is waited, in which the child can report itself that it makes no progress."""
+"""The seconds beyond STALLED_SECONDS that the child has to report by itself that it makes no progress."""
 _LONGEST_REPORT = 1 << 16
 _CHUNK = 1 << 20
 
@@ -35,10 +35,10 @@ def decode_in_child(file: BinaryIO, request: Request, write: Callable[[bytes], N
     Args:
         file: A file with a file descriptor, or any other binary file, which is copied.
         request: What to decode of it.
-        write: Is given the samples as they come.
+        write: Called with the samples as they come.
 
     Raises:
-        AudioError: The file cannot be decoded, or the process dies, or gives nothing for too long.
+        AudioError: The file cannot be decoded, or the process dies, or gives no samples for too long.
         MaxWhisperError: The process cannot start.
     """
     with _on_disk(file, request.name) as on_disk, _child(on_disk, request) as child:
@@ -67,10 +67,7 @@ def _child(file: BinaryIO | IO[bytes], request: Request) -> Iterator[subprocess.
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             bufsize=0,
-            env={
-                **os.environ,
-                "OPENBLAS_NUM_THREADS": "1",
-            },  # numpy's threads would take memory, and have nothing to do
+            env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},  # more threads of numpy would only take memory
         )
     except (OSError, TypeError, ValueError) as e:  # there need not be a sys.executable
         raise _not_started(str(e)) from e
@@ -116,7 +113,7 @@ def _not_started(why: str) -> MaxWhisperError:
 
 @contextlib.contextmanager
 def _on_disk(file: BinaryIO, name: str) -> Iterator[BinaryIO | IO[bytes]]:
-    """Gives the file, or a copy of it, with a file descriptor that has the same bytes and is at its beginning."""
+    """Yields the file or a copy of it, whichever has a file descriptor for its bytes, at its beginning."""
     with contextlib.ExitStack() as stack:
         on_disk: BinaryIO | IO[bytes] = file
         if isinstance(file, tempfile.SpooledTemporaryFile):

@@ -7,7 +7,7 @@ ffmpeg makes silence.
 
 A damaged file may end the process in which FFmpeg reads it. Few kinds of files are read at all (formats.py); the
 common ones in this process, because thousands of damaged ones did no harm (decoding.py); the others in a child process
-(child.py), and all of them with `isolated=True`, which is for programs that serve files of strangers.
+(child.py). With `isolated=True`, which is for programs that read files of strangers, all are read in a child process.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def open_audio(
             the track marked as default, then the one with the most channels, then the first. When there are several, a
             warning in the log says which.
         isolated: Whether to decode in a child process whatever the format is. A file that crashes FFmpeg, or makes it
-            take too much memory or time, is then an AudioError and not the end of this process. This costs 0.2 s.
+            take too much memory or time, then raises AudioError and does not end this process. This takes 0.2 s.
 
     Returns:
         The samples, in memory or in a temporary file, of which parts can be read.
@@ -115,7 +115,7 @@ def open_audio(
 
 
 def _index(value: object) -> int | None:
-    """Returns an integer of any type as an int, and None for what is none."""
+    """Returns an integer of any type as an int, and None for any other value."""
     try:
         return None if isinstance(value, bool) else operator.index(value)  # type: ignore[arg-type]
     except Exception:  # somebody else's class may raise anything
@@ -225,7 +225,7 @@ def _size(file: BinaryIO) -> int:
 
 
 def _copied(file: BinaryIO, name: str, stack: contextlib.ExitStack) -> BinaryIO:
-    """Returns a copy of what a pipe gives, which can seek. Raises AudioError for too much, and for what is no media."""
+    """Copies a pipe to a file that can seek. Raises AudioError for too many bytes, and where they are no media."""
     copy = Storage(IN_MEMORY)
     stack.callback(copy.file.close)
     probed = False
@@ -249,7 +249,7 @@ def _copied(file: BinaryIO, name: str, stack: contextlib.ExitStack) -> BinaryIO:
 
 
 def _read(file: BinaryIO) -> bytes:
-    """Returns the next bytes, also of a file that does not block."""
+    """Returns the next bytes of a file, which may be non-blocking; none at its end."""
     while (data := file.read(_CHUNK)) is None:  # standard input need not be blocking
         time.sleep(0.01)
     return data

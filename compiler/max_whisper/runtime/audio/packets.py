@@ -8,7 +8,7 @@ from av.packet import Packet
 
 
 class SilentPackets:
-    """Recognizes packets that describe a pause or a tag. It is asked about every packet that gave no frame."""
+    """Recognizes packets that describe a pause or a tag. It must be called for every packet that gave no frame."""
 
     def __init__(self, codec: str) -> None:
         """Takes FFmpeg's name of the codec."""
@@ -24,7 +24,7 @@ class SilentPackets:
             return bool(data) and data[0] >> 3 & 15 in self._pauses
         if not self._is_mpeg:
             return False
-        # Tags stand between files that were joined to one. The parser cuts a long one, and finds frames in its picture.
+        # Tags are found between files that were joined. FFmpeg's parser cuts a long tag into packets.
         position = packet.pos or 0
         if position >= self._tags_end:
             self._tags_end = position + _length_of_tags(data)

@@ -20,18 +20,19 @@ _CHUNK = 4 << 20
 
 
 class Storage:
-    """Bytes that are appended and then read; they are in memory until they are many, and then in a temporary file.
+    """Bytes that are appended and then read: up to a limit they are in memory, and above it in a temporary file.
 
-    A temporary folder without room is a failure of the machine, and not of the audio: MaxWhisperError, not AudioError.
+    A temporary folder without room is a failure of the machine and not of the audio, so it is a MaxWhisperError and no
+    AudioError.
 
     Attributes:
-        file: The file, which whoever holds the storage closes.
+        file: The file, which the owner of the storage closes.
         size: The number of bytes.
     """
 
     def __init__(self, in_memory: int) -> None:
         """Takes the number of bytes that are kept in memory."""
-        self.file: IO[bytes] = tempfile.SpooledTemporaryFile(in_memory)  # noqa: SIM115 (whoever holds the storage closes it)
+        self.file: IO[bytes] = tempfile.SpooledTemporaryFile(in_memory)  # noqa: SIM115 (the owner closes it)
         self._in_memory = in_memory
         self.size = 0
         self._room_checked = 0  # the size for which the disk is known to have room
@@ -53,7 +54,7 @@ class Storage:
 
     @contextlib.contextmanager
     def _closed_when_full(self) -> Iterator[None]:
-        """Closes the file after an OSError of a block, which becomes a MaxWhisperError."""
+        """Closes the file where a block raises OSError, and raises MaxWhisperError instead."""
         with temporary_folder():
             try:
                 yield
@@ -78,7 +79,7 @@ def check_room(size: int) -> None:
 
 @contextlib.contextmanager
 def temporary_folder() -> Iterator[None]:
-    """Turns an OSError of a block, which must use no other folder, into an error about the temporary folder."""
+    """Turns an OSError of a block into an error about the temporary folder; the block must use no other folder."""
     try:
         yield
     except OSError as e:
@@ -97,10 +98,11 @@ def _folder() -> str:
 
 
 class Recording:
-    """Decoded sound, 16 kHz mono, whose length is the number of samples.
+    """Decoded sound, 16 kHz mono; `len(recording)` is the number of samples.
 
-    `recording[start:stop]` reads samples as float32 [samples], in [-1, 1). Up to `load.IN_MEMORY` bytes are in memory,
-    more in a temporary file, which is removed with the recording.
+    `recording[start:stop]` reads samples as float32 [samples], in [-1, 1). Up to `load.IN_MEMORY` bytes are kept in
+    memory. Longer sound is in a temporary file, which is removed when the recording is dropped. Only one thread at a
+    time may read a recording.
     """
 
     def __init__(self, pcm: IO[bytes]) -> None:

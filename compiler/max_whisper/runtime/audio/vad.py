@@ -17,9 +17,9 @@ from max_whisper.runtime.audio.mel import FRAMES_PER_SECOND, LogMel
 DIGITAL_SILENCE = -59.0
 """The loudness in dB up to which a frame has no sound at all; zeros are at -60."""
 BELOW_LOUDEST = 30.0
-"""Frames that are less than this many dB below the loudest one are voice in any case."""
+"""Frames that are less than this many dB below the loudest one always count as voice."""
 QUIETEST = 10
-"""The percentage of frames that tell how quiet the recording gets."""
+"""The percentile of the loudness of frames that counts as that of the quietest ones."""
 _BLOCK = 60 * FRAMES_PER_SECOND
 
 Clip = tuple[int, int]
@@ -70,6 +70,6 @@ def _loudness(mel: LogMel, content: int) -> NDArray[np.float32]:
 
 
 def _without_short_pauses(spoken: list[Clip], pause: int) -> list[Clip]:
-    """Returns the clips, of which those with less than a pause between them are one."""
+    """Returns the clips, with those joined that have less than `pause` frames between them."""
     cuts = [i for i, (before, after) in enumerate(pairwise(spoken), start=1) if after[0] - before[1] >= pause]
     return [(spoken[i][0], spoken[j - 1][1]) for i, j in pairwise([0, *cuts, len(spoken)]) if j > i]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from max.driver import Buffer
 
-from max_whisper.runtime.decoding.cancelling import Stop, check, never
+from max_whisper.runtime.decoding.cancelling import Stop, never, raise_if_stopped
 from max_whisper.runtime.decoding.decoder import CrossKV, Decoder, Hypothesis
 from max_whisper.runtime.decoding.rule import Floats, History, LogitRule, processed
 
@@ -45,7 +45,7 @@ def search(
     After each token the `beam_size` most probable texts go on; the search ends when `finished_beams` have come to
     end-of-text. The other arguments are those of `greedy.generate_on_host`.
     """
-    check(stop)
+    raise_if_stopped(stop)
     eot, prompt = decoder.eot, [*history.prompt, *history.prefix]
     caches = decoder.new_caches()
     logits, (no_speech_prob,) = decoder.next_logits([prompt], 0, sot_index, caches, cross_kv)
@@ -72,7 +72,7 @@ def search(
         for text, score in ended.items():
             if len(finished) < finished_beams:
                 finished[text] = score
-        reused: set[int] = set()  # beams whose caches went to a text already, so that the next one needs copies
+        reused: set[int] = set()  # beams whose caches one text took over already, so that the next one needs copies
         following = []
         for text in going_on:
             source = sources[text]
@@ -83,7 +83,7 @@ def search(
         position = len(prompt) + step
         if len(finished) >= finished_beams or position >= decoder.n_text_ctx or step == max_new_tokens - 1:
             break
-        check(stop)
+        raise_if_stopped(stop)
         rows = [decoder.next_logits([beam.tokens[-1:]], position, 0, beam.caches, cross_kv)[0][0] for beam in beams]
     for beam in sorted(beams, key=lambda beam: beam.sum_logprob, reverse=True):
         if len(finished) >= beam_size:

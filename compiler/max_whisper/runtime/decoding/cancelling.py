@@ -1,4 +1,4 @@
-"""How a caller ends a decoder that is at work: it is asked before each token."""
+"""Cancels a decoder at work: before each token, it calls a function that says whether to stop."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import TypeAlias
 from max_whisper.errors import Cancelled
 
 Stop: TypeAlias = Callable[[], bool]
-"""Returns whether the work is to end now; it is called once before each token, so it must be quick."""
+"""A function that returns whether to stop now. It is called before each token, so it must be quick."""
 
 
 def never() -> bool:
-    """Returns False: nobody cancels the work."""
+    """Returns False, for work that nobody cancels."""
     return False
 
 
-def check(stop: Stop) -> None:
-    """Raises Cancelled if the work is to end."""
+def raise_if_stopped(stop: Stop) -> None:
+    """Raises Cancelled if `stop()` returns True."""
     if stop():
         raise Cancelled

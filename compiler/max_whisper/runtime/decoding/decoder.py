@@ -1,4 +1,4 @@
-"""The calls of the compiled decoder's graphs, and the buffers that they take."""
+"""Calls the compiled graphs of the decoder, and makes the buffers that they take."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ from max.dtype import DType
 from numpy.typing import ArrayLike, NDArray
 
 from max_whisper.artifact.load import Artifact
-from max_whisper.runtime.arrays import padded
 from max_whisper.runtime.decoding.rule import Bounds
 
-KEPT_MASKS = 8  # a transcription has two
-CrossKV = list[Buffer]  # keys and values of each cross-attention in turn
-TOKEN, LOGPROB, NO_SPEECH, LOGITS, QUERIES = range(5)  # outputs of the graph, of QUERIES one for each aligned layer
+KEPT_MASKS = 8
+"""The number of masks that are kept on the device; a transcription uses two."""
+CrossKV = list[Buffer]
+"""The keys and the values of each cross-attention layer in turn."""
+TOKEN, LOGPROB, NO_SPEECH, LOGITS, QUERIES = range(5)
+"""The indexes of the graph's outputs. From QUERIES on, there is one for each layer that has alignment heads."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class Hypothesis:
 
 
 class Decoder:
-    """The graphs of the decoder. KV caches belong to the caller, so that several threads can use one decoder."""
+    """The graphs of the decoder. The caller keeps the KV caches, so that several threads can use one decoder."""
 
     def __init__(self, artifact: Artifact) -> None:
         """Makes the buffers that every call takes."""
@@ -70,16 +72,16 @@ class Decoder:
         return cross_kv
 
     def new_caches(self) -> list[Buffer]:
-        """Returns KV caches of the self-attentions, not filled: a graph reads only what was written before.
+        """Returns uninitialized KV caches of the self-attention layers: a graph reads only what was written before.
 
-        `Buffer.zeros` would fill them in the background, which with several threads may be after the graph has begun.
+        `Buffer.zeros` would fill them in the background, with several threads perhaps after the graph has begun.
         """
         return [Buffer(DType.float32, shape, self._device) for shape in self._caches]
 
     def mask(self, suppressed: Sequence[int]) -> Buffer:
-        """Returns the float32 [n_vocab] on the device that keeps the graphs from choosing some tokens.
+        """Returns the mask that keeps the graphs from choosing the suppressed tokens, float32 [n_vocab] on the device.
 
-        The last few masks are kept there: a transcription asks for the same two in every window.
+        The last KEPT_MASKS masks are kept there: a transcription asks for the same two in every window.
         """
         return self._masks(tuple(suppressed))
 
@@ -119,10 +121,10 @@ class Decoder:
         caches: list[Buffer],
         cross_kv: CrossKV,
     ) -> tuple[NDArray[np.float32], list[float]]:
-        """Returns the logits [rows, n_vocab] of what follows tokens [rows, length], and the no-speech probabilities.
+        """Returns the logits [rows, n_vocab] of the token after tokens [rows, length], and the no-speech probabilities.
 
-        position: of the first of the tokens, which are written into the caches. logits_from: the index of the token
-        after which the no-speech probability is taken.
+        position: the position of the first of the tokens, which are written into the caches. logits_from: the index of
+        the token after which the no-speech probability is taken.
         """
         padded = self._padded(np.array(tokens, np.int64))
         outputs = self._unselected(padded, position, logits_from, caches, cross_kv)
@@ -134,7 +136,7 @@ class Decoder:
         return self._unselected(tokens, 0, 0, self.new_caches(), cross_kv)
 
     def logits(self, cross_kv: CrossKV, tokens: ArrayLike) -> NDArray[np.float32]:
-        """Returns float32 [rows, length, n_vocab] after each of tokens [rows, length], at most as many as the batch."""
+        """Returns the logits after each of tokens [rows, length], float32 [rows, length, n_vocab], rows <= batch."""
         rows = np.asarray(tokens, np.int64)
         logits: NDArray[np.float32] = self.teacher_forced(cross_kv, self._padded(rows))[LOGITS].to_numpy()[: len(rows)]
         return logits
@@ -150,9 +152,9 @@ class Decoder:
         return outputs[LOGITS].to_numpy(), np.concatenate([layer.to_numpy() for layer in scores], axis=1)
 
     def read(self, column: Buffer, rows: int) -> list[Any]:
-        """Returns the first `rows` elements of a column [batch, 1], after one copy to the host if it is not there.
+        """Returns the first `rows` elements of a column [batch, 1], which is copied to the host at once if needed.
 
-        Element by element takes 10 µs between two steps, to_numpy 70; from a GPU's memory each would be a copy.
+        Reading them one by one takes 10 µs between two steps, `to_numpy` 70 µs.
         """
         if not self._on_host:
             column = column.to(self._host)
@@ -161,7 +163,7 @@ class Decoder:
     def _unselected(
         self, tokens: Buffer, position: int, logits_from: int, caches: list[Buffer], cross_kv: CrossKV
     ) -> list[Buffer]:
-        """Returns the graph's outputs where the token that it chooses is not used."""
+        """Returns the graph's outputs for callers that do not use the token that it chooses."""
         positions = (self.positions[position], self.positions[logits_from], self._nospeech)
         selection = (self.no_mask, self.no_bounds, self.no_noise)
         outputs: list[Buffer] = self._graph.execute(tokens, *positions, *selection, *caches, *cross_kv)
@@ -174,6 +176,13 @@ class Decoder:
     def _on_device(self, array: NDArray[np.float32] | NDArray[np.int64]) -> Buffer:
         """Returns a copy of an array in the device's memory."""
         return Buffer.from_numpy(array).to(self._device)
+
+
+def padded(rows: NDArray[Any], length: int) -> NDArray[Any]:
+    """Returns a copy of rows with rows of zeros behind them, `length` in all; `numpy.pad` takes 20 times as long."""
+    result = np.zeros((length, *rows.shape[1:]), rows.dtype)
+    result[: len(rows)] = rows
+    return result
 
 
 def mask_on(device: Device, suppressed: Sequence[int], n_vocab: int) -> Buffer:

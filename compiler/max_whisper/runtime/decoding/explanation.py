@@ -1,4 +1,4 @@
-"""Why the decoder did not choose the token with the largest logit: which rule kept it from that."""
+"""Explains why the decoder did not choose the token with the largest logit: which rule kept it from that."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from max_whisper.runtime.decoding.rule import Floats, History, LogitRule
 from max_whisper.runtime.decoding.tokenizer import Tokenizer
 from max_whisper.runtime.results import Override
 
-# Not rules: after all rules the token still had the largest logit, and another was chosen all the same.
+# Reasons that are no rules: after all rules the token still had the largest logit, but another was chosen.
 SEARCH = "allowed: the beam search took another"
 SAMPLE = "allowed: the sample was another"
 TIE = "allowed: another was as probable, but for rounding"
 
-SHOWN = 3  # examples of one reason
+SHOWN = 3
+"""The number of examples that are shown of a reason."""
 
 
 def overrides(
@@ -30,9 +31,9 @@ def overrides(
 ) -> list[Override]:
     """Returns the steps of one window at which the token with the largest logit was not chosen, and why.
 
-    logits: float32 [steps, n_vocab], raw ones, from which each token was chosen. tokens: the chosen ones, [steps].
-    rules: in the order in which they were applied. history: of the window before its first token. otherwise: the reason
-    where the rules did not keep the argmax token from being chosen: SEARCH, SAMPLE or TIE.
+    logits: float32 [steps, n_vocab], before any rule. tokens: the token that was chosen at each step. rules: the active
+    rules in the order in which they were applied. history: that of the window before its first token. otherwise: the
+    reason for steps at which no rule kept the argmax token from being chosen: SEARCH, SAMPLE or TIE.
     """
     found = []
     for step, (row, token) in enumerate(zip(logits, tokens, strict=True)):
@@ -46,7 +47,7 @@ def overrides(
 def _reason(logits: Floats, rules: Sequence[LogitRule], history: History) -> str | None:
     """Returns why the argmax token of logits [n_vocab] is not the argmax after all rules; None if it is.
 
-    That is the first rule that masks it, or if none does, the one that rescaled it, or another token, too much.
+    The reason is the first rule that masks the token, or if none does, the one after which another token was ahead.
     """
     token = int(logits.argmax())
     scores = logits.copy()
@@ -67,7 +68,7 @@ def _reason(logits: Floats, rules: Sequence[LogitRule], history: History) -> str
 
 
 def summary(found: Sequence[Override], tokenizer: Tokenizer) -> list[str]:
-    """Returns one line for each reason, the most frequent first: how often, and the first examples."""
+    """Returns a line for each reason, the most frequent first, with the number of its steps and the first examples."""
     reasons: dict[str, list[Override]] = {}
     for override in found:
         reasons.setdefault(override.reason, []).append(override)

@@ -1,8 +1,8 @@
-"""The token loop: the most probable token, or a sample, one after the other, for all rows of a batch.
+"""The token loops, which choose the most probable token or a sample, one after the other, for all rows of a batch.
 
-There are two of them, with the same results. `generate` leaves the choice to the compiled graphs, so that one number a
-row comes back from each step; it takes rules that have a compiled form. `generate_on_host` takes any rules: the logits
-come to the host, which applies the rules and chooses.
+There are two loops with the same results. `generate` leaves the choice to the compiled graphs, so that each step gives
+one number for each row; it takes rules that have a compiled form. `generate_on_host` takes any rules: it copies the
+logits to the host, applies the rules there and chooses.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from collections.abc import Sequence
 import numpy as np
 
 from max_whisper.errors import Cancelled
-from max_whisper.runtime.decoding.cancelling import Stop, check, never
+from max_whisper.runtime.decoding.cancelling import Stop, never, raise_if_stopped
 from max_whisper.runtime.decoding.decoder import LOGPROB, NO_SPEECH, TOKEN, CrossKV, Decoder, Hypothesis
 from max_whisper.runtime.decoding.rule import CompiledForm, Floats, History, LogitRule, processed
 
 
 class Sampler:
-    """Random noise whose sum with the logits has the sampled token as its argmax (Gumbel, 1954).
+    """Makes random noise, to be added to logits so that the argmax of the sum is a sample (Gumbel, 1954).
 
-    The noise is the same for all rows of a batch, so that what a window gives does not depend on its row.
+    The noise is the same for all rows of a batch, so that the text of a window does not depend on its row.
     """
 
     def __init__(self, temperature: float, rng: np.random.Generator) -> None:
@@ -46,15 +46,15 @@ def generate(
     sampler: Sampler | None = None,
     stop: Stop = never,
 ) -> list[Hypothesis]:
-    """Returns what follows each of some prompts of one length: at most `max_new_tokens` tokens.
+    """Returns at most `max_new_tokens` tokens that follow each of several prompts of the same length.
 
-    As in openai/whisper the last token may stand behind the text context, as it is not read again. The loop ends when
-    every row has chosen end-of-text.
+    As in openai/whisper, the last token may be behind the end of the text context, because it is not read again. The
+    loop ends when every row has chosen end-of-text.
 
-    sot_index: the index of start-of-transcript in the prompts. form: the active rules. sampler: None takes the most
-    probable token. stop: called before each token; Cancelled is raised when it returns True.
+    sot_index: the index of start-of-transcript in the prompts. form: the active rules. sampler: the source of noise, or
+    None to take the most probable tokens. stop: called before each token; Cancelled is raised when it returns True.
     """
-    check(stop)
+    raise_if_stopped(stop)
     execute, eot, read, n_vocab, ranges = decoder.step.execute, decoder.eot, decoder.read, decoder.n_vocab, form.ranges
     state = [*decoder.new_caches(), *cross_kv]
     rows, length = len(prompts), len(prompts[0])
@@ -64,7 +64,7 @@ def generate(
     outputs = decoder.prefill(prompts, sot_index, state, mask=first, bounds=bounds, noise=noise)
     no_speech_probs = read(outputs[NO_SPEECH], rows)
     last = read(outputs[TOKEN], rows)
-    # After a step the CPU's caches are empty, and Python is slow: as little as can be is done in this loop.
+    # After a step, the CPU's caches hold no Python, which is slow then: this loop does as little as possible.
     steps, logprobs = [last], [outputs[LOGPROB]]
     begin, within_text = ranges.timestamp_begin if ranges else 0, False
     ended = {row for row in range(rows) if last[row] == eot}
@@ -101,10 +101,10 @@ def generate_on_host(
     sampler: Sampler | None = None,
     stop: Stop = never,
 ) -> list[Hypothesis]:
-    """Returns what `generate` does, by rules of any kind.
+    """Returns the same as `generate`, for rules of any kind.
 
-    histories: of each row, with nothing sampled yet; prompts and prefixes are together of one length. rules: in the
-    order in which they are applied. The other arguments are those of `generate`.
+    histories: that of each row, with nothing sampled yet; prompt and prefix together have the same length in all rows.
+    rules: the active rules in the order in which they are applied. The other arguments are those of `generate`.
     """
     eot, caches = decoder.eot, decoder.new_caches()
     tokens = [[*history.prompt, *history.prefix] for history in histories]
@@ -114,7 +114,7 @@ def generate_on_host(
     no_speech_probs: list[float] = []
     position = 0
     for step in range(max_new_tokens):
-        check(stop)
+        raise_if_stopped(stop)
         logits, no_speech = decoder.next_logits(tokens, position, 0 if step else sot_index, caches, cross_kv)
         no_speech_probs = no_speech_probs or no_speech
         noise = sampler.noise(decoder.n_vocab) if sampler else None
@@ -133,7 +133,7 @@ def generate_on_host(
 def choose(scores: Floats, noise: Floats | None) -> tuple[int, float]:
     """Returns the argmax of scores [n_vocab], or of their sum with noise, and its log-probability without noise.
 
-    The same as the graphs do (lowering/targets/max_selection.py).
+    It does the same as the graphs (lowering/backends/max_selection.py).
     """
     token = int((scores if noise is None else scores + noise).argmax())
     best = scores.max()

@@ -1,4 +1,4 @@
-"""What the speakers of a language call it."""
+"""The names of languages in the languages themselves."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The languages Whisper was trained on, and the names people call them by."""
+"""The languages that Whisper was trained on, and their names."""
 
 from __future__ import annotations
 
@@ -39,17 +39,20 @@ ALIASES = {
     "panjabi": "pa", "moldavian": "ro", "moldovan": "ro", "sinhalese": "si", "castilian": "es", "mandarin": "zh",
     "nb": "no", "fil": "tl", "iw": "he", "jv": "jw",
 }
-"""Other English names -> code; the last four are what locales call Norwegian, Tagalog, Hebrew and Javanese."""
+"""Other English names -> code; the last four are the codes of Norwegian, Tagalog, Hebrew and Javanese in locales."""
 # fmt: on
 
 AUTO = "auto"
-"""Stands for no language given: it is detected."""
+"""The value that asks for the language to be detected."""
+
+TASKS = ("transcribe", "translate")
+"""The tasks of a multilingual model: to write in the language that is spoken, or in English."""
 
 _LOCALE = re.compile(r"([a-z]{2,3})[-_.@]")
 
 
 def asked_language(text: str | None) -> str | None:
-    """Returns the language that was asked for, as it was given; None for "auto", which asks for none."""
+    """Returns the text unchanged, but None for "auto"."""
     return None if text is not None and text.strip().lower() == AUTO else text
 
 

@@ -1,4 +1,4 @@
-"""What the text of one window can be asked for.
+"""The options of the decoding of one window.
 
 Names and defaults are those of openai/whisper where it has the option, else those of faster-whisper. Each field says
 what it takes (max_whisper/options.py), from which the checks and the command line's options come.
@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Annotated
 
 from max_whisper.option_kinds import Choice, Flag, Ids, Integer, Number, Text, TextOrIds
 from max_whisper.options import OptionError, Options
-from max_whisper.runtime.decoding.languages import asked_language
+from max_whisper.runtime.decoding.languages import TASKS, asked_language
 
 if TYPE_CHECKING:
     from max_whisper.artifact.manifest import Manifest
     from max_whisper.runtime.decoding.tokenizer import Tokenizer
 
-TASKS = ("transcribe", "translate")
 TIME_PRECISION = 0.02
 """Seconds from one timestamp token to the next."""
 MAX_TEMPERATURE = 10
@@ -37,7 +36,7 @@ class DecodingOptions(
         "seed": "Search for the most probable text",
     },
 ):
-    """How the text of one window is found."""
+    """The options of the decoding of one window."""
 
     task: Annotated[
         str, Choice("Write what is said in its own language (transcribe), or in English (translate).", words=TASKS)
@@ -189,9 +188,9 @@ class DecodingOptions(
         return replace(self, temperature=temperature, beam_size=None, patience=None)
 
     def check(self, manifest: "Manifest", tokenizer: "Tokenizer") -> None:
-        """Raises UserError for values that do not go together, or that the model does not take."""
-        some_language = next(iter(manifest.tokens.languages), None)
-        tokenizer.prompt(some_language if self.language is None else self.language, self.task)
+        """Raises UserError for values that conflict with each other, or that the model does not support."""
+        any_language = next(iter(manifest.tokens.languages), None)
+        tokenizer.prompt(any_language if self.language is None else self.language, self.task)  # raises for wrong ones
         if self.best_of is not None and self.temperature == 0:
             raise OptionError(
                 "{best_of}: with {temperature} 0 every sample is the same; leave it out, or give a higher {temperature}"
@@ -234,7 +233,7 @@ class DecodingOptions(
         return round((self.beam_size or 1) * (self.patience or 1.0))
 
     def limit(self, manifest: "Manifest") -> int:
-        """Returns the most tokens that the text of a window may have."""
+        """Returns the largest number of tokens that the text of a window may have."""
         return manifest.dims["n_text_ctx"] // 2 if self.max_new_tokens is None else self.max_new_tokens
 
     def prompt_tokens(
@@ -242,9 +241,9 @@ class DecodingOptions(
     ) -> tuple[list[int], int]:
         """Returns the tokens that the decoder reads first, and the index of start-of-transcript among them.
 
-        They are the previous text, cut to its last half context less one; start-of-transcript with language and task;
-        the prefix. Raises UserError for more than the text context, and for ids that there are not: MAX would read out
-        of bounds.
+        They are the end of the previous text, which fills at most half of the text context; start-of-transcript with
+        language and task; and the prefix. Raises UserError where they do not fit into the text context, and for ids
+        that the vocabulary does not have: MAX would read out of bounds.
         """
         n_text_ctx = manifest.dims["n_text_ctx"]
         half = n_text_ctx // 2
@@ -265,7 +264,7 @@ class DecodingOptions(
         return ids, len(previous)
 
     def prefix_tokens(self, manifest: "Manifest", tokenizer: "Tokenizer") -> list[int]:
-        """Returns the tokens of the prefix, cut to what half of the text context leaves for them."""
+        """Returns the last tokens of the prefix, as many as leave half of the text context enough room for the text."""
         if self.prefix is None:
             return []
         prefix = _tokens(self.prefix, tokenizer)

@@ -1,4 +1,4 @@
-"""Rates how good a text is (openai/whisper, decoding.py and utils.py)."""
+"""Measures of how good a text is (openai/whisper, decoding.py and utils.py)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import zlib
 
 
 def compression_ratio(text: str) -> float:
-    """Returns the bytes of a text divided by its bytes after zlib: high where it repeats itself."""
+    """Returns the bytes of a text divided by its bytes after zlib, which is high for text that repeats itself."""
     data = text.encode()
     return len(data) / len(zlib.compress(data))
 

@@ -1,8 +1,8 @@
-"""What a decoding rule is, and which rules there are.
+"""The base class of decoding rules, and their registry.
 
-A rule masks or rescales the logits of the next token, after the tokens so far. Each is a class in a file of its own in
-`rules/`, and is made of the options of a window; docs/adding-a-rule.md says how to add one. Greedy search, sampling,
-beam search and `--explain` all use the same objects.
+A rule masks or rescales the logits of the next token, depending on the tokens so far. Each rule is a class in a file of
+its own in `rules/`, which is made from the options of a window; docs/adding-a-rule.md says how to add one. Greedy
+search, sampling, beam search and `--explain` all use the same objects.
 """
 
 from __future__ import annotations
@@ -56,7 +56,10 @@ class Ranges(Protocol):
         """The first id that is a timestamp; all ids below are text."""
 
     def bounds(self, sampled: Sequence[int]) -> Bounds:
-        """Returns what may follow some sampled tokens; if the last two are text, the same as before the last one."""
+        """Returns the ids that may follow the sampled tokens.
+
+        If the last two of these are text, the result must be the same as before the last one, because it is kept then.
+        """
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,7 @@ class CompiledForm:
 
 
 class LogitRule(ABC):
-    """A decoding rule. Its objects are made for one window or more of the same options, and have no state.
+    """A decoding rule. An object is made for one or more windows with the same options, and has no state.
 
     Attributes:
         name: What `--explain` calls the rule: the name of the option that turns it on.
@@ -124,7 +127,10 @@ _rules: dict[str, type[LogitRule]] = {}
 
 
 def register(name: str, *, order: int) -> Callable[[RuleType], RuleType]:
-    """Makes a class the decoding rule of this name. Raises ValueError where another has the name or the order."""
+    """Returns a decorator that registers a class as the decoding rule `name`.
+
+    It raises ValueError where another rule has the name or the order.
+    """
 
     def add(cls: RuleType) -> RuleType:
         for other in _rules.values():
@@ -147,8 +153,8 @@ def rules() -> list[type[LogitRule]]:
 
 def active_rules(options: DecodingOptions, manifest: Manifest, tokenizer: Tokenizer) -> list[LogitRule]:
     """Returns the rules that the options turn on, in the order in which they are applied."""
-    made = (rule.of(options, manifest, tokenizer) for rule in rules())
-    return [rule for rule in made if rule is not None]
+    candidates = (rule.of(options, manifest, tokenizer) for rule in rules())
+    return [rule for rule in candidates if rule is not None]
 
 
 def compiled_form(active: Sequence[LogitRule]) -> CompiledForm | None:

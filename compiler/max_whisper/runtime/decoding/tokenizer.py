@@ -10,13 +10,11 @@ from typing import TYPE_CHECKING
 
 from max_whisper.errors import ArtifactError, UserError
 from max_whisper.messages import suggestion
-from max_whisper.runtime.decoding.languages import language_code
+from max_whisper.runtime.decoding.languages import TASKS, language_code
 from max_whisper.tokens import Tokens
 
 if TYPE_CHECKING:
     import tiktoken
-
-TASKS = ("transcribe", "translate")
 
 # How GPT-2 cuts text into the pieces that are encoded one by one (openai/gpt-2, encoder.py); Whisper kept it.
 _PATTERN = r"""'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"""
@@ -25,8 +23,8 @@ _PATTERN = r"""'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(
 class Tokenizer:
     """The byte-pair encoding of one checkpoint.
 
-    A new one has read its file and nothing else: the file is parsed when that is first needed, and the encoder is built
-    when text is first encoded. One tokenizer may be used from several threads.
+    Making one reads the file and does no more: the file is parsed when that is first needed, and the encoder is built
+    when text is first encoded. A tokenizer may be used from several threads.
 
     Attributes:
         tokens: The special tokens.
@@ -57,7 +55,7 @@ class Tokenizer:
         return bool(self.tokens.languages)
 
     def encode(self, text: str) -> list[int]:
-        """Returns the ids of a text. What looks like a special token in it is text as well."""
+        """Returns the ids of a text. The names of special tokens in it are encoded as text."""
         return self._encoding.encode_ordinary(text)
 
     def decode(self, ids: Iterable[int]) -> str:
@@ -74,7 +72,8 @@ class Tokenizer:
             without_timestamps: Whether to ask for text only.
 
         Raises:
-            UserError: The language or task is unknown, or the model does not have it, or needs one.
+            UserError: The language or task is unknown or not supported by the model, or there is no language where the
+                model needs one.
         """
         if task not in TASKS:
             raise UserError(f"unknown task '{task}': expected 'transcribe' or 'translate'{suggestion(task, TASKS)}")
@@ -96,10 +95,10 @@ class Tokenizer:
 
     @cached_property
     def _bytes(self) -> list[bytes]:
-        """The bytes of each text token. What may follow them in the file, special tokens, has no text.
+        """The bytes of each text token; special tokens, which may follow in the file, have no text.
 
-        Everything that `encode` and `decode` rely on is checked: each id and each token stands there once, and every
-        byte is among the tokens. Raises ArtifactError where that is not so.
+        The facts that `encode` and `decode` rely on are checked: the file has each id and each token once, and a token
+        for every byte. Raises ArtifactError where that is not so.
         """
         table = [self._token(rank, line) for rank, line in enumerate(self._ranks.splitlines()[: self.tokens.eot])]
         if len(table) < self.tokens.eot:
@@ -117,10 +116,10 @@ class Tokenizer:
         text, _, number = line.partition(b" ")
         try:
             token = binascii.a2b_base64(text)
-            right = number == b"%d" % rank and binascii.b2a_base64(token, newline=False) in (text, text.lstrip(b"="))
+            valid = number == b"%d" % rank and binascii.b2a_base64(token, newline=False) in (text, text.lstrip(b"="))
         except ValueError:
-            right = False
-        if not right:
+            valid = False
+        if not valid:
             raise ArtifactError(
                 f"{self._file}:{rank + 1}: expected 'base64 id', found {line[:40]!r}: build the artifact again"
             )

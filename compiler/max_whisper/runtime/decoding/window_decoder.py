@@ -1,4 +1,4 @@
-"""The text of some windows by their options: prompts, samples or beams, the best of them, and why it is as it is."""
+"""Decodes the text of windows as their options say: prompts, samples or beams, the choice of the best, explanations."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from max_whisper.runtime.results import DecodingResult, Override
 
 
 class WindowDecoder:
-    """Decodes at most as many windows at once as the artifact has rows."""
+    """Decodes at most as many windows at once as the artifact has rows in a batch."""
 
     def __init__(self, decoder: Decoder, manifest: Manifest, tokenizer: Tokenizer) -> None:
-        """All three are of one artifact."""
+        """Takes the decoder, the manifest and the tokenizer of one artifact."""
         self._decoder = decoder
         self._manifest = manifest
         self._tokenizer = tokenizer
@@ -40,9 +40,9 @@ class WindowDecoder:
     ) -> list[DecodingResult]:
         """Returns the text of each window, the best of its samples or beams.
 
-        languages, options: for each window. The options may differ in language and prompt, but not in its length, and
-        in nothing else. stop: called before each token. Raises Cancelled when it returns True, and UserError for
-        features whose logits are not finite.
+        languages, options: those of each window. The options may differ only in language and prompt, and the prompts
+        must have the same number of tokens. stop: called before each token. Raises Cancelled when it returns True, and
+        UserError for features whose logits are not finite.
         """
         shared = options[0]
         windows = [self._history(language, option) for language, option in zip(languages, options, strict=True)]
@@ -71,8 +71,8 @@ class WindowDecoder:
     ) -> list[list[Override]]:
         """Returns, for each window, the steps at which the decoder did not choose the argmax token, and why.
 
-        results: what came of each window with its options; these may differ in anything. Takes one more pass of the
-        decoder for all of them.
+        results: the results of the windows with these options, which may differ from window to window. This takes one
+        more pass of the decoder for all windows.
         """
         histories = [self._history(result.language, option)[0] for result, option in zip(results, options, strict=True)]
         prompts = [[*history.prompt, *history.prefix] for history in histories]

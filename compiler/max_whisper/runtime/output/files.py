@@ -1,4 +1,4 @@
-"""Writes text files as a whole: there is never half of one."""
+"""Writes text files atomically: a reader finds the old file or all of the new one."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from max_whisper.errors import MaxWhisperError, UserError
 
 
 def write_file(path: Path, text: str) -> None:
-    """Writes a text file in UTF-8, beside its place, and renames it into it; an older file stays until then.
+    """Writes a text file in UTF-8: first to a temporary file beside it, which then replaces an older one.
 
     Args:
         path: The file, in a folder that exists. A device or a pipe is written to, and not replaced.

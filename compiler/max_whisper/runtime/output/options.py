@@ -11,7 +11,7 @@ from max_whisper.options import OptionError, Options
 class SubtitleOptions(
     Options, headings={"highlight_words": "Subtitles (srt and vtt; these options need {word_timestamps})"}
 ):
-    """How srt and vtt are cut and shown, which needs the times of words."""
+    """The options of srt and vtt files, which need the times of words."""
 
     highlight_words: Annotated[bool, Flag("Underline each word while it is said.")] = False
     max_line_width: Annotated[
@@ -40,7 +40,7 @@ class SubtitleOptions(
     ] = None
 
     def check(self, *, word_timestamps: bool) -> None:
-        """Raises OptionError for values that do not go together."""
+        """Raises OptionError for values that conflict with each other."""
         if self != PLAIN and not word_timestamps:
             raise OptionError("subtitles are cut and highlighted by the times of words: give {word_timestamps} too")
         if self.max_line_count is not None and self.max_line_width is None:
@@ -50,4 +50,4 @@ class SubtitleOptions(
 
 
 PLAIN = SubtitleOptions()
-"""Nothing is cut or highlighted: a subtitle for each segment."""
+"""The default options: a subtitle for each segment, and no highlighted words."""

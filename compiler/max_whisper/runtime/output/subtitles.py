@@ -1,6 +1,6 @@
-"""Segments -> the cues of subtitles: what is shown on the screen, and when (openai/whisper, utils.py: SubtitlesWriter).
+"""Makes the cues of subtitles, which are texts with times, from segments (openai/whisper, utils.py: SubtitlesWriter).
 
-Whatever the text is, a cue stays one cue: no blank line ends it early, and no arrow is taken for that of its times.
+No text breaks the format: blank lines, which would end a cue, are left out, and arrows like that of its times changed.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from max_whisper.runtime.output.times import format_timestamp, within_recording
 from max_whisper.runtime.results import Segment, TranscriptionResult, Word
 
 ARROW = re.compile(r"(?:-\0*){2,}>")
-"""The arrow between the times of a cue, also where it spans several words, which \\0 separates here."""
+"""Matches the arrow between the times of a cue, also where it spans several words, which \\0 separates here."""
 PAUSE = 3.0
 """Seconds without a word after which nothing is shown."""
 
@@ -35,7 +35,7 @@ def cues(segments: Sequence[Segment], options: SubtitleOptions, escape: Callable
     Args:
         segments: The segments of a recording.
         options: How words are cut into cues.
-        escape: Makes text of the file's format out of text; the tags around highlighted words are not escaped.
+        escape: Returns text as the file's format has it; the tags around highlighted words are not escaped.
     """
     if not segments or segments[0].words is None:
         for segment in segments:

@@ -1,4 +1,4 @@
-"""Times of a transcription as people and players read them."""
+"""Formats the times of a transcription for people and players."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def format_timestamp(seconds: float, *, hours: bool = False, decimal_marker: str
 def within_recording(start: float, end: float, duration: float) -> tuple[float, float]:
     """Returns start and end no later than the end of the recording, all in seconds.
 
-    The text of a last window may have later times. What begins behind the recording is shown at its very end.
+    The text of the last window may have later times. Text that begins behind the recording is shown at its very end.
     """
     if end <= duration:
         return start, end

@@ -36,10 +36,10 @@ _writers: dict[str, Writer] = {}
 
 
 def register(name: str) -> Callable[[Writer], Writer]:
-    """Makes a function the writer of a format.
+    """Returns a decorator that registers a function as the writer of a format.
 
     Args:
-        name: The name of the format, which is how its files end, too.
+        name: The name of the format, which is the ending of its files, too.
 
     Raises:
         ValueError: Another function writes this format.

@@ -1,4 +1,4 @@
-"""Finds when each token was said, by the cross-attention heads that follow the sound (openai/whisper, timing.py)."""
+"""Finds the time of each token from the cross-attention heads that follow the sound (openai/whisper, timing.py)."""
 
 from __future__ import annotations
 
@@ -14,13 +14,12 @@ DIAGONAL, UP, LEFT = range(3)  # the cell that a path comes from
 def token_starts(scores: NDArray[np.float32], first: int) -> NDArray[np.int64]:
     """Returns the position in the window at which each token begins, int64 [tokens of the text and end-of-text].
 
-    scores: float32 [heads, tokens, positions], queries times keys before the softmax, for the positions that are sound.
-    first: the index of the token that predicts the first of the text. The last token is end-of-text, whose row is left
-    out.
+    scores: float32 [heads, tokens, positions], queries times keys before the softmax, without positions of padding.
+    first: the index of the token that predicts the first token of the text. The last row, of end-of-text, is not used.
     """
     weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
     weights /= weights.sum(axis=-1, keepdims=True)
-    with np.errstate(invalid="ignore"):  # heads that attend to all positions alike
+    with np.errstate(invalid="ignore"):  # a head that attends to all positions alike has a deviation of 0
         weights = (weights - weights.mean(axis=-2, keepdims=True)) / weights.std(axis=-2, keepdims=True)
     matrix = np.mean([median_filtered(head) for head in weights], axis=0)[first:-1]
     tokens, positions = warp(-matrix.astype(np.float64))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -20,11 +21,11 @@ class BatchEvent:
     """Something that happened to one recording of a batch.
 
     Attributes:
-        index: Which recording it is, from 0.
-        kind: "opening" before a recording is read, "opened" after that, "window" when one is done, "ended" after the
-            last window, "failed" where an error ended it.
-        transcriber: The transcription of the recording, with all that is done; None until it is "opened", and where
-            the recording could not be read.
+        index: The index of the recording, from 0.
+        kind: "opening" before the recording is read, "opened" after that, "window" when a window is done, "ended" after
+            the last window, "failed" where an error ended the recording.
+        transcriber: The transcriber of the recording, with all windows that are done; None until the recording is
+            "opened", and where it could not be read.
         window: The window that is done, where the kind is "window".
         error: What went wrong, where the kind is "failed".
     """
@@ -40,14 +41,14 @@ class BatchTranscriber:
     """Goes through several recordings, as many at once as the model has rows in a batch.
 
     Iterate over it for each `BatchEvent` as it comes. A recording that fails does not keep the others from being
-    transcribed. Each gives the text that it gives alone. A recording is read when its turn comes, and is closed after
-    its last event unless the caller keeps its transcriber.
+    transcribed. Each gives the same text as it does alone. A recording is read when its turn comes, and its memory is
+    freed after its last event unless the caller keeps its transcriber.
     """
 
     def __init__(
         self, scheduler: Scheduler, open: Callable[[Audio, Caller], Transcriber], recordings: Sequence[Audio]
     ) -> None:
-        """Prepares a batch; `Model.batch` makes it. open: returns the transcription of a recording."""
+        """Prepares a batch; `Model.batch` makes it. open: returns the transcriber of a recording."""
         self._scheduler = scheduler
         self._open = open
         self._recordings = recordings
@@ -80,8 +81,20 @@ class BatchTranscriber:
         try:
             transcriber = self._open(self._recordings[index], self._callers[index])
             yield BatchEvent(index, "opened", transcriber)
-            # A recording that is alone fills a batch with its own clips.
-            yield from transcriber if len(self._recordings) == 1 else transcriber.steps()
+            # Iterating over a transcriber decodes the clips of its recording together, where no other shares the batch.
+            yield from (transcriber if len(self._recordings) == 1 else transcriber.steps())
             yield BatchEvent(index, "ended", transcriber)
         except MaxWhisperError as error:
-            yield BatchEvent(index, "failed", transcriber, error=error)
+            _clear_frames(error)
+            failed = BatchEvent(index, "failed", transcriber, error=error)
+            transcriber = None  # the traceback keeps this variable
+            yield failed
+            del failed  # for the same reason
+
+
+def _clear_frames(error: BaseException) -> None:
+    """Clears the variables in the tracebacks of an error and its causes: callers keep errors, and so the sound."""
+    cause: BaseException | None = error
+    while cause is not None:
+        traceback.clear_frames(cause.__traceback__)
+        cause = cause.__cause__ or cause.__context__

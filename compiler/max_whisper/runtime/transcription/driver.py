@@ -1,4 +1,4 @@
-"""Drives transcriptions: hands their requests to the scheduler, and the answers back to them."""
+"""Drives the generators of transcriptions: hands their requests to the scheduler, and the answers back to them."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from max_whisper.runtime.transcription.scheduler import Caller, Scheduler
 def drive(
     scheduler: Scheduler, transcriptions: Sequence[tuple[Caller, Steps[Done]]], at_once: int
 ) -> Iterator[tuple[int, Done | None]]:
-    """Yields what is done of several transcriptions as it comes, each with the number of its transcription.
+    """Yields the results of several transcriptions as they come, each with the index of its transcription.
 
-    After the last of a transcription comes None with its number. At most `at_once` are under way at a time; each gets
-    the answers that it would get alone. What one raises ends all.
+    The last result of a transcription is followed by None. At most `at_once` transcriptions run at a time, and each
+    gets the same answers as alone. An error that one of them raises ends all.
     """
     waiting = deque(range(len(transcriptions)))
     futures: dict[int, Future[Any]] = {}
 
-    def proceed(number: int, answered: Future[Any] | None) -> Iterator[tuple[int, Done | None]]:
-        """Yields what comes before the next request, which is submitted."""
-        caller, steps = transcriptions[number]
-        step = _next(steps, answered)
+    def proceed(index: int, answered: Future[Any] | None) -> Iterator[tuple[int, Done | None]]:
+        """Continues a transcription: yields its results up to its next request, and submits that."""
+        caller, steps = transcriptions[index]
+        step = _resume(steps, answered)
         while step is not None and not isinstance(step, Request):
-            yield number, step
-            step = _next(steps, None)
+            yield index, step
+            step = _resume(steps, None)
         if step is None:
-            yield number, None
+            yield index, None
         else:
-            futures[number] = scheduler.submit(step, caller)
+            futures[index] = scheduler.submit(step, caller)
 
     try:
         while waiting or futures:
@@ -40,23 +40,23 @@ def drive(
                 yield from proceed(waiting.popleft(), None)
             if futures:
                 scheduler.wait(futures.values())
-            for number in [number for number, future in futures.items() if future.done()]:
-                yield from proceed(number, futures.pop(number))
+            for index in [index for index, future in futures.items() if future.done()]:
+                yield from proceed(index, futures.pop(index))
     finally:
         for future in futures.values():
             future.cancel()
 
 
 def in_order(done: Iterable[tuple[int, Done | None]], n: int) -> Iterator[Done]:
-    """Yields what `drive` yields of n transcriptions in their order: all of the first, then all of the second."""
+    """Yields the results that `drive` yields of n transcriptions, all of the first before those of the second."""
     kept: list[list[Done]] = [[] for _ in range(n)]
     ended: set[int] = set()
     current = 0
-    for number, item in done:
+    for index, item in done:
         if item is None:
-            ended.add(number)
+            ended.add(index)
         else:
-            kept[number].append(item)
+            kept[index].append(item)
         while current < n:
             yield from kept[current]
             kept[current] = []
@@ -65,8 +65,8 @@ def in_order(done: Iterable[tuple[int, Done | None]], n: int) -> Iterator[Done]:
             current += 1
 
 
-def _next(steps: Steps[Done], answered: Future[Any] | None) -> Request[Any] | Done | None:
-    """Returns the next step of a transcription after an answer, or an error, to the last one; None after the end."""
+def _resume(steps: Steps[Done], answered: Future[Any] | None) -> Request[Any] | Done | None:
+    """Continues a transcription with the answer to its last request, or with its error; returns None at the end."""
     try:
         if answered is None:
             return next(steps)

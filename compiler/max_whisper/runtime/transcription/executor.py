@@ -1,4 +1,4 @@
-"""Answers a batch of requests that are alike with the compiled graphs."""
+"""Computes the answers to the requests of one batch with the compiled graphs."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from max_whisper.artifact.load import Artifact
 from max_whisper.errors import UserError
 from max_whisper.options import checked_integer
-from max_whisper.runtime.arrays import padded, token_list
+from max_whisper.runtime.arrays import token_list
 from max_whisper.runtime.decoding.cancelling import Stop
-from max_whisper.runtime.decoding.decoder import CrossKV, Decoder
+from max_whisper.runtime.decoding.decoder import CrossKV, Decoder, padded
 from max_whisper.runtime.decoding.languages import language_code
 from max_whisper.runtime.decoding.options import DecodingOptions
 from max_whisper.runtime.decoding.tokenizer import Tokenizer
@@ -42,9 +42,9 @@ SHARED_OPTIONS = attrgetter(*(DecodingOptions.declared.keys() - {"prompt", "lang
 
 
 class Executor:
-    """Computes answers for at most `batch` requests at once; the scheduler sees to it that they are alike.
+    """Computes the answers to at most `batch` requests of one key at once.
 
-    One thread may use it at a time.
+    One thread at a time may be in `answer`; `key` and `chunk` may be called from any thread at any time.
     """
 
     def __init__(self, artifact: Artifact, tokenizer: Tokenizer) -> None:
@@ -66,11 +66,11 @@ class Executor:
         }
 
     def key(self, request: Request[Any]) -> Hashable:
-        """Returns a value that is equal for requests which can be rows of one batch.
+        """Returns a value that is equal for requests that can be rows of one batch.
 
-        Texts are decoded together if their prompts have one length, and their options but prompt and language are the
-        same. Raises UserError for what the model does not take, as MAX would read out of bounds, and what
-        `Artifact.check` raises, so that nobody waits in a forked process for threads that are not there.
+        Texts are decoded together if their prompts have the same length, and all their options but prompt and language
+        are the same. Raises UserError for values that the model does not take, with which MAX would read out of bounds;
+        and the errors of `Artifact.check`, so that a forked process does not wait for threads that it does not have.
         """
         self._artifact.check()
         if isinstance(request, Decode):
@@ -89,17 +89,17 @@ class Executor:
         return (type(request),)
 
     def answer(self, requests: Sequence[Request[Any]], stop: Stop) -> list[Any]:
-        """Returns the answers to requests of one key, at most as many as the batch.
+        """Returns the answers to at most `batch` requests of one key.
 
-        Raises Cancelled where `stop()` is True before a token; ArtifactError where a file of the artifact was changed
-        in place; ForkError in a forked process; UserError for mel or features that give numbers which are not finite.
+        Raises Cancelled where `stop()` returns True before a token; ArtifactError where a file of the artifact was
+        changed in place; ForkError in a forked process; UserError for mel or features that give NaN or infinity.
         """
         self._artifact.check()
-        with self._artifact.core_sharing:  # from the first token to the last, not anew for each
+        with self._artifact.core_sharing:  # entered once for all tokens: entering it takes 40 us
             return self._answers[type(requests[0])](requests, stop)
 
     def chunk(self, rows: NDArray[np.float32]) -> Chunk:
-        """Returns features [windows, n_audio_ctx, d_model], at most as many as the batch, on the device."""
+        """Copies features [windows, n_audio_ctx, d_model] of at most `batch` windows to the device."""
         return Chunk(self._on_device(rows))
 
     def _encode(self, requests: Sequence[Encode], stop: Stop) -> list[WindowFeatures]:
@@ -147,13 +147,13 @@ class Executor:
         ]
         room = self._manifest.dims["n_text_ctx"] - len(prompts[0]) - 1
         texts = [[*request.tokens][:room] for request in requests]
-        longest = max(map(len, texts))  # what is put behind a text does not change what comes before
+        longest = max(map(len, texts))  # the decoder is causal: padding behind a text does not change its logits
         eot = self._manifest.tokens.eot
         rows = [
             [*prompt, *text, *[eot] * (longest + 1 - len(text))] for prompt, text in zip(prompts, texts, strict=True)
         ]
         logits, scores = self._decoder.alignment(self._keys_values(requests), rows)
-        first = len(prompts[0]) - 1  # the token that predicts the first of the text
+        first = len(prompts[0]) - 1  # the index of the token that predicts the first token of the text
         words = []
         for i, (request, text) in enumerate(zip(requests, texts, strict=True)):
             last = first + len(text)
@@ -165,8 +165,9 @@ class Executor:
     ) -> list[Timing]:
         """Returns the words of the text of one window.
 
-        first: the token that predicts the first of the text. logits: [tokens of the text, n_vocab], which predict them.
-        scores: [heads, tokens, n_audio_ctx] of the alignment heads, for the prompt, the text and end-of-text.
+        first: the index of the token that predicts the first token of the text. logits: [tokens of the text, n_vocab],
+        those that predict each token of the text. scores: [heads, tokens, n_audio_ctx] of the alignment heads, for the
+        prompt, the text and end-of-text.
         """
         n_positions = request.n_frames // 2
         if not text or not n_positions:
@@ -178,8 +179,8 @@ class Executor:
     def _keys_values(self, requests: Sequence[Any]) -> CrossKV:
         """Returns the cross-attention keys and values of the requests' windows, in rows in their order.
 
-        Several requests for the same windows follow each other (temperatures, words): the last ones are kept, for as
-        long as there are the windows.
+        Several requests for the same windows follow each other (temperatures, words), so the keys and values of the
+        last windows are kept, until the windows themselves are dropped.
         """
         windows: list[WindowFeatures] = [request.features for request in requests]
         references, cross_kv = self._cross_kv.get(windows[0], ([], []))
@@ -188,8 +189,9 @@ class Executor:
         chunk = windows[0].chunk
         if any(window.chunk is not chunk or window.row != row for row, window in enumerate(windows)):
             chunk = self.chunk(np.stack([np.asarray(window) for window in windows]))
-        while len(self._cross_kv) >= max(1, MAX_KEPT_WINDOWS // self.batch):
-            self._cross_kv.pop(next(self._cross_kv.keys(), windows[0]), None)  # the oldest, unless it has just gone
+        kept = list(self._cross_kv)  # the oldest first; another thread may drop its windows meanwhile
+        while len(kept) >= max(1, MAX_KEPT_WINDOWS // self.batch):
+            self._cross_kv.pop(kept.pop(0), None)
         cross_kv = self._decoder.cross_kv(chunk.buffer)
         self._cross_kv[windows[0]] = [ref(window) for window in windows], cross_kv
         return cross_kv
@@ -202,7 +204,7 @@ class Executor:
         return self._language(options.language)
 
     def _language(self, language: str | None) -> str:
-        """Returns the code of a language; None is that of an English-only model."""
+        """Returns the code of a language; None stands for the language of an English-only model."""
         return language_code("en" if language is None else language, self._manifest.tokens.languages or ("en",))
 
     def _on_device(self, rows: NDArray[np.float32]) -> Buffer:

@@ -1,4 +1,4 @@
-"""Words in silence that nobody said, found by how unlikely they are (openai/whisper, transcribe.py)."""
+"""Finds hallucinations: improbable words with silence around them (openai/whisper, transcribe.py)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from max_whisper.runtime.transcription.options import APPENDED, PREPENDED
 
 PUNCTUATION = PREPENDED + APPENDED
 MAX_WORDS = 8
-"""The number of words of a segment by which it is judged."""
+"""The number of words of a segment, from the first on, by which it is judged."""
 
 
 def speech_end(segments: Sequence[Segment]) -> float | None:
@@ -21,7 +21,7 @@ def speech_end(segments: Sequence[Segment]) -> float | None:
 
 
 def is_anomaly(segment: Segment | None) -> bool:
-    """Returns whether the words of a segment are hardly real."""
+    """Returns whether the words of a segment were probably not said."""
     if segment is None or not segment.words:
         return False
     words = [word for word in segment.words if word.word not in PUNCTUATION][:MAX_WORDS]
@@ -30,7 +30,7 @@ def is_anomaly(segment: Segment | None) -> bool:
 
 
 def anomaly(word: Word) -> float:
-    """Returns how unlikely, too short or too long a word is; 0 is not at all."""
+    """Returns a score of how improbable, short or long a word is: 0 for an ordinary word."""
     duration = word.end - word.start
     return (word.probability < 0.15) + max(0.0, 0.133 - duration) * 15 + max(0.0, duration - 2.0)
 
@@ -41,7 +41,7 @@ class WindowPosition:
 
     Attributes:
         seek: The frame at which it begins.
-        length: The number of its frames that are sound.
+        length: The number of its frames before the padding.
         n_frames: The number of frames that a window can have.
         content: The number of frames of the recording.
         last_speech: The time at which the last word before it ended, in seconds.
@@ -61,10 +61,10 @@ class WindowPosition:
 
 @dataclass(frozen=True)
 class HallucinationFilter:
-    """Leaves out words that are hardly real and have silence around them.
+    """Leaves out segments that were probably not said and have silence around them.
 
     Attributes:
-        position: The window that the segments are of.
+        position: The position of the window that has the segments.
         threshold: The shortest silence that counts, in seconds.
         closed: Whether the text ended in a single timestamp.
     """
@@ -79,9 +79,9 @@ class HallucinationFilter:
         return (self.position.seek + self.position.n_frames) / FRAMES_PER_SECOND
 
     def without_hallucinations(self, segments: Sequence[Segment], next_seek: int) -> tuple[list[Segment], int, str]:
-        """Returns the segments that are left, the frame at which the next window begins, and why all are skipped.
+        """Returns the segments that are left, the frame at which the next window begins, and why all were dropped.
 
-        next_seek: that frame as it was without looking for hallucinations. The reason is "" where not all are skipped.
+        next_seek: that frame without regard to hallucinations. The reason is "" where not all segments were dropped.
         """
         segments, position = list(segments), self.position
         end = speech_end(segments)
@@ -101,7 +101,7 @@ class HallucinationFilter:
         return segments, next_seek, ""
 
     def _first_hallucination(self, segments: Sequence[Segment]) -> int | None:
-        """Returns the index of the first segment that is hardly real, with silence or more of its kind around it."""
+        """Returns the index of the first segment that was probably not said, with silence or more of them around it."""
         last_end = self.position.last_speech
         for i, segment in enumerate(segments):
             if not segment.words:
@@ -109,7 +109,7 @@ class HallucinationFilter:
             if is_anomaly(segment):
                 later = next((other for other in segments[i + 1 :] if other.words), None)
                 next_start = self.position.start + self.position.length / FRAMES_PER_SECOND
-                if later is not None and later.words:
+                if later is not None and later.words:  # it has words: the second check is for the type checker
                     next_start = later.words[0].start
                 before = (
                     segment.start - last_end > self.threshold

@@ -1,4 +1,4 @@
-"""A recording is opened: read, measured, and cut into clips, before the first window of it is transcribed."""
+"""Opens a recording for transcription: reads it, computes its spectrogram, and cuts it into clips."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def open_transcriber(
     tokenizer: Tokenizer,
     caller: Caller,
 ) -> Transcriber:
-    """Reads a recording, which takes a minute for one of ten hours, and returns its transcription, not yet begun.
+    """Reads a recording, which takes a minute for one of ten hours, and returns its transcriber.
 
     Raises AudioError where the recording cannot be read, UserError for clips behind its end.
     """

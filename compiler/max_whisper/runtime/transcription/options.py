@@ -1,4 +1,4 @@
-"""What the transcription of a whole recording can be asked for.
+"""The options of the transcription of a whole recording.
 
 Names and defaults are those of openai/whisper where it has the option, else those of faster-whisper. Each field says
 what it takes (max_whisper/options.py), from which the checks and the command line's options come.
@@ -39,7 +39,7 @@ class TranscribeOptions(
         "explain": "Output",
     },
 ):
-    """How a whole recording is gone through."""
+    """The options of the transcription of a whole recording."""
 
     temperature: Annotated[
         float | Sequence[float],
@@ -208,7 +208,7 @@ class TranscribeOptions(
     ] = False
 
     def check(self) -> None:
-        """Raises UserError for values that do not go together."""
+        """Raises OptionError for values that conflict with each other."""
         if not self.temperatures:
             raise OptionError("{temperature}: expected at least one, got none")
         if any(start > end for start, end in pairwise(self.clip_times)):
@@ -236,7 +236,7 @@ class TranscribeOptions(
             )
 
     def of_model(self, manifest: "Manifest", tokenizer: "Tokenizer") -> "TranscribeOptions":
-        """Returns the options with a model's own values filled in. Raises OptionError for what does not go together."""
+        """Returns the options with a model's default values filled in. Raises OptionError for values that conflict."""
         options = self
         if self.logprob_threshold == "model":
             options = replace(self, logprob_threshold=manifest.tokens.logprob_threshold)
@@ -253,13 +253,13 @@ class TranscribeOptions(
 
     @property
     def min_logprob(self) -> float | None:
-        """The average log-probability below which a text is improbable; `of_model` fills in the model's."""
+        """The average log-probability below which a text is improbable, after `of_model` has filled in the model's."""
         assert not isinstance(self.logprob_threshold, str)
         return self.logprob_threshold
 
     @property
     def clip_times(self) -> tuple[float, ...]:
-        """Seconds at which parts begin and end in turn."""
+        """The times in seconds at which parts of the recording begin and end in turn."""
         return tuple(float(time) for time in self.clip_timestamps)
 
 

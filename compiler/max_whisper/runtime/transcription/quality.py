@@ -1,4 +1,4 @@
-"""Whether the text of a window is good enough, or none at all (openai/whisper, transcribe.py)."""
+"""Judges the text of a window: whether it is good enough, and whether the window is silence (as openai/whisper)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from max_whisper.runtime.transcription.options import TranscribeOptions
 
 
 def rejection(result: DecodingResult, options: TranscribeOptions) -> str:
-    """Returns why a text is not good enough, so that another temperature is tried; "" if it is, or if it is silence."""
+    """Returns why a text is not good enough, so that the next temperature is tried; "" if it is, or for silence."""
     reasons = []
     max_ratio, min_logprob = options.compression_ratio_threshold, options.min_logprob
     if max_ratio is not None and result.compression_ratio > max_ratio:

@@ -1,6 +1,6 @@
-"""What is asked of a model, for one window each: every answer of a model is one to a request.
+"""The requests that a model answers, each about one window. Everything that a model computes is such an answer.
 
-A request is a value. Those that are alike can be answered as the rows of one batch, whoever asks them.
+Requests are values. Those that are alike can be computed as the rows of one batch, whoever makes them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Answer = TypeVar("Answer")
 
 
 class Request(Generic[Answer]):
-    """The base of requests, with the type of their answers."""
+    """The base class of requests. Its parameter is the type of the answer."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,10 +56,10 @@ class Align(Request[list[Timing]]):
 
     Attributes:
         features: The features of the window.
-        tokens: The text tokens. Those that do not fit into the text context are left out.
+        tokens: The tokens of the text, without timestamps. Those that do not fit into the text context are left out.
         language: The code of the language.
         task: "transcribe" or "translate".
-        n_frames: The number of mel frames of the window that are sound.
+        n_frames: The number of mel frames of the window before its padding.
     """
 
     features: WindowFeatures
@@ -75,8 +75,8 @@ class Explain(Request[list[Override]]):
 
     Attributes:
         features: The features of the window.
-        result: The text that the decoder found for them.
-        options: The options with which it did.
+        result: The text that was decoded from them.
+        options: The options with which it was decoded.
     """
 
     features: WindowFeatures
@@ -86,18 +86,19 @@ class Explain(Request[list[Override]]):
 
 @dataclass(frozen=True, eq=False)
 class Logits(Request[NDArray[np.float32]]):
-    """Asks for the logits after each of some tokens, float32 [length, n_vocab], teacher forced."""
+    """Asks for the logits after each of the tokens, teacher forced: float32 [length, n_vocab]."""
 
     features: WindowFeatures
     tokens: Sequence[int]
 
 
 Done = TypeVar("Done")
+"""The type of the results of a transcription, such as windows."""
 Steps: TypeAlias = "Generator[Request[Any] | Done, Any, None]"
-"""A transcription under way: yields requests, to each of which it is sent the answer, and what is done in between."""
+"""The generator of a transcription: it yields requests, is sent the answer to each, and yields results in between."""
 
 
 def ask(request: Request[Answer]) -> Generator[Request[Any], Any, Answer]:
-    """Yields a request and returns its answer, to be used by generators with `yield from`."""
+    """Yields a request and returns its answer; for generators that are driven as `Steps`, by `yield from`."""
     answer: Answer = yield request
     return answer

@@ -1,7 +1,7 @@
 """Answers the requests of all callers of a model, those that are alike as the rows of one batch.
 
-There is no thread for it: whoever waits for an answer computes, his own or that of another, unless somebody else does
-already. So requests of several threads share batches, and the model works for one batch at a time.
+The scheduler has no thread of its own. A thread that waits for an answer computes the next batch, whoever asked for it,
+unless another thread is computing. So requests of several threads share batches, and one batch is computed at a time.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ class AnswersRequests(Protocol):
         """Returns a value that is equal for requests that can be rows of one batch; raises UserError for wrong ones."""
 
     def answer(self, requests: Sequence[Request[Any]], stop: Stop) -> list[Any]:
-        """Returns the answers to requests of one key. Raises Cancelled once `stop()` is True before a token."""
+        """Returns the answers to requests of one key. Raises Cancelled where `stop()` returns True before a token."""
 
 
 class Caller:
-    """Somebody who makes requests, such as the transcription of one recording.
+    """The origin of requests that can be cancelled together, such as the transcription of one recording.
 
     Attributes:
         cancelled: Whether its requests have been cancelled (`Scheduler.cancel`).
@@ -45,10 +45,10 @@ class Caller:
 
 @dataclass(eq=False)
 class _Ticket:
-    """A request in the queue.
+    """A request that has no answer yet.
 
     Attributes:
-        passed_over: How often another group was answered before it.
+        passed_over: The number of groups that were chosen before it while it was in the queue.
     """
 
     request: Request[Any]
@@ -58,7 +58,7 @@ class _Ticket:
     passed_over: int = 0
 
     def settle(self, outcome: Any) -> None:
-        """Gives the future an answer or an exception, unless it was cancelled meanwhile."""
+        """Gives the future an answer or an exception, unless it is done already, such as by being cancelled."""
         with suppress(InvalidStateError):
             if isinstance(outcome, BaseException):
                 self.future.set_exception(outcome)
@@ -71,11 +71,10 @@ class Scheduler:
 
     def __init__(self, executor: AnswersRequests) -> None:
         self._executor = executor
-        self._queue: list[_Ticket] = []
-        self._worker: int | None = None  # the thread that computes
-        self._group: list[_Ticket] = []  # what it computes
-        # Guards these. It is a lock of its own because Ctrl-C can come within `Condition.__enter__`, not within this.
-        self._lock = threading.RLock()
+        self._queue: list[_Ticket] = []  # with the group that is being computed, which leaves it when it is answered
+        self._computing: int | None = None  # the thread that computes a group
+        # Guards both. Entered as a lock, and not as a condition: Ctrl-C within `Condition.__enter__` leaves it locked.
+        self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
 
     @property
@@ -84,9 +83,9 @@ class Scheduler:
         return self._executor.batch
 
     def submit(self, request: Request[Answer], caller: Caller | None = None) -> Future[Answer]:
-        """Puts a request into the queue and returns the future of its answer; somebody must `wait` for it.
+        """Puts a request into the queue and returns the future of its answer, which is computed when a thread waits.
 
-        A future in the queue can be cancelled by its own `cancel()`. Of a wrong request, the future has a UserError.
+        The request is withdrawn by the future's own `cancel()`. The future of a wrong request has a UserError.
         """
         caller = caller or Caller()
         try:
@@ -106,17 +105,19 @@ class Scheduler:
     def wait(self, futures: Iterable[Future[Any]]) -> None:
         """Returns once at least one of the futures is done. Until then this thread computes, unless another does."""
         futures = list(futures)
-        self._finish()  # in case that Ctrl-C came while this thread did so
-        # Asked without the lock at first: in a forked process a thread that is not there may hold it.
+        # The first check needs no lock: in a forked process, a thread that does not exist there may hold it.
         while not _any_done(futures):
             try:
                 self._compute(self._next_group(futures))
-                self._finish()
-            finally:  # Ctrl-C may come between any two lines, in `_finish` as well; others must be able to go on
-                self._finish()
+            finally:
+                try:
+                    self._end_turn()
+                except BaseException:  # Ctrl-C in the middle of it would leave all other threads waiting
+                    self._end_turn()
+                    raise
 
     def ask(self, requests: Sequence[Request[Answer]]) -> list[Answer]:
-        """Returns the answers to requests. Raises what the first that fails raises; the others are withdrawn then."""
+        """Returns the answers to requests. Raises the error of the first that fails, and withdraws the others."""
         futures = [self.submit(request) for request in requests]
         try:
             for future in futures:
@@ -127,10 +128,10 @@ class Scheduler:
                 future.cancel()
 
     def cancel(self, caller: Caller) -> None:
-        """Cancels what a caller asks now and later: all of it raises Cancelled.
+        """Makes all requests of a caller that have no answer yet, and all later ones, raise Cancelled.
 
-        What is in the queue is cancelled at once; a text that is being decoded, before its next token, if all that
-        share its batch are cancelled; an encoder run that has begun, at its end.
+        A thread that only waits for one of them goes on at once. A thread that computes one goes on at the next token
+        if all requests of its batch are cancelled or withdrawn; an encoder run that has begun is not cut short.
         """
         with self._lock:
             caller.cancelled = True
@@ -140,14 +141,13 @@ class Scheduler:
             self._changed.notify_all()
 
     def _next_group(self, futures: Sequence[Future[Any]]) -> list[_Ticket]:
-        """Returns the tickets that this thread answers next, until it calls `_finish`; none once a future is done."""
+        """Returns the tickets that this thread computes next; none once one of the futures is done."""
         with self._lock:
             while not _any_done(futures):
-                if self._worker is None and (group := self._most_urgent()):
-                    self._group, self._worker = group, threading.get_ident()
-                    self._queue = [ticket for ticket in self._queue if ticket not in group]
+                if self._computing is None and (group := self._most_urgent()):
+                    self._computing = threading.get_ident()
                     for ticket in self._queue:
-                        ticket.passed_over += 1
+                        ticket.passed_over += ticket not in group
                     return group
                 self._changed.wait()
         return []
@@ -155,8 +155,8 @@ class Scheduler:
     def _most_urgent(self) -> list[_Ticket]:
         """Returns the group that is answered next: windows to encode, else the largest; of equal ones the oldest.
 
-        Windows come first because their texts can join other texts then. What was passed over counts for more each
-        time, so that nothing waits for ever.
+        Windows come first because then their texts can be decoded together with others. A group becomes more urgent
+        each time that another one is chosen, so that none waits forever.
         """
         self._queue = [ticket for ticket in self._queue if not ticket.future.done()]
         groups: dict[Hashable, list[_Ticket]] = {}
@@ -171,33 +171,30 @@ class Scheduler:
 
         return max(groups.values(), key=urgency, default=[])
 
-    def _finish(self) -> None:
-        """Ends the work of this thread, if it has any. What was not answered goes back into the queue."""
-        if self._worker != threading.get_ident():
-            return
-        with self._lock:
-            unanswered = [ticket for ticket in self._group if not ticket.future.done() and ticket not in self._queue]
-            self._queue = unanswered + self._queue
-            self._changed.notify_all()
-            self._worker = None  # last, as Ctrl-C may come before
-
-    def _compute(self, group: list[_Ticket]) -> None:
-        """Gives each future its answer. Where a batch fails, each is asked alone: the fault may be that of one."""
+    def _compute(self, group: Sequence[_Ticket]) -> None:
+        """Gives each future its answer. Where a batch fails, each is computed alone: one may have caused the error."""
         if not group:
             return
         requests = [ticket.request for ticket in group]
         try:
-            answers = self._executor.answer(requests, lambda: all(ticket.caller.cancelled for ticket in group))
+            answers = self._executor.answer(requests, lambda: all(ticket.future.done() for ticket in group))
         except Exception as error:
-            if len(group) > 1 and not isinstance(error, Cancelled):
-                for ticket in group:
+            if len(group) == 1:
+                group[0].settle(error)
+            for ticket in group:
+                if not ticket.future.done():
                     self._compute([ticket])
-            else:
-                for ticket in group:
-                    ticket.settle(error)
             return
         for ticket, answer in zip(group, answers, strict=True):
-            ticket.settle(Cancelled() if ticket.caller.cancelled else answer)
+            ticket.settle(answer)
+
+    def _end_turn(self) -> None:
+        """Lets another thread compute. After Ctrl-C, what this thread has not answered is in the queue for it."""
+        if self._computing == threading.get_ident():
+            with self._lock:
+                self._queue = [ticket for ticket in self._queue if not ticket.future.done()]
+                self._changed.notify_all()
+                self._computing = None  # last: after Ctrl-C before it, all of this is done once more
 
 
 def _any_done(futures: Sequence[Future[Any]]) -> bool:

@@ -1,4 +1,4 @@
-"""Where a recording is cut: into clips before it is decoded, and each window into segments after it."""
+"""Cuts a recording into clips before it is decoded, and the text of a window into segments after that."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ FRAMES_PER_TOKEN = round(TIME_PRECISION * FRAMES_PER_SECOND)
 
 
 def clips_of(options: TranscribeOptions, content: int) -> list[Clip]:
-    """Returns the first frame of each part that is transcribed, and the frame behind its last one.
+    """Returns the parts of a recording that the options ask for.
 
-    content: frames of the recording. Raises OptionError for times behind its end, of which the reference makes text
-    all the same.
+    content: the number of frames of the recording. Raises OptionError for times behind its end, where the reference
+    makes up text.
     """
     times = options.clip_times or (0.0,)
     frames = [round(time * FRAMES_PER_SECOND) for time in times]
@@ -37,8 +37,8 @@ def cut(tokens: Sequence[int], timestamp_begin: int, length: int) -> tuple[list[
     """Returns the segments of a window of `length` frames, and how many frames later the next window begins.
 
     A segment is its start and end, in seconds from the start of the window, and its tokens. It ends where two
-    timestamps follow each other. What follows the last pair is dropped and heard again, unless it ends in a single
-    timestamp: then the rest of the window is silence.
+    timestamps follow each other. The text after the last such pair is dropped, because the next window begins there,
+    unless it ends in a single timestamp: then the rest of the window is silence.
     """
 
     def seconds(token: int) -> float:
@@ -59,5 +59,5 @@ def cut(tokens: Sequence[int], timestamp_begin: int, length: int) -> tuple[list[
 
 
 def ends_in_one_timestamp(tokens: Sequence[int], timestamp_begin: int) -> bool:
-    """Returns whether a text ends in a single timestamp, after which nothing was said in the window."""
+    """Returns whether a text ends in a single timestamp, which means that nothing is said in the rest of the window."""
     return [token >= timestamp_begin for token in tokens[-2:]] == [False, True]

@@ -1,8 +1,8 @@
-"""A whole recording, window after window, as openai/whisper's `transcribe` goes through it (transcribe.py).
+"""Transcribes a whole recording, window after window, as openai/whisper's `transcribe` does (transcribe.py).
 
-It differs from the reference in four places, where that goes wrong. Segments without text or length are left out, not
-emptied. A window whose last timestamp would not move on (0.00 twice) is passed as a whole; the reference never ends.
-Clips behind the end of the recording are refused. A skipped window is reported.
+It differs from the reference in four places, where the reference fails. Segments without text or length are left out,
+not emptied. A window whose text ends at its very beginning (0.00 twice) is followed by the next one; the reference
+decodes it forever. Clips behind the end of the recording are refused. A skipped window is reported.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from max_whisper.runtime.transcription.segments import cut, ends_in_one_timestam
 from max_whisper.runtime.transcription.word_times import with_words
 
 RESET_TEMPERATURE = 0.5
-"""A window that was sampled at a higher temperature is no context for the next one."""
+"""The text of a window that was sampled at a higher temperature is not shown to the next one."""
 
 Result = TypeVar("Result")
 Asking = Generator[Request[Any], Any, Result]
@@ -50,6 +50,8 @@ Asking = Generator[Request[Any], Any, Result]
 
 class Transcriber:
     """Goes through one recording: iterate over it for each window as soon as it is done, and ask for the result.
+
+    Another iteration begins again at the first window.
 
     Attributes:
         language: The code of the language; "" until it is detected, which is done before the first window.
@@ -70,8 +72,8 @@ class Transcriber:
     ) -> None:
         """Prepares a transcription; `Model.transcriber` makes it.
 
-        mel: of the recording with a window of silence behind it. clips: the first frame of each part that is
-        transcribed, and the frame behind its last one. language: a code, or "" to detect it.
+        mel: the spectrogram of the recording with a window of silence behind it. clips: the parts of the recording that
+        are transcribed. language: a code, or "" to detect it.
         """
         self.language = language
         self.windows: list[Window] = []
@@ -91,8 +93,8 @@ class Transcriber:
             [] if text is None else tokenizer.encode(" " + text.strip())
             for text in (options.initial_prompt, options.hotwords)
         )
-        self._tokens = [*self._prompt]  # so far, with timestamps
-        self._n_unseen = 0  # of these, the next window sees none before
+        self._tokens = [*self._prompt]  # the initial prompt and the text so far, with timestamps
+        self._n_unseen = 0  # the number of these, from the first on, that the next window does not see
 
     @property
     def seconds(self) -> float:
@@ -106,22 +108,24 @@ class Transcriber:
 
     def result(self) -> TranscriptionResult:
         """Returns the result for all windows so far."""
-        text = self._tokenizer.decode(self._tokens[len(self._prompt) :])
-        return TranscriptionResult(text, self.segments, self.language, self.windows, self._mel.seconds)
+        segments = self.segments
+        text = self._tokenizer.decode(token for segment in segments for token in segment.tokens)
+        return TranscriptionResult(text, segments, self.language, [*self.windows], self._mel.seconds)
 
     def progress(self, window: Window, index: int = 0) -> Progress:
-        """Returns how far the recording is when a window is done. index: which of several recordings it is."""
+        """Returns the progress when a window is done. index: the index of the recording in a batch."""
         message = f"transcribed {window.end:.0f} of {self.seconds:.0f} s"
         return Progress(message, window.end, self.seconds, "seconds", index)
 
     def cancel(self) -> None:
         """Stops the transcription: whoever iterates over it gets Cancelled. May be called from any thread.
 
-        A text that is being decoded stops before its next token, an encoder run that has begun at its end.
+        A text that is being decoded ends at its next token; an encoder run that has begun is not cut short.
         """
         self._scheduler.cancel(self._caller)
 
     def __iter__(self) -> Iterator[Window]:
+        self.windows, self._tokens, self._n_unseen, self._last_speech = [], [*self._prompt], 0, 0.0
         parts = self._parts()
         if len(parts) == 1:
             yield from self._drive([self.steps()])
@@ -135,7 +139,7 @@ class Transcriber:
             yield window
 
     def steps(self) -> Steps[Window]:
-        """Yields each window when it is done, and before that the requests whose answers it needs."""
+        """Yields each window when it is done, and before it the requests whose answers it needs."""
         yield from self._find_language()
         for start, end in self._clips:
             seek = start
@@ -152,11 +156,11 @@ class Transcriber:
         return in_order(drive(self._scheduler, callers, self._scheduler.batch), len(callers))
 
     def _parts(self) -> list[Transcriber]:
-        """Returns one transcriber for each clip where they can share a batch, as none depends on another's text."""
+        """Returns a transcriber for each clip if no clip depends on the text of another, so that they share batches."""
         options = self._options
         if self._scheduler.batch == 1 or options.condition_on_previous_text or options.word_timestamps:
             return [self]
-        if options.initial_prompt is not None and not options.carry_initial_prompt:  # for the first text alone
+        if options.initial_prompt is not None and not options.carry_initial_prompt:  # only the first window sees it
             return [self]
         what = (self._scheduler, self._manifest, self._tokenizer, self._mel)
         how = (options, self._decoding, self.language, self._caller)
@@ -172,7 +176,7 @@ class Transcriber:
             self._n_unseen = len(self._tokens)
 
     def _find_language(self) -> Asking[None]:
-        """Detects the language by the first windows: the first that is probable enough, else the most frequent one."""
+        """Detects the language in the first windows: the first that is probable enough, else the most frequent one."""
         if self.language:
             return
         detected = []
@@ -192,7 +196,7 @@ class Transcriber:
         self.language = Counter(detected).most_common(1)[0][0]
 
     def _window(self, seek: int, length: int) -> Asking[Window]:
-        """Returns what becomes of the window that begins at a frame, with `length` frames of sound."""
+        """Decodes the window that begins at the frame `seek` and has `length` frames before its padding."""
         start, end = seek / FRAMES_PER_SECOND, (seek + length) / FRAMES_PER_SECOND
         tokens, context = self._manifest.tokens, self._context()
         features = yield from self._features(seek, length)
@@ -221,7 +225,7 @@ class Transcriber:
         return Window(start, end, next_seek, heard, attempts, result, skipped, overrides)
 
     def _features(self, seek: int, length: int) -> Asking[WindowFeatures]:
-        """Returns the features of a window; those of a first whole window are there from detecting the language."""
+        """Returns the features of a window; those of the first are there already if its language was detected."""
         if self._first_window is not None and (seek, length) == (0, self._n_frames):
             return self._first_window
         mel = np.zeros((self._mel.n_mels, self._n_frames), np.float32)
@@ -231,7 +235,7 @@ class Transcriber:
     def _with_fallback(
         self, features: WindowFeatures, context: list[int]
     ) -> Asking[tuple[DecodingResult, list[Attempt]]]:
-        """Returns the text at the first temperature that gives a good one, else at the last; and what was tried."""
+        """Returns the first text that is good enough, or that at the last temperature, and all attempts."""
         attempts: list[Attempt] = []
         for temperature in self._options.temperatures:
             result = yield from ask(Decode(features, self._decoding_at(temperature, context)))
@@ -246,7 +250,7 @@ class Transcriber:
         return replace(self._decoding.at(temperature), language=self.language, prompt=context or None)
 
     def _context(self) -> list[int]:
-        """Returns the tokens that the next window sees as the text before it; the decoder cuts them to its context."""
+        """Returns the tokens that the next window sees as the text before it, which `DecodingOptions` cuts to fit."""
         carried, n_unseen = self._hotwords, self._n_unseen
         if self._options.carry_initial_prompt:
             carried, n_unseen = carried + self._prompt, max(len(self._prompt), n_unseen)

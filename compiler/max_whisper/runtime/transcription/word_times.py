@@ -1,6 +1,6 @@
-"""The segments of one window with their words, and what the words say about where the next window begins.
+"""Adds words to the segments of one window, and finds the beginning of the next window by them.
 
-As openai/whisper has it (transcribe.py), words that are hardly real are left out where that was asked for.
+As in openai/whisper (transcribe.py), words that were probably not said are left out if the options ask for it.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ def with_words(
     next_seek: int,
     closed: bool,
 ) -> tuple[list[Segment], int, str]:
-    """Returns the segments with their words, the frame at which the next window begins, and why they are skipped.
+    """Returns the segments with words, the frame at which the next window begins, and why all segments were dropped.
 
-    next_seek: that frame as the timestamps have it. closed: whether the text ended in a single timestamp, after which
-    nothing was said. The reason is "" where the segments are not skipped.
+    next_seek: that frame according to the timestamps. closed: whether the text ended in a single timestamp, after which
+    nothing was said. The reason is "" where not all segments were dropped.
     """
     assigned = assign_words(
         segments,

@@ -1,4 +1,4 @@
-"""Makes words with times of tokens and the positions at which they begin (openai/whisper, timing.py)."""
+"""Makes words with times from tokens and the positions at which they begin (openai/whisper, timing.py)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LANGUAGES_WITHOUT_SPACES = ("zh", "ja", "th", "lo", "my", "yue")
 """The codes of languages that put no spaces between words."""
 SENTENCE_ENDS = ".。!！?？"
 MAX_MEDIAN = 0.7
-"""The longest median duration of a word that is believed, in seconds."""
+"""The upper bound of the median duration of words, in seconds; a longer one comes from errors of the alignment."""
 POSITIONS_PER_SECOND = 50
 """Positions of the encoder's output in a second."""
 _EOT, _UNFINISHED = "<|endoftext|>", "\ufffd"
@@ -25,7 +25,7 @@ _EOT, _UNFINISHED = "<|endoftext|>", "\ufffd"
 
 @dataclass
 class Timing:
-    """A word of one window, before it is assigned to a segment. One that was merged into another word is empty.
+    """A word of one window, before it is assigned to a segment; its text is empty after it was merged into another.
 
     Attributes:
         word: The text, with the space before it.
@@ -56,7 +56,7 @@ def timings(
 ) -> list[Timing]:
     """Returns the words of text tokens, with their times.
 
-    starts: the position in the window at which each token begins, and end-of-text. probabilities: of each token.
+    starts: the position in the window at which each token and end-of-text begin. probabilities: that of each token.
     """
     words = split_words([*tokens, tokenizer.tokens.eot], tokenizer, language)[:-1]
     bounds = np.cumsum([0, *(len(ids) for _, ids in words)]).tolist()
@@ -83,7 +83,7 @@ def split_words(tokens: Sequence[int], tokenizer: Tokenizer, language: str) -> l
 
 
 def _characters(tokens: Sequence[int], tokenizer: Tokenizer) -> list[tuple[str, list[int]]]:
-    """Returns the shortest runs of tokens that are complete characters, and their texts."""
+    """Returns the text and the tokens of each shortest run of tokens that holds complete characters only."""
 
     def text_of(ids: Sequence[int]) -> str:
         return tokenizer.decode(ids) + _EOT * (ids[-1] == tokenizer.tokens.eot)
@@ -95,7 +95,8 @@ def _characters(tokens: Sequence[int], tokenizer: Tokenizer) -> list[tuple[str, 
         run.append(token)
         text = text_of(run)
         unfinished = text.find(_UNFINISHED)
-        if unfinished < 0 or whole[offset + unfinished : offset + unfinished + 1] == _UNFINISHED:  # bytes of no text
+        # Where the text as a whole has U+FFFD, too, the bytes are no UTF-8, and further tokens do not complete them.
+        if unfinished < 0 or whole[offset + unfinished : offset + unfinished + 1] == _UNFINISHED:
             pieces.append((text, run))
             offset, run = offset + len(text), []
     return pieces
@@ -103,7 +104,7 @@ def _characters(tokens: Sequence[int], tokenizer: Tokenizer) -> list[tuple[str, 
 
 @dataclass(frozen=True)
 class SegmentTimes:
-    """The words of a segment, and its times as corrected by theirs.
+    """The words of a segment, and the times of the segment, corrected so that they fit the words.
 
     Attributes:
         start: The time at which the segment begins, in seconds of the recording.
@@ -126,7 +127,7 @@ def assign_words(
     prepended: str = PREPENDED,
     appended: str = APPENDED,
 ) -> list[SegmentTimes]:
-    """Returns the words of each segment of a window, with times of both that agree.
+    """Returns the words of each segment of a window, and the times of the segments, which fit those of the words.
 
     offset: the time at which the window begins, in seconds. last_speech: the time at which the last word before it
     ended. prepended, appended: punctuation that belongs to the word after it, and before it.
@@ -152,7 +153,7 @@ def assign_words(
 
 
 def _shorten_at_sentence_ends(words: list[Timing], longest: float) -> None:
-    """Shortens words around the end of a sentence: the alignment puts the pause after it into one of them."""
+    """Shortens words at the ends of sentences, because the alignment counts the pause there as part of a word."""
     for before, word in pairwise(words):
         if longest and word.duration > longest:
             if word.word in SENTENCE_ENDS:
@@ -162,7 +163,7 @@ def _shorten_at_sentence_ends(words: list[Timing], longest: float) -> None:
 
 
 def merge_punctuation(words: list[Timing], prepended: str, appended: str) -> None:
-    """Merges punctuation into the word that it belongs to; what was merged is left empty."""
+    """Merges punctuation into the word that it belongs to, and leaves its own entry in the list empty."""
     following = len(words) - 1
     for i in range(len(words) - 2, -1, -1):
         mark, word = words[i], words[following]
@@ -182,7 +183,7 @@ def merge_punctuation(words: list[Timing], prepended: str, appended: str) -> Non
 
 
 def _fitted(segment: Segment, words: list[Word], median: float, last_speech: float) -> SegmentTimes:
-    """Returns the times of a segment and of its words: too long words are cut, then the segment fits the words."""
+    """Returns the times of a segment and of its words, of which long ones at its ends are shortened."""
     if not words:
         return SegmentTimes(segment.start, segment.end, words)
     longest = 2 * median

@@ -15,7 +15,7 @@ class Conv1d(Layer):
 
     out: int = option("The number of channels of the output.")
     kernel: int = option("The rows that each output row is computed from.", maximum=1024)
-    stride: int = option("The rows from one output row's input to the next.", default=1, maximum=1024)
+    stride: int = option("The number of input rows from one output row to the next.", default=1, maximum=1024)
     padding: int = option("The rows of zeros that are added at either end.", default=0, minimum=0, maximum=1024)
     weights: str = weight_name("The prefix of the tensors `weight` [out, in, kernel] and `bias` [out].")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from max_whisper.artifact.load import check_artifact
+from max_whisper.artifact.load import check_artifact, open_artifact
 from max_whisper.compile.stored_spec import read_spec
 from max_whisper.errors import UserError
 from max_whisper.files import expanded
@@ -15,7 +15,7 @@ from max_whisper.spec import Spec
 from max_whisper.tools.bench.clocks import compile_instrumented, times
 from max_whisper.tools.bench.lower_bounds import lower_bounds
 from max_whisper.tools.bench.peak_rates import PeakRates, Probes, higher
-from max_whisper.tools.bench.phases import Window, load, loading, peak_memory, phases
+from max_whisper.tools.bench.phases import NoiseWindows, load_time, peak_memory, phases
 from max_whisper.tools.bench.roofline import Roofline, roofline
 from max_whisper.tools.options import BenchOptions
 
@@ -86,36 +86,36 @@ def bench(folder: Path, *, n_tokens: int, rounds: int, progress: OnProgress = ig
         raise UserError(
             f"{folder} is for {plan.target}: only artifacts for a CPU can be measured; build one with `--target cpu`"
         )
-    artifact, _ = load(folder)
+    artifact = open_artifact(folder)
     spec = read_spec(folder, artifact.manifest)
-    window = Window(artifact, n_tokens)
-    measured = phases(window, rounds)
+    windows = NoiseWindows(artifact, n_tokens)
+    measured = phases(windows, rounds)
     memory = peak_memory()
     progress(Progress("measured the phases"))
     probes = Probes()
     before = probes.measure()
     progress(Progress("measured the machine"))
     instrumented = compile_instrumented(artifact, spec, progress) if plan.kernels == "ours" else None
-    graph_times = times(window, timed_graphs(spec.family), instrumented, rounds)
+    graph_times = times(windows, timed_graphs(spec.family), instrumented, rounds)
     progress(Progress("measured the layers"))
     peak_rates = higher(before, probes.measure())
-    position = window.prompt_length + (n_tokens - 1) // 2  # of the token in the middle
+    position = windows.prompt_length + (n_tokens - 1) // 2  # of the token in the middle
     return BenchReport(
-        folder,
-        spec.name,
-        plan.dtype,
-        plan.kernels,
-        plan.batch,
-        n_tokens,
-        rounds,
-        window.seconds,
-        probes.threads,
-        peak_rates,
-        {"load": loading(folder), **measured},
-        _lower_bounds(spec, peak_rates, plan.dtype, plan.batch, n_tokens),
-        memory,
-        position,
-        [
+        artifact=folder,
+        model=spec.name,
+        dtype=plan.dtype,
+        kernels=plan.kernels,
+        batch=plan.batch,
+        n_tokens=n_tokens,
+        rounds=rounds,
+        seconds=windows.seconds,
+        threads=probes.threads,
+        peak_rates=peak_rates,
+        phases={"load": load_time(folder), **measured},
+        lower_bounds=_lower_bounds(spec, peak_rates, plan.dtype, plan.batch, n_tokens),
+        peak_memory=memory,
+        position=position,
+        rooflines=[
             roofline(
                 graph,
                 instrumented.calls[graph] if instrumented else [],

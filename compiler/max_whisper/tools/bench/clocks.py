@@ -18,7 +18,7 @@ from max_whisper.lowering.kernel_calls import KernelCall
 from max_whisper.progress import OnProgress
 from max_whisper.runtime.decoding.decoder import Decoder
 from max_whisper.spec import Spec
-from max_whisper.tools.bench.phases import Window
+from max_whisper.tools.bench.phases import NoiseWindows
 
 
 @dataclass(frozen=True)
@@ -73,22 +73,24 @@ class InstrumentedGraph:
         return outputs
 
 
-def times(window: Window, graphs: Sequence[str], instrumented: Instrumented | None, rounds: int) -> dict[str, Times]:
+def times(
+    windows: NoiseWindows, graphs: Sequence[str], instrumented: Instrumented | None, rounds: int
+) -> dict[str, Times]:
     """Returns the times of some graphs; without instrumented graphs, no times of kernels.
 
-    Graphs with and without timestamps take turns. A round of `step` is all tokens of the window.
+    Graphs with and without timestamps take turns. In a round each graph runs once, and `step` once for each token.
     """
-    artifact, mel = window.artifact, Buffer.from_numpy(window.log_mel())
+    artifact, mel = windows.artifact, Buffer.from_numpy(windows.log_mel())
     plain = {name: TimedGraph(artifact.graphs[name]) for name in graphs}
     clocked = _instrumented_graphs(instrumented, graphs) if instrumented else {}
-    kinds: list[Mapping[str, TimedGraph | InstrumentedGraph]] = [plain, clocked] if clocked else [plain]
-    decoders = [Decoder(replace(artifact, graphs={**artifact.graphs, **kind})) for kind in kinds]
+    versions: list[Mapping[str, TimedGraph | InstrumentedGraph]] = [plain, clocked] if clocked else [plain]
+    decoders = [Decoder(replace(artifact, graphs={**artifact.graphs, **version})) for version in versions]
     for number in range(rounds + 1):
-        for kind, decoder in zip(kinds, decoders, strict=True):
-            (features,) = kind["encoder"].execute(mel)
-            window.decode(decoder.cross_kv(features), window.n_tokens, decoder)
+        for version, decoder in zip(versions, decoders, strict=True):
+            (features,) = version["encoder"].execute(mel)
+            windows.decode(decoder.cross_kv(features), windows.n_tokens, decoder)
             if number == 0:  # a warm-up
-                for graph in kind.values():
+                for graph in version.values():
                     graph.runs.clear()
     kernels = {name: np.median(graph.runs, axis=0).tolist() for name, graph in clocked.items()}
     return {name: Times(kernels.get(name, []), median(plain[name].runs)) for name in graphs}

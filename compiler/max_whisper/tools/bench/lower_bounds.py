@@ -7,7 +7,7 @@ from max_whisper.spec.counts import cross_kv_size, self_kv_size, weights_read
 from max_whisper.tensors.dtypes import BUILD_DTYPES, DTYPES
 from max_whisper.tools.bench.peak_rates import PeakRates
 
-PROMPT_LENGTH = 4
+PROMPT_LENGTH = 4  # start, language, task and no-timestamps; that of an English-only model is shorter
 
 
 def lower_bounds(spec: Spec, peak_rates: PeakRates, batch: int, n_tokens: int) -> dict[str, dict[str, float]]:
@@ -25,7 +25,7 @@ def _lower_bound(spec: Spec, peak_rates: PeakRates, dtype: str, batch: int, n_to
     flops_per_ms, bytes_per_ms = peak_rates[dtype] * 1e6, peak_rates["memory"] * 1e6
     element_bytes = DTYPES[dtype].bytes
 
-    def step(flops: float, elements: float) -> float:
+    def at_least(flops: float, elements: float) -> float:
         """Returns the milliseconds of the products, or of reading the elements if that takes longer."""
         return max(flops / flops_per_ms, elements * element_bytes / bytes_per_ms)
 
@@ -37,12 +37,12 @@ def _lower_bound(spec: Spec, peak_rates: PeakRates, dtype: str, batch: int, n_to
     def token(position: int) -> float:
         """Returns the milliseconds of the token at a position."""
         caches = batch * (cross + per_position * position)
-        return step(batch * spec.flops_per_token(position), per_token + caches)
+        return at_least(batch * spec.flops_per_token(position), per_token + caches)
 
-    encoder = step(batch * encoder_flops, encoder_weights)
-    cross_kv = step(batch * (spec.flops_per_window() - encoder_flops), per_window - encoder_weights)
+    encoder = at_least(batch * encoder_flops, encoder_weights)
+    cross_kv = at_least(batch * (spec.flops_per_window() - encoder_flops), per_window - encoder_weights)
     prompt = sum(spec.flops_per_token(position) for position in range(PROMPT_LENGTH))
-    first = cross_kv + step(batch * prompt, per_token + batch * cross)
+    first = cross_kv + at_least(batch * prompt, per_token + batch * cross)
     later_tokens = [token(PROMPT_LENGTH + i) for i in range(n_tokens - 1)]
     return {
         "encoder": encoder,

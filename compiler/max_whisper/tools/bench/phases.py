@@ -25,7 +25,7 @@ LOADS = 5
 Result = TypeVar("Result")
 
 
-class Window:
+class NoiseWindows:
     """A batch of windows of noise, which an artifact decodes to a fixed number of tokens, whatever its weights."""
 
     def __init__(self, artifact: Artifact, n_tokens: int) -> None:
@@ -71,34 +71,29 @@ class Window:
         return [text.tokens for text in texts]
 
 
-def load(folder: Path) -> tuple[Artifact, float]:
-    """Loads an artifact, and returns it with the milliseconds that it took. Raises ArtifactError as `load` does."""
-    return timed(lambda: open_artifact(folder))
-
-
-def loading(folder: Path) -> float:
+def load_time(folder: Path) -> float:
     """Returns the median milliseconds of loading an artifact, in a process that has loaded it before."""
     return median(timed(lambda: Model(open_artifact(folder)))[1] for _ in range(LOADS))
 
 
-def phases(window: Window, rounds: int) -> dict[str, float]:
+def phases(windows: NoiseWindows, rounds: int) -> dict[str, float]:
     """Returns the milliseconds of each phase: medians of the rounds, after one to warm up.
 
     "first" is the prompt and the first token, "token" each later token, "total" from the sound to the last token.
     """
-    measured = [_round(window) for _ in range(rounds + 1)][1:]
+    measured = [_round(windows) for _ in range(rounds + 1)][1:]
     return {name: median(round_[name] for round_ in measured) for name in measured[0]}
 
 
-def _round(window: Window) -> dict[str, float]:
+def _round(windows: NoiseWindows) -> dict[str, float]:
     """Returns the milliseconds of one run of each phase."""
-    n_tokens, decoder = window.n_tokens, window.decoder
-    mel, log_mel = timed(window.log_mel)
-    features, encoder = timed(lambda: window.encode(mel))
+    n_tokens, decoder = windows.n_tokens, windows.decoder
+    mel, log_mel = timed(windows.log_mel)
+    features, encoder = timed(lambda: windows.encode(mel))
     keys_values, cross_kv = timed(lambda: decoder.cross_kv(features))
-    _, first = timed(lambda: window.decode(keys_values, 1))
-    _, all_tokens = timed(lambda: window.decode(keys_values, n_tokens))
-    _, total = timed(lambda: window.decode(decoder.cross_kv(window.encode(window.log_mel())), n_tokens))
+    _, first = timed(lambda: windows.decode(keys_values, 1))
+    _, all_tokens = timed(lambda: windows.decode(keys_values, n_tokens))
+    _, total = timed(lambda: windows.decode(decoder.cross_kv(windows.encode(windows.log_mel())), n_tokens))
     token = (all_tokens - first) / (n_tokens - 1)
     return {
         "log_mel": log_mel,

@@ -11,8 +11,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from max_whisper.lowering.backends.cpu.kernels import cost
 from max_whisper.lowering.kernel_calls import KernelCall
-from max_whisper.lowering.targets.cpu.kernels import cost
 from max_whisper.spec import Spec
 from max_whisper.spec.tree import LayerNode
 from max_whisper.tools.bench.clocks import Times
@@ -186,12 +186,12 @@ def _add(rows: list[Row], row: Row) -> None:
 
 def _are_copies(row: Row, other: Row) -> bool:
     """Returns whether two rows are copies of each other: the same repeated layers, at the same cost."""
-    shapes = [
+    costs = [
         [(kernel.name, kernel.flops // kernel.copies, kernel.bytes // kernel.copies) for kernel in copy.kernels]
         for copy in (row, other)
     ]
     names = [[COPY.sub("", path) for path in copy.layers] for copy in (row, other)]
-    return shapes[0] == shapes[1] and names[0] == names[1]
+    return costs[0] == costs[1] and names[0] == names[1]
 
 
 def _sum(one: Kernel, other: Kernel) -> Kernel:

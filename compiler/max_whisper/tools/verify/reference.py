@@ -24,6 +24,7 @@ MODULE_KINDS = {
     "cross_attention",
     "embedding",
 }  # layers that are modules in transformers
+TIED = "proj_out.weight"  # the output layer, which shares the weights of the token embedding
 
 Layers = dict[str, NDArray[np.float32]]
 
@@ -41,9 +42,8 @@ class Reference:
         self._torch, self._spec = torch, spec
         self._model = WhisperForConditionalGeneration(WhisperConfig(**_config(spec), attn_implementation="eager"))
         state = {name: torch.from_numpy(np.array(array)) for name, array in tensors.items()}
-        tied = [name for name in self._model.state_dict() if name == "proj_out.weight"]
         loaded = self._model.load_state_dict(state, strict=False)
-        if loaded.unexpected_keys or set(loaded.missing_keys) - set(tied):
+        if loaded.unexpected_keys or set(loaded.missing_keys) - {TIED}:
             names = [*loaded.unexpected_keys, *loaded.missing_keys]
             raise UserError(f"transformers has no Whisper like {spec.name}: it differs in {', '.join(names[:4])}")
         self._model.tie_weights()
@@ -81,6 +81,7 @@ class Reference:
 
 
 def _config(spec: Spec) -> dict[str, Any]:
+    """Returns the fields of transformers' configuration. Raises UserError where it has no such model."""
     heads, ffn, layers = {}, {}, {}
     for side, tree in (("encoder", spec.encoder), ("decoder", spec.decoder)):
         nodes = list(tree.walk())
@@ -91,6 +92,8 @@ def _config(spec: Spec) -> dict[str, Any]:
         layers[side] = len(attention)
         ffn[side] = max(node.output_shape.channels for node in nodes if node.layer.kind == "linear")
     functions = [node.layer.kind for node in spec.decoder.walk() if node.layer.kind in ACTIVATIONS]
+    if not functions:
+        raise UserError(f"transformers has no Whisper like {spec.name}: its decoder has no activation")
     return {
         "vocab_size": spec.n_vocab,
         "num_mel_bins": spec.n_mels,

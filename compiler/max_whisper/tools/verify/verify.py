@@ -166,9 +166,10 @@ def verify(
 def compare(layers: Layers, expected: Layers, dtype: str) -> list[LayerError]:
     """Returns the error of each layer that both have, in the order of `layers`."""
     errors = []
+    encoder_bound, decoder_bound = BOUNDS[dtype]
     for path in layers:
         if path in expected:
-            bound = BOUNDS[dtype][not path.startswith(("encoder", "features"))]
+            bound = encoder_bound if path.startswith(("encoder", "features")) else decoder_bound
             error = float(np.abs(layers[path] - expected[path]).max())
             errors.append(LayerError(path, float(np.abs(expected[path]).max()), error, bound))
     return errors
@@ -199,6 +200,7 @@ def layer_outputs(
 
 
 def _layers(artifact: Artifact, mel: NDArray[np.float32], tokens: NDArray[np.int64]) -> Layers:
+    """Returns the outputs of the graphs that are outputs of layers: those whose name is a path, which has dots."""
     encoded = artifact.graphs["encoder"].execute(Buffer.from_numpy(mel))
     decoder = Decoder(artifact)
     decoded = decoder.teacher_forced(decoder.cross_kv(encoded[0]), Buffer.from_numpy(tokens))
@@ -222,7 +224,7 @@ def _window(model: Model, audio: str | None) -> NDArray[np.float32]:
     return np.ascontiguousarray(model.log_mel(waveform, padding=samples)[None, :, : model.n_frames])
 
 
-def _float32_weights(folder: Path, plan: BuildPlan) -> Layers:
+def _float32_weights(folder: Path, plan: BuildPlan) -> dict[str, NDArray[np.float32]]:
     """Returns the weights of the artifact in float32, with the names and shapes of the checkpoint."""
     arrays = safetensors_file.open_tensors(folder / WEIGHTS_FILE)
     return {tensor.name: _float32(tensor, arrays) for tensor in plan.tensors}

@@ -1,4 +1,4 @@
-"""json: everything that is known of the segments, with the names of openai/whisper."""
+"""json: all fields of the segments, with the names of openai/whisper."""
 
 from __future__ import annotations
 

@@ -15,9 +15,9 @@ import numpy as np
 from max.dtype import DType
 from max.graph import BufferValue, Dim, TensorValue, ops
 
-from max_whisper.lowering.targets.emission import Context, Emitter, Matrix, Target, scalar, weight
-from max_whisper.lowering.targets.max_selection import choose_token, token_probability
-from max_whisper.lowering.targets.primitives import PRIMITIVES, length_of, matmul, rows
+from max_whisper.lowering.backends.emission import Backend, Context, Emitter, Matrix, scalar, weight
+from max_whisper.lowering.backends.max_selection import choose_token, token_probability
+from max_whisper.lowering.backends.primitives import PRIMITIVES, length_of, matmul, rows
 from max_whisper.spec.ops import conv1d_length
 
 ACTIVATIONS: Mapping[str, Callable[[TensorValue], TensorValue]] = {
@@ -177,4 +177,4 @@ EMITTERS: dict[str, Emitter] = {
     "token_probability": token_probability,
 }
 
-MAX_OPS = Target(EMITTERS)
+MAX_OPS = Backend(EMITTERS)

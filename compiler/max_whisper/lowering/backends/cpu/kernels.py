@@ -1,18 +1,18 @@
-"""The target "ours": our kernels where there is one, and MAX's ops elsewhere."""
+"""The backend "ours": our kernels where there is one, and MAX's ops elsewhere."""
 
 from __future__ import annotations
 
+from max_whisper.lowering.backends.cpu import attention, linear, tokens
+from max_whisper.lowering.backends.cpu.costs import CostRule
+from max_whisper.lowering.backends.emission import Backend, Emitter
+from max_whisper.lowering.backends.max_ops import EMITTERS
 from max_whisper.lowering.kernel_calls import Cost, KernelCall
 from max_whisper.lowering.passes.fuse import fuse
-from max_whisper.lowering.targets.cpu import attention, linear, tokens
-from max_whisper.lowering.targets.cpu.costs import CostRule
-from max_whisper.lowering.targets.emission import Emitter, Target
-from max_whisper.lowering.targets.max_ops import EMITTERS
 
 KERNELS: dict[str, Emitter] = {**linear.EMITTERS, **attention.EMITTERS, **tokens.EMITTERS}
 COSTS: dict[str, CostRule] = {**linear.COSTS, **attention.COSTS, **tokens.COSTS}
 
-CPU_KERNELS = Target({**EMITTERS, **KERNELS}, frozenset(KERNELS), [fuse])
+CPU_KERNELS = Backend({**EMITTERS, **KERNELS}, frozenset(KERNELS), [fuse])
 
 
 def cost(call: KernelCall, position: int) -> Cost:

@@ -8,10 +8,10 @@ import numpy as np
 from max.dtype import DType
 from max.graph import BufferValue, TensorValue, ops
 
+from max_whisper.lowering.backends.cpu.costs import CostRule, Work
+from max_whisper.lowering.backends.cpu.operands import result
+from max_whisper.lowering.backends.emission import HOST, Context, Emitter, Invocation, scalar
 from max_whisper.lowering.kernel_calls import KernelCall
-from max_whisper.lowering.targets.cpu.costs import CostRule, Work
-from max_whisper.lowering.targets.cpu.operands import result
-from max_whisper.lowering.targets.emission import HOST, Context, Emitter, Invocation, scalar
 
 
 def full_attention(context: Context, q: TensorValue, k: TensorValue, v: TensorValue, *, heads: int) -> Invocation:
@@ -28,7 +28,8 @@ def attention_products(dtype: str, flops: int) -> dict[str, int]:
 def full_attention_cost(call: KernelCall, position: int) -> Work:
     """Returns the work of the scores and of the weighted sum, of every row to every row."""
     batch, length, channels = call.outputs[0].dims
-    return attention_products(call.dtype or "float32", 2 * 2 * batch * length * length * channels), 0
+    assert call.dtype is not None
+    return attention_products(call.dtype, 2 * 2 * batch * length * length * channels), 0
 
 
 def cached_attention(

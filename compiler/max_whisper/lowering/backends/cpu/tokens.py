@@ -5,10 +5,10 @@ from __future__ import annotations
 from max.dtype import DType
 from max.graph import TensorType, TensorValue
 
+from max_whisper.lowering.backends.cpu.costs import CostRule, Work, of_elements, of_product
+from max_whisper.lowering.backends.cpu.operands import float_scalar, or_dummy, result
+from max_whisper.lowering.backends.emission import Context, Emitter, Invocation, Matrix
 from max_whisper.lowering.kernel_calls import KernelCall
-from max_whisper.lowering.targets.cpu.costs import CostRule, Work, of_elements, of_product
-from max_whisper.lowering.targets.cpu.operands import float_scalar, or_dummy, result
-from max_whisper.lowering.targets.emission import Context, Emitter, Invocation, Matrix
 
 
 def token_embedding(

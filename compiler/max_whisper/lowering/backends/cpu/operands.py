@@ -8,7 +8,7 @@ import numpy as np
 from max.dtype import DType
 from max.graph import Dim, DimLike, TensorType, TensorValue, ops
 
-from max_whisper.lowering.targets.emission import HOST
+from max_whisper.lowering.backends.emission import HOST
 
 
 def float_scalar(number: float) -> TensorValue:

@@ -1,4 +1,4 @@
-"""The types that emitters take and return, and what all targets share."""
+"""The types that emitters take and return, and what all backends share."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ Emitter: TypeAlias = Callable[..., Emitted]
 
 
 @dataclass(frozen=True)
-class Target:
+class Backend:
     """How programs become MAX graphs: an emitter for each kind of op, and the passes that run before."""
 
     emitters: Mapping[str, Emitter]

@@ -13,7 +13,7 @@ import math
 from max.dtype import DType
 from max.graph import DeviceRef, TensorValue, ops
 
-from max_whisper.lowering.targets.emission import Context, scalar
+from max_whisper.lowering.backends.emission import Context, scalar
 from max_whisper.tokens import N_BOUNDS
 
 _LOWEST = -1e30  # in place of -inf, where -inf - -inf would be NaN

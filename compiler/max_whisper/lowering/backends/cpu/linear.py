@@ -8,10 +8,10 @@ from typing import Any
 from max.dtype import DType
 from max.graph import DimLike, TensorValue, ops
 
+from max_whisper.lowering.backends.cpu.costs import CostRule, Work, of_elements, of_product
+from max_whisper.lowering.backends.cpu.operands import float_scalar, norm_operands, or_dummy, result
+from max_whisper.lowering.backends.emission import Context, Emitter, Invocation, Matrix, scalar
 from max_whisper.lowering.kernel_calls import KernelCall
-from max_whisper.lowering.targets.cpu.costs import CostRule, Work, of_elements, of_product
-from max_whisper.lowering.targets.cpu.operands import float_scalar, norm_operands, or_dummy, result
-from max_whisper.lowering.targets.emission import Context, Emitter, Invocation, Matrix, scalar
 from max_whisper.spec.ops import conv1d_length
 
 
@@ -82,8 +82,9 @@ def _gemm(
 def gemm_cost(call: KernelCall, position: int) -> Work:
     """Returns the work of the product, without the zeros that fill up packed weights."""
     batch, heads, rows, channels = call.outputs[0].dims
-    _, n_in = call.operands[1].matrix or (0, 0)
-    return of_product(call.operands[1].dtype, batch * rows, heads * channels, n_in)
+    weights = call.operands[1]
+    assert weights.matrix is not None
+    return of_product(weights.dtype, batch * rows, heads * channels, weights.matrix[1])
 
 
 def gemv_cost(call: KernelCall, position: int) -> Work:

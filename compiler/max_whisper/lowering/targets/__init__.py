@@ -1,1 +1,0 @@
-"""The targets: for each a table, kind of op -> emitter, which adds the op to a MAX graph."""
