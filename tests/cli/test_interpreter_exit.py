@@ -93,6 +93,35 @@ model.encode(np.zeros((1, 80, 200), np.float32))
     assert (done.returncode, done.stdout, done.stderr) == (0, b"1\n", b"")
 
 
+@pytest.mark.parametrize("name", ["model", "batched"])
+def test_the_end_may_use_a_model_that_daemon_threads_use(name: str, request: pytest.FixtureRequest) -> None:
+    """They are blocked before their next call of MAX, and must not keep the turn to compute."""
+    text = """
+import atexit, sys, threading, time
+import numpy as np
+import max_whisper
+
+def last():
+    print(len(model.decode(features, language="en", max_new_tokens=3)))
+
+def run():
+    while True:
+        model.decode(features, language="en", max_new_tokens=50)
+
+atexit.register(last)
+model = max_whisper.load(sys.argv[1])
+features = model.encode(np.zeros((1, 80, 200), np.float32))
+for _ in range(3):
+    threading.Thread(target=run, daemon=True).start()
+time.sleep(0.3)
+"""
+    folder = str(request.getfixturevalue(name)._artifact.folder)
+    for _ in range(3):
+        command = [sys.executable, "-c", text, folder]
+        done = subprocess.run(command, capture_output=True, timeout=60, check=False)
+        assert (done.returncode, done.stdout, done.stderr) == (0, b"1\n", b"")
+
+
 def test_an_idle_thread_does_not_hold_up_the_end(artifact: Path) -> None:
     text = """
 import sys, threading

@@ -112,6 +112,29 @@ def test_one_thread_computes_at_a_time(scheduler: Scheduler, executor: Executor)
             assert future.result(SECONDS) == [f"{i}" for i in range(n, n + 4)]
 
 
+def test_without_batches_each_thread_computes_its_own_at_the_same_time(executor: Executor) -> None:
+    executor.batch = 1
+    scheduler = Scheduler(executor)
+    both_inside = threading.Barrier(2, timeout=SECONDS)
+    computed_by: dict[str, int] = {}
+
+    def meet(requests: Sequence[Request[Any]], stop: Callable[[], bool]) -> None:
+        (request,) = requests
+        assert isinstance(request, Say)
+        computed_by[request.text] = threading.get_ident()
+        both_inside.wait()
+
+    executor.before = meet
+    with ThreadPoolExecutor(2) as pool:
+
+        def asked(text: str) -> tuple[list[str], int]:
+            return scheduler.ask([Say(text)]), threading.get_ident()
+
+        for text, (answers, thread) in zip("ab", pool.map(asked, "ab"), strict=True):
+            assert answers == [text.upper()] and computed_by[text] == thread
+    assert scheduler._queue == [] and scheduler._turns == {}
+
+
 def test_windows_are_encoded_first_so_that_their_texts_can_join(scheduler: Scheduler, executor: Executor) -> None:
     mel = np.zeros((80, 10), np.float32)
     futures = [scheduler.submit(Say("a")), scheduler.submit(Say("b")), scheduler.submit(Encode(mel))]

@@ -36,6 +36,7 @@ class InsideMax:
         self._depths: dict[int, int] = {}  # by thread, how often it has entered and not yet left
         self._ending_thread: int | None = None  # the thread that ends the interpreter
         self._owners: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._when_blocked: list[weakref.WeakMethod[Callable[[], None]]] = []
 
     def check(self) -> None:
         """Raises ForkError in a process that was forked after a model had been loaded."""
@@ -52,6 +53,11 @@ class InsideMax:
         """
         self._owners.add(owner)
 
+    def call_when_blocked(self, method: Callable[[], None]) -> None:
+        """Calls a method, while its object lives, in each thread that is blocked: to release what others wait for."""
+        self._when_blocked = [known for known in self._when_blocked if known() is not None]
+        self._when_blocked.append(weakref.WeakMethod(method))
+
     def __enter__(self) -> None:
         self.check()
         if self._process is None:
@@ -63,6 +69,9 @@ class InsideMax:
         self._depths[thread] = depth  # before the check for the end; `_finish` works in the opposite order
         if self._ending_thread not in (None, thread) and depth == 1:
             del self._depths[thread]
+            for method in self._when_blocked:
+                if (release := method()) is not None:
+                    release()
             threading.Event().wait()  # this is a daemon thread, which ends with the process
 
     def __exit__(self, *error: object) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Hashable, Sequence
 from operator import attrgetter
 from typing import Any
@@ -42,10 +43,7 @@ SHARED_OPTIONS = attrgetter(*(DecodingOptions.declared.keys() - {"prompt", "lang
 
 
 class Executor:
-    """Computes the answers to at most `batch` requests of one key at once.
-
-    One thread at a time may be in `answer`; `key` and `chunk` may be called from any thread at any time.
-    """
+    """Computes the answers to at most `batch` requests of one key at once. It may be used from several threads."""
 
     def __init__(self, artifact: Artifact, tokenizer: Tokenizer) -> None:
         self.batch = artifact.manifest.plan.batch
@@ -54,6 +52,7 @@ class Executor:
         self._tokenizer = tokenizer
         self._decoder = Decoder(artifact)
         self._window_decoder = WindowDecoder(self._decoder, artifact.manifest, tokenizer)
+        self._cross_kv_lock = threading.Lock()
         self._cross_kv: WeakKeyDictionary[WindowFeatures, tuple[list[ref[WindowFeatures]], CrossKV]]
         self._cross_kv = WeakKeyDictionary()
         self._answers: dict[type[Request[Any]], Callable[[Any, Stop], list[Any]]] = {
@@ -183,17 +182,19 @@ class Executor:
         last windows are kept, until the windows themselves are dropped.
         """
         windows: list[WindowFeatures] = [request.features for request in requests]
-        references, cross_kv = self._cross_kv.get(windows[0], ([], []))
-        if [reference() for reference in references] == windows:
-            return cross_kv
+        with self._cross_kv_lock:
+            references, cross_kv = self._cross_kv.get(windows[0], ([], []))
+            if [reference() for reference in references] == windows:
+                return cross_kv
         chunk = windows[0].chunk
         if any(window.chunk is not chunk or window.row != row for row, window in enumerate(windows)):
             chunk = self.chunk(np.stack([np.asarray(window) for window in windows]))
-        kept = list(self._cross_kv)  # the oldest first; another thread may drop its windows meanwhile
-        while len(kept) >= max(1, MAX_KEPT_WINDOWS // self.batch):
-            self._cross_kv.pop(kept.pop(0), None)
         cross_kv = self._decoder.cross_kv(chunk.buffer)
-        self._cross_kv[windows[0]] = [ref(window) for window in windows], cross_kv
+        with self._cross_kv_lock:
+            kept = list(self._cross_kv)  # the oldest first
+            while len(kept) >= max(1, MAX_KEPT_WINDOWS // self.batch):
+                self._cross_kv.pop(kept.pop(0), None)
+            self._cross_kv[windows[0]] = [ref(window) for window in windows], cross_kv
         return cross_kv
 
     def _checked(self, options: DecodingOptions) -> str:

@@ -2,6 +2,8 @@
 
 The scheduler has no thread of its own. A thread that waits for an answer computes the next batch, whoever asked for it,
 unless another thread is computing. So requests of several threads share batches, and one batch is computed at a time.
+A model that computes one window at a time has no batches to share: there each thread computes what it asks itself, at
+the same time as the others, so that one uses the cores while another is between two tokens.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from max_whisper.artifact.process import inside_max
 from max_whisper.errors import Cancelled
 from max_whisper.runtime.decoding.cancelling import Stop
 from max_whisper.runtime.transcription.requests import Answer, Encode, Request
@@ -43,6 +46,23 @@ class Caller:
         self.cancelled = False
 
 
+class _Answer(Future[Any]):
+    """The future of an answer.
+
+    Attributes:
+        finished: Whether it is done. Unlike `done()`, it needs no lock, which Ctrl-C in a thread may leave shut.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.finished = False
+        self.add_done_callback(_finish)
+
+
+def _finish(answer: Future[Any]) -> None:
+    answer.finished = True  # type: ignore[attr-defined]
+
+
 @dataclass(eq=False)
 class _Ticket:
     """A request that has no answer yet.
@@ -54,7 +74,7 @@ class _Ticket:
     request: Request[Any]
     caller: Caller
     key: Hashable
-    future: Future[Any] = field(default_factory=Future)
+    future: _Answer = field(default_factory=_Answer)
     passed_over: int = 0
 
     def settle(self, outcome: Any) -> None:
@@ -71,11 +91,12 @@ class Scheduler:
 
     def __init__(self, executor: AnswersRequests) -> None:
         self._executor = executor
-        self._queue: list[_Ticket] = []  # with the group that is being computed, which leaves it when it is answered
-        self._computing: int | None = None  # the thread that computes a group
+        self._queue: list[_Ticket] = []  # with what is being computed, which leaves it when it is answered
+        self._turns: dict[int, list[_Ticket]] = {}  # by thread, the group that it computes
         # Guards both. Entered as a lock, and not as a condition: Ctrl-C within `Condition.__enter__` leaves it locked.
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
+        inside_max.call_when_blocked(self.end_turn)
 
     @property
     def batch(self) -> int:
@@ -91,7 +112,7 @@ class Scheduler:
         try:
             ticket = _Ticket(request, caller, self._executor.key(request))
         except Exception as error:
-            failed: Future[Answer] = Future()
+            failed = _Answer()
             failed.set_exception(error)
             return failed
         with self._lock:
@@ -111,9 +132,9 @@ class Scheduler:
                 self._compute(self._next_group(futures))
             finally:
                 try:
-                    self._end_turn()
+                    self.end_turn()
                 except BaseException:  # Ctrl-C in the middle of it would leave all other threads waiting
-                    self._end_turn()
+                    self.end_turn()
                     raise
 
     def ask(self, requests: Sequence[Request[Answer]]) -> list[Answer]:
@@ -144,21 +165,29 @@ class Scheduler:
         """Returns the tickets that this thread computes next; none once one of the futures is done."""
         with self._lock:
             while not _any_done(futures):
-                if self._computing is None and (group := self._most_urgent()):
-                    self._computing = threading.get_ident()
+                if group := self._own(futures) if self.batch == 1 else self._most_urgent():
+                    self._turns[threading.get_ident()] = group
                     for ticket in self._queue:
                         ticket.passed_over += ticket not in group
                     return group
                 self._changed.wait()
         return []
 
+    def _own(self, futures: Sequence[Future[Any]]) -> list[_Ticket]:
+        """Returns the oldest ticket of some futures that no thread computes."""
+        computed = [ticket for group in self._turns.values() for ticket in group]
+        tickets = (ticket for ticket in self._queue if ticket.future in futures and ticket not in computed)
+        return [ticket for ticket in tickets if not ticket.future.finished][:1]
+
     def _most_urgent(self) -> list[_Ticket]:
         """Returns the group that is answered next: windows to encode, else the largest; of equal ones the oldest.
 
         Windows come first because then their texts can be decoded together with others. A group becomes more urgent
-        each time that another one is chosen, so that none waits forever.
+        each time that another one is chosen, so that none waits forever. While a thread computes, there is none.
         """
-        self._queue = [ticket for ticket in self._queue if not ticket.future.done()]
+        if self._turns:
+            return []
+        self._queue = [ticket for ticket in self._queue if not ticket.future.finished]
         groups: dict[Hashable, list[_Ticket]] = {}
         for ticket in self._queue:
             group = groups.setdefault(ticket.key, [])
@@ -177,25 +206,31 @@ class Scheduler:
             return
         requests = [ticket.request for ticket in group]
         try:
-            answers = self._executor.answer(requests, lambda: all(ticket.future.done() for ticket in group))
+            answers = self._executor.answer(requests, lambda: all(ticket.future.finished for ticket in group))
         except Exception as error:
             if len(group) == 1:
                 group[0].settle(error)
             for ticket in group:
-                if not ticket.future.done():
+                if not ticket.future.finished:
                     self._compute([ticket])
             return
         for ticket, answer in zip(group, answers, strict=True):
             ticket.settle(answer)
 
-    def _end_turn(self) -> None:
-        """Lets another thread compute. After Ctrl-C, what this thread has not answered is in the queue for it."""
-        if self._computing == threading.get_ident():
+    def end_turn(self) -> None:
+        """Lets other threads compute instead of this one. What it has not answered is in the queue for them.
+
+        That is so after Ctrl-C, and when the interpreter ends and blocks this thread before its next call of MAX.
+        """
+        thread = threading.get_ident()
+        if thread in self._turns:
+            for ticket in self._turns[thread]:  # Ctrl-C may have come between the answer and the note of it
+                ticket.future.finished = ticket.future.finished or ticket.future.done()
             with self._lock:
-                self._queue = [ticket for ticket in self._queue if not ticket.future.done()]
+                self._queue = [ticket for ticket in self._queue if not ticket.future.finished]
                 self._changed.notify_all()
-                self._computing = None  # last: after Ctrl-C before it, all of this is done once more
+                del self._turns[thread]  # last: after Ctrl-C before it, all of this is done once more
 
 
 def _any_done(futures: Sequence[Future[Any]]) -> bool:
-    return any(future.done() for future in futures)
+    return any(future.finished for future in futures)  # type: ignore[attr-defined]
