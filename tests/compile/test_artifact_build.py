@@ -97,7 +97,7 @@ def test_a_checkpoint_in_half_precision_is_read_as_it_is(spec: Path, tmp_path: P
     assert set(said.values()) == {"float32", *short}
     assert read_manifest(halves).plan.dtype == "float32"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Checkpoint, "lossless", lambda checkpoint, names: {})
+        patch.setattr(Checkpoint, "lossless_dtypes", lambda checkpoint, names: {})
         whole = max_whisper.build(spec, weights=checkpoint, out=tmp_path / "b")
     assert {tensor.dtype for tensor in read_manifest(whole).plan.tensors} == {"float32"}
     mel = np.random.default_rng(0).standard_normal((1, 80, 200)).astype(np.float32)
