@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
+from weakref import ref
 
 import numpy as np
 from max.driver import Buffer
@@ -24,11 +25,17 @@ class Chunk:
 
 
 class WindowFeatures:
-    """The features of one window: a row of a chunk. numpy.asarray copies them as float32 [n_audio_ctx, d_model]."""
+    """The features of one window: a row of a chunk. numpy.asarray copies them as float32 [n_audio_ctx, d_model].
+
+    Attributes:
+        kept: What the executor keeps for the next request: the windows of a batch that begins with this one, and the
+            keys and values of its cross-attentions.
+    """
 
     def __init__(self, chunk: Chunk, row: int) -> None:
         self.chunk = chunk
         self.row = row
+        self.kept: tuple[list[ref[WindowFeatures]], list[Buffer]] | None = None
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         return np.array(self.chunk.buffer.to_numpy()[self.row], dtype or np.float32)

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Hashable, Sequence
 from operator import attrgetter
 from typing import Any
-from weakref import WeakKeyDictionary, ref
+from weakref import ref
 
 import numpy as np
 from max.driver import Buffer
@@ -36,8 +36,6 @@ from max_whisper.runtime.transcription.requests import (
 )
 from max_whisper.runtime.transcription.words import Timing, timings
 
-MAX_KEPT_WINDOWS = 8
-"""The number of windows whose cross-attention keys and values are kept for their next request, at most."""
 SHARED_OPTIONS = attrgetter(*(DecodingOptions.declared.keys() - {"prompt", "language"}))
 """Returns the options that texts which are decoded together have in common."""
 
@@ -52,9 +50,8 @@ class Executor:
         self._tokenizer = tokenizer
         self._decoder = Decoder(artifact)
         self._window_decoder = WindowDecoder(self._decoder, artifact.manifest, tokenizer)
-        self._cross_kv_lock = threading.Lock()
-        self._cross_kv: WeakKeyDictionary[WindowFeatures, tuple[list[ref[WindowFeatures]], CrossKV]]
-        self._cross_kv = WeakKeyDictionary()
+        self._kept_lock = threading.Lock()
+        self._last: ref[WindowFeatures] | None = None  # the window that keys and values were computed for last
         self._answers: dict[type[Request[Any]], Callable[[Any, Stop], list[Any]]] = {
             Encode: self._encode,
             DetectLanguage: self._detect_languages,
@@ -178,23 +175,25 @@ class Executor:
     def _keys_values(self, requests: Sequence[Any]) -> CrossKV:
         """Returns the cross-attention keys and values of the requests' windows, in rows in their order.
 
-        Several requests for the same windows follow each other (temperatures, words), so the keys and values of the
-        last windows are kept, until the windows themselves are dropped.
+        Several requests for the same windows follow each other (temperatures, words), so the first window keeps them;
+        in a batch, those of the last windows alone are kept. There is no dictionary with weak keys for it, as Ctrl-C
+        would be lost in the callback that removes a key.
         """
         windows: list[WindowFeatures] = [request.features for request in requests]
-        with self._cross_kv_lock:
-            references, cross_kv = self._cross_kv.get(windows[0], ([], []))
+        with self._kept_lock:
+            references, cross_kv = windows[0].kept or ([], [])
             if [reference() for reference in references] == windows:
                 return cross_kv
         chunk = windows[0].chunk
         if any(window.chunk is not chunk or window.row != row for row, window in enumerate(windows)):
             chunk = self.chunk(np.stack([np.asarray(window) for window in windows]))
         cross_kv = self._decoder.cross_kv(chunk.buffer)
-        with self._cross_kv_lock:
-            kept = list(self._cross_kv)  # the oldest first
-            while len(kept) >= max(1, MAX_KEPT_WINDOWS // self.batch):
-                self._cross_kv.pop(kept.pop(0), None)
-            self._cross_kv[windows[0]] = [ref(window) for window in windows], cross_kv
+        references = [ref(window) for window in windows]
+        with self._kept_lock:
+            if self.batch > 1 and self._last is not None and (last := self._last()) is not None:
+                last.kept = None
+            windows[0].kept = references, cross_kv
+            self._last = references[0]
         return cross_kv
 
     def _checked(self, options: DecodingOptions) -> str:
