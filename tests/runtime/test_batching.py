@@ -150,6 +150,14 @@ def test_language_by_several_windows(model: Model, monkeypatch: pytest.MonkeyPat
             model.transcribe(noise(1.0), **wrong)
 
 
+def test_the_window_whose_language_was_detected_is_encoded_once(batched: Model, calls: list[tuple[type, int]]):
+    options = {**OPTIONS, "language": None, "temperature": 0, "condition_on_previous_text": False}
+    del options["best_of"]
+    result = batched.transcribe(noise(6.0), clip_timestamps="0,2,3,5", without_timestamps=True, **options)
+    assert len(result.windows) == 2
+    assert sum(size for kind, size in calls if kind is Encode) == 2
+
+
 def test_words_and_explanations_share_batches(batched: Model, calls: list[tuple[type, int]]):
     options = {**OPTIONS, "temperature": 0, "word_timestamps": True, "explain": True}
     del options["best_of"]

@@ -35,7 +35,9 @@ class InsideMax:
         self._process: int | None = None  # the process that MAX's threads are in; None before there are any
         self._depths: dict[int, int] = {}  # by thread, how often it has entered and not yet left
         self._ending_thread: int | None = None  # the thread that ends the interpreter
-        self._owners: weakref.WeakSet[Any] = weakref.WeakSet()
+        # Plain references: a set of weak ones runs Python code when an owner goes, and Ctrl-C in there would be lost.
+        self._owners: list[weakref.ref[Any]] = []
+        self._owners_lock = threading.Lock()
         self._when_blocked: list[weakref.WeakMethod[Callable[[], None]]] = []
 
     def check(self) -> None:
@@ -51,7 +53,9 @@ class InsideMax:
 
         The destructors of these wait for MAX's threads, which a child does not have.
         """
-        self._owners.add(owner)
+        with self._owners_lock:
+            self._owners = [known for known in self._owners if known() is not None]
+            self._owners.append(weakref.ref(owner))
 
     def call_when_blocked(self, method: Callable[[], None]) -> None:
         """Calls a method, while its object lives, in each thread that is blocked: to release what others wait for."""
@@ -89,8 +93,9 @@ class InsideMax:
         """
 
         def begin() -> None:
-            for owner in list(self._owners):
-                ctypes.pythonapi.Py_IncRef(ctypes.py_object(owner))
+            for reference in self._owners:
+                if (owner := reference()) is not None:
+                    ctypes.pythonapi.Py_IncRef(ctypes.py_object(owner))
             if hasattr(libc, "on_exit"):  # glibc, which MAX needs on Linux; the last function is called first
                 libc.on_exit(libc._exit, None)  # `_exit` is called with the exit code
 

@@ -133,7 +133,7 @@ class Transcriber:
         for _ in drive(self._scheduler, [(self._caller, self._find_language())], 1):
             pass
         for part in parts:
-            part.language = self.language
+            part.language, part._first_window = self.language, self._first_window
         for window in self._drive([part.steps() for part in parts]):
             self._add(window)
             yield window
