@@ -132,7 +132,7 @@ def test_a_build_that_load_would_refuse(
             vocabulary = read_vocabulary(*given)
             return replace(vocabulary, tokens=msgspec.structs.replace(vocabulary.tokens, **change))
 
-        monkeypatch.setattr("max_whisper.compile.build.read_vocabulary", read)
+        monkeypatch.setattr("max_whisper.weights.source.read_vocabulary", read)
         with pytest.raises(MaxWhisperError) as raised:
             max_whisper.build(spec, weights=checkpoint, out=place, force=True)
         said = str(raised.value)

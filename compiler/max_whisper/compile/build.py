@@ -38,7 +38,7 @@ from max_whisper.spec.families.whisper import WHISPER
 from max_whisper.tokens import Tokens
 from max_whisper.weights.architecture import check_architecture
 from max_whisper.weights.checkpoint import Checkpoint, open_checkpoint
-from max_whisper.weights.vocabulary import read_vocabulary, write_tiktoken
+from max_whisper.weights.vocabulary import write_tiktoken
 
 COMPILED_SIZE = 64 << 20
 """The bytes that are reserved for MEF files, which is more than any model needs."""
@@ -85,9 +85,11 @@ def build(
         check_architecture(checkpoint, model)
         expected = [(tensor.name, tensor.shape) for tensor in model.tensors() if tensor.computed is None]
         checkpoint.check(expected)
-        vocabulary = read_vocabulary(checkpoint.file, model.n_vocab)
+        vocabulary, alignment = checkpoint.vocabulary(model.n_vocab), checkpoint.alignment_heads(model)
         progress(Progress(f"checked {len(expected)} tensors of {checkpoint.describe()}"))
-        plan = make_plan(model, checkpoint, machine, chosen, options)
+        for origin in filter(None, (vocabulary.origin, alignment.origin)):
+            progress(Progress(origin))
+        plan = make_plan(model, checkpoint, alignment.heads, machine, chosen, options)
         check_layers(model, plan)
         _check_space(folder, new, plan)
         write_weights(new / WEIGHTS_FILE, plan, model, checkpoint)

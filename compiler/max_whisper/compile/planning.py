@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -12,15 +12,20 @@ from max_whisper.plan import MATRIX_DTYPES, BuildPlan, Kernels, SpecIdentity, Ta
 from max_whisper.spec import Spec
 from max_whisper.tensors.dtypes import FLOAT32
 from max_whisper.tensors.layout import logits_tables, stored_tensors, token_matrices
-from max_whisper.weights.alignment import read_alignment_heads
 from max_whisper.weights.checkpoint import Checkpoint
 
 
-def make_plan(spec: Spec, checkpoint: Checkpoint, target: Target, kernels: Kernels, options: BuildOptions) -> BuildPlan:
+def make_plan(
+    spec: Spec,
+    checkpoint: Checkpoint,
+    alignment_heads: Sequence[tuple[int, int]],
+    target: Target,
+    kernels: Kernels,
+    options: BuildOptions,
+) -> BuildPlan:
     """Returns the plan for building a spec with the weights of a checkpoint.
 
-    Raises WeightsError for a checkpoint whose alignment heads cannot be read, or with a tensor that holds NaN or
-    infinities.
+    Raises WeightsError for a checkpoint with a tensor that holds NaN or infinities.
     """
     plan = BuildPlan(
         spec=SpecIdentity(spec.name, spec.hash),
@@ -28,7 +33,7 @@ def make_plan(spec: Spec, checkpoint: Checkpoint, target: Target, kernels: Kerne
         dtype=options.dtype,  # type: ignore[arg-type]  # BuildOptions checks that it is one of these
         kernels=kernels,
         batch=options.batch,
-        alignment_heads=read_alignment_heads(checkpoint.file, [layer.heads for layer in spec.cross_attentions()]),
+        alignment_heads=list(alignment_heads),
         tensors=[],
     )
     return with_tensors(plan, spec, checkpoint.lossless_dtypes(token_matrices(spec)) if plan.lossless_dtypes else {})

@@ -15,11 +15,14 @@ from max_whisper.errors import MaxWhisperError, UserError, WeightsError
 from max_whisper.files import expanded, is_folder, is_there
 from max_whisper.messages import nearest, printable, quote
 from max_whisper.progress import OnProgress, ignore_progress
+from max_whisper.spec import Spec
 from max_whisper.tensors.cast import lossless_dtype, to_bfloat16, to_float32
 from max_whisper.tensors.dtypes import FLOAT32, FLOAT_DTYPES, ComputeDtype
+from max_whisper.weights.alignment import AlignmentHeads
 from max_whisper.weights.hub import fetch
-from max_whisper.weights.hub_files import VOCABULARIES, FileFinder
+from max_whisper.weights.hub_files import FileFinder
 from max_whisper.weights.source import TensorSource, open_source
+from max_whisper.weights.vocabulary import Vocabulary
 
 TIED, EMBEDDING = "proj_out.weight", "model.decoder.embed_tokens.weight"
 """The names, in specs, of the output projection of some checkpoints, and of the table that it is a copy of."""
@@ -113,9 +116,13 @@ class Checkpoint:
         """
         return self._find_file(name)
 
-    def beside(self, name: str) -> Path | None:
-        """Returns the path of a file that lies beside the weights, and so describes these; None if there is none."""
-        return self.source.file(name)
+    def vocabulary(self, n_vocab: int) -> Vocabulary:
+        """Returns the text tokens, the special tokens and the decoding rules; raises as `file` does."""
+        return self.source.vocabulary(self.file, n_vocab)
+
+    def alignment_heads(self, spec: Spec) -> AlignmentHeads:
+        """Returns the cross-attention heads that follow the audio; raises as `file` does."""
+        return self.source.alignment_heads(self.file, spec)
 
     def check(self, expected: Sequence[tuple[str, tuple[int, ...]]]) -> None:
         """Checks that the checkpoint holds exactly the expected tensors, by name and shape, in a float dtype.
@@ -224,9 +231,9 @@ def _with_fallback(
 
     @functools.cache
     def finder() -> FileFinder:
-        if any(source.file(name) for name in VOCABULARIES):
+        if any(source.file(name) for name in source.vocabularies):
             return source.file
-        problem = f"{source.path} has no vocabulary beside it ({' or '.join(VOCABULARIES)})"
+        problem = f"{source.path} has no vocabulary beside it ({' or '.join(source.vocabularies)})"
         if folder is not None:
             return _files_of(folder)
         if repo is None:

@@ -37,10 +37,12 @@ class Vocabulary:
     Attributes:
         ranks: The bytes of each text token, by its id.
         tokens: The special tokens, and the decoding rules.
+        origin: A sentence for people that says where `tokens` comes from, if not from the checkpoint's files; or "".
     """
 
     ranks: list[bytes]
     tokens: Tokens
+    origin: str = ""
 
 
 def read_vocabulary(file: FileFinder, n_vocab: int) -> Vocabulary:
