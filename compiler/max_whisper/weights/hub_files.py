@@ -29,6 +29,8 @@ COMPANIONS = (  # all are optional, and some are only for other programs, such a
 )
 VOCABULARIES = (VOCABULARY, TOKENIZER)
 """The files that hold a vocabulary, of which one is enough."""
+CT2_WEIGHTS, CT2_VOCABULARIES = "model.bin", ("vocabulary.json", "vocabulary.txt")
+"""The files of a CTranslate2 model beside config.json; older ones have the second form of the vocabulary."""
 MAX_SHARDS = 1000
 
 FileFinder = Callable[[str], "Path | None"]
