@@ -52,10 +52,10 @@ PARTS = {("self_attention", "linear_0"): ("query", "key", "value"), ("attention"
 ACTIVATIONS = {0: "relu", 1: "gelu_new", 2: "silu", 3: "gelu"}
 """The names that config.json of transformers has for CTranslate2's activations (its `common_spec.Activation`)."""
 SETTINGS = {
-    *("encoder/num_heads", "decoder/num_heads", "decoder/activation", "decoder/pre_norm"),
-    *("decoder/alignment_layer", "decoder/alignment_heads"),
+    *("encoder/num_heads", "decoder/num_heads", "decoder/activation"),
+    *("decoder/alignment_layer", "decoder/alignment_heads"),  # which CTranslate2 does not use for Whisper
 }
-"""The settings of a Whisper model that are not 0; CTranslate2 does not use the last two for Whisper."""
+"""The settings of a Whisper model that have several values."""
 SUPPRESSED = "the suppressed tokens are openai/whisper's, as the CTranslate2 model lists none"
 ALIGNMENT = "word times follow the attention heads that OpenAI published, as the CTranslate2 model lists none"
 
@@ -119,12 +119,12 @@ class CTranslate2(TensorSource):
                 f"{self._file} has revision {model.revision} of {SPEC}, expected {REVISION}: convert the model again, "
                 "with CTranslate2 3.5 to 4.8"
             )
-        self._settings = {name: value.array.item() for name, value in model.variables.items() if value.array.ndim == 0}
-        for name, value in self._settings.items():
-            expected = 1 if name == "decoder/pre_norm" else 0
-            if value != expected and (name == "decoder/pre_norm" or name not in SETTINGS):
-                raise self._error(f"the setting {quote(name)} is {value}, expected {expected}: it is no Whisper model")
-        self._tensors = dict(self._split(model.variables))
+        variables = model.variables
+        scales = {f"{name}_scale" for name, variable in variables.items() if variable.dtype.numpy.kind == "i"}
+        plain = {name: variable for name, variable in variables.items() if name not in scales}
+        self._settings = {name: value.array.item() for name, value in plain.items() if value.array.ndim == 0}
+        self._check_settings()
+        self._tensors = dict(self._split(plain, variables))
 
     @classmethod
     def recognizes(cls, path: Path) -> bool:
@@ -188,11 +188,20 @@ class CTranslate2(TensorSource):
         if (path := self.file(PREPROCESSOR)) is not None:
             yield path, read_json(path, FeatureExtractor)
 
-    def _split(self, variables: dict[str, Variable]) -> Iterator[tuple[str, Tensor]]:
-        """Yields the tensors by name; a bias of keys that is zero is left out, as Whisper has none."""
-        quantized = {name for name, variable in variables.items() if variable.dtype.numpy.kind == "i"}
-        for name, variable in variables.items():
-            if variable.array.ndim == 0 or (name.endswith("_scale") and name.removesuffix("_scale") in quantized):
+    def _check_settings(self) -> None:
+        """Raises WeightsError for a setting that Whisper does not have, such as rotary positions."""
+        for name, value in self._settings.items():
+            expected = 1 if name == "decoder/pre_norm" else 0
+            if value != expected and name not in SETTINGS:
+                raise self._error(f"the setting {quote(name)} is {value}, expected {expected}: it is no Whisper model")
+
+    def _split(self, plain: dict[str, Variable], variables: dict[str, Variable]) -> Iterator[tuple[str, Tensor]]:
+        """Yields the tensors by name; a bias of keys that is zero is left out, as Whisper has none.
+
+        `plain` are the variables that are no scales of others.
+        """
+        for name, variable in plain.items():
+            if variable.array.ndim == 0:
                 continue
             tensor = self._tensor(name, variable, variables.get(f"{name}_scale"))
             *_, block, matrix, field = ["", "", *name.split("/")]
