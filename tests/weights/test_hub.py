@@ -42,14 +42,13 @@ if limit:
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 from max_whisper.errors import MaxWhisperError
 from max_whisper.weights.checkpoint import open_checkpoint
-from max_whisper.weights.vocabulary import read_vocabulary
 results = []
 for options in calls:
     lines, began = [], time.monotonic()
     try:
         checkpoint = open_checkpoint(**options, progress=lambda progress: lines.append(progress.message))
         embedding = checkpoint.read("{TENSOR}", "float32")
-        vocabulary = read_vocabulary(checkpoint.file, len(embedding))
+        vocabulary = checkpoint.vocabulary(len(embedding))
         result = dict(repo=checkpoint.repo, commit=checkpoint.commit, tensors=len(checkpoint.source.names()),
                       hash=hashlib.sha256(embedding.tobytes()).hexdigest(), text_tokens=len(vocabulary.ranks))
     except MaxWhisperError as e:

@@ -80,7 +80,14 @@ def read_model(path: Path) -> ModelFile:
         with open_regular(path) as file:
             # Mode "c": writes stay in this process. Read-only arrays would be copied later.
             data = np.memmap(file, np.uint8, mode="c").view(np.ndarray)
-        return _read(_Cursor(data))
+        cursor = _Cursor(data)
+        (version,) = cursor.numbers("I", "the version")
+        if version != BINARY_VERSION:
+            raise WeightsError(
+                f"{path} has the binary version {version} of CTranslate2, expected {BINARY_VERSION}{other_kind(path)}: "
+                "convert the model again, with CTranslate2 3.5 to 4.8"
+            )
+        return _read(cursor)
     except OSError as e:
         raise WeightsError(f"{path} cannot be read: {e.strerror or e}") from e
     except ValueError as e:
@@ -111,10 +118,7 @@ class _Cursor:
 
 
 def _read(cursor: _Cursor) -> ModelFile:
-    """Returns the content of a file; raises ValueError for a broken one."""
-    (version,) = cursor.numbers("I", "the version")
-    if version != BINARY_VERSION:
-        raise ValueError(f"it has the binary version {version}, expected {BINARY_VERSION}")
+    """Returns what follows the version in a file; raises ValueError for a broken one."""
     spec = cursor.text("the name of the spec")
     revision, count = cursor.numbers("II", "the number of variables")
     if count > MAX_VARIABLES:

@@ -117,6 +117,19 @@ def weights_missing(where: str, names: Iterable[str]) -> WeightsError:
     return WeightsError(f"{where} has no {WEIGHTS}: {advice}")
 
 
+def not_a_checkpoint(source: RepoRevision, missing: str, names: Iterable[str]) -> WeightsError:
+    """Returns the error for a repository that lacks the file `missing`; `names` are the files that it has."""
+    files = [
+        name
+        for name in sorted(names)
+        if name.endswith((".bin", ".safetensors")) and "/" not in name and not name.startswith("pytorch_model")
+    ]
+    advice = "it is no checkpoint in transformers' layout"
+    if files:
+        advice = f"it has {_listed(files)}: name one of them, as in --weights {source.repo}/{files[0]}"
+    return WeightsError(f"{source} has no {missing}: {advice}")
+
+
 PICKLE_ADVICE = (
     "A pickle can run any program and is never read; convert it where PyTorch is installed: "
     "transformers.WhisperForConditionalGeneration.from_pretrained(SOURCE).save_pretrained(FOLDER), then give FOLDER"
