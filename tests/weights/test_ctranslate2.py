@@ -356,7 +356,7 @@ EDITS: list[tuple[Callable[[bytes], bytes], str]] = [
     (replaced(b"decoder/alibi\0\0\1\1\0\0\0\0", b"decoder/alibi\0\0\1\1\0\0\0\1"), "'decoder/alibi' is 1"),
     (
         replaced(b"decoder/embeddings/weight\0", b"decoder/embeddings/wright\0"),
-        "alias .* stands for .*, which is missing",
+        "stands for .*, which is missing",
     ),
     (lambda data: b"version https://git-lfs.github.com/spec/v1\noid", "it is a Git LFS pointer; run `git lfs pull`"),
 ]
