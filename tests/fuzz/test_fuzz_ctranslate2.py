@@ -10,37 +10,27 @@ import resource
 import struct
 from pathlib import Path
 
-import numpy as np
 import pytest
 from ctranslate2.specs.whisper_spec import WhisperSpec
 from max_whisper.errors import WeightsError
 from max_whisper.weights.formats.ctranslate2 import CTranslate2
 from support.harness import Budget, refusal
+from support.models.checkpoint import make_weights
 from support.models.ctranslate2_model import fill
 
-WIDTH = 4
+DIMS = {
+    **{"n_mels": 2, "n_audio_ctx": 2, "d_model": 4, "d_ffn": 4, "n_vocab": 3, "n_text_ctx": 2},
+    **{"encoder_layers": 1, "decoder_layers": 1},
+}
 EXTREMES = [0, 1, 2, 5, 6, 7, 127, 128, 255, 2**15, 2**16 - 1, 2**16, 2**24, 2**31 - 1, 2**31, 2**32 - 1]
 
 
 @pytest.fixture(scope="module")
 def good(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """Returns a file with quantized and other variables, and with aliases."""
-    rng = np.random.default_rng(0)
-
-    class Random(dict[str, np.ndarray]):
-        def __missing__(self, name: str) -> np.ndarray:
-            if "layer_norm" in name or name.endswith(".bias"):
-                shape: tuple[int, ...] = (WIDTH,)
-            else:
-                shape = (WIDTH, WIDTH, 3) if "conv" in name else (WIDTH, WIDTH)
-            return rng.standard_normal(shape).astype(np.float32)
-
-        def items(self) -> list[tuple[str, np.ndarray]]:  # type: ignore[override]
-            return []
-
     spec = WhisperSpec(1, 1, 1, 1)
-    fill(spec, Random())
-    spec.register_vocabulary([str(i) for i in range(WIDTH)])
+    fill(spec, make_weights(DIMS, first_special=1, seed=0))
+    spec.register_vocabulary([str(i) for i in range(DIMS["n_vocab"])])
     spec.validate()
     spec.optimize("int8_float16")
     folder = tmp_path_factory.mktemp("good")

@@ -148,7 +148,13 @@ class CTranslate2(TensorSource):
         path = _vocabulary_file(file)
         if path is None:  # that of the spec's own source, in the layout of the Hub
             return super().vocabulary(file, n_vocab)
-        files, configuration = _read_tokens(path), _read_configuration(file)
+        names, configuration = _read_names(path), _read_configuration(file)
+        if len(names) != n_vocab:
+            raise WeightsError(
+                f"{path}: the vocabulary has {len(names)} tokens, but the model has {n_vocab}: "
+                "the spec, the weights and the vocabulary are not of the same model"
+            )
+        files = _token_files(names, path)
         suppress, begin_suppress = configuration.suppress_ids, configuration.suppress_ids_begin
         eot = files.special.get("<|endoftext|>")
         check_ids(f"{CONFIGURATION}: suppress_ids", suppress or [], n_vocab, without=eot)
@@ -156,7 +162,7 @@ class CTranslate2(TensorSource):
         vocabulary = assemble(
             files,
             GenerationConfiguration(suppress_tokens=suppress or [], begin_suppress_tokens=begin_suppress or []),
-            Configuration(vocab_size=n_vocab if len(files.text) + len(files.special) <= n_vocab else None),
+            Configuration(vocab_size=n_vocab),
             n_vocab,
         )
         if suppress is not UNSET and begin_suppress is not UNSET:
@@ -246,24 +252,27 @@ def _read_configuration(file: FileFinder) -> CT2Configuration:
     return CT2Configuration() if path is None else read_json(path, CT2Configuration)
 
 
-def _read_tokens(path: Path) -> TokenFiles:
-    """Returns the tokens of vocabulary.json, a list, or of vocabulary.txt, which has one on each line.
+def _read_names(path: Path) -> list[str]:
+    """Returns the tokens of vocabulary.json, a list, or of vocabulary.txt, which has one on each line."""
+    if path.suffix == ".json":
+        return read_json(path, list[str])
+    try:
+        return read_all(path, MAX_BYTES).decode().removesuffix("\n").split("\n")
+    except UnicodeDecodeError as e:
+        raise WeightsError(f"{path} cannot be read: {e}") from e
+    except OSError as e:
+        raise WeightsError(f"{path} cannot be read: {e.strerror}") from e
+
+
+def _token_files(names: list[str], path: Path) -> TokenFiles:
+    """Returns text tokens and special tokens by id.
 
     Where a model is padded, CTranslate2's converter goes on with timestamps after the last one: these are left out.
     """
-    if path.suffix == ".json":
-        names = read_json(path, list[str])
-    else:
-        try:
-            names = read_all(path, MAX_BYTES).decode().removesuffix("\n").split("\n")
-        except UnicodeDecodeError as e:
-            raise WeightsError(f"{path} cannot be read: {e}") from e
-        except OSError as e:
-            raise WeightsError(f"{path} cannot be read: {e.strerror}") from e
     ids = {name: i for i, name in enumerate(names)}
     if len(ids) < len(names):
         again = next(name for i, name in enumerate(names) if ids[name] != i)
         raise WeightsError(f"{path} has the token {quote(again)} twice: get it again")
-    timestamps = [name for name in names if TIMESTAMP.fullmatch(name)]
-    special = {name: i for name, i in ids.items() if is_special(name) and name not in timestamps[N_TIMESTAMPS:]}
+    padding = {*[name for name in names if TIMESTAMP.fullmatch(name)][N_TIMESTAMPS:]}
+    special = {name: i for name, i in ids.items() if is_special(name) and name not in padding}
     return TokenFiles({name: i for name, i in ids.items() if not is_special(name)}, None, special, path)
