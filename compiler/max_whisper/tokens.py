@@ -34,8 +34,9 @@ LANGUAGES = {
     "tt": "tatar", "haw": "hawaiian", "ln": "lingala", "ha": "hausa", "ba": "bashkir", "jw": "javanese",
     "su": "sundanese", "yue": "cantonese",
 }
-"""Code -> English name, of the 100 languages of large-v3, in the order of their token ids; models before it know the first
-99. The table is that of openai/whisper (whisper/tokenizer.py).
+"""Code -> English name of the 100 languages of large-v3, in the order of their ids (openai/whisper, tokenizer.py).
+
+Models before it know the first 99.
 """
 # fmt: on
 

@@ -12,6 +12,7 @@ import tiktoken
 
 from max_whisper.errors import WeightsError
 from max_whisper.tokens import LANGUAGES, Tokens
+from max_whisper.weights.alignment import AlignmentHeads
 from max_whisper.weights.vocabulary import LOGPROB_THRESHOLD, MAX_INITIAL_TIMESTAMP, N_TIMESTAMPS
 
 # The symbols of openai/whisper's `non_speech_tokens` (tokenizer.py): brackets, quotes and notes, which subtitles put
@@ -21,40 +22,42 @@ SYMBOLS = (
     *"<< >> <<< >>> -- --- -( -[ (' (\" (( )) ((( ))) [[ ]] {{ }} ♪♪ ♪♪♪".split(),
 )
 NOTES = "♩♪♫♬♭♮♯"
-"""Symbols of which the first token is never chosen where they have several: it begins U+2640 to U+267F alone."""
+"""Symbols of which the first token is never chosen where they have several: only U+2640 to U+267F begin with it."""
 
-AlignmentHeads = Mapping[int, Sequence[int]]
-
-# The heads of OpenAI's models by layer (openai/whisper, __init__.py, `_ALIGNMENT_HEADS`). The keys are the dimensions
-# that tell the models apart: layers and heads per layer of the decoder, and tokens. large-v1 has those of large-v2.
-PUBLISHED: Mapping[tuple[int, int, int], AlignmentHeads] = {
-    (4, 6, 51864): {1: [0], 2: [0, 5], 3: [0, 1, 2, 3, 4]},  # tiny.en
-    (4, 6, 51865): {2: [2], 3: [0, 2, 3, 4, 5]},  # tiny
-    (6, 8, 51864): {3: [3], 4: [7], 5: [1, 5, 7]},  # base.en
-    (6, 8, 51865): {3: [1], 4: [2, 3, 7], 5: [1, 2, 4, 6]},  # base
-    (12, 12, 51864): {  # small.en
-        **{6: [6], 7: [0, 3, 8], 8: [2, 5, 7], 9: [0, 4, 8, 10], 10: [0, 1, 2, 3, 6, 11]},
-        **{11: [2, 4]},
-    },
-    (12, 12, 51865): {5: [3, 9], 8: [0, 4, 7, 8], 9: [0, 7, 9], 10: [5]},  # small
-    (24, 16, 51864): {  # medium.en
-        **{11: [4], 14: [1, 12, 14], 15: [4], 16: [0, 4, 9], 17: [12, 14], 18: [7, 10, 15]},
-        **{20: [0, 3, 9, 14], 21: [12]},
-    },
-    (24, 16, 51865): {13: [15], 15: [4, 15], 16: [1], 20: [0], 23: [4]},  # medium
-    (32, 20, 51865): {  # large-v2
-        **{10: [12], 13: [17], 16: [11, 12, 13], 17: [15, 16], 18: [4, 11, 19], 19: [11], 21: [2, 3]},
-        **{22: [3, 9, 12], 23: [5, 7, 13], 25: [5], 26: [1, 12], 27: [15]},
-    },
-    (32, 20, 51866): {  # large-v3
-        **{7: [0], 10: [17], 12: [18], 13: [12], 16: [1], 17: [14], 19: [11], 21: [4], 24: [1], 25: [6]},
-    },
-    (4, 20, 51866): {2: [4, 11], 3: [3, 6, 11, 14]},  # large-v3-turbo
+# The heads of OpenAI's models, by layer (openai/whisper, __init__.py, `_ALIGNMENT_HEADS`), behind the dimensions that
+# tell the models apart: layers and heads per layer of the decoder, and tokens.
+_Published = tuple[tuple[int, int, int], Mapping[int, Sequence[int]]]
+PUBLISHED: Mapping[str, _Published] = {
+    "tiny.en": ((4, 6, 51864), {1: [0], 2: [0, 5], 3: [0, 1, 2, 3, 4]}),
+    "tiny": ((4, 6, 51865), {2: [2], 3: [0, 2, 3, 4, 5]}),
+    "base.en": ((6, 8, 51864), {3: [3], 4: [7], 5: [1, 5, 7]}),
+    "base": ((6, 8, 51865), {3: [1], 4: [2, 3, 7], 5: [1, 2, 4, 6]}),
+    "small.en": (
+        (12, 12, 51864),
+        {6: [6], 7: [0, 3, 8], 8: [2, 5, 7], 9: [0, 4, 8, 10], 10: [0, 1, 2, 3, 6, 11], 11: [2, 4]},
+    ),
+    "small": ((12, 12, 51865), {5: [3, 9], 8: [0, 4, 7, 8], 9: [0, 7, 9], 10: [5]}),
+    "medium.en": (
+        (24, 16, 51864),
+        {11: [4], 14: [1, 12, 14], 15: [4], 16: [0, 4, 9], 17: [12, 14], 18: [7, 10, 15]}
+        | {20: [0, 3, 9, 14], 21: [12]},
+    ),
+    "medium": ((24, 16, 51865), {13: [15], 15: [4, 15], 16: [1], 20: [0], 23: [4]}),
+    "large-v2": (
+        (32, 20, 51865),
+        {10: [12], 13: [17], 16: [11, 12, 13], 17: [15, 16], 18: [4, 11, 19], 19: [11], 21: [2, 3]}
+        | {22: [3, 9, 12], 23: [5, 7, 13], 25: [5], 26: [1, 12], 27: [15]},
+    ),
+    "large-v3": (
+        (32, 20, 51866),
+        {7: [0], 10: [17], 12: [18], 13: [12], 16: [1], 17: [14], 19: [11], 21: [4], 24: [1], 25: [6]},
+    ),
+    "large-v3-turbo": ((4, 20, 51866), {2: [4, 11], 3: [3, 6, 11, 14]}),
 }
 
 
-def published_alignment_heads(heads: Sequence[int], n_vocab: int) -> list[tuple[int, int]] | None:
-    """Returns the alignment heads of OpenAI's model of these dimensions, as (layer, head); None if there is none.
+def published_alignment_heads(heads: Sequence[int], n_vocab: int) -> AlignmentHeads | None:
+    """Returns the alignment heads of OpenAI's model of these dimensions, and its name; None if there is none.
 
     A fine-tuned model has the dimensions of the published one, and its heads follow the audio, too. large-v1 and
     large-v2 have equal dimensions: both get the heads of large-v2, which replaced it.
@@ -63,10 +66,13 @@ def published_alignment_heads(heads: Sequence[int], n_vocab: int) -> list[tuple[
         heads: The number of heads of each cross-attention layer of the decoder.
         n_vocab: The number of tokens.
     """
-    if len(set(heads)) != 1:
-        return None
-    published = PUBLISHED.get((len(heads), heads[0], n_vocab))
-    return published and [(layer, head) for layer, heads in published.items() for head in heads]
+    for name, ((n_layers, n_heads, tokens), published) in PUBLISHED.items():
+        if [n_heads] * n_layers == list(heads) and tokens == n_vocab:
+            pairs = [(layer, head) for layer, heads in published.items() for head in heads]
+            return AlignmentHeads(
+                pairs, f"word times follow the alignment heads of OpenAI's {name}, as the checkpoint lists none"
+            )
+    return None
 
 
 def whisper_tokens(ranks: Sequence[bytes], n_vocab: int) -> Tokens:
@@ -87,8 +93,8 @@ def whisper_tokens(ranks: Sequence[bytes], n_vocab: int) -> Tokens:
     n_languages = n_vocab - eot - 2 - 6 - N_TIMESTAMPS
     if not 1 <= n_languages <= len(LANGUAGES):
         raise WeightsError(
-            f"{len(ranks)} text tokens do not fit a model of {n_vocab} tokens: expected 8 control tokens, {N_TIMESTAMPS} "
-            f"timestamps and 1 to {len(LANGUAGES)} languages beside them, which is {n_languages} languages"
+            f"{len(ranks)} text tokens do not fit a model of {n_vocab} tokens: beside them, 8 control tokens and "
+            f"{N_TIMESTAMPS} timestamps, {n_languages} languages are left, expected 1 to {len(LANGUAGES)}"
         )
     translate, transcribe, startoflm, startofprev, nospeech, notimestamps = range(
         sot + 1 + n_languages, sot + 7 + n_languages
