@@ -179,8 +179,8 @@ def build(
 
     Args:
         spec: A YAML file, or the name of a spec that ships with the package.
-        weights: A Hub repository, one file of a repository ("ggerganov/whisper.cpp/ggml-base.bin"), or a local folder or
-            file, in the format of transformers (safetensors), faster-whisper (CTranslate2) or whisper.cpp (ggml); None
+        weights: A Hub repository, one file of a repository ("ggerganov/whisper.cpp/ggml-base.bin"), or a folder or file
+            here, in the format of transformers (safetensors), faster-whisper (CTranslate2) or whisper.cpp (ggml); None
             is the source in the spec.
         out: The folder; None is `artifacts/` and the spec's file name, with dtype, target and kernels unless they are
             the default.

@@ -18,7 +18,7 @@ from max_whisper.errors import WeightsError
 from max_whisper.spec import Spec, load_spec
 from max_whisper.weights.architecture import check_architecture
 from max_whisper.weights.checkpoint import Checkpoint, open_checkpoint
-from max_whisper.weights.ctranslate2_file import read_model, spec_name
+from max_whisper.weights.formats.ctranslate2_file import read_model, spec_name
 from max_whisper.weights.source import open_source
 from support.models.checkpoint import EMBEDDING, encode_array, write_checkpoint
 from support.models.ctranslate2_model import Weights, read_weights, write_ctranslate2
@@ -197,7 +197,7 @@ def test_the_alignment_heads(checkpoint: Path, small: Spec, copied: Path) -> Non
     change_json(copied / "config.json", alignment_heads=None)
     assert "last half of the layers" in opened.alignment_heads(small).origin
     tiny = opened.alignment_heads(load_spec("tiny"))
-    assert tiny.heads == [(2, 2), (3, 0), (3, 2), (3, 3), (3, 4), (3, 5)] and "that OpenAI published" in tiny.origin
+    assert tiny.heads == [(2, 2), (3, 0), (3, 2), (3, 3), (3, 4), (3, 5)] and "heads of OpenAI's tiny" in tiny.origin
 
 
 def test_a_model_without_lists(copied: Path, small: Spec) -> None:

@@ -30,7 +30,7 @@ max-whisper build --spec large-v3-turbo --target cuda:sm_90a
 @click.option(
     "--weights",
     metavar="REPO_OR_PATH",
-    help="Repository on the Hugging Face Hub, one file of a repository (OWNER/NAME/FILE), or a local folder or file, in "
+    help="Repository on the Hugging Face Hub, one file of a repository (OWNER/NAME/FILE), or a folder or file here, in "
     "the format of transformers (safetensors), faster-whisper (CTranslate2) or whisper.cpp (ggml).  "
     "[default: the repository that the spec names]",
 )

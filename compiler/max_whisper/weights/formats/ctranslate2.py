@@ -21,8 +21,8 @@ from max_whisper.tensors.dtypes import FLOAT32, INT8, Dtype
 from max_whisper.weights.alignment import AlignmentHeads, choose_heads
 from max_whisper.weights.byte_level_bpe import TokenFiles, is_special
 from max_whisper.weights.conventions import published_alignment_heads, whisper_tokens
-from max_whisper.weights.ctranslate2_file import Variable, read_model, spec_name
 from max_whisper.weights.file_kinds import is_lfs_pointer
+from max_whisper.weights.formats.ctranslate2_file import Variable, read_model, spec_name
 from max_whisper.weights.hub_files import (
     CONFIGURATION,
     CT2_VOCABULARIES,
@@ -57,7 +57,6 @@ SETTINGS = {
 }
 """The settings of a Whisper model that have several values."""
 SUPPRESSED = "the suppressed tokens are openai/whisper's, as the CTranslate2 model lists none"
-ALIGNMENT = "word times follow the attention heads that OpenAI published, as the CTranslate2 model lists none"
 
 
 class CT2Configuration(msgspec.Struct, frozen=True):
@@ -178,8 +177,9 @@ class CTranslate2(TensorSource):
             return super().alignment_heads(file, spec)
         heads = [layer.heads for layer in spec.cross_attentions()]
         chosen = choose_heads(_read_configuration(file).alignment_heads or [], heads)
-        published = published_alignment_heads(heads, spec.n_vocab) if chosen.origin else None
-        return chosen if published is None else AlignmentHeads(published, ALIGNMENT)
+        if not chosen.origin:
+            return chosen
+        return published_alignment_heads(heads, spec.n_vocab) or chosen
 
     def claims(self) -> Iterator[Claim]:
         activation = self._settings.get("decoder/activation", 3)
