@@ -102,6 +102,15 @@ def damaged(data: bytes, rng: random.Random) -> bytes:
     return bytes(result)
 
 
+def test_a_quantized_tensor_without_rows(tmp_path: Path) -> None:
+    path, spec = tmp_path / "model.bin", b"WhisperSpec\0"
+    matrix = struct.pack("<H", 2) + b"x\0" + struct.pack("<BIIBI", 2, 0, 4, 1, 0)
+    scale = struct.pack("<H", 8) + b"x_scale\0" + struct.pack("<BIBI", 1, 0, 0, 0)
+    header = struct.pack("<IH", 6, len(spec)) + spec + struct.pack("<II", 3, 2)
+    path.write_bytes(header + matrix + scale + bytes(4))
+    assert not judge(path, "no rows") and CTranslate2(path).read("x").shape == (0, 4)
+
+
 def test_many_variables_take_little_time_and_memory(tmp_path: Path) -> None:
     """A file of 2 MB: 100,000 empty variables, and then one that does not fit."""
     path, spec = tmp_path / "model.bin", b"WhisperSpec\0"

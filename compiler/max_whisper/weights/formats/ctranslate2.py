@@ -92,9 +92,11 @@ class Tensor:
             return self.array
         with np.errstate(all="ignore"):  # a scale may be anything; the checkpoint refuses what is not finite
             reciprocal = np.float32(1) / self.scale
-            rows: NDArray[np.float32] = self.array.reshape(len(self.array), -1).astype(np.float32)
-            rows *= reciprocal.reshape(-1, 1)
-        return rows.reshape(self.array.shape)
+            if self.scale.ndim:
+                reciprocal = reciprocal.reshape(-1, *[1] * (self.array.ndim - 1))
+            elements: NDArray[np.float32] = self.array.astype(np.float32)
+            elements *= reciprocal
+        return elements
 
 
 @register("ctranslate2")
@@ -119,7 +121,7 @@ class CTranslate2(TensorSource):
                 "with CTranslate2 3.5 to 4.8"
             )
         variables = model.variables
-        scales = {f"{name}_scale" for name, variable in variables.items() if variable.dtype.numpy.kind == "i"}
+        scales = {f"{n}_scale" for n, v in variables.items() if v.dtype.numpy.kind == "i" and v.array.ndim}
         plain = {name: variable for name, variable in variables.items() if name not in scales}
         self._settings = {name: value.array.item() for name, value in plain.items() if value.array.ndim == 0}
         self._check_settings()
