@@ -61,7 +61,8 @@ class Ggml(TensorSource):
     def read(self, name: str) -> NDArray[Any]:
         tensor = self._file.tensors[name]
         dequantize = tensor.type.dequantize
-        elements = tensor.data if dequantize is None else dequantize(tensor.data)
+        with np.errstate(invalid="ignore"):  # infinity * 0: whoever reads a tensor checks its elements
+            elements = tensor.data if dequantize is None else dequantize(tensor.data)
         return elements.reshape(_shape(name, tensor))
 
     def vocabulary(self, file: FileFinder, n_vocab: int) -> Vocabulary:
