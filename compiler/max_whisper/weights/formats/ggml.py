@@ -27,7 +27,7 @@ from max_whisper.weights.vocabulary import Vocabulary
 CONVOLUTION_BIASES = ("encoder.conv1.bias", "encoder.conv2.bias")
 """The tensors that files have as [n, 1] in place of [n]."""
 END_OF_TEXT = b"<|endoftext|>"
-"""The token that files made from the Hub's vocab.json have behind the text tokens."""
+"""The token that the published English-only files have behind the text tokens, and those made from vocab.json."""
 TOKENS_ORIGIN = "special tokens and suppressed tokens are openai/whisper's, as ggml files hold text tokens only"
 FILTER_TOLERANCE = 1e-6
 """The most by which a mel filter, whose largest weight is 0.026 to 0.042, may differ from the runtime's."""
@@ -116,7 +116,10 @@ def _check_ranks(ranks: Sequence[bytes], path: Path) -> None:
     That order is all that an encoder knows; the empty token is the last one of multilingual vocabularies.
     """
     if sorted(ranks[:256]) != [bytes([byte]) for byte in range(256)]:
-        raise WeightsError(f"{path}: text tokens 0 to 255 must be the 256 bytes: it is damaged, or of another model")
+        raise WeightsError(
+            f"{path}: text tokens 0 to 255 must be the 256 bytes: it is damaged, of another model, or from before "
+            "October 2022, when whisper.cpp wrote some of them wrongly; get the file again"
+        )
     known = {*ranks[:256]}
     for i, token in enumerate(ranks[256:], start=256):
         is_merged = any(token[:cut] in known and token[cut:] in known for cut in range(1, len(token)))
