@@ -179,7 +179,9 @@ def build(
 
     Args:
         spec: A YAML file, or the name of a spec that ships with the package.
-        weights: A Hub repository, a local folder in Hub layout or a safetensors file; None is the source in the spec.
+        weights: A Hub repository, one file of a repository ("ggerganov/whisper.cpp/ggml-base.bin"), or a folder or file
+            here, in the format of transformers (safetensors), faster-whisper (CTranslate2) or whisper.cpp (ggml); None
+            is the source in the spec.
         out: The folder; None is `artifacts/` and the spec's file name, with dtype, target and kernels unless they are
             the default.
         revision: The branch, tag or commit of the Hub repository; None is the one in the spec for the spec's own
