@@ -86,6 +86,23 @@ def test_a_file_is_recognized_by_its_content(folder: Path, tmp_path: Path) -> No
     assert type(open_checkpoint(file).source).__name__ == "Ggml"
 
 
+def test_folders_are_refused(folder: Path, checkpoint: Path, tmp_path: Path) -> None:
+    with pytest.raises(
+        WeightsError, match=r"is a folder with models of whisper.cpp: give one of the files, such as .*/f16"
+    ):
+        open_checkpoint(folder)
+    encoder = tmp_path / "ggml-base.en-encoder.mlmodelc"
+    encoder.mkdir()
+    (encoder / "model.mil").write_text("program(1.0)")
+    with pytest.raises(
+        WeightsError, match=r"encoder.mlmodelc is an encoder for Core ML, half of a model: give the file"
+    ):
+        open_checkpoint(encoder)
+    both = shutil.copytree(checkpoint, tmp_path / "both")
+    shutil.copy(folder / "f16.bin", both)
+    assert type(open_checkpoint(both).source).__name__ == "Safetensors"
+
+
 def changed(data: bytes, *changes: tuple[int, bytes]) -> bytes:
     """Returns a file with other bytes at some offsets, the offset of the head of a tensor's elements among them."""
     for offset, new in changes:
@@ -211,9 +228,18 @@ def test_scales_that_are_nan(folder: Path, tmp_path: Path) -> None:
         open_checkpoint(file).read("model.decoder.layers.0.fc1.weight", "float32")
 
 
-def test_a_spec_of_another_model(folder: Path) -> None:
-    with pytest.raises(WeightsError, match=r"q8_0.bin does not fit the spec whisper-tiny: d_model is 64, in"):
+def test_a_spec_of_another_model(folder: Path, tmp_path: Path) -> None:
+    """The message names the shipped spec that fits, if there is one."""
+    with pytest.raises(WeightsError) as caught:
         check_architecture(open_checkpoint(folder / "q8_0.bin"), load_spec("tiny"))
+    assert "q8_0.bin does not fit the spec whisper-tiny: d_model is 64, in the spec 384;" in str(caught.value)
+    assert str(caught.value).endswith(": take the spec of this model, or correct the one that is wrong")
+    file = tmp_path / "small.bin"
+    dims = [51865, 1500, 768, 12, 12, 448, 768, 12, 12, 80]
+    data = ggml.head(dims, 1) + ggml.filters(80) + ggml.tokens([b"a"]) + ggml.tensor("a.bias", np.zeros(1), "f32")
+    file.write_bytes(data)
+    with pytest.raises(WeightsError, match=r": build with --spec small.yaml, which fits$"):
+        check_architecture(open_checkpoint(file), load_spec("tiny"))
 
 
 def test_an_artifact_of_an_unquantized_file_has_the_weights_of_the_checkpoint(
