@@ -9,7 +9,7 @@ from __future__ import annotations
 import ctypes
 import json
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import files
 from pathlib import Path
@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 from max_whisper.mel_filters import mel_filters
-from max_whisper.tensors.dtypes import BFLOAT16, FLOAT32
 from max_whisper.tensors.safetensors_file import open_tensors
 from max_whisper.weights.names import OPENAI
 from max_whisper.weights.vocabulary import read_vocabulary
@@ -154,14 +153,38 @@ def dequantize(data: bytes, kind: str) -> Array:
 # --- whisper.cpp
 
 
+class ContextParameters(ctypes.Structure):
+    """whisper.h, `whisper_context_params`."""
+
+    _fields_ = [
+        ("use_gpu", ctypes.c_bool),
+        ("flash_attn", ctypes.c_bool),
+        ("gpu_device", ctypes.c_int),
+        ("dtw_token_timestamps", ctypes.c_bool),
+        ("dtw_aheads_preset", ctypes.c_int),
+        ("dtw_n_top", ctypes.c_int),
+        ("dtw_aheads_n", ctypes.c_size_t),
+        ("dtw_aheads", ctypes.c_void_p),
+        ("dtw_mem_size", ctypes.c_size_t),
+    ]
+
+
 class Engine:
-    """A model that whisper.cpp has loaded from a file."""
+    """A model that whisper.cpp has loaded from a file.
+
+    Its flash attention is off: it pads keys with zeros to a multiple of 256, and gives these a share of the attention,
+    which is large for a window as short as those of tests.
+    """
 
     def __init__(self, path: Path) -> None:
         self._library = library("whisper")
-        self._library.whisper_init_from_file.restype = ctypes.c_void_p
+        self._library.whisper_context_default_params.restype = ContextParameters
+        self._library.whisper_init_from_file_with_params.restype = ctypes.c_void_p
+        self._library.whisper_init_from_file_with_params.argtypes = [ctypes.c_char_p, ContextParameters]
         self._library.whisper_get_logits.restype = ctypes.POINTER(ctypes.c_float)
-        context = self._library.whisper_init_from_file(str(path).encode())
+        parameters = self._library.whisper_context_default_params()
+        parameters.flash_attn = parameters.use_gpu = False
+        context = self._library.whisper_init_from_file_with_params(str(path).encode(), parameters)
         assert context, f"whisper.cpp does not load {path}"
         self._context = ctypes.c_void_p(context)
 

@@ -7,7 +7,8 @@ from typing import Any
 
 from max_whisper.errors import WeightsError
 from max_whisper.messages import quote
-from max_whisper.spec import Spec
+from max_whisper.spec import Spec, load_spec
+from max_whisper.spec.catalog import shipped_specs
 from max_whisper.spec.layer import Layer
 from max_whisper.spec.layers.activation import Activation
 from max_whisper.spec.layers.residual import Residual
@@ -84,7 +85,21 @@ def _compare(
         if actual[name] is not None and actual[name] != value
     ]
     if differences:
-        raise WeightsError(f"{file} does not fit the spec {spec.name}: {'; '.join(differences)}: {ADVICE}")
+        fitting = _fitting(configuration) if isinstance(configuration, Configuration) else None
+        advice = f"build with --spec {fitting}.yaml, which fits" if fitting else ADVICE
+        raise WeightsError(f"{file} does not fit the spec {spec.name}: {'; '.join(differences)}: {advice}")
+
+
+def _fitting(configuration: Configuration) -> str | None:
+    """Returns the name of the only shipped spec that a configuration fits; None if there is not one."""
+    fitting = [
+        name
+        for name in shipped_specs()
+        if all(
+            getattr(configuration, field) in (None, value) for field, value in _configuration(load_spec(name)).items()
+        )
+    ]
+    return fitting[0] if len(fitting) == 1 else None
 
 
 def _check_activation(file: str, name: str | None, spec: Spec) -> None:
