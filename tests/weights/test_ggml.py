@@ -123,7 +123,7 @@ LLAMA = b"lmgg" + b"".join(map(number, (32000, 4096, 256, 32, 32, 128, 2, 0, 0))
 EXPECTED = "expected a model of whisper.cpp such as ggml-base.en.bin"
 
 REFUSED: dict[str, tuple[Callable[[bytes], bytes], str]] = {
-    "gguf": (lambda data: b"GGUF" + data[4:], f"it is a GGUF file, which whisper.cpp does not have: {EXPECTED}"),
+    "gguf": (lambda data: b"GGUF" + data[4:], f"it is a GGUF file, which is not the format of whisper.cpp: {EXPECTED}"),
     "llama.cpp": (lambda data: b"tjgg" + data[4:], "it is an old file of llama.cpp (ggjt)"),
     "voice activity": (
         lambda _: SILERO,
