@@ -1,13 +1,12 @@
 """Writes whisper.cpp's model files with ggml's own quantizer, and runs them in whisper.cpp itself (pywhispercpp).
 
 The unquantized files have the bytes that whisper.cpp's convert-pt-to-ggml.py writes for the same weights; this was
-compared once, for OpenAI's tiny.en. Tensors are quantized as by whisper.cpp's whisper-quantize, from float16.
+compared once, for OpenAI's tiny.en and base. Tensors are quantized as by whisper.cpp's whisper-quantize, from float16.
 """
 
 from __future__ import annotations
 
 import ctypes
-import json
 import struct
 from collections.abc import Mapping
 from functools import cache
@@ -17,9 +16,9 @@ from typing import Any
 
 import numpy as np
 from max_whisper.mel_filters import mel_filters
-from max_whisper.tensors.safetensors_file import open_tensors
+from max_whisper.spec import Spec, load_spec
+from max_whisper.weights.checkpoint import Checkpoint, open_checkpoint
 from max_whisper.weights.names import OPENAI
-from max_whisper.weights.vocabulary import read_vocabulary
 
 Array = np.ndarray[Any, Any]
 
@@ -28,9 +27,9 @@ TYPES = {"f32": 0, "f16": 1, "q4_0": 2, "q4_1": 3, "q5_0": 6, "q5_1": 7, "q8_0":
 FILE_TYPES = {"f32": 0, "f16": 1, "q4_0": 2002, "q4_1": 2003, "q5_0": 2008, "q5_1": 2009, "q8_0": 2007}
 FILE_TYPES |= {"q2_k": 2010, "q6_k": 2014}
 """The number of each type in the head of a file."""
-CONFIGURATION = (  # config.json's fields in the order of the head of a file
-    *("vocab_size", "max_source_positions", "d_model", "encoder_attention_heads", "encoder_layers"),
-    *("max_target_positions", "d_model", "decoder_attention_heads", "decoder_layers", "num_mel_bins"),
+DIMENSIONS = (  # a spec's dimensions in the order of the head of a file
+    *("n_vocab", "n_audio_ctx", "d_model", "n_heads", "encoder_layers"),
+    *("n_text_ctx", "d_model", "n_heads", "decoder_layers", "n_mels"),
 )
 CONVOLUTION_BIASES = ("encoder.conv1.bias", "encoder.conv2.bias")
 ADDED = (*CONVOLUTION_BIASES, "encoder.positional_embedding", "decoder.positional_embedding")
@@ -40,22 +39,22 @@ ADDED = (*CONVOLUTION_BIASES, "encoder.positional_embedding", "decoder.positiona
 # --- files
 
 
-def write_ggml(path: Path, checkpoint: Path, kind: str) -> Path:
-    """Writes the model of a checkpoint in the layout of the Hub, with matrices of a type of TYPES; returns `path`."""
-    configuration = json.loads((checkpoint / "config.json").read_text())
-    dims = [configuration[field] for field in CONFIGURATION]
-    vocabulary = read_vocabulary(lambda name: file if (file := checkpoint / name).exists() else None, dims[0])
-    tensors = openai_tensors(checkpoint)
-    path.write_bytes(head(dims, FILE_TYPES[kind]) + filters(dims[-1]) + tokens(vocabulary.ranks))
+def write_ggml(path: Path, spec: str | Path, checkpoint: Path, kind: str) -> Path:
+    """Writes the model of a checkpoint, with matrices of a type of TYPES; returns `path`."""
+    model, opened = load_spec(spec), open_checkpoint(checkpoint)
+    dims = [model.dims[name] for name in DIMENSIONS]
+    ranks = opened.vocabulary(model.n_vocab).ranks
+    path.write_bytes(head(dims, FILE_TYPES[kind]) + filters(model.n_mels) + tokens(ranks))
     with path.open("ab") as file:
-        for name, array in tensors.items():
+        for name, array in openai_tensors(model, opened).items():
             file.write(tensor(name, array, kind))
     return path
 
 
-def openai_tensors(checkpoint: Path) -> Mapping[str, Array]:
-    """Returns the tensors of a checkpoint in float32 or float16, by openai/whisper's names."""
-    return {OPENAI.renamed(name): array for name, array in open_tensors(checkpoint / "model.safetensors").items()}
+def openai_tensors(spec: Spec, checkpoint: Checkpoint) -> Mapping[str, Array]:
+    """Returns the tensors of a checkpoint, float32, by openai/whisper's names."""
+    names = [tensor.name for tensor in spec.tensors() if not tensor.computed]
+    return {OPENAI.renamed(name): checkpoint.read(name, "float32") for name in names}
 
 
 def head(dims: list[int], file_type: int) -> bytes:

@@ -18,7 +18,7 @@ from max_whisper.weights.architecture import check_architecture
 from max_whisper.weights.checkpoint import open_checkpoint
 from support import ggml
 from support.models.checkpoint import write_checkpoint
-from support.models.small import TOKENS
+from support.models.small import TOKENS, write_spec
 from support.models.vocabulary import make_tokens
 
 QUANTIZED = ["q4_0", "q4_1", "q5_0", "q5_1", "q8_0"]
@@ -26,11 +26,11 @@ KINDS = ["f32", "f16", *QUANTIZED]
 
 
 @pytest.fixture(scope="module")
-def folder(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(spec: Path, checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Returns a folder with a file of each kind, all with the weights of `checkpoint`."""
     folder = tmp_path_factory.mktemp("ggml")
     for kind in KINDS:
-        ggml.write_ggml(folder / f"{kind}.bin", checkpoint, kind)
+        ggml.write_ggml(folder / f"{kind}.bin", spec, checkpoint, kind)
     return folder
 
 
@@ -40,7 +40,7 @@ def test_tensors_are_those_of_ggml(folder: Path, spec: Path, checkpoint: Path, k
     model = load_spec(spec)
     check_architecture(opened, model)
     opened.check([(tensor.name, tensor.shape) for tensor in model.tensors() if not tensor.computed])
-    stored, quantized = ggml.openai_tensors(checkpoint), 0
+    stored, quantized = ggml.openai_tensors(model, open_checkpoint(checkpoint)), 0
     assert {*opened.source.names()} == {*stored}
     for name, array in stored.items():
         info, elements = opened.source.info(name), opened.source.read(name)
@@ -71,8 +71,8 @@ def test_vocabulary_and_heads(folder: Path, spec: Path, checkpoint: Path) -> Non
 def test_end_of_text_may_be_among_the_text_tokens(tmp_path: Path, family: str) -> None:
     """The published English-only files have it, and all that convert-h5-to-ggml.py makes from vocab.json."""
     checkpoint = write_checkpoint(tmp_path / "checkpoint", family=family)
-    file = ggml.write_ggml(tmp_path / "model.bin", checkpoint, "f16")
     n_vocab = make_tokens(family).n_vocab
+    file = ggml.write_ggml(tmp_path / "model.bin", write_spec(tmp_path, n_vocab=n_vocab), checkpoint, "f16")
     expected = open_checkpoint(file).vocabulary(n_vocab)
     assert bool(expected.tokens.languages) == (family == "multilingual")
     data = file.read_bytes()
@@ -123,7 +123,7 @@ LLAMA = b"lmgg" + b"".join(map(number, (32000, 4096, 256, 32, 32, 128, 2, 0, 0))
 EXPECTED = "expected a model of whisper.cpp such as ggml-base.en.bin"
 
 REFUSED: dict[str, tuple[Callable[[bytes], bytes], str]] = {
-    "gguf": (lambda data: b"GGUF" + data[4:], f"it is a GGUF file, which whisper.cpp does not have: {EXPECTED}"),
+    "gguf": (lambda data: b"GGUF" + data[4:], f"it is a GGUF file, which is not the format of whisper.cpp: {EXPECTED}"),
     "llama.cpp": (lambda data: b"tjgg" + data[4:], "it is an old file of llama.cpp (ggjt)"),
     "voice activity": (
         lambda _: SILERO,

@@ -30,22 +30,28 @@ LONGEST_NAME = 100
 MOST_TENSORS = 10_000
 """The most tensors; large has 1259."""
 LARGEST_DIMENSION = 2**20
+"""The largest dimension of a tensor; the largest of Whisper's is its vocabulary of 51866."""
 MOST_MELS = 512
+"""The most mel filters, which are computed for comparison; large-v3 has 128."""
 LONGEST_TOKEN = 256
 """The most bytes of a text token; the longest of Whisper's have 128."""
 VERSION_FACTOR = 1000
 """The header's last number is the type of most tensors, plus this times the version of the layout of blocks."""
 OTHER_MAGICS = {
-    b"GGUF": "a GGUF file, which whisper.cpp does not have",
+    b"GGUF": "a GGUF file, which is not the format of whisper.cpp",
     b"fmgg": "an old file of llama.cpp (ggmf)",
     b"tjgg": "an old file of llama.cpp (ggjt)",
     b"algg": "an adapter of llama.cpp (ggla)",
 }
 """The files of other programs that use ggml, by the bytes that they begin with."""
 READ = ", ".join(kind.name for kind in TYPES.values())
+"""The types that are read, for messages."""
 EXPECTED = "expected a model of whisper.cpp such as ggml-base.en.bin"
+"""What to do with a file of another program."""
 REQUANTIZE = "quantize the model's f16 file anew with whisper.cpp's whisper-quantize, to q8_0 or q5_0"
+"""What to do with a type that is not read."""
 ADVICE = "get the file again"
+"""What to do with a damaged file."""
 
 
 @dataclass(frozen=True)
@@ -182,8 +188,9 @@ def _read_header(cursor: _Cursor) -> tuple[Dimensions, int]:
         return dims, file_type // VERSION_FACTOR
     # Files of other models have the same magic number; one for voice activity goes on with the model's name.
     name = header[4 : 4 + values[0]] if 0 < values[0] <= 40 else b""
-    model = f"of the model {quote(name.decode())}" if name.isalnum() or (b"-" in name and name.isascii()) else ""
-    raise _Fault(f"it is a ggml file{model and ' ' + model}, but not of a Whisper model: {EXPECTED}")
+    is_text = name.isascii() and name.decode().isprintable()
+    model = f" of the model {quote(name.decode())}" if name and is_text else ""
+    raise _Fault(f"it is a ggml file{model}, but not of a Whisper model: {EXPECTED}")
 
 
 def _read_filters(cursor: _Cursor, dims: Dimensions) -> NDArray[np.float32]:
