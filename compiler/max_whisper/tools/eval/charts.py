@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from max_whisper.tools.eval.formatting import bounds, percent, point_bounds, points
 from max_whisper.tools.eval.html import Html, element, joined
-from max_whisper.tools.eval.report import Difference, Estimate, Report
+from max_whisper.tools.eval.report import Difference, Estimate, Group, Report
 
 WIDTH, HEIGHT, MIDDLE = 1000, 20, 10  # of the coordinates; the page stretches the width
 
@@ -27,9 +29,9 @@ def rate_bar(estimate: Estimate, scale: float) -> Html:
     return _chart(label, *drawn)
 
 
-def difference_scale(report: Report) -> float:
+def difference_scale(groups: Sequence[Group]) -> float:
     """Returns the difference at both ends of all lines: the largest bound, at least half a percentage point."""
-    differences = [difference for group in report.groups for difference in group.differences.values()]
+    differences = [difference for group in groups for difference in group.differences.values()]
     largest = [max(abs(one.interval.low), abs(one.interval.high)) for one in differences if one.interval]
     return min(1.0, max([0.005, *largest, *(abs(one.rate) for one in differences)]))
 

@@ -20,8 +20,8 @@ def percent(rate: float | None) -> str:
 
 
 def bounds(interval: Interval | None) -> str:
-    """Returns the bounds of a rate in percent, such as "5.1 to 7.9"; "" for None."""
-    return "" if interval is None else f"{interval.low * 100:.1f} to {interval.high * 100:.1f}"
+    """Returns the bounds of a rate in percent, such as "5.1–7.9"; "" for None."""
+    return "" if interval is None else f"{interval.low * 100:.1f}–{interval.high * 100:.1f}"
 
 
 def points(difference: float) -> str:
@@ -35,23 +35,24 @@ def point_bounds(interval: Interval | None) -> str:
     return "" if interval is None else f"{points(interval.low)} to {points(interval.high)}"
 
 
-def measure(group: Group) -> str:
-    """Returns which error rate a group has: "CER" where characters are counted, else "WER"."""
-    return "CER" if group.characters else "WER"
+def group_name(group: Group) -> str:
+    """Returns the language and the kind of a group: "en", "en noisy", "ja (CER)"; "all" for all languages."""
+    name = f"{group.language or 'all'} {group.kind}".strip()
+    return f"{name} (CER)" if group.characters else name
 
 
-def names(group: Group) -> tuple[str, str]:
-    """Returns the language and the kind of a group, which may be "all"; the kind is "" where the manifest has none."""
-    return group.language or "all", group.kind or ("all" if group.of_kinds else "")
+def compared(report: Report) -> list[Group]:
+    """Returns the groups in which models can be compared: those of enough recordings for an interval."""
+    return [group for group in report.groups if any(one.interval for one in group.differences.values())]
 
 
 def verdict(difference: Difference) -> str:
-    """Returns whether a model makes more errors than the first one: "more", "fewer", or that it is not shown."""
+    """Returns whether a model makes more errors than the first one: "more", "fewer" or "unclear"; "" without bounds."""
     if difference.interval is None:
-        return "too few recordings"
+        return ""
     if difference.interval.low > 0:
-        return "more errors"
-    return "fewer errors" if difference.interval.high < 0 else "no difference shown"
+        return "more"
+    return "fewer" if difference.interval.high < 0 else "unclear"
 
 
 def number(count: int, singular: str) -> str:
@@ -77,8 +78,8 @@ def notes(report: Report) -> list[str]:
     """Returns the sentences that say what the figures of a report are, and of what they are not."""
     said = [
         "WER is the word error rate: substitutions, deletions and insertions per word that was said. CER is the same "
-        "in characters, for languages that are written without spaces, and for Korean; what is counted as words is "
-        "characters there. Both texts were normalized before, as OpenAI does.",
+        "in characters, for languages that are written without spaces, and for Korean. Both texts were normalized "
+        "before, as OpenAI does.",
         f"The {INTERVAL} is where the error rate would lie with other recordings of the same sort, if these are "
         f"independent of each other. There is none for fewer than {FEWEST} recordings.",
         "Speed is seconds of sound per second of transcribing (the inverse of the real-time factor), one recording at "

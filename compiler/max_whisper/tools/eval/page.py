@@ -9,9 +9,9 @@ from max_whisper.tools.eval.charts import difference_line, difference_scale, rat
 from max_whisper.tools.eval.formatting import (
     INTERVAL,
     bounds,
+    compared,
     excerpt,
-    measure,
-    names,
+    group_name,
     notes,
     number,
     percent,
@@ -25,6 +25,7 @@ from max_whisper.tools.eval.report import Group, Report
 from max_whisper.tools.eval.scoring import Chunk, in_characters
 
 TAGS = {"equal": "span", "substitution": "mark", "deletion": "del", "insertion": "ins"}
+VERDICTS = {"more": "more errors", "fewer": "fewer errors", "unclear": "unclear", "": ""}
 POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 """Nothing may be loaded or run, whatever a text contains."""
 
@@ -55,16 +56,15 @@ def _models(report: Report) -> Html:
     rows = [
         [
             run.label,
-            run.spec,
             run.dtype,
+            "" if run.speed is None else f"{run.speed:.1f} ×",
             f"{len(run.outcomes):,}",
             f"{run.audio_seconds:,.0f} s",
             f"{run.wall_seconds:,.1f} s",
-            "" if run.speed is None else f"{run.speed:.1f} ×",
         ]
         for run in report.runs
     ]
-    return _section("Models", _table(["model", "spec", "weights"], ["recordings", "sound", "time", "speed"], rows))
+    return _section("Models", _table(["model", "weights"], ["speed", "recordings", "sound", "time"], rows))
 
 
 def _rates(report: Report) -> Html:
@@ -87,30 +87,30 @@ def _group_rates(group: Group, scale: float, series: Mapping[str, int]) -> Html:
         lines.append(element("div", element("span", label, class_="label"), bar, element("span", value), class_="row"))
     first = max(group.estimates.values(), key=lambda estimate: estimate.recordings)
     unit = "character" if group.characters else "word"
-    about = f"{measure(group)}, {number(first.recordings, 'recording')}, {number(first.counts.length, unit)}"
+    about = f"{number(first.recordings, 'recording')}, {number(first.counts.length, unit)}"
     return _figure(group, about, lines)
 
 
 def _differences(report: Report) -> Html:
-    if not any(group.differences for group in report.groups):
+    groups = compared(report)
+    if not groups:
         return Html()
-    scale = difference_scale(report)
+    scale = difference_scale(groups)
     figures = []
-    for group in report.groups:
+    for group in groups:
         lines = []
         for label, difference in group.differences.items():
             value = joined(
                 element("b", points(difference.rate)),
                 element("small", point_bounds(difference.interval)),
-                element("small", verdict(difference)),
+                element("small", VERDICTS[verdict(difference)]),
             )
             line = element("div", difference_line(difference, scale), class_="chart")
             lines.append(
                 element("div", element("span", label, class_="label"), line, element("span", value), class_="row")
             )
-        if lines:
-            compared = max(difference.recordings for difference in group.differences.values())
-            figures.append(_figure(group, number(compared, "recording"), lines))
+        most = max(difference.recordings for difference in group.differences.values())
+        figures.append(_figure(group, number(most, "recording"), lines))
     about = (
         f"In percentage points, on the recordings that both transcribed: left of the middle are fewer errors than "
         f"those of {report.runs[0].label}, right of it more. The ends are {scale * 100:.1f} points; the thin line is "
@@ -120,7 +120,7 @@ def _differences(report: Report) -> Html:
 
 
 def _figure(group: Group, about: str, lines: Sequence[Html]) -> Html:
-    name = " ".join(names(group)).strip()
+    name = group_name(group)
     heading = element("h3", name, " ", element("small", about))
     return element("div", heading, *lines, class_="total" if not group.language else "group")
 
@@ -130,21 +130,21 @@ def _counts(report: Report) -> Html:
         return Html()
     rows = [
         [
-            *names(group),
+            group_name(group),
             label,
             f"{estimate.recordings:,}",
             f"{estimate.counts.length:,}",
             f"{estimate.counts.substitutions:,}",
             f"{estimate.counts.deletions:,}",
             f"{estimate.counts.insertions:,}",
-            f"{measure(group)} {percent(estimate.counts.rate)}",
+            percent(estimate.counts.rate),
             bounds(estimate.interval),
         ]
         for group in report.groups
         for label, estimate in group.estimates.items()
     ]
     numbers = ["recordings", "words", "sub.", "del.", "ins.", "error rate", INTERVAL]
-    table = _table(["language", "kind", "model"], numbers, rows)
+    table = _table(["language", "model"], numbers, rows)
     return element("section", element("details", element("summary", "All counts"), table))
 
 
@@ -155,12 +155,11 @@ def _silence(report: Report) -> Html:
         [label, f"{silence.recordings:,}", f"{len(silence.invented):,}", f"{silence.words:,}"]
         for label, silence in report.silence.items()
     ]
-    texts = [
-        [label, outcome.recording.name, outcome.text.strip()]
+    found = [
+        element("p", element("small", f"{outcome.recording.name}, {label}: "), outcome.text.strip(), dir="auto")
         for label, silence in report.silence.items()
         for outcome in silence.invented
     ]
-    found = [_table(["model", "recording", "recognized"], [], texts)] if texts else []
     counts = _table(["model"], ["recordings", "with words", "words"], rows)
     return _section("Recordings without speech", counts, *found)
 

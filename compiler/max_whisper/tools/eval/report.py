@@ -49,7 +49,6 @@ class Group:
         language: The code of the language; "" for all languages.
         kind: The kind; "" for all kinds.
         characters: Whether characters are counted, and not words.
-        of_kinds: Whether its recordings are of several kinds.
         estimates: The error rate of each model that transcribed some of them, by label.
         differences: How each model but the first differs from the first, by label.
     """
@@ -57,7 +56,6 @@ class Group:
     language: str
     kind: str
     characters: bool
-    of_kinds: bool
     estimates: Mapping[str, Estimate]
     differences: Mapping[str, Difference]
 
@@ -86,7 +84,7 @@ class Report:
         settings: What the models were asked for, by the names of options.
         runs: What each model did.
         left_out: The recordings with speech whose text is not known.
-        groups: The error rates: of each language, its kinds below it where it has several, and of all languages last.
+        groups: The error rates: of all languages first, then of each, and of its kinds where it has several.
         silence: What each model recognized where nobody speaks, by label.
         worst: The recordings of which most was recognized wrong, the worst first, with the outcome of each model by its
             label.
@@ -129,14 +127,12 @@ def _keys(runs: Sequence[Run]) -> list[tuple[str, str, bool]]:
     """Returns language, kind and whether characters are counted of each group, in the order of the report."""
     there = sorted({(one.recording.language, one.recording.kind) for run in runs for one in run.spoken})
     languages = sorted({language for language, _ in there})
-    keys = []
+    totals = [wanted for wanted in (False, True) if sum(in_characters(name) == wanted for name in languages) > 1]
+    keys = [("", "", characters) for characters in totals]
     for language in languages:
         kinds = [kind for of, kind in there if of == language]
         below = [""] if len(kinds) > 1 else []
         keys += [(language, kind, in_characters(language)) for kind in [*below, *kinds]]
-    for characters in (False, True):
-        if sum(in_characters(language) == characters for language in languages) > 1:
-            keys.append(("", "", characters))
     return keys
 
 
@@ -148,8 +144,7 @@ def _group(runs: Sequence[Run], language: str, kind: str, characters: bool, resa
     for label, outcomes in others:
         if difference := _difference(first, outcomes, resamples):
             differences[label] = difference
-    kinds = {one.recording.kind for outcomes in scored.values() for one in outcomes}
-    return Group(language, kind, characters, len(kinds) > 1, estimates, differences)
+    return Group(language, kind, characters, estimates, differences)
 
 
 def _of_group(run: Run, language: str, kind: str, characters: bool) -> list[Outcome]:

@@ -11,9 +11,9 @@ from max_whisper.messages import printable
 from max_whisper.tools.eval.formatting import (
     INTERVAL,
     bounds,
+    compared,
     excerpt,
-    measure,
-    names,
+    group_name,
     notes,
     number,
     percent,
@@ -34,7 +34,7 @@ def show(report: Report) -> None:
     """Prints the tables."""
     console = table_console()
     console.print(model_table(report), rate_table(report))
-    if any(group.differences for group in report.groups):
+    if compared(report):
         console.print(difference_table(report))
     if report.silence:
         console.print(silence_table(report))
@@ -47,34 +47,34 @@ def show(report: Report) -> None:
 
 def model_table(report: Report) -> Table:
     """Returns a row for each model: what it transcribed, and how fast."""
-    table = _table("models", ["model", "spec", "weights"], ["recordings", "sound", "time", "speed"])
+    table = _table("models", ["model", "weights"], ["speed", "recordings", "sound", "time"])
     for run in report.runs:
         speed = "" if run.speed is None else f"{run.speed:.1f} x"
-        times = [f"{run.audio_seconds:,.0f} s", f"{run.wall_seconds:,.1f} s", speed]
-        table.add_row(run.label, run.spec, run.dtype, str(len(run.outcomes)), *times)
+        times = [f"{run.audio_seconds:,.0f} s", f"{run.wall_seconds:,.1f} s"]
+        table.add_row(run.label, run.dtype, speed, f"{len(run.outcomes):,}", *times)
     return table
 
 
 def rate_table(report: Report) -> Table:
-    """Returns the error rate of each model in each group of recordings."""
+    """Returns the error rate of each model in each group of recordings; for one model, the kinds of errors, too."""
     several = len(report.runs) > 1
-    numbers = ["recordings", "words", "error rate", INTERVAL, "sub.", "del.", "ins."]
-    table = _table("error rates", ["language", "kind", *(["model"] if several else [])], numbers)
+    numbers = ["recordings", "words", "rate", INTERVAL, *([] if several else ["sub.", "del.", "ins."])]
+    table = _table("error rates", ["language", *(["model"] if several else [])], numbers)
     for group in report.groups:
-        name = names(group)
+        name = group_name(group)
         for label, estimate in group.estimates.items():
             counts = estimate.counts
-            errors = [f"{count:,}" for count in (counts.substitutions, counts.deletions, counts.insertions)]
+            kinds = [f"{count:,}" for count in (counts.substitutions, counts.deletions, counts.insertions)]
             table.add_row(
-                *name,
+                name,
                 *([label] if several else []),
-                str(estimate.recordings),
+                f"{estimate.recordings:,}",
                 f"{counts.length:,}",
-                f"{measure(group)} {percent(counts.rate)}",
+                percent(counts.rate),
                 bounds(estimate.interval),
-                *errors,
+                *([] if several else kinds),
             )
-            name = ("", "")
+            name = ""
         if several:
             table.add_section()
     return table
@@ -82,13 +82,13 @@ def rate_table(report: Report) -> Table:
 
 def difference_table(report: Report) -> Table:
     """Returns how the error rates of the other models differ from the first one's, in percentage points."""
-    title = f"difference from {report.runs[0].label}, in percentage points"
-    table = _table(title, ["language", "kind", "model"], ["recordings", "difference", INTERVAL])
-    table.add_column("result")
-    for group in report.groups:
+    title = f"difference from {report.runs[0].label} in percentage points"
+    table = _table(title, ["language", "model"], ["recordings", "points", INTERVAL])
+    table.add_column("errors")
+    for group in compared(report):
         for label, difference in group.differences.items():
-            figures = [str(difference.recordings), points(difference.rate), point_bounds(difference.interval)]
-            table.add_row(*names(group), label, *figures, verdict(difference))
+            figures = [f"{difference.recordings:,}", points(difference.rate), point_bounds(difference.interval)]
+            table.add_row(group_name(group), label, *figures, verdict(difference))
     return table
 
 
@@ -105,7 +105,7 @@ def silence_table(report: Report) -> Table:
 
 def worst_table(report: Report) -> Table:
     """Returns what was said and what was recognized in the worst recordings, with the differences marked."""
-    table = Table("recording", "said", "recognized", title="most errors")
+    table = _table("most errors", ["recording", "said", "recognized"], [])
     for outcomes in report.worst:
         name = [next(iter(outcomes.values())).recording.name]
         for label, outcome in outcomes.items():
@@ -137,7 +137,7 @@ def _sides(score: Score, *, spaces: bool) -> tuple[Text, Text]:
 def _table(title: str, texts: Sequence[str], numbers: Sequence[str]) -> Table:
     table = Table(title=title)
     for name in texts:
-        table.add_column(name)
+        table.add_column(name, overflow="fold")
     for name in numbers:
         table.add_column(name, justify="right")
     return table
