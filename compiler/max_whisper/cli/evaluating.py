@@ -78,7 +78,8 @@ def evaluate_models(
         streams.say(f"no report was made: {len(runs)} of {len(names)} models were done")
         raise
     settings = {**transcription, "detect_language": options.detect_language, "resamples": options.resamples}
-    left_out = [recording for recording in recordings if recording not in usable]
+    used = {recording.name for recording in usable}
+    left_out = [recording for recording in recordings if recording.name not in used]
     return make_report(str(manifest), settings, runs, left_out, resamples=options.resamples, worst=options.worst)
 
 

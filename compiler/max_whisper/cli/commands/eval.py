@@ -96,7 +96,8 @@ def evaluate(
     _write(report, json_file, html_file)
     failures = sum(len(run.failures) for run in report.runs)
     if failures:
-        raise MaxWhisperError(f"{failures} recordings were not transcribed, for the reasons above")
+        tried = failures + sum(len(run.outcomes) for run in report.runs)
+        raise MaxWhisperError(f"{failures} of {tried} recordings could not be transcribed, for the reasons above")
 
 
 def _write(report: Report, json_file: Path | None, html_file: Path | None) -> None:
