@@ -111,7 +111,13 @@ def test_options_reach_the_model(nano_artifact: Path, manifest: Path, monkeypatc
     options = ["--beam-size", "2", "--no-condition-on-previous-text", "--vad-filter", "--temperature", "0.2"]
     options += ["--temperature-increment-on-fallback", "0.4"]
     assert run("eval", manifest, "--model", nano_artifact, *options).code == 0
-    shared = {"beam_size": 2, "condition_on_previous_text": False, "vad_filter": True, "temperature": (0.2, 0.6, 1.0)}
+    shared = {
+        "best_of": 5,
+        "beam_size": 2,
+        "condition_on_previous_text": False,
+        "vad_filter": True,
+        "temperature": (0.2, 0.6, 1.0),
+    }
     assert given[0] == ("en", {**shared, "language": "en"}) and given[-1] == ("zxx", {**shared, "language": None})
     given.clear()
     assert run("eval", manifest, "--model", nano_artifact, "--detect-language").code == 0

@@ -26,7 +26,7 @@ max-whisper eval speech.tsv --model artifacts/tiny
 max-whisper eval speech.tsv --model artifacts/tiny-float32 --model artifacts/tiny-int8 \\
     --html report.html
 """
-SEARCH = ("beam_size",)
+SEARCH = ("best_of", "beam_size")
 TRANSCRIPTION = ("condition_on_previous_text", "vad_filter")
 
 report_option = heading("Report")
@@ -44,7 +44,7 @@ report_option = heading("Report")
     "with the first one.",
 )
 @options_from(EvalOptions)
-@options_from(DecodingOptions, leave_out={*DecodingOptions.declared} - {*SEARCH})
+@options_from(DecodingOptions, leave_out={*DecodingOptions.declared} - {*SEARCH}, defaults={"best_of": 5})
 @options_from(FallbackOptions, defaults={"temperature_increment_on_fallback": None})
 @options_from(TranscribeOptions, leave_out={*TranscribeOptions.declared} - {*TRANSCRIPTION})
 @report_option(
