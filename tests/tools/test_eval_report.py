@@ -168,7 +168,7 @@ def test_tables(report: Report) -> None:
     assert any(line.startswith("en first 11 44 6.8 % 0.0–") for line in lines)
     assert "zh clean (CER) first 1 2 50.0 %" in lines
     assert "en clean second 10 +25.00 +25.00 to +25.00 more" in lines
-    assert "second 2 1 2 music: [Music] thank you" in lines
+    assert "second 2 1 2 music: '[Music] thank you'" in lines
     assert "…" not in printed(*tables)  # nothing is cut at 80 columns
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from max_whisper.cli.group import current
 from max_whisper.cli.interrupts import Interrupted
 from max_whisper.cli.models import load_model
+from max_whisper.cli.progress import reporting
 from max_whisper.errors import UserError
 from max_whisper.files import expanded
 from max_whisper.messages import printable
@@ -44,6 +45,7 @@ def evaluate_models(
     streams = current().streams
     with current().interrupts.held():  # a signal while MAX is imported would end the process by another one
         from max_whisper.tools.eval.evaluate import check_options, evaluate, scorable
+        from max_whisper.tools.eval.formatting import number
         from max_whisper.tools.eval.manifest import chosen, read_manifest
         from max_whisper.tools.eval.report import make_report
 
@@ -72,7 +74,7 @@ def evaluate_models(
                         failed=lambda failure: streams.say(f"error: {failure.reason}"),
                     )
                 )
-            done = f"transcribed {len(runs[-1].outcomes)} recordings with {label}"
+            done = f"transcribed {number(len(runs[-1].outcomes), 'recording')} with {label}"
             streams.say(f"[{time.monotonic() - started:6.1f} s] {done}")
     except Interrupted:
         streams.say(f"no report was made: {len(runs)} of {len(names)} models were done")
@@ -80,7 +82,8 @@ def evaluate_models(
     settings = {**transcription, "detect_language": options.detect_language, "resamples": options.resamples}
     used = {recording.name for recording in usable}
     left_out = [recording for recording in recordings if recording.name not in used]
-    return make_report(str(manifest), settings, runs, left_out, resamples=options.resamples, worst=options.worst)
+    with reporting("finding the intervals"):
+        return make_report(str(manifest), settings, runs, left_out, resamples=options.resamples, worst=options.worst)
 
 
 def _labels(names: Sequence[str]) -> list[str]:

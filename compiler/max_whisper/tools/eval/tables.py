@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from rich.text import Text
 
 from max_whisper.console import Table, table_console
-from max_whisper.messages import printable
+from max_whisper.messages import printable, quote
 from max_whisper.tools.eval.formatting import (
     INTERVAL,
     bounds,
@@ -33,7 +33,9 @@ LEGEND = "~another word was recognized~   -missing-   +recognized, but not said+
 def show(report: Report) -> None:
     """Prints the tables."""
     console = table_console()
-    console.print(model_table(report), rate_table(report))
+    console.print(model_table(report))
+    if report.groups:
+        console.print(rate_table(report))
     if compared(report):
         console.print(difference_table(report))
     if report.silence:
@@ -98,9 +100,12 @@ def silence_table(report: Report) -> Table:
     table.add_column("most words in")
     for label, silence in report.silence.items():
         counts = [str(silence.recordings), str(len(silence.invented)), str(silence.words)]
-        first = f"{silence.invented[0].recording.name}: {silence.invented[0].text.strip()}" if silence.invented else ""
-        table.add_row(label, *counts, printable(first, 100))
+        table.add_row(label, *counts, *(_quoted(one) for one in silence.invented[:1]))
     return table
+
+
+def _quoted(outcome: Outcome) -> str:
+    return f"{outcome.recording.name}: {quote(outcome.text.strip())}"
 
 
 def worst_table(report: Report) -> Table:
