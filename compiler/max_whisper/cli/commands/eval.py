@@ -52,14 +52,14 @@ report_option = heading("Report")
     "json_file",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="File to write all results to, with the text of each recording, besides the tables.",
+    help="File to write all results to, with the text of each recording, besides the tables.  [default: no file]",
 )
 @report_option(
     "--html",
     "html_file",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="File to write a page to that a browser shows, without a network.",
+    help="File to write a page to that a browser shows, without a network.  [default: no file]",
 )
 @options_from(ThreadOptions)
 @click.option(
