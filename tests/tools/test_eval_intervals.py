@@ -47,6 +47,12 @@ def test_a_ratio_of_sums() -> None:
     assert 0.4 < interval.low < interval.high <= 0.5
 
 
+@pytest.mark.parametrize("place", [0, FEWEST - 1])
+def test_every_recording_is_drawn(place: int) -> None:
+    interval = rate_interval([int(index == place) for index in range(FEWEST)], [1] * FEWEST, 1000)
+    assert interval is not None and interval.low == 0.0 and interval.high >= 0.2
+
+
 def test_equal_recordings_have_no_spread() -> None:
     assert rate_interval([1] * FEWEST, [4] * FEWEST, 100) == Interval(0.25, 0.25)
 
