@@ -17,7 +17,8 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from conftest import ROOT
-from max_whisper.runtime.audio.mel import log_mel, mel_filters
+from max_whisper.mel_filters import mel_filters
+from max_whisper.runtime.audio.mel import log_mel
 from max_whisper.spec import load_spec
 from max_whisper.tools.bench.lower_bounds import lower_bounds
 from rich.console import Console

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from max_whisper.runtime.audio.mel import mel_filters
+from max_whisper.mel_filters import mel_filters
 from max_whisper.tensors import safetensors_file
 from max_whisper.tensors.dtypes import FLOAT32
 from max_whisper.weights.checkpoint import open_checkpoint
