@@ -76,6 +76,7 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         "options": set(),
         "inspect": set(),
         "bench": {"options"},
+        "eval": {"options"},
         "verify": {"options"},
     },
 }

@@ -1,0 +1,1 @@
+"""Counts the errors of models in the words of recordings whose text is known."""
