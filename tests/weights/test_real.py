@@ -29,7 +29,7 @@ class Package:
         folder: The folder of the model's files in them, with * for the number of the package.
         weights: The files that make model.bin, in order.
         sha256: The hash of model.bin.
-        texts: What is said in recordings, by their names.
+        texts: What is said in recordings that the model understands without a mistake, by their names.
     """
 
     names: list[str]
@@ -46,9 +46,11 @@ PACKAGES = {
         ["model.bin"],
         "1a5afae06a4db91c975c9a9d78be5cc110ee4ea022ad57d55492e4550e936b2a",
         {
-            "en_LJ001-0001.flac": "Printing in the only sense with which we are at present concerned differs from most "
-            "if not from all the arts and crafts represented in the exhibition",
-            "en_LJ001-0002.flac": "in being comparatively modern",
+            "en_LJ001-0009.flac": "Printing then for our purpose may be considered as the art of making books by "
+            "means of movable types",
+            "en_brooklyn.flac": "How old is the Brooklyn Bridge",
+            "en_libri_61-70968-0000.flac": "He began a confused complaint against the wizard who had vanished behind "
+            "the curtain on the left",
         },
     ),
     "base": Package(
