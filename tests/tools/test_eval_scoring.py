@@ -8,7 +8,7 @@ import sys
 import jiwer
 import pytest
 from max_whisper.errors import UserError
-from max_whisper.runtime.transcription.words import LANGUAGES
+from max_whisper.tokens import LANGUAGES
 from max_whisper.tools.eval import scoring
 from max_whisper.tools.eval.scoring import Chunk, Counts, in_characters, normalized, score_texts
 from whisper_normalizer.basic import BasicTextNormalizer

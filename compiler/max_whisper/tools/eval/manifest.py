@@ -12,7 +12,7 @@ from max_whisper.errors import UserError
 from max_whisper.files import expanded, is_there, read_all
 from max_whisper.messages import quote, suggestion
 from max_whisper.runtime.decoding.languages import language_code
-from max_whisper.runtime.transcription.words import LANGUAGES
+from max_whisper.tokens import LANGUAGES
 
 NO_SPEECH = "zxx"
 """The language of a recording in which nobody speaks; this is its code in ISO 639-2."""
