@@ -247,7 +247,11 @@ def test_an_artifact_of_an_unquantized_file_has_the_weights_of_the_checkpoint(
 ) -> None:
     lines: list[str] = []
     built = max_whisper.build(
-        spec, weights=folder / "f32.bin", out=tmp_path / "built", progress=lambda line: lines.append(str(line))
+        spec,
+        weights=folder / "f32.bin",
+        out=tmp_path / "built",
+        dtype="float32",
+        progress=lambda line: lines.append(str(line)),
     )
     assert (built / "weights.safetensors").read_bytes() == (artifact / "weights.safetensors").read_bytes()
     assert sum("openai/whisper's" in line for line in lines) == 1
@@ -290,7 +294,9 @@ def test_whisper_cpp_computes_the_same_with_blocks(
 
     It is much closer to an artifact of the same file than to one of the weights before they were quantized.
     """
-    quantized = max_whisper.load(max_whisper.build(spec, weights=folder / f"{kind}.bin", out=tmp_path / "built"))
+    quantized = max_whisper.load(
+        max_whisper.build(spec, weights=folder / f"{kind}.bin", dtype="float32", out=tmp_path / "built")
+    )
     theirs = their_logits(folder / f"{kind}.bin")
     assert distance(our_logits(quantized), theirs) < 0.015
     assert distance(our_logits(model), theirs) > closer * distance(our_logits(quantized), theirs)
