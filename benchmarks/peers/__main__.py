@@ -43,9 +43,9 @@ def checkpoints_of(_: click.Context, __: click.Parameter, folders: Sequence[Path
         for file in CHECKPOINT_FILES:
             if not (folder / file).is_file():
                 raise click.BadParameter(f"{folder}: expected a checkpoint in Hub layout, which has a {file}")
-    if len({folder.resolve().name for folder in folders}) < len(folders):
+    if len({folder.absolute().name for folder in folders}) < len(folders):
         raise click.BadParameter("two checkpoints have the same name; tables could not tell them apart")
-    return [folder.resolve() for folder in folders]
+    return [folder.absolute() for folder in folders]
 
 
 @click.group(help=help_text(__doc__))

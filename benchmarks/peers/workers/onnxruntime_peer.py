@@ -1,7 +1,7 @@
 """The engine ONNX Runtime: optimum's ORTModelForSpeechSeq2Seq in the pipeline of transformers.
 
-The model is optimum's export; int8 is what optimum's quantizer makes of it for CPUs with VNNI. The export does not return
-the weights of the cross-attention, without which there are no times of words.
+The model is optimum's export; int8 is what optimum's quantizer makes of it for CPUs with VNNI. The export does not
+return the weights of the cross-attention, without which there are no times of words.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The engine whisper.cpp, by pywhispercpp's Model, with files that ggml.py wrote.
 
-`no_context` keeps calls apart; `n_max_text_ctx` says whether a window reads the text before. Times of words are those of
-whisper.cpp's `-ml 1 -sow`: estimated from timestamps and loudness, not from attention.
+`no_context` keeps calls apart; `n_max_text_ctx` says whether a window reads the text before. Times of words are those
+of whisper.cpp's `-ml 1 -sow`: estimated from timestamps and loudness, not from attention.
 """
 
 from __future__ import annotations
