@@ -17,9 +17,10 @@ import click
 
 from benchmarks.common import help_text, use_cpus
 from benchmarks.peers.engines import ENGINES
-from benchmarks.peers.measure import Measurement, say
+from benchmarks.peers.measure import Measurement
 from benchmarks.peers.records import Job
 from benchmarks.peers.report import report
+from benchmarks.peers.setup import say
 from benchmarks.peers.tasks import MODES, NAMES, SETTINGS, Task, all_tasks
 
 CHECKPOINT_FILES = ("config.json", "generation_config.json", "model.safetensors")

@@ -34,14 +34,14 @@ class Engine:
         variants: How it runs; the first is the one that most of its users would choose on a CPU.
         pip: Lists of arguments of `pip install`, of which the first that works is taken; none for max-whisper.
         converter: The arguments of `pip install` for an environment that converts models, where it is another one.
-        unwanted: Packages that are removed from the converter's environment.
+        after: Commands of the converter's environment, run when pip is done.
     """
 
     label: str
     variants: tuple[Variant, ...]
     pip: tuple[tuple[str, ...], ...] = ()
     converter: tuple[str, ...] = ()
-    unwanted: tuple[str, ...] = ()
+    after: tuple[tuple[str, ...], ...] = ()
 
 
 ENGINES = {  # by the names of their files in workers/
@@ -65,7 +65,10 @@ ENGINES = {  # by the names of their files in workers/
             "openvino-tokenizers==2026.4.1.0",
             "nncf==3.4.0",
         ),
-        unwanted=("torchvision",),  # unused, and transformers fails with one that was built for another torch
+        after=(
+            ("pip", "uninstall", "--yes", "torchvision"),  # unused, and transformers fails with one for another torch
+            ("opt_in_out", "--opt_out"),  # OpenVINO reports its use otherwise
+        ),
     ),
     "faster_whisper": Engine(
         "faster-whisper",

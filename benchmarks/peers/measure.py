@@ -10,11 +10,9 @@ from pathlib import Path
 from time import perf_counter, sleep
 from typing import Any
 
-import click
-
 from benchmarks.common import busy_seconds, rotated
 from benchmarks.peers.records import Job, Record, commit, digest, opened, save
-from benchmarks.peers.setup import SetupError, command
+from benchmarks.peers.setup import SetupError, command, say
 from benchmarks.peers.tasks import COLD, TOKENS, waveform_file
 from benchmarks.peers.worker import Worker, WorkerError
 
@@ -172,7 +170,3 @@ def disturbance(worker: Worker) -> Iterator[list[float]]:
 def share(busy: float, seconds: float) -> float:
     """Returns what CPU seconds are of all CPUs in a time; the clocks are coarse, and it is at least 0."""
     return max(0.0, busy / seconds / (os.cpu_count() or 1))
-
-
-def say(message: str) -> None:
-    click.echo(message, err=True)

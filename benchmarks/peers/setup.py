@@ -10,6 +10,9 @@ import venv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import click
+from max_whisper.errors import MaxWhisperError
+
 from benchmarks.peers.conversion import WRITERS
 from benchmarks.peers.engines import ENGINES, worker_file
 from benchmarks.peers.records import ROOT, Job, digest, measured_code
@@ -20,6 +23,11 @@ TIMEOUT = 3600  # seconds, for pip and for a converter
 
 class SetupError(Exception):
     """An engine could not be installed, or a model not converted for it; the message is one line."""
+
+
+def say(message: str) -> None:
+    """Prints a line of progress."""
+    click.echo(message, err=True)
 
 
 def command(job: Job, work: Path, threads: int) -> tuple[list[str | Path], dict[str, str]]:
@@ -44,16 +52,16 @@ def interpreter(name: str, work: Path) -> Path:
 
 def variables(python: Path) -> dict[str, str]:
     """Returns the environment variables of an engine's process."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1", "OPENVINO_TELEMETRY_OPT_OUT": "1"}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
     if python == Path(sys.executable):
-        return environment | {"PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path[1:]])}
+        return environment | {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
     packages = python.parents[1] / "lib" / f"python{sys.version_info.major}.{sys.version_info.minor}" / "site-packages"
     # where a pywhispercpp that was compiled here has its libraries
     return environment | {"LD_LIBRARY_PATH": str(packages)}
 
 
-def environment(folder: Path, choices: Sequence[Sequence[str]], unwanted: Sequence[str] = ()) -> Path:
-    """Makes an environment with the first of `choices` that pip can install, without `unwanted`, unless it is there.
+def environment(folder: Path, choices: Sequence[Sequence[str]], after: Sequence[Sequence[str]] = ()) -> Path:
+    """Makes an environment with the first of `choices` that pip can install, and runs `after`, unless it is there.
 
     Returns its interpreter. Raises SetupError.
     """
@@ -61,17 +69,18 @@ def environment(folder: Path, choices: Sequence[Sequence[str]], unwanted: Sequen
     wanted = "\n".join(" ".join(words) for words in choices)
     if done.exists() and done.read_text() == wanted:
         return python
+    say(f"{folder.name}: installing {', '.join(choices[0])}")
     for i, choice in enumerate(choices):
         venv.create(folder, clear=True, with_pip=True)
-        pip = [python, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+        pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
         try:
-            _run([*pip, "install", *choice], log, os.environ)
+            _run([*pip, *choice], log, os.environ)
             break
         except SetupError:
             if i + 1 == len(choices):
                 raise
-    if unwanted:
-        _run([*pip, "uninstall", "--yes", *unwanted], log, os.environ)
+    for program, *words in after:
+        _run([folder / "bin" / program, *words], log, os.environ)
     done.write_text(wanted)
     return python
 
@@ -82,14 +91,18 @@ def convert(name: str, work: Path, checkpoint: Path, models: Path) -> None:
     wanted = f"{engine.converter or engine.pip or measured_code()}\n"
     if done.exists() and done.read_text() == wanted:
         return
+    say(f"{engine.label}: converting {checkpoint.name}")
     shutil.rmtree(models, ignore_errors=True)
     models.mkdir(parents=True)
     if name in WRITERS:
-        WRITERS[name](checkpoint, models)
+        try:
+            WRITERS[name](checkpoint, models)
+        except MaxWhisperError as error:
+            raise SetupError(str(error)) from None
     else:
         python = interpreter(name, work)
         if engine.converter:
-            python = environment(work / "environments" / f"{name}-converter", [engine.converter], engine.unwanted)
+            python = environment(work / "environments" / f"{name}-converter", [engine.converter], engine.after)
         _run([python, worker_file(name), "convert", checkpoint, models], models.with_suffix(".log"), variables(python))
     done.write_text(wanted)
 

@@ -6,6 +6,7 @@ return the weights of the cross-attention, without which there are no times of w
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import onnxruntime
@@ -18,14 +19,15 @@ from benchmarks.peers.workers.hugging_face import HuggingFacePipeline
 
 def convert(checkpoint: Path, models: Path) -> None:
     """Writes the model in float32, and with weights and activations of its matrix products in int8."""
-    ORTModelForSpeechSeq2Seq.from_pretrained(checkpoint, export=True).save_pretrained(models / "float32")
+    floats, ints = models / "float32", models / "int8"
+    ORTModelForSpeechSeq2Seq.from_pretrained(checkpoint, export=True).save_pretrained(floats)
     settings = AutoQuantizationConfig.avx512_vnni(is_static=False, per_channel=True)
     settings.operators_to_quantize = ["MatMul", "Gather"]  # convolutions are slower in int8
-    ORTModelForSpeechSeq2Seq.from_pretrained(models / "float32").config.save_pretrained(models / "int8")
-    for file in sorted((models / "float32").glob("*.onnx")):
-        ORTQuantizer.from_pretrained(models / "float32", file_name=file.name).quantize(
-            quantization_config=settings, save_dir=models / "int8", file_suffix=""
-        )
+    for file in sorted(floats.glob("*.onnx")):
+        quantizer = ORTQuantizer.from_pretrained(floats, file_name=file.name)
+        quantizer.quantize(quantization_config=settings, save_dir=ints, file_suffix="")
+    for file in floats.glob("*.json"):
+        shutil.copy(file, ints)
 
 
 class OnnxRuntime(HuggingFacePipeline):
