@@ -8,7 +8,7 @@ from html import escape
 from benchmarks.peers.figures import OURS, Group
 from benchmarks.peers.tables import rate, time_text
 
-WIDTH, LEFT, RIGHT = 900, 300, 170  # pixels: the picture, the labels left of the bars, the figures right of them
+WIDTH, LEFT, RIGHT = 900, 300, 190  # pixels: the picture, the labels left of the bars, the figures right of them
 ROW, BAR, HEAD = 22, 15, 34  # pixels: from bar to bar, the height of a bar, the title above the first
 OUR_COLOR, THEIR_COLOR, LINE = "#3b6fb6", "#b8b8b8", "#444"
 
@@ -43,7 +43,7 @@ def _panel(group: Group, top: int) -> Iterator[str]:
             f'<line x1="{LEFT + row.time.low * scale:.1f}" x2="{LEFT + row.time.high * scale:.1f}" '
             f'y1="{y + BAR / 2}" y2="{y + BAR / 2}" stroke="{LINE}" stroke-width="2"/>'
         )
-        words = f", {rate(row.words)} of the words wrong" if row.words else ""
+        words = f", {rate(row.words)} of words wrong" if row.words else ""
         yield _text(LEFT + row.time.high * scale + 6, y + 12, f"{time_text(row.time.median)}{words}", size=11)
 
 

@@ -1,4 +1,7 @@
-"""What transformers and ONNX Runtime by optimum share: the pipeline for speech recognition of transformers."""
+"""What transformers and ONNX Runtime by optimum share: the pipeline for speech recognition of transformers.
+
+It imports them where it uses them: a test of this project imports it without.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +11,7 @@ from time import perf_counter
 from typing import Any, ClassVar
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from transformers import AutoProcessor, pipeline
 
 from benchmarks.peers.worker import Heard, Peer, multilingual
 
@@ -23,6 +24,8 @@ class HuggingFacePipeline(Peer):
     """The packages whose versions are told."""
 
     def __init__(self, checkpoint: Path, model: Any) -> None:
+        from transformers import AutoProcessor, pipeline
+
         processor = AutoProcessor.from_pretrained(checkpoint)
         self._extractor, self._model = processor.feature_extractor, model
         self._pipeline = pipeline(
@@ -55,6 +58,8 @@ class HuggingFacePipeline(Peer):
         return Heard(result["text"], words)
 
     def encoder(self, waveform: NDArray[np.float32]) -> float:
+        import torch
+
         mel = self._extractor(waveform, sampling_rate=16_000, return_tensors="pt").input_features
         start = perf_counter()
         with torch.no_grad():
