@@ -72,7 +72,7 @@ def checkpoint(home: Path) -> Path:
 @pytest.fixture(scope="session")
 def artifact(home: Path, spec: Path, checkpoint: Path) -> Path:
     """Returns the artifact of `spec` and `checkpoint`; tests must not change it (see support/artifacts.py, `copy`)."""
-    return max_whisper.build(spec, weights=checkpoint, out=home / "artifact")
+    return max_whisper.build(spec, weights=checkpoint, dtype="float32", out=home / "artifact")
 
 
 @pytest.fixture(scope="session")
@@ -84,7 +84,7 @@ def model(artifact: Path) -> max_whisper.Model:
 def english_artifact(home: Path, spec: Path) -> Path:
     """Returns an English-only artifact of the same dimensions, whose vocabulary is padded by a token."""
     checkpoint = write_checkpoint(home / "english-checkpoint", family="english", n_vocab=SMALL["n_vocab"])
-    return max_whisper.build(spec, weights=checkpoint, out=home / "english")
+    return max_whisper.build(spec, weights=checkpoint, dtype="float32", out=home / "english")
 
 
 @pytest.fixture(scope="session")
@@ -96,7 +96,7 @@ def english(english_artifact: Path) -> max_whisper.Model:
 def ending(home: Path, spec: Path) -> max_whisper.Model:
     """Returns a model that chooses end-of-text after some tokens, which the others never do."""
     checkpoint = write_checkpoint(home / "ending-checkpoint", change=end_soon)
-    return max_whisper.load(max_whisper.build(spec, weights=checkpoint, out=home / "ending"))
+    return max_whisper.load(max_whisper.build(spec, weights=checkpoint, dtype="float32", out=home / "ending"))
 
 
 @pytest.fixture(scope="session")

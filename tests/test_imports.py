@@ -19,6 +19,7 @@ GROUND = {
     "console",
     "errors",
     "files",
+    "mel_filters",
     "messages",
     "option_kinds",
     "options",

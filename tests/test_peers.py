@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
-from max_whisper.runtime.audio.mel import mel_filters
+from max_whisper.mel_filters import mel_filters
 from support.sounds import write_wav
 
 from benchmarks.peers import engines

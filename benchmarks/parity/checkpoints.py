@@ -194,7 +194,7 @@ def compare(work: Path, spec: str, checkpoint: Path, inputs: dict[str, Arrays]) 
 
     rules = Rules.read(checkpoint)
     with tempfile.TemporaryDirectory(dir=work) as folder:
-        max_whisper.build(spec, weights=checkpoint, out=Path(folder) / "artifact")
+        max_whisper.build(spec, weights=checkpoint, dtype="float32", out=Path(folder) / "artifact")
         model = max_whisper.load(Path(folder) / "artifact")
         for name, arrays in inputs.items():
             expected = read_arrays(work / "reference" / checkpoint.name / f"{name}.npz")

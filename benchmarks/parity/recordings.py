@@ -8,22 +8,23 @@ are the language; tokens, average log-probability, no-speech probability and ski
 times of each segment; and words with their times and probabilities. The option sets are those of transcribe_options.py.
 
 Where a token differs, the margin is shown by which the reference chose it: if that is less than the error of float32,
-either is right. Any other difference is a mistake, and makes the exit status 1.
+either is right. Any other difference is a mistake, and makes the exit status 1. With `--json FILE` every case is kept
+there as soon as it is done, and the cases that the file holds are not run again.
 """
 
 from __future__ import annotations
 
 import importlib
-import json
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import click
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
@@ -164,6 +165,46 @@ def thresholds(model: Model, waveform: NDArray[np.float32]) -> dict[str, float]:
     return {"no_speech_threshold": 0.9 * result.no_speech_prob, "logprob_threshold": result.avg_logprob - 0.05}
 
 
+def compared(
+    artifact: str,
+    model: Model,
+    reference: Any,
+    decoded: list[Decoded],
+    waveform: NDArray[np.float32],
+    recording: str,
+    name: str,
+    options: dict[str, Any],
+) -> Case:
+    """Returns the comparison of a recording with an option set, of which `options` are the values."""
+    transcribe = importlib.import_module("whisper.transcribe").transcribe
+    decoded.clear()
+    start = perf_counter()
+    theirs = transcribe(reference, waveform, fp16=False, verbose=None, **options)
+    between = perf_counter()
+    ours = model.transcribe(waveform, max_new_tokens=options.pop("sample_len"), **options)
+    end = perf_counter()
+    margins = [margin for window in decoded for margin in window.margins]
+    pairs = [*zip(kept(theirs), ours.segments, strict=False)]
+    return Case(
+        artifact=artifact,
+        recording=recording,
+        seconds=len(waveform) / SAMPLE_RATE,
+        options=name,
+        language=ours.language,
+        windows=len(decoded),
+        skipped=sum(bool(window.skipped) for window in ours.windows),
+        tokens=sum(len(window.tokens) for window in decoded),
+        segments=len(kept(theirs)),
+        equal=sum(same(segment, other) for segment, other in pairs),
+        words=sum(len(segment.get("words", ())) for segment, _ in pairs),
+        apart=max((apart(a.get("words", []), b.words or []) for a, b in pairs), default=0.0),
+        least_margin=min(margins, default=None),
+        difference=next(differences(theirs, decoded, ours), None),
+        our_seconds=end - between,
+        their_seconds=between - start,
+    )
+
+
 @click.command(help=help_text(__doc__))
 @click.argument("artifact", type=click.Path(exists=True, file_okay=False))
 @click.argument("checkpoint", type=click.Path(exists=True, file_okay=False, path_type=Path))
@@ -171,7 +212,7 @@ def thresholds(model: Model, waveform: NDArray[np.float32]) -> dict[str, float]:
 @click.option("--seconds", type=float, help="Cut or repeat recordings to this length.")
 @click.option("--only", multiple=True, type=click.Choice([*OPTIONS]), help="Compare this option set alone.")
 @click.option("--most-tokens", type=int, help="The most tokens of a window, where the option set has no limit.")
-@click.option("--json", "file", type=click.Path(path_type=Path), help="Write all results here.")
+@click.option("--json", "file", type=click.Path(path_type=Path), help="Keep all results here.")
 @click.option("--threads", default=2, show_default=True, help="CPUs to use.")
 def main(
     artifact: str,
@@ -186,7 +227,6 @@ def main(
     use_cpus(threads)
     import max_whisper
 
-    transcribe = importlib.import_module("whisper.transcribe").transcribe
     model, reference = max_whisper.load(artifact), openai_model(checkpoint)
     decoded = watch_windows(reference)
     console = Console(width=190)
@@ -194,51 +234,48 @@ def main(
     for title in ("least margin", "ms per token (theirs)", "difference"):
         table.add_column(title)
     cases: list[Case] = []
+    if file is not None and file.exists():
+        cases = msgspec.json.decode(file.read_bytes(), type=list[Case])
+    done = {(case.recording, case.options) for case in cases}
     for recording in recordings:
-        waveform = max_whisper.load_audio(recording)
+        names = [name for name in only or OPTIONS if model.multilingual or name not in ONLY_MULTILINGUAL]
+        names = [name for name in names if (Path(recording).name, name) not in done]
+        if not names:
+            continue
+        try:
+            waveform = max_whisper.load_audio(recording)
+        except max_whisper.MaxWhisperError as e:
+            click.echo(f"left out: {e}", err=True)
+            continue
         if seconds is not None:
             waveform = np.resize(waveform, round(seconds * SAMPLE_RATE))
-        silence = thresholds(model, waveform)
-        for name in only or OPTIONS:
-            if name in ONLY_MULTILINGUAL and not model.multilingual:
-                continue
+        for name in names:
             options = {"temperature": 0.0, **({"language": "en"} if model.multilingual else {}), **OPTIONS[name]}
             if "silence" in name:
+                silence = thresholds(model, waveform)
                 options |= {key: value for key, value in silence.items() if options.get(key) is not None}
             options.setdefault("sample_len", most_tokens)
-            decoded.clear()
-            start = perf_counter()
-            theirs = transcribe(reference, waveform, fp16=False, verbose=None, **options)
-            between = perf_counter()
-            options["max_new_tokens"] = options.pop("sample_len")
-            ours = model.transcribe(waveform, **options)
-            end = perf_counter()
-            margins = [margin for window in decoded for margin in window.margins]
-            pairs = [*zip(kept(theirs), ours.segments, strict=False)]
-            case = Case(
-                artifact=Path(artifact).name,
-                recording=Path(recording).name,
-                seconds=len(waveform) / SAMPLE_RATE,
-                options=name,
-                language=ours.language,
-                windows=len(decoded),
-                skipped=sum(bool(window.skipped) for window in ours.windows),
-                tokens=sum(len(window.tokens) for window in decoded),
-                segments=len(kept(theirs)),
-                equal=sum(same(segment, other) for segment, other in pairs),
-                words=sum(len(segment.get("words", ())) for segment, _ in pairs),
-                apart=max((apart(a.get("words", []), b.words or []) for a, b in pairs), default=0.0),
-                least_margin=min(margins, default=None),
-                difference=next(differences(theirs, decoded, ours), None),
-                our_seconds=end - between,
-                their_seconds=between - start,
+            case = compared(
+                Path(artifact).name, model, reference, decoded, waveform, Path(recording).name, name, options
             )
             cases.append(case)
-            table.add_row(*described(case))
+            click.echo(f"{case.recording}, {name}: {case.difference.what if case.difference else 'equal'}", err=True)
             if file is not None:
-                file.write_text(json.dumps([asdict(case) for case in cases], indent=1) + "\n")
+                new = file.with_suffix(".new")
+                new.write_bytes(msgspec.json.format(msgspec.json.encode(cases, enc_hook=float), indent=1))
+                new.replace(file)
+    for case in cases:
+        table.add_row(*described(case))
     console.print(table)
+    console.print(summary(cases))
     sys.exit(any(case.difference is not None and not case.difference.excused for case in cases))
+
+
+def summary(cases: list[Case]) -> str:
+    """Returns what the cases amount to."""
+    equal = sum(case.difference is None for case in cases)
+    minutes, tokens, words = (sum(getattr(case, name) for case in cases) for name in ("seconds", "tokens", "words"))
+    return f"{equal} of {len(cases)} equal: {minutes / 60:.1f} minutes, {tokens} tokens, {words} words"
 
 
 def described(case: Case) -> list[str]:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from max_whisper.runtime.audio.mel import mel_filters
+from max_whisper.mel_filters import mel_filters
 from max_whisper.tensors import safetensors_file
 from max_whisper.tensors.dtypes import FLOAT32
 from max_whisper.weights.checkpoint import open_checkpoint

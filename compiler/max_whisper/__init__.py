@@ -165,7 +165,7 @@ def build(
     weights: str | _Path | None = None,
     out: str | _Path | None = None,
     revision: str | None = None,
-    dtype: str = "float32",
+    dtype: str | None = None,
     target: str = "cpu",
     kernels: str | None = None,
     batch: int = 1,
@@ -179,12 +179,16 @@ def build(
 
     Args:
         spec: A YAML file, or the name of a spec that ships with the package.
-        weights: A Hub repository, a local folder in Hub layout or a safetensors file; None is the source in the spec.
+        weights: A Hub repository, one file of a repository ("ggerganov/whisper.cpp/ggml-base.bin"), or a folder or file
+            here, in the format of transformers (safetensors), faster-whisper (CTranslate2) or whisper.cpp (ggml); None
+            is the source in the spec.
         out: The folder; None is `artifacts/` and the spec's file name, with dtype, target and kernels unless they are
             the default.
         revision: The branch, tag or commit of the Hub repository; None is the one in the spec for the spec's own
             repository, else the main branch.
-        dtype: The dtype of the weights of matrix products: "float32" or, for a CPU, "bfloat16" or "int8".
+        dtype: The dtype of the weights of matrix products. "float32" gives exactly openai/whisper's tokens; for a CPU,
+            "bfloat16" and "int8" are faster, and keep the words. None is "int8", or "float32" for a GPU and with the
+            kernels "max".
         target: The machine to compile for: "cpu" is this one; "cpu:x86-64-v3", "cuda:sm_90a", "hip:gfx942" and others
             are cross-compiled.
         kernels: "ours" for this package's own kernels, which are for CPUs, or "max" for MAX's ops alone, in float32 and

@@ -25,10 +25,18 @@ class Table(rich.table.Table):
     def __init__(self, *headers: str, title: str, show_header: bool = True) -> None:
         super().__init__(*headers, title=Text(printable(title)), show_header=show_header)
 
-    def add_row(self, *cells: str | Sequence[str], **options: Any) -> None:  # type: ignore[override]
-        """Adds a row with a cell for each column; a cell is a line, or a sequence of lines."""
-        lines = [[cell] if isinstance(cell, str) else cell for cell in cells]
-        super().add_row(*(Text("\n".join(map(printable, cell))) for cell in lines), **options)
+    def add_row(self, *cells: str | Sequence[str] | Text, **options: Any) -> None:  # type: ignore[override]
+        """Adds a row with a cell for each column.
+
+        A cell is a line, a sequence of lines, or text with styles, all of which must be printable.
+        """
+        super().add_row(*map(_text, cells), **options)
+
+
+def _text(cell: str | Sequence[str] | Text) -> Text:
+    if isinstance(cell, Text):
+        return cell
+    return Text("\n".join(map(printable, [cell] if isinstance(cell, str) else cell)))
 
 
 def table_console() -> Console:

@@ -132,9 +132,9 @@ def test_a_build_that_load_would_refuse(
             vocabulary = read_vocabulary(*given)
             return replace(vocabulary, tokens=msgspec.structs.replace(vocabulary.tokens, **change))
 
-        monkeypatch.setattr("max_whisper.compile.build.read_vocabulary", read)
+        monkeypatch.setattr("max_whisper.weights.source.read_vocabulary", read)
         with pytest.raises(MaxWhisperError) as raised:
-            max_whisper.build(spec, weights=checkpoint, out=place, force=True)
+            max_whisper.build(spec, weights=checkpoint, dtype="float32", out=place, force=True)
         said = str(raised.value)
         assert "could not be loaded, so nothing was changed" in said and ".new-" not in said and "small" in said
         assert read_manifest(place) == before
@@ -156,7 +156,7 @@ def test_a_build_in_the_home_folder(
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
-    assert max_whisper.build(spec, weights=checkpoint, out="~/a/small") == tmp_path / "a" / "small"
+    assert max_whisper.build(spec, weights=checkpoint, dtype="float32", out="~/a/small") == tmp_path / "a" / "small"
     assert (tmp_path / "a" / "small" / MANIFEST_FILE).is_file() and not (tmp_path / "~").exists()
 
 

@@ -25,7 +25,7 @@ import max_whisper
 spec, weights, out = sys.argv[1:]
 print("started", flush=True)
 say = lambda progress: print(progress.message, flush=True)
-max_whisper.build(spec, weights=weights, out=out, force=True, progress=say)
+max_whisper.build(spec, weights=weights, dtype="float32", out=out, force=True, progress=say)
 print("done", flush=True)
 """
 MARK = "MAX_WHISPER_TEST_BUILD"  # environment variable by which the processes of a build are known

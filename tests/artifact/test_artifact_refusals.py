@@ -29,7 +29,7 @@ AGAIN = "build the artifact again"
 
 def rebuild(folder: Path) -> str:
     """Returns the command that builds the small model's artifact again; its weights are in a local folder."""
-    return f"max-whisper build --spec {folder}/spec.json --weights WEIGHTS --out {folder} --force"
+    return f"max-whisper build --spec {folder}/spec.json --weights WEIGHTS --dtype float32 --out {folder} --force"
 
 
 @pytest.fixture

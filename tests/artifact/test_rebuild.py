@@ -33,14 +33,14 @@ def recipe(artifact: Path, source: Source, **plan: object) -> Recipe:
 @pytest.mark.parametrize(
     ("source", "plan", "here", "options"),
     [
-        (Source(None, None), {}, False, "--weights WEIGHTS"),
-        (HUB, {}, False, FROM_HUB),
+        (Source(None, None), {}, False, "--weights WEIGHTS --dtype float32"),
+        (HUB, {}, False, f"{FROM_HUB} --dtype float32"),
         (HUB, {"dtype": "int8", "batch": 8}, False, f"{FROM_HUB} --dtype int8 --batch 8"),
-        (HUB, {"kernels": "max"}, False, f"{FROM_HUB} --kernels max"),
-        (HUB, {"target": PORTABLE}, False, f"{FROM_HUB} --target cpu:x86-64-v3"),
-        (HUB, {"target": PORTABLE}, True, FROM_HUB),
-        (HUB, {"target": GPU, "kernels": "max"}, False, f"{FROM_HUB} --target cuda:sm_90a"),
-        (HUB, {"target": GPU, "kernels": "max"}, True, FROM_HUB),
+        (HUB, {"kernels": "max"}, False, f"{FROM_HUB} --dtype float32 --kernels max"),
+        (HUB, {"target": PORTABLE}, False, f"{FROM_HUB} --dtype float32 --target cpu:x86-64-v3"),
+        (HUB, {"target": PORTABLE}, True, f"{FROM_HUB} --dtype float32"),
+        (HUB, {"target": GPU, "kernels": "max"}, False, f"{FROM_HUB} --dtype float32 --target cuda:sm_90a"),
+        (HUB, {"target": GPU, "kernels": "max"}, True, f"{FROM_HUB} --dtype float32"),
     ],
 )
 def test_the_command_names_what_is_not_the_default(

@@ -18,7 +18,7 @@ from support.command import error, run, spawn
 from support.models.small import write_spec
 from support.sounds import sweep, write_wav
 
-COMMANDS = ("build", "transcribe", "inspect", "verify", "bench", "schema")
+COMMANDS = ("build", "transcribe", "inspect", "verify", "bench", "eval", "schema")
 
 
 @pytest.fixture(autouse=True)
@@ -45,6 +45,7 @@ def test_help(option: str) -> None:
         ("transcribe", "| max-whisper transcribe - --model artifacts/tiny"),
         ("inspect", "SPEC_OR_ARTIFACT"),
         ("bench", "Only artifacts for a CPU can be measured"),
+        ("eval", "pip install 'max-whisper[eval]'"),
         ("verify", "pip install 'max-whisper[verify]'"),
         ("schema", "yaml-language-server"),
     ],

@@ -88,7 +88,7 @@ def test_weights_are_those_of_the_checkpoint(artifact: Path, checkpoint: Path) -
 def test_a_checkpoint_in_half_precision_is_read_as_it_is(spec: Path, tmp_path: Path, dtype: str) -> None:
     """The matrices that each token reads have 16 bits, and results are those of float32, to the last bit."""
     checkpoint = write_checkpoint(tmp_path / "halves", dtype=dtype)
-    halves = max_whisper.build(spec, weights=checkpoint, out=tmp_path / "a")
+    halves = max_whisper.build(spec, weights=checkpoint, dtype="float32", out=tmp_path / "a")
     said = {tensor.name: tensor.dtype for tensor in read_manifest(halves).plan.tensors}
     short = (
         {"float16"} if dtype == "float16" else {"float16", "bfloat16"}
@@ -98,7 +98,7 @@ def test_a_checkpoint_in_half_precision_is_read_as_it_is(spec: Path, tmp_path: P
     assert read_manifest(halves).plan.dtype == "float32"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Checkpoint, "lossless_dtypes", lambda checkpoint, names: {})
-        whole = max_whisper.build(spec, weights=checkpoint, out=tmp_path / "b")
+        whole = max_whisper.build(spec, weights=checkpoint, dtype="float32", out=tmp_path / "b")
     assert {tensor.dtype for tensor in read_manifest(whole).plan.tensors} == {"float32"}
     mel = np.random.default_rng(0).standard_normal((1, 80, 200)).astype(np.float32)
     found = []
@@ -111,14 +111,20 @@ def test_a_checkpoint_in_half_precision_is_read_as_it_is(spec: Path, tmp_path: P
 
 
 def test_same_inputs_give_the_same_bytes(artifact: Path, spec: Path, checkpoint: Path, tmp_path: Path) -> None:
-    again = build(spec, weights=checkpoint, out=tmp_path / "again")
+    again = build(spec, weights=checkpoint, dtype="float32", out=tmp_path / "again")
     assert content(again) == content(artifact)
     assert [path.name for path in tmp_path.iterdir()] == ["again"]
 
 
 def test_phases_are_reported(spec: Path, checkpoint: Path, tmp_path: Path) -> None:
     said: list[str] = []
-    build(spec, weights=checkpoint, out=tmp_path / "small", progress=lambda progress: said.append(progress.message))
+    build(
+        spec,
+        weights=checkpoint,
+        dtype="float32",
+        out=tmp_path / "small",
+        progress=lambda progress: said.append(progress.message),
+    )
     assert said[0].startswith("checked 89 tensors of folder") and said[1] == "packed the weights"
     assert sorted(line.partition(" in ")[0] for line in said[2:]) == ["compiled the decoder", "compiled the encoder"]
 
@@ -130,6 +136,10 @@ def test_phases_are_reported(spec: Path, checkpoint: Path, tmp_path: Path) -> No
         ("base.en", {}, "base.en"),
         ("some/where/mine.yml", {}, "mine"),
         ("tiny", {"dtype": "bfloat16"}, "tiny-bfloat16"),
+        ("tiny", {"dtype": "int8"}, "tiny"),
+        ("tiny", {"dtype": "float32"}, "tiny-float32"),
+        ("tiny", {"dtype": "float32", "target": "cuda:sm_90a"}, "tiny-cuda-sm_90a"),
+        ("tiny", {"dtype": "float32", "kernels": "max"}, "tiny-max"),
         ("tiny", {"dtype": "bfloat16", "target": "cpu:x86-64-v3"}, "tiny-bfloat16-cpu-x86-64-v3"),
         ("tiny", {"target": "cuda:sm_90a", "kernels": "max"}, "tiny-cuda-sm_90a"),
         ("tiny", {"kernels": "ours"}, "tiny"),
@@ -159,9 +169,9 @@ def other(home: Path) -> Path:
 def test_an_artifact_is_replaced_only_by_force(old: Path, spec: Path, other: Path) -> None:
     before = content(old)
     with pytest.raises(UserError, match="is there already: give --force"):
-        build(spec, weights=other, out=old)
+        build(spec, weights=other, dtype="float32", out=old)
     assert content(old) == before
-    build(spec, weights=other, out=old, force=True)
+    build(spec, weights=other, dtype="float32", out=old, force=True)
     assert content(old)["weights.safetensors"] != before["weights.safetensors"]
     max_whisper.load(old)
     assert [path.name for path in old.parent.iterdir()] == [old.name]
@@ -169,8 +179,8 @@ def test_an_artifact_is_replaced_only_by_force(old: Path, spec: Path, other: Pat
 
 def test_an_empty_folder_is_taken_by_force(spec: Path, checkpoint: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="--force"):
-        build(spec, weights=checkpoint, out=tmp_path)
-    build(spec, weights=checkpoint, out=tmp_path, force=True)
+        build(spec, weights=checkpoint, dtype="float32", out=tmp_path)
+    build(spec, weights=checkpoint, dtype="float32", out=tmp_path, force=True)
     max_whisper.load(tmp_path)
 
 
@@ -179,18 +189,18 @@ def test_what_is_no_artifact_is_never_replaced(spec: Path, checkpoint: Path, tmp
     (tmp_path / "photos" / "cat.jpg").write_bytes(b"miaow")
     for force in (False, True):
         with pytest.raises(UserError, match="photos"):
-            build(spec, weights=checkpoint, out=tmp_path / "photos", force=force)
+            build(spec, weights=checkpoint, dtype="float32", out=tmp_path / "photos", force=force)
     assert content(tmp_path / "photos") == {"cat.jpg": b"miaow"}
     (tmp_path / "file").write_bytes(b"x")
     with pytest.raises(UserError, match="is a file"):
-        build(spec, weights=checkpoint, out=tmp_path / "file", force=True)
+        build(spec, weights=checkpoint, dtype="float32", out=tmp_path / "file", force=True)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "photos"]
 
 
 def test_a_link_to_an_artifact_stays_one(old: Path, spec: Path, other: Path, tmp_path: Path) -> None:
     before = content(old)
     (tmp_path / "link").symlink_to(old)
-    build(spec, weights=other, out=tmp_path / "link", force=True)
+    build(spec, weights=other, dtype="float32", out=tmp_path / "link", force=True)
     assert (tmp_path / "link").is_symlink()
     assert content(old) != before
     max_whisper.load(tmp_path / "link")
@@ -210,7 +220,7 @@ def test_leftovers_of_killed_builds_go(spec: Path, checkpoint: Path, tmp_path: P
     lock = os.open(running, os.O_RDONLY)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        build(spec, weights=checkpoint, out=tmp_path / name)
+        build(spec, weights=checkpoint, dtype="float32", out=tmp_path / name)
     finally:
         os.close(lock)
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([running.name, f".{name}.new-link", name])
@@ -250,7 +260,7 @@ def nothing_in(folder: Path) -> bool:
         (
             {"dtype": "int8", "target": "cuda:sm_90a", "kernels": "ours"},
             UserError,
-            "build for cuda:sm_90a with float32",
+            "a CPU only: build for cuda:sm_90a with kernels max",
         ),
         ({"target": "cuda:sm_90a", "kernels": "ours"}, UserError, "a CPU only: build for cuda:sm_90a with kernels max"),
         ({"batch": 0}, UserError, "batch: expected 1 to 256, got 0"),
@@ -272,7 +282,7 @@ def test_wrong_options(
 def test_weights_of_another_model(checkpoint: Path, tmp_path: Path) -> None:
     spec = write_spec(tmp_path, d_ffn=128)
     with pytest.raises(WeightsError, match="does not fit the spec"):
-        build(spec, weights=checkpoint, out=tmp_path / "out" / "small")
+        build(spec, weights=checkpoint, dtype="float32", out=tmp_path / "out" / "small")
     assert nothing_in(tmp_path / "out")
 
 
@@ -282,14 +292,14 @@ def test_weights_that_are_broken(spec: Path, tmp_path: Path) -> None:
 
     checkpoint = write_checkpoint(tmp_path / "checkpoint", change=break_one)
     with pytest.raises(WeightsError, match="NaN"):
-        build(spec, weights=checkpoint, out=tmp_path / "out" / "small")
+        build(spec, weights=checkpoint, dtype="float32", out=tmp_path / "out" / "small")
     assert nothing_in(tmp_path / "out")
 
 
 def test_disk_without_room(spec: Path, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=5 << 20))
     with pytest.raises(MaxWhisperError, match=r"the disk has 5 MB free, the artifact of small takes \d+ MB; make room"):
-        build(spec, weights=checkpoint, out=tmp_path / "out" / "small")
+        build(spec, weights=checkpoint, dtype="float32", out=tmp_path / "out" / "small")
     assert nothing_in(tmp_path / "out")
 
 
@@ -303,7 +313,7 @@ def test_disk_that_is_full_in_the_middle(
     before = content(old)
     monkeypatch.setattr(safetensors_file, "write", full)
     with pytest.raises(MaxWhisperError, match="No space left on device") as raised:
-        build(spec, weights=other, out=old, force=True)
+        build(spec, weights=other, dtype="float32", out=old, force=True)
     assert raised.value.exit_code == 1
     assert content(old) == before
     assert [path.name for path in old.parent.iterdir()] == [old.name]
@@ -313,7 +323,7 @@ def test_disk_that_is_full_in_the_middle(
 def test_place_that_cannot_be_written(spec: Path, checkpoint: Path, tmp_path: Path, place: str) -> None:
     (tmp_path / "file").write_bytes(b"x")
     with pytest.raises(UserError, match="cannot be written") as raised:
-        build(spec, weights=checkpoint, out=tmp_path / place)
+        build(spec, weights=checkpoint, dtype="float32", out=tmp_path / place)
     assert "choose another place with --out" in str(raised.value)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
@@ -351,7 +361,7 @@ def test_compiler_that_dies(
     before = content(old)
     fake_compiler(tmp_path / "fake", code, monkeypatch)
     with pytest.raises(CompileError) as raised:
-        build(spec, weights=other, out=old, force=True)
+        build(spec, weights=other, dtype="float32", out=old, force=True)
     message = str(raised.value)
     assert raised.value.exit_code == 1
     assert said in message and "nothing was written" in message and "\n" not in message

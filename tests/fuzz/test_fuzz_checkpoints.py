@@ -18,11 +18,9 @@ from max_whisper.artifact.manifest import MANIFEST_VERSION, NO_HASH, Manifest, S
 from max_whisper.errors import WeightsError
 from max_whisper.plan import BuildPlan, SpecIdentity, Target
 from max_whisper.spec import Spec, load_spec
-from max_whisper.weights.alignment import read_alignment_heads
 from max_whisper.weights.architecture import check_architecture
 from max_whisper.weights.checkpoint import open_checkpoint
 from max_whisper.weights.json_files import Configuration, FeatureExtractor, GenerationConfiguration
-from max_whisper.weights.vocabulary import read_vocabulary
 from support.harness import Budget, refusal
 from support.json_values import put
 from support.models.checkpoint import write_checkpoint
@@ -169,8 +167,8 @@ class Folder:
         checkpoint = open_checkpoint(self.path)
         check_architecture(checkpoint, self.spec)
         checkpoint.check([(tensor.name, tensor.shape) for tensor in self.spec.tensors()])
-        vocabulary = read_vocabulary(checkpoint.file, self.n_vocab)
-        heads = read_alignment_heads(checkpoint.file, [layer.heads for layer in self.spec.cross_attentions()])
+        vocabulary = checkpoint.vocabulary(self.n_vocab)
+        heads = checkpoint.alignment_heads(self.spec).heads
         manifest = Manifest(
             manifest_version=MANIFEST_VERSION,
             hash=NO_HASH,

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from max_whisper.errors import UserError
 from max_whisper.runtime.decoding.language_names import OWN_NAMES
-from max_whisper.runtime.decoding.languages import ALIASES, LANGUAGES, language_code
+from max_whisper.runtime.decoding.languages import ALIASES, language_code
+from max_whisper.tokens import LANGUAGES
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 from golden.make_mel import GOLDEN, golden_sounds
 from max_whisper.errors import AudioError
+from max_whisper.mel_filters import mel_filters
 from max_whisper.runtime.audio import load, mel
-from max_whisper.runtime.audio.mel import log_mel, mel_filters
+from max_whisper.runtime.audio.mel import log_mel
 from support.sounds import int16, noise, silence, sweep, write_wav
 
 HUB = Path(__file__).resolve().parents[3] / "shared" / "hub"

@@ -56,7 +56,7 @@ def case(request: pytest.FixtureRequest, spec: Path, tmp_path_factory: pytest.Te
     checkpoint = write_checkpoint(home / "checkpoint", family=family, seed=seed, n_vocab=SMALL["n_vocab"])
     if weights_hash(checkpoint) != golden["weights"]:
         pytest.fail("the weights are not the golden file's: after a change of models/checkpoint.py, make it again")
-    folder = max_whisper.build(spec, weights=checkpoint, out=home / "artifact", kernels=kernels)
+    folder = max_whisper.build(spec, weights=checkpoint, dtype="float32", out=home / "artifact", kernels=kernels)
     return Case(folder, max_whisper.load(folder), golden)
 
 

@@ -50,7 +50,7 @@ def lively(spec: Path, tmp_path_factory: pytest.TempPathFactory) -> Model:
     """A model that writes timestamps and ends its texts."""
     home = tmp_path_factory.mktemp("lively")
     weights = checkpoint(home / "weights", "multilingual")
-    return max_whisper.load(max_whisper.build(spec, weights=weights, out=home / "artifact"))
+    return max_whisper.load(max_whisper.build(spec, weights=weights, dtype="float32", out=home / "artifact"))
 
 
 def windows(model: Model) -> Windows:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 from max_whisper.errors import ArtifactError, UserError
-from max_whisper.runtime.decoding.languages import LANGUAGES, language_code
+from max_whisper.runtime.decoding.languages import language_code
 from max_whisper.runtime.decoding.tokenizer import Tokenizer
-from max_whisper.tokens import Tokens
+from max_whisper.tokens import LANGUAGES, Tokens
 
 HUB = Path(__file__).resolve().parents[3] / "shared" / "hub"
 

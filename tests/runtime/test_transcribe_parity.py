@@ -17,7 +17,9 @@ def models(spec: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, ma
     home = tmp_path_factory.mktemp("transcribe")
     return {
         family: max_whisper.load(
-            max_whisper.build(spec, weights=checkpoint(home / f"{family}-weights", family), out=home / family)
+            max_whisper.build(
+                spec, weights=checkpoint(home / f"{family}-weights", family), dtype="float32", out=home / family
+            )
         )
         for family in FAMILIES
     }

@@ -123,7 +123,9 @@ def decoded(features: np.ndarray, tokens: list[int], w: Weights) -> np.ndarray:
 def test_one_file_is_built_and_run(own_kinds: None, kernels: str, tmp_path: Path) -> None:
     spec, folder, weights = write_thin(tmp_path, SPECS[kernels])
     exact = {name: array.astype(np.float64) for name, array in weights.items()}
-    model = max_whisper.load(max_whisper.build(spec, weights=folder, out=tmp_path / "artifact", kernels=kernels))
+    model = max_whisper.load(
+        max_whisper.build(spec, weights=folder, dtype="float32", out=tmp_path / "artifact", kernels=kernels)
+    )
     mel = np.random.default_rng(1).standard_normal((1, 80, 100)).astype(np.float32)
     features, expected = np.asarray(model.encode(mel)), encoded(mel[0], exact)
     np.testing.assert_allclose(features[0], expected, atol=2e-5)
@@ -163,7 +165,7 @@ def test_a_kind_that_the_compiler_cannot_import_is_refused(
     with pytest.raises(
         UserError, match=r"layer kind 'rmsnorm': it is defined in the program that runs.*file of its own"
     ):
-        max_whisper.build(spec, weights=folder, out=tmp_path / "artifact")
+        max_whisper.build(spec, weights=folder, dtype="float32", out=tmp_path / "artifact")
     assert not (tmp_path / "artifact").exists()
 
 
@@ -198,7 +200,7 @@ def test_a_mistake_in_a_layer_is_an_error_at_its_line(checkpoint: tuple[Path, Pa
     spec.write_text(spec.read_text().replace("  - relu", "  - wrong"))
     said = r"thin.yaml:5: encoder\[1\].wrong: encoder.wrong cannot be lowered: mul: expected a value .* found 2; "
     with pytest.raises(SpecError, match=said):
-        max_whisper.build(spec, weights=folder, out=tmp_path / "artifact")
+        max_whisper.build(spec, weights=folder, dtype="float32", out=tmp_path / "artifact")
     assert not (tmp_path / "artifact").exists()
 
 

@@ -27,6 +27,7 @@ from max_whisper.weights.hub_client import progress_bar
 from max_whisper.weights.hub_guard import Download, guarded
 from support.hub_server import HubServer
 from support.models.checkpoint import write_checkpoint
+from support.models.ctranslate2_model import write_ctranslate2
 
 REPO = "somebody/whisper-small-thing"
 SOURCES = Path(__file__).resolve().parents[2] / "compiler"
@@ -42,14 +43,13 @@ if limit:
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 from max_whisper.errors import MaxWhisperError
 from max_whisper.weights.checkpoint import open_checkpoint
-from max_whisper.weights.vocabulary import read_vocabulary
 results = []
 for options in calls:
     lines, began = [], time.monotonic()
     try:
         checkpoint = open_checkpoint(**options, progress=lambda progress: lines.append(progress.message))
         embedding = checkpoint.read("{TENSOR}", "float32")
-        vocabulary = read_vocabulary(checkpoint.file, len(embedding))
+        vocabulary = checkpoint.vocabulary(len(embedding))
         result = dict(repo=checkpoint.repo, commit=checkpoint.commit, tensors=len(checkpoint.source.names()),
                       hash=hashlib.sha256(embedding.tobytes()).hexdigest(), text_tokens=len(vocabulary.ranks))
     except MaxWhisperError as e:
@@ -238,6 +238,97 @@ def test_a_repository_with_a_pickle_only(tmp_path: Path, folder: Path) -> None:
             result, "WeightsError", "no model.safetensors", "pytorch_model.bin", "never read", "save_pretrained"
         )
         assert not any("pytorch_model.bin" in request for request in hub.requests)
+
+
+@pytest.fixture(scope="module")
+def converted(tmp_path_factory: pytest.TempPathFactory, folder: Path) -> Path:
+    """Returns `folder` as a CTranslate2 model with the files of faster-whisper's repositories."""
+    converted = write_ctranslate2(tmp_path_factory.mktemp("converted") / "model", folder, "float16")
+    names = json.loads((converted / "vocabulary.json").read_text())
+    (converted / "vocabulary.json").unlink()
+    (converted / "vocabulary.txt").write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
+    shutil.copy(folder / "tokenizer.json", converted)
+    return converted
+
+
+def test_a_repository_of_faster_whisper(tmp_path: Path, folder: Path, converted: Path) -> None:
+    with HubServer() as hub:
+        commit = hub.push(REPO, converted)
+        first = run(tmp_path, hub.url)
+        assert (first["commit"], first["hash"]) == (commit, embedding_hash(converted)) and first["hash"] != ""
+        assert first["text_tokens"] == 297
+        pinned = run(tmp_path, hub.url, revision=commit)
+        assert pinned == first
+        hub.requests.clear()
+        assert run(tmp_path, hub.url, revision=commit) == first
+        assert run(tmp_path, hub.url, offline=True) == first
+        assert run(tmp_path, hub.url, revision=commit, environment={"HF_HUB_OFFLINE": "1"}) == first
+        assert hub.requests == []
+        hub.push(REPO, folder, branch="transformers")
+        assert run(tmp_path, hub.url, revision="transformers")["hash"] == embedding_hash(folder)
+    assert "using the cached commit" in run(tmp_path, hub.url)["progress"][-1]
+
+
+def test_faster_whisper_with_faults(tmp_path: Path, converted: Path) -> None:
+    with HubServer() as hub:
+        hub.push(REPO, converted)
+        hub.faults["model.bin"] = "500"
+        assert_error(run(tmp_path, hub.url), "HubError", "HTTP 500")
+        assert_error(run(tmp_path, hub.url, offline=True), "HubError", "its weights are not in the cache")
+        hub.faults["model.bin"] = "garbled"
+        assert_error(run(tmp_path, hub.url), "HubError", "model.bin", "not what the Hub announced")
+        assert "model.bin" not in files_in(tmp_path)
+        hub.faults["model.bin"] = "longer"
+        assert_error(run(tmp_path, hub.url), "HubError", "model.bin", "sent more than the")
+        hub.faults.clear()
+        assert run(tmp_path, hub.url)["hash"] == embedding_hash(converted)
+
+
+def test_a_pickle_of_the_same_name(tmp_path: Path, folder: Path, converted: Path) -> None:
+    pickled = Path(shutil.copytree(folder, tmp_path / "pickled"))
+    (pickled / "model.safetensors").rename(pickled / "model.bin")
+    with HubServer() as hub:
+        hub.push(REPO, pickled)
+        assert_error(run(tmp_path, hub.url), "WeightsError", "no model.safetensors", "model.bin", "never read")
+        assert not any("model.bin" in request for request in hub.requests)
+        (pickled / "model.bin").write_bytes(b"PK\x03\x04\0\0\x08\x08" + bytes(60))
+        shutil.copy(converted / "vocabulary.txt", pickled)
+        hub.push(REPO, pickled)
+        assert_error(run(tmp_path, hub.url), "WeightsError", "model.bin", "never read")
+
+
+def test_one_file_of_a_repository(tmp_path: Path, folder: Path, other: Path, converted: Path) -> None:
+    """A repository with several models, as whisper.cpp's, and with a name that paths may have, too."""
+    several = tmp_path / "several"
+    several.mkdir()
+    for name, source in (("a.bin", converted / "model.bin"), ("b.safetensors", other / "model.safetensors")):
+        shutil.copy(source, several / name)
+    (several / "README.md").touch()
+    with HubServer() as hub:
+        first, commit = hub.push("some.body/models.cpp", several), hub.push(REPO, folder)
+        wanted = {"weights": "some.body/models.cpp/b.safetensors", "repo": REPO}
+        result = run(tmp_path, hub.url, **wanted)
+        assert (result["repo"], result["commit"]) == ("some.body/models.cpp/b.safetensors", first)
+        assert result["hash"] == embedding_hash(other) and result["text_tokens"] == 297
+        assert not any("a.bin" in request for request in hub.requests)
+        hub.requests.clear()
+        assert run(tmp_path, hub.url, **wanted, offline=True) == result
+        assert run(tmp_path, hub.url, **wanted | {"repo": None, "folder": None}, revision=first)["error"]
+        assert hub.requests == []
+        assert run(tmp_path, hub.url, **wanted | {"weights": "some.body/models.cpp/a.bin"})["hash"] == (
+            embedding_hash(converted)
+        )
+        whole = run(tmp_path, hub.url, weights="some.body/models.cpp")
+        assert_error(
+            whole, "WeightsError", "no config.json: it has a.bin, b.safetensors", "--weights some.body/models.cpp/a.bin"
+        )
+        no_file = run(tmp_path, hub.url, weights="some.body/models.cpp/c.bin")
+        assert_error(no_file, "WeightsError", "there is no file some.body/models.cpp/c.bin", "it has a.bin, b.saf")
+        nothing = run(tmp_path, hub.url, weights="models/whisper/ggml.bin")
+        assert_error(nothing, "UserError", "no file models/whisper/ggml.bin", "no Hub repository 'models/whisper'")
+        in_it = run(tmp_path, hub.url, weights=f"{REPO}/model.safetensors")
+        assert (in_it["repo"], in_it["commit"]) == (f"{REPO}/model.safetensors", commit)
+        assert in_it["hash"] == embedding_hash(folder)
 
 
 def test_shards(tmp_path: Path, folder: Path) -> None:

@@ -26,7 +26,7 @@ class Source(Record, frozen=True):
     """The origin of the weights.
 
     Attributes:
-        repo: The Hub repository; None for a local folder or file.
+        repo: The Hub repository, with the name of the file if only one was read; None for a local folder or file.
         commit: The commit of the repository; None for a local folder or file.
     """
 

@@ -69,7 +69,7 @@ def rebuild_command(folder: Path, recipe: Recipe | Manifest | None, *, here: boo
         plan, source = recipe.plan, recipe.source
         command += ["--weights", source.repo or "WEIGHTS"]
         command += ["--revision", source.commit] if source.commit else []
-        command += ["--dtype", plan.dtype] if plan.dtype != "float32" else []
+        command += ["--dtype", plan.dtype]
         command += ["--batch", str(plan.batch)] if plan.batch != 1 else []
         if plan.target.on_host or not here:
             command += ["--kernels", plan.kernels] if plan.kernels != plan.target.kernels[0] else []

@@ -6,6 +6,7 @@ import click
 
 from max_whisper.cli.commands.bench import bench
 from max_whisper.cli.commands.build import build
+from max_whisper.cli.commands.eval import evaluate
 from max_whisper.cli.commands.inspect import inspect
 from max_whisper.cli.commands.schema import schema
 from max_whisper.cli.commands.transcribe import transcribe
@@ -39,5 +40,5 @@ def main(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
-for command in (build, transcribe, inspect, verify, bench, schema):
+for command in (build, transcribe, inspect, verify, bench, evaluate, schema):
     main.add_command(command)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from max_whisper.cli.streams import OutputError, Streams
 from max_whisper.errors import MaxWhisperError, UserError
+from max_whisper.files import expanded, is_folder
 from max_whisper.runtime.output.formats.txt import plain_text
 from max_whisper.runtime.output.options import SubtitleOptions
 from max_whisper.runtime.output.writers import known_formats, render, write
@@ -117,6 +118,29 @@ def check_files(files: Iterable[Path | None]) -> None:
             raise UserError(f"{file} is a folder, expected the name of a file to write: remove it, or choose another")
         if not file.is_file() and not os.access(file, os.W_OK):  # a device or a pipe, which is written and not replaced
             raise UserError(f"{file} cannot be written (Permission denied): choose another folder")
+
+
+def checked_report(option: str, file: Path | None, inputs: Iterable[str | Path]) -> Path | None:
+    """Returns the file to which a command writes a report at its end; None where it was not asked for one.
+
+    Args:
+        option: The option that names the file, for messages.
+        file: The file, as it was given.
+        inputs: The files and folders that the command reads.
+
+    Raises:
+        UserError: The file cannot be written, or is an input.
+    """
+    if file is None:
+        return None
+    file = expanded(file)
+    if not (is_folder(file.parent) and os.access(file.parent, os.W_OK)):
+        raise UserError(
+            f"{option} {file}: there is no folder {file.parent} that can be written to; make it, or choose another"
+        )
+    check_inputs_kept([file], inputs)
+    check_files([file])
+    return file
 
 
 class Texts:

@@ -25,20 +25,20 @@ from max_whisper.artifact.manifest import (
 from max_whisper.artifact.target import parse_target
 from max_whisper.compile.modules import compile_modules
 from max_whisper.compile.options import BuildOptions
-from max_whisper.compile.planning import choose_kernels, make_plan
+from max_whisper.compile.planning import DEFAULT_DTYPES, choose_dtype, choose_kernels, make_plan
 from max_whisper.compile.stored_spec import read_spec
 from max_whisper.compile.weights import stored_bytes, write_weights
 from max_whisper.errors import MaxWhisperError, UserError
 from max_whisper.files import expanded
 from max_whisper.lowering.family import check_layers
-from max_whisper.plan import BuildPlan
+from max_whisper.plan import BuildPlan, Kernels
 from max_whisper.progress import OnProgress, Progress, check_progress, ignore_progress
 from max_whisper.spec import Spec, load_spec
 from max_whisper.spec.families.whisper import WHISPER
 from max_whisper.tokens import Tokens
 from max_whisper.weights.architecture import check_architecture
 from max_whisper.weights.checkpoint import Checkpoint, open_checkpoint
-from max_whisper.weights.vocabulary import read_vocabulary, write_tiktoken
+from max_whisper.weights.vocabulary import write_tiktoken
 
 COMPILED_SIZE = 64 << 20
 """The bytes that are reserved for MEF files, which is more than any model needs."""
@@ -50,7 +50,7 @@ def build(
     weights: str | Path | None = None,
     revision: str | None = None,
     out: str | Path | None = None,
-    dtype: str = "float32",
+    dtype: str | None = None,
     target: str = "cpu",
     kernels: str | None = None,
     batch: int = 1,
@@ -68,6 +68,7 @@ def build(
     if model.family != WHISPER.name:  # an artifact has a vocabulary, and the runtime is Whisper's
         raise UserError(f"{spec}: expected a spec of the family '{WHISPER.name}' to build, got '{model.family}'")
     chosen = choose_kernels(machine, options)
+    chosen_dtype = choose_dtype(machine, chosen, options)
     revision = options.revision
     folder = default_folder(spec, dtype=options.dtype, target=options.target, kernels=options.kernels)
     folder = expanded(folder if out is None else out)
@@ -85,9 +86,11 @@ def build(
         check_architecture(checkpoint, model)
         expected = [(tensor.name, tensor.shape) for tensor in model.tensors() if tensor.computed is None]
         checkpoint.check(expected)
-        vocabulary = read_vocabulary(checkpoint.file, model.n_vocab)
+        vocabulary, alignment = checkpoint.vocabulary(model.n_vocab), checkpoint.alignment_heads(model)
         progress(Progress(f"checked {len(expected)} tensors of {checkpoint.describe()}"))
-        plan = make_plan(model, checkpoint, machine, chosen, options)
+        for origin in filter(None, (vocabulary.origin, alignment.origin)):
+            progress(Progress(origin))
+        plan = make_plan(model, checkpoint, alignment.heads, machine, chosen, chosen_dtype, options.batch)
         check_layers(model, plan)
         _check_space(folder, new, plan)
         write_weights(new / WEIGHTS_FILE, plan, model, checkpoint)
@@ -121,16 +124,18 @@ def _lossless_summary(plan: BuildPlan) -> str:
 
 
 def default_folder(
-    spec: str | Path, *, dtype: str = "float32", target: str = "cpu", kernels: str | None = None
+    spec: str | Path, *, dtype: str | None = None, target: str = "cpu", kernels: str | None = None
 ) -> Path:
     """Returns the folder of an artifact where `out` is None; its name holds every option that is not the default.
 
-    Examples are `artifacts/tiny`, `artifacts/tiny-bfloat16-cpu-x86-64-v3` and `artifacts/tiny-max`.
+    Examples are `artifacts/tiny`, `artifacts/tiny-float32-cpu-x86-64-v3` and `artifacts/tiny-max`.
     """
     parts = [Path(spec).name.removesuffix(".yaml").removesuffix(".yml")]
-    parts += [dtype] * (dtype != "float32") + [target.replace(":", "-")] * (target != "cpu")
-    if kernels is not None and kernels != parse_target(target).kernels[0]:
-        parts.append(kernels)
+    default_kernels = parse_target(target).kernels[0]
+    chosen: Kernels = kernels or default_kernels  # type: ignore[assignment]  # BuildOptions checks that it is one
+    parts += [dtype] if dtype and dtype != DEFAULT_DTYPES[chosen] else []
+    parts += [target.replace(":", "-")] if target != "cpu" else []
+    parts += [chosen] if chosen != default_kernels else []
     return Path("artifacts") / "-".join(parts)
 
 

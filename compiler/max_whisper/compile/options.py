@@ -22,13 +22,15 @@ class BuildOptions(Options):
         ),
     ] = None
     dtype: Annotated[
-        str,
+        str | None,
         Choice(
-            "Type of the weights, and of the numbers in matrix products. bfloat16 and int8 make the model "
-            "smaller, and its text may differ a little; a GPU takes float32 only.",
+            "Type of the weights, and of the numbers in matrix products. float32 gives the tokens of "
+            "openai/whisper; bfloat16 and int8 make the model smaller and faster, and keep the words. A GPU takes "
+            "float32 only.",
             words=BUILD_DTYPES,
+            unset="int8 for a CPU, float32 for a GPU and with MAX's operations",
         ),
-    ] = "float32"
+    ] = None
     target: Annotated[
         str,
         Text(

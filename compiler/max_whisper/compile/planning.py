@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -10,25 +10,34 @@ from max_whisper.compile.options import BuildOptions
 from max_whisper.errors import UserError
 from max_whisper.plan import MATRIX_DTYPES, BuildPlan, Kernels, SpecIdentity, Target
 from max_whisper.spec import Spec
-from max_whisper.tensors.dtypes import FLOAT32
+from max_whisper.tensors.dtypes import FLOAT32, BuildDtype
 from max_whisper.tensors.layout import logits_tables, stored_tensors, token_matrices
-from max_whisper.weights.alignment import read_alignment_heads
 from max_whisper.weights.checkpoint import Checkpoint
 
+DEFAULT_DTYPES: Mapping[Kernels, BuildDtype] = {"ours": "int8", "max": "float32"}
+"""The dtype of a build that names none. docs/performance.md has the figures that speak for int8."""
 
-def make_plan(spec: Spec, checkpoint: Checkpoint, target: Target, kernels: Kernels, options: BuildOptions) -> BuildPlan:
+
+def make_plan(
+    spec: Spec,
+    checkpoint: Checkpoint,
+    alignment_heads: Sequence[tuple[int, int]],
+    target: Target,
+    kernels: Kernels,
+    dtype: BuildDtype,
+    batch: int,
+) -> BuildPlan:
     """Returns the plan for building a spec with the weights of a checkpoint.
 
-    Raises WeightsError for a checkpoint whose alignment heads cannot be read, or with a tensor that holds NaN or
-    infinities.
+    Raises WeightsError for a checkpoint with a tensor that holds NaN or infinities.
     """
     plan = BuildPlan(
         spec=SpecIdentity(spec.name, spec.hash),
         target=target,
-        dtype=options.dtype,  # type: ignore[arg-type]  # BuildOptions checks that it is one of these
+        dtype=dtype,
         kernels=kernels,
-        batch=options.batch,
-        alignment_heads=read_alignment_heads(checkpoint.file, [layer.heads for layer in spec.cross_attentions()]),
+        batch=batch,
+        alignment_heads=list(alignment_heads),
         tensors=[],
     )
     return with_tensors(plan, spec, checkpoint.lossless_dtypes(token_matrices(spec)) if plan.lossless_dtypes else {})
@@ -44,19 +53,26 @@ def with_tensors(plan: BuildPlan, spec: Spec, lossless: Mapping[str, str]) -> Bu
 
 
 def choose_kernels(target: Target, options: BuildOptions) -> Kernels:
-    """Returns the kernels that the options name, or the target's default.
-
-    Raises UserError where these kernels cannot be used on the target, or do not support the dtype.
-    """
+    """Returns the kernels that the options name, or the target's default; raises UserError if it cannot use them."""
     kernels: Kernels = options.kernels or target.kernels[0]  # type: ignore[assignment]  # one of these
-    if not target.on_host and options.dtype != FLOAT32.name:
-        # Only our kernels have int8. In bfloat16 on an H200, prompts saw the tokens that come after them (MAX 26.7).
-        raise UserError(f"dtype {options.dtype} is for a CPU only: build for {options.target} with float32")
     if kernels not in target.kernels:
         raise UserError(f"kernels ours are for a CPU only: build for {options.target} with kernels max")
-    if options.dtype in MATRIX_DTYPES[kernels]:
-        return kernels
-    raise UserError(
-        f"dtype {options.dtype} needs kernels ours, got kernels {kernels}: build with kernels ours, or with dtype "
-        "bfloat16"
-    )
+    return kernels
+
+
+def choose_dtype(target: Target, kernels: Kernels, options: BuildOptions) -> BuildDtype:
+    """Returns the dtype that the options name, or the default of the kernels.
+
+    Raises UserError where the kernels do not support the dtype, or not on this target.
+    """
+    if options.dtype is None:
+        return DEFAULT_DTYPES[kernels]
+    dtype: BuildDtype = options.dtype  # type: ignore[assignment]  # BuildOptions checks that it is one of these
+    if not target.on_host and dtype != FLOAT32.name:
+        # Only our kernels have int8. In bfloat16 on an H200, prompts saw the tokens that come after them (MAX 26.7).
+        raise UserError(f"dtype {dtype} is for a CPU only: build for {options.target} with float32")
+    if dtype not in MATRIX_DTYPES[kernels]:
+        raise UserError(
+            f"dtype {dtype} needs kernels ours, got kernels {kernels}: build with kernels ours, or with dtype bfloat16"
+        )
+    return dtype

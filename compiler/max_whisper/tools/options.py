@@ -1,9 +1,9 @@
-"""The options of `bench` and `verify`; each field says which values it takes."""
+"""The options of `bench`, `verify` and `eval`; each field says which values it takes."""
 
 from dataclasses import dataclass
 from typing import Annotated
 
-from max_whisper.option_kinds import Integer
+from max_whisper.option_kinds import Flag, Integer, Text
 from max_whisper.options import Options
 
 MOST_TOKENS = 100_000
@@ -25,3 +25,37 @@ class VerifyOptions(Options):
     tokens: Annotated[
         int, Integer("Compare this number of tokens, each of them the most probable one.", low=1, high=MOST_TOKENS)
     ] = 32
+
+
+@dataclass(frozen=True)
+class EvalOptions(
+    Options, headings={"languages": "Recordings", "detect_language": "Transcription", "resamples": "Report"}
+):
+    """The options of `eval`."""
+
+    languages: Annotated[
+        str | None,
+        Text(
+            "Take the recordings in these languages alone: codes with commas between them; zxx stands for no speech.",
+            unit="LANGUAGES",
+            unset="all",
+        ),
+    ] = None
+    kinds: Annotated[
+        str | None,
+        Text(
+            "Take the recordings of these kinds alone: words of the column kind with commas between them.",
+            unit="KINDS",
+            unset="all",
+        ),
+    ] = None
+    detect_language: Annotated[
+        bool, Flag("Let the model detect the language of each recording, and do not tell it what the manifest says.")
+    ] = False
+    resamples: Annotated[
+        int,
+        Integer("Draw the recordings again this number of times for the intervals.", low=100, high=1_000_000),
+    ] = 10_000
+    worst: Annotated[
+        int, Integer("Show this number of recordings of which most was recognized wrong.", low=0, high=1000)
+    ] = 5

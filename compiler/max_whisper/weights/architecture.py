@@ -7,14 +7,14 @@ from typing import Any
 
 from max_whisper.errors import WeightsError
 from max_whisper.messages import quote
-from max_whisper.spec import Spec
+from max_whisper.spec import Spec, load_spec
+from max_whisper.spec.catalog import shipped_specs
 from max_whisper.spec.layer import Layer
 from max_whisper.spec.layers.activation import Activation
 from max_whisper.spec.layers.residual import Residual
 from max_whisper.spec.tree import ModelPart
 from max_whisper.weights.checkpoint import Checkpoint
-from max_whisper.weights.hub_files import CONFIGURATION, PREPROCESSOR, PROCESSOR
-from max_whisper.weights.json_files import Configuration, FeatureExtractor, Processor, read_json
+from max_whisper.weights.json_files import Configuration, FeatureExtractor
 
 ACTIVATIONS = {
     "gelu": ("gelu", "gelu_python"),
@@ -32,18 +32,16 @@ ADVICE = "take the spec of this model, or correct the one that is wrong"
 def check_architecture(checkpoint: Checkpoint, spec: Spec) -> None:
     """Refuses a checkpoint whose files describe another model than the spec.
 
-    config.json, preprocessor_config.json and processor_config.json are read if they lie beside the weights; fields that
-    they do not have are not compared. Raises a WeightsError with both values of every field that differs.
+    What they say is what `TensorSource.claims` yields; fields that they do not have are not compared. Raises a
+    WeightsError with both values of every field that differs.
     """
-    if (path := checkpoint.beside(CONFIGURATION)) is not None:
-        configuration = read_json(path, Configuration)
-        _compare(str(path), configuration, _configuration(spec), spec)
-        _check_activation(str(path), configuration.activation_function, spec)
     mel = {"feature_size": spec.n_mels, **MEL_SETTINGS}
-    if (path := checkpoint.beside(PREPROCESSOR)) is not None:
-        _compare(str(path), read_json(path, FeatureExtractor), mel, spec)
-    if (path := checkpoint.beside(PROCESSOR)) is not None:
-        _compare(str(path), read_json(path, Processor).feature_extractor, mel, spec)
+    for path, claim in checkpoint.source.claims():
+        if isinstance(claim, Configuration):
+            _compare(str(path), claim, _configuration(spec), spec)
+            _check_activation(str(path), claim.activation_function, spec)
+        else:
+            _compare(str(path), claim, mel, spec)
 
 
 def _configuration(spec: Spec) -> dict[str, Any]:
@@ -76,16 +74,32 @@ def _only(values: list[int]) -> Any:
     return different[0] if len(different) == 1 else different
 
 
-def _compare(file: str, configuration: object, expected: Mapping[str, Any], spec: Spec) -> None:
+def _compare(
+    file: str, configuration: Configuration | FeatureExtractor, expected: Mapping[str, Any], spec: Spec
+) -> None:
     """Raises WeightsError where a configuration has another value in a field than the spec."""
-    actual = {name: getattr(configuration, name, None) for name in expected}
+    actual = {name: getattr(configuration, name) for name in expected}
     differences = [
         f"{name} is {_format(actual[name])}, in the spec {_format(value)}"
         for name, value in expected.items()
         if actual[name] is not None and actual[name] != value
     ]
     if differences:
-        raise WeightsError(f"{file} does not fit the spec {spec.name}: {'; '.join(differences)}: {ADVICE}")
+        fitting = _fitting(configuration) if isinstance(configuration, Configuration) else None
+        advice = f"build with --spec {fitting}.yaml, which fits" if fitting else ADVICE
+        raise WeightsError(f"{file} does not fit the spec {spec.name}: {'; '.join(differences)}: {advice}")
+
+
+def _fitting(configuration: Configuration) -> str | None:
+    """Returns the name of the only shipped spec that a configuration fits; None if there is not one."""
+    fitting = [
+        name
+        for name in shipped_specs()
+        if all(
+            getattr(configuration, field) in (None, value) for field, value in _configuration(load_spec(name)).items()
+        )
+    ]
+    return fitting[0] if len(fitting) == 1 else None
 
 
 def _check_activation(file: str, name: str | None, spec: Spec) -> None:

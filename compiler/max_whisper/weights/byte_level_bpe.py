@@ -31,13 +31,13 @@ class TokenFiles:
 
     Attributes:
         text: The ids of the text tokens, by the characters that stand for their bytes.
-        merges: The merges, in order.
+        merges: The merges, in order; None where the format holds none, and the order of the ids is all that there is.
         special: The ids of the special tokens, such as "<|endoftext|>".
         path: The file that the text tokens are from, for error messages.
     """
 
     text: dict[str, int]
-    merges: list[tuple[str, str]]
+    merges: list[tuple[str, str]] | None
     special: dict[str, int]
     path: Path
 
@@ -67,9 +67,14 @@ def read_token_files(file: FileFinder) -> TokenFiles:
     for token, i in added.items():
         if vocab.get(token, i) != i:
             raise WeightsError(f"{source}: token {quote(token)} has two ids, {vocab[token]} and {i}")
-    special = {token: i for token, i in (vocab | added).items() if token.startswith("<|") and token.endswith("|>")}
+    special = {token: i for token, i in (vocab | added).items() if is_special(token)}
     text = {token: i for token, i in vocab.items() if token not in special}
     return TokenFiles(text, merges, special, source)
+
+
+def is_special(token: str) -> bool:
+    """Returns whether a token is special by its name, as "<|endoftext|>" is."""
+    return token.startswith("<|") and token.endswith("|>")
 
 
 def _ids(values: dict[str, Any], source: Path) -> dict[str, int]:
@@ -113,8 +118,9 @@ def _pair(merge: Any, source: Path) -> tuple[str, str]:
 def token_bytes(files: TokenFiles, eot: int) -> list[bytes]:
     """Returns the bytes of every text token, by id.
 
-    Raises WeightsError unless the ids are in the order of the merges. That order is all that tiktoken knows: with it,
-    tiktoken makes the same tokens as the merges. `eot` is the id of end-of-text, which follows the text tokens.
+    Raises WeightsError unless the ids are in the order of the merges, if these are known. That order is all that
+    tiktoken knows: with it, tiktoken makes the same tokens as the merges. `eot` is the id of end-of-text, which follows
+    the text tokens.
     """
     merges, source = files.merges, files.path
     names = sorted(files.text, key=files.text.__getitem__)
@@ -127,6 +133,10 @@ def token_bytes(files: TokenFiles, eot: int) -> list[bytes]:
         raise WeightsError(f"{source}: {quote(e.args[0])} is not a character of a byte-level vocabulary") from e
     if sorted(ranks[:256]) != [bytes([byte]) for byte in range(256)]:
         raise WeightsError(f"{source}: tokens 0 to 255 must be the 256 bytes")
+    if merges is None:
+        if b"" in ranks[:-1]:
+            raise WeightsError(f"{source}: token {ranks.index(b'')} is empty: only the last text token may be")
+        return ranks
     merged = names[256 : 256 + len(merges)]
     for i, (name, (left, right)) in enumerate(zip(merged, merges, strict=False), start=256):
         if name != left + right:

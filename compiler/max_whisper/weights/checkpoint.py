@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,14 +16,19 @@ from max_whisper.errors import MaxWhisperError, UserError, WeightsError
 from max_whisper.files import expanded, is_folder, is_there
 from max_whisper.messages import nearest, printable, quote
 from max_whisper.progress import OnProgress, ignore_progress
+from max_whisper.spec import Spec
 from max_whisper.tensors.cast import lossless_dtype, to_bfloat16, to_float32
 from max_whisper.tensors.dtypes import FLOAT32, FLOAT_DTYPES, ComputeDtype
+from max_whisper.weights.alignment import AlignmentHeads
 from max_whisper.weights.hub import fetch
-from max_whisper.weights.hub_files import VOCABULARIES, FileFinder
+from max_whisper.weights.hub_files import FileFinder
 from max_whisper.weights.source import TensorSource, open_source
+from max_whisper.weights.vocabulary import Vocabulary
 
 TIED, EMBEDDING = "proj_out.weight", "model.decoder.embed_tokens.weight"
 """The names, in specs, of the output projection of some checkpoints, and of the table that it is a copy of."""
+HUB_FILE = re.compile(r"(?P<repo>[\w-][\w.-]*/[\w.-]+)/(?P<file>[\w.-]+\.(bin|safetensors))", re.ASCII)
+"""One file of a Hub repository."""
 FLOATS = " or ".join(dtype.name for dtype in FLOAT_DTYPES)
 MAX_LISTED = 4
 """The most tensors of each kind in an error message."""
@@ -42,9 +48,9 @@ def open_checkpoint(
     """Returns the checkpoint that `weights` names, of which only headers are read.
 
     Args:
-        weights: A Hub repository ("openai/whisper-tiny"), or a folder or file in one of the formats; a path that exists
-            takes precedence over a repository of the same name. None is the spec's own source: `folder`, or else
-            `repo`.
+        weights: A Hub repository ("openai/whisper-tiny"), one file of a repository that has several
+            ("ggerganov/whisper.cpp/ggml-base.bin"), or a folder or file in one of the formats; a path that exists takes
+            precedence over a repository of the same name. None is the spec's own source: `folder`, or else `repo`.
         repo: The Hub repository that the spec names, if any.
         revision: The branch, tag or commit of the Hub repository that is read; None is its main branch.
         folder: The local folder that the spec names, if any.
@@ -59,20 +65,28 @@ def open_checkpoint(
     chosen = folder if weights is None else weights
     if chosen is not None:
         if chosen == "":
-            raise UserError("no weights: expected a Hub repository, a folder or a safetensors file, got an empty name")
+            raise UserError("no weights: expected a Hub repository, a folder or a file, got an empty name")
         path = expanded(chosen)
         if is_folder(path):
             return Checkpoint(open_source(path))
         if is_there(path):
             source = open_source(path)
             return Checkpoint(source, files=_with_fallback(source, folder, repo, revision, offline, progress))
+        if isinstance(chosen, str) and (match := HUB_FILE.fullmatch(chosen)):
+            try:
+                snapshot = fetch(match["repo"], revision, file=match["file"], offline=offline, progress=progress)
+            except MaxWhisperError as e:
+                raise type(e)(f"there is no file {path}; as a file of a Hub repository: {e}") from e
+            source = open_source(snapshot.folder / match["file"])
+            files = _with_fallback(source, folder, repo, None, offline, progress)
+            return Checkpoint(source, files=files, repo=chosen, commit=snapshot.commit)
         if isinstance(chosen, Path) or _looks_like_path(chosen):
             raise UserError(
                 f"there is no file or folder {path}: give one, or a Hub repository like openai/whisper-tiny"
             )
         repo = chosen
     if repo is None:
-        raise UserError("no weights: the spec names no source; give a Hub repository, a folder or a safetensors file")
+        raise UserError("no weights: the spec names no source; give a Hub repository, a folder or a file")
     snapshot = fetch(repo, revision, offline=offline, progress=progress)
     return Checkpoint(open_source(snapshot.folder), repo=snapshot.repo, commit=snapshot.commit)
 
@@ -82,7 +96,7 @@ class Checkpoint:
 
     Attributes:
         source: The source, which has the tensors by the names of its format.
-        repo: The Hub repository that it is from, if it is from the Hub.
+        repo: The Hub repository that it is from, if it is from the Hub; with the name of the file, if it is only one.
         commit: The commit of that repository, as 40 hexadecimal digits.
     """
 
@@ -113,9 +127,13 @@ class Checkpoint:
         """
         return self._find_file(name)
 
-    def beside(self, name: str) -> Path | None:
-        """Returns the path of a file that lies beside the weights, and so describes these; None if there is none."""
-        return self.source.file(name)
+    def vocabulary(self, n_vocab: int) -> Vocabulary:
+        """Returns the text tokens, the special tokens and the decoding rules; raises as `file` does."""
+        return self.source.vocabulary(self.file, n_vocab)
+
+    def alignment_heads(self, spec: Spec) -> AlignmentHeads:
+        """Returns the cross-attention heads that follow the audio; raises as `file` does."""
+        return self.source.alignment_heads(self.file, spec)
 
     def check(self, expected: Sequence[tuple[str, tuple[int, ...]]]) -> None:
         """Checks that the checkpoint holds exactly the expected tensors, by name and shape, in a float dtype.
@@ -224,9 +242,9 @@ def _with_fallback(
 
     @functools.cache
     def finder() -> FileFinder:
-        if any(source.file(name) for name in VOCABULARIES):
+        if any(source.file(name) for name in source.vocabularies):
             return source.file
-        problem = f"{source.path} has no vocabulary beside it ({' or '.join(VOCABULARIES)})"
+        problem = f"{source.path} has no vocabulary beside it ({' or '.join(source.vocabularies)})"
         if folder is not None:
             return _files_of(folder)
         if repo is None:

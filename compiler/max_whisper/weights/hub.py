@@ -24,11 +24,14 @@ def fetch(
     repo: str,
     revision: str | None = None,
     *,
+    file: str | None = None,
     weights: bool = True,
     offline: bool = False,
     progress: OnProgress = ignore_progress,
 ) -> Snapshot:
-    """Returns the files of a repository, all of one commit: configuration, tokenizer and safetensors.
+    """Returns the files of a repository, all of one commit: configuration, tokenizer and weights.
+
+    The weights are those in safetensors, or else those of CTranslate2. With `file`, they are this one file.
 
     A commit whose files are all cached is served without any request. If the Hub cannot be reached and the revision
     is cached, the cache answers, and `progress` says so. Every file, even a cached one, is checked against the hash
@@ -37,13 +40,14 @@ def fetch(
     Args:
         repo: The repository, as owner/name.
         revision: The branch, tag or commit; None is "main".
-        weights: Whether the safetensors files are needed, too.
+        file: The name of a file of weights in it, which may lie beside others; None is the repository as a whole.
+        weights: Whether the files of weights are needed, too.
         offline: Whether to use the cache only; HF_HUB_OFFLINE=1 in the environment does the same.
         progress: Called for each event, and once a second during downloads of large files.
 
     Raises:
         UserError: There is no such repository or revision.
-        WeightsError: The repository has no safetensors files, or they are broken.
+        WeightsError: The repository has no such files, or they are broken.
         HubError: Anything else failed.
     """
     # The client reads the environment once, when it is first imported; what the user has set there is kept. Xet, the
@@ -60,7 +64,7 @@ def fetch(
         progress(replace(event, message=printable(event.message)))
 
     source = RepoRevision(repo, revision or "main")
-    client = HubClient(source, weights, report)
+    client = HubClient(source, file, weights, report)
     try:
         return client.from_cache() if offline else client.from_hub()
     except MaxWhisperError:

@@ -28,10 +28,14 @@ from max_whisper.weights.hub_errors import explain, is_unreachable
 from max_whisper.weights.hub_files import (
     COMPANIONS,
     CONFIGURATION,
+    CT2_VOCABULARIES,
+    CT2_WEIGHTS,
     INDEX,
     WEIGHTS,
+    FileFinder,
     RepoRevision,
     Snapshot,
+    not_a_checkpoint,
     read_index,
     weights_missing,
 )
@@ -55,13 +59,20 @@ class HubClient:
 
     Attributes:
         source: The revision.
-        weights: Whether its safetensors files are needed, too.
+        file: The name of the file of weights that is needed, if it is only one.
+        weights: Whether files of weights are needed at all.
         progress: Called with each report of progress.
     """
 
     source: RepoRevision
+    file: str | None
     weights: bool
     progress: OnProgress
+
+    @property
+    def _first(self) -> str:
+        """The file that is asked for first, which the revision must have."""
+        return self.file or CONFIGURATION
 
     def from_hub(self) -> Snapshot:
         """Returns the revision as the Hub has it now, or from the cache if it is a commit or the Hub is offline."""
@@ -90,23 +101,25 @@ class HubClient:
         return self._collect(commit, self._do_without)
 
     def _cached_commit(self) -> str | None:
-        """Returns the commit that the revision had when the Hub was last asked; None if no configuration is cached."""
-        path = try_to_load_from_cache(self.source.repo, CONFIGURATION, revision=self.source.revision)
+        """Returns the commit that the revision had when the Hub was last asked; None if it is not cached."""
+        path = try_to_load_from_cache(self.source.repo, self._first, revision=self.source.revision)
         return Path(path).parent.name if isinstance(path, str) else None
 
     def _resolve(self) -> str:
         """Returns the revision's commit from the Hub; the cache remembers it for runs without the Hub."""
         # The client's download falls back to the cache silently, so this first tries whether the Hub answers.
         try:
-            with guarded(self._limits(CONFIGURATION)):
+            with guarded(self._limits(self._first)):
                 get_hf_file_metadata(
-                    hf_hub_url(self.source.repo, CONFIGURATION, revision=self.source.revision), token=get_token()
+                    hf_hub_url(self.source.repo, self._first, revision=self.source.revision), token=get_token()
                 )
         except RemoteEntryNotFoundError:
-            raise WeightsError(
-                f"{self.source} has no {CONFIGURATION}: it is no checkpoint in transformers' layout"
-            ) from None
-        return Path(self._hub_download(CONFIGURATION, self.source.revision)).parent.name
+            raise self._not_a_checkpoint(self.source.revision) from None
+        return Path(self._hub_download(self._first, self.source.revision)).parent.name
+
+    def _not_a_checkpoint(self, revision: str) -> WeightsError:
+        """Returns the error for a repository without the first file."""
+        return not_a_checkpoint(self.source, self._first, self._names(revision))
 
     def _collect(self, commit: str, otherwise: Callable[[str, str], Path | None]) -> Snapshot:
         """Returns the files of a commit that are needed.
@@ -129,19 +142,29 @@ class HubClient:
                 check_content(path, self.source)
             return path
 
-        configuration = find(CONFIGURATION)
-        if configuration is None:
-            raise WeightsError(f"{self.source} has no {CONFIGURATION}: it is no checkpoint in transformers' layout")
-        for name in COMPANIONS:
-            find(name)
-        if self.weights and find(WEIGHTS) is None:
-            index = find(INDEX)
-            if index is None:
-                raise weights_missing(str(self.source), self._names(commit))
+        first = find(self._first)
+        if first is None:
+            raise self._not_a_checkpoint(commit)
+        if self.file is None or find(CONFIGURATION) is not None:  # a file without one has all that there is
+            for name in COMPANIONS:
+                find(name)
+        if self.file is None and self.weights:
+            self._find_weights(find, commit)
+        return Snapshot(self.source.repo, commit, first.parent)
+
+    def _find_weights(self, find: FileFinder, commit: str) -> None:
+        """Finds the files of weights: safetensors, in one file or several, or else those of CTranslate2.
+
+        The file of CTranslate2 has a name that pickles have, too; it is asked for only beside CTranslate2's vocabulary.
+        """
+        if find(WEIGHTS) is not None:
+            return
+        if (index := find(INDEX)) is not None:
             for shard in sorted(set(read_index(index).values())):
                 if find(shard) is None:
                     raise WeightsError(f"{self.source}: {INDEX} names the file {shard}, which is not there")
-        return Snapshot(self.source.repo, commit, configuration.parent)
+        elif not any(find(name) for name in CT2_VOCABULARIES) or find(CT2_WEIGHTS) is None:
+            raise weights_missing(str(self.source), self._names(commit))
 
     def _refuse(self, name: str, commit: str) -> Path | None:
         """Raises _NotCached, so that the caller asks the Hub."""
@@ -149,9 +172,9 @@ class HubClient:
 
     def _do_without(self, name: str, commit: str) -> Path | None:
         """Returns None for a file that is not necessary; raises HubError for any other."""
-        if name in COMPANIONS or name == WEIGHTS:  # without WEIGHTS, there may be an index
-            return None
-        missing = "its weights are" if name == INDEX else f"its file {name} is"
+        if name in (*COMPANIONS, WEIGHTS, INDEX, CT2_VOCABULARIES[0]) or (self.file and name == CONFIGURATION):
+            return None  # without them, there may be weights in another form
+        missing = "its weights are" if name in (CT2_VOCABULARIES[1], CT2_WEIGHTS) else f"its file {name} is"
         raise HubError(f"{self.source}: {missing} not in the cache at {cache_folder()}: {OFFLINE_ADVICE}")
 
     def _download(self, name: str, commit: str) -> Path | None:
@@ -178,7 +201,7 @@ class HubClient:
 
     def _limits(self, name: str, commit: str | None = None) -> Download:
         """Returns the limits on the download of a file."""
-        large = name.endswith(".safetensors")
+        large = name.endswith((".safetensors", ".bin"))
         return Download(
             f"{self.source}: {name}",
             limit=MAX_WEIGHTS if large else MAX_BYTES,

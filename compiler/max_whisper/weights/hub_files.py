@@ -29,6 +29,8 @@ COMPANIONS = (  # all are optional, and some are only for other programs, such a
 )
 VOCABULARIES = (VOCABULARY, TOKENIZER)
 """The files that hold a vocabulary, of which one is enough."""
+CT2_WEIGHTS, CT2_VOCABULARIES = "model.bin", ("vocabulary.json", "vocabulary.txt")
+"""The files of a CTranslate2 model beside config.json; older ones have the second form of the vocabulary."""
 MAX_SHARDS = 1000
 
 FileFinder = Callable[[str], "Path | None"]
@@ -113,6 +115,19 @@ def weights_missing(where: str, names: Iterable[str]) -> WeightsError:
     else:
         advice = f"it has {_listed(files) if files else 'no files'}"
     return WeightsError(f"{where} has no {WEIGHTS}: {advice}")
+
+
+def not_a_checkpoint(source: RepoRevision, missing: str, names: Iterable[str]) -> WeightsError:
+    """Returns the error for a repository that lacks the file `missing`; `names` are the files that it has."""
+    files = [
+        name
+        for name in sorted(names)
+        if name.endswith((".bin", ".safetensors")) and "/" not in name and not name.startswith("pytorch_model")
+    ]
+    advice = "it is no checkpoint in transformers' layout"
+    if files:
+        advice = f"it has {_listed(files)}: name one of them, as in --weights {source.repo}/{files[0]}"
+    return WeightsError(f"{source} has no {missing}: {advice}")
 
 
 PICKLE_ADVICE = (

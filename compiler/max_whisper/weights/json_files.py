@@ -117,11 +117,11 @@ class Index(msgspec.Struct, frozen=True):
 
 
 def read_json(path: Path, kind: type[T]) -> T:
-    """Returns the JSON object in a file, with its fields checked.
+    """Returns the JSON object, or the list, in a file, with its fields checked.
 
     Args:
         path: The file.
-        kind: A class of this module, or `dict[str, Any]` for a file whose keys are tokens.
+        kind: A class of this module, `dict[str, Any]` for a file whose keys are tokens, or `list[str]`.
 
     Raises:
         WeightsError: The file cannot be read, or a field has another type or range; the message names both.
@@ -133,7 +133,8 @@ def read_json(path: Path, kind: type[T]) -> T:
     try:
         return msgspec.json.decode(data.decode("utf-8-sig"), type=kind)
     except msgspec.ValidationError as e:
-        subject = "" if " - at " in str(e) else "it must hold a JSON object: "
+        whole = "list" if kind == list[str] else "object"
+        subject = "" if " - at " in str(e) else f"it must hold a JSON {whole}: "
         raise WeightsError(f"{path}: {subject}{validation_message(e)}") from e
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as e:
         raise WeightsError(f"{path} is no JSON: {e}") from e

@@ -57,3 +57,30 @@ OPENAI = RenameTable(
     }
 )
 """The names of openai/whisper, which ggml files use, too."""
+
+CTRANSLATE2 = RenameTable(
+    {
+        "model.": "",
+        "proj_out": "decoder.projection",
+        "layers.": "layer_",
+        "self_attn_layer_norm": "self_attention.layer_norm",
+        "encoder_attn_layer_norm": "attention.layer_norm",
+        "final_layer_norm": "ffn.layer_norm",
+        "layer_norm.weight": "layer_norm.gamma",
+        "layer_norm.bias": "layer_norm.beta",
+        "self_attn.q_proj": "self_attention.linear_0[query]",
+        "self_attn.k_proj": "self_attention.linear_0[key]",
+        "self_attn.v_proj": "self_attention.linear_0[value]",
+        "self_attn.out_proj": "self_attention.linear_1",
+        "encoder_attn.q_proj": "attention.linear_0",
+        "encoder_attn.k_proj": "attention.linear_1[key]",
+        "encoder_attn.v_proj": "attention.linear_1[value]",
+        "encoder_attn.out_proj": "attention.linear_2",
+        "fc1": "ffn.linear_0",
+        "fc2": "ffn.linear_1",
+        "embed_tokens": "embeddings",
+        "embed_positions.weight": "position_encodings.encodings",
+        ".": "/",
+    }
+)
+"""The names of CTranslate2; the part of a matrix that holds several, which its adapter takes apart, is in brackets."""

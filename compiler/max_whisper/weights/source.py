@@ -29,19 +29,27 @@ From then on `build --weights` accepts it, and `Checkpoint` checks its tensors a
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, TypeAlias, TypeVar
 
 from numpy.typing import NDArray
 
 from max_whisper.files import is_folder, is_there
 from max_whisper.registry import import_modules
+from max_whisper.spec import Spec
 from max_whisper.tensors.dtypes import Dtype
+from max_whisper.weights.alignment import AlignmentHeads, read_alignment_heads
+from max_whisper.weights.hub_files import CONFIGURATION, PREPROCESSOR, PROCESSOR, VOCABULARIES, FileFinder
+from max_whisper.weights.json_files import Configuration, FeatureExtractor, Processor, read_json
 from max_whisper.weights.names import TRANSFORMERS, RenameTable
+from max_whisper.weights.vocabulary import Vocabulary, read_vocabulary
 
 DEFAULT = "safetensors"
+
+Claim: TypeAlias = "tuple[Path, Configuration | FeatureExtractor]"
+"""What a file says about its model, in the fields of config.json or of preprocessor_config.json."""
 
 
 @dataclass(frozen=True)
@@ -66,12 +74,18 @@ class TensorSource(ABC):
     constructor, if it has one, reads headers only, and raises WeightsError for a broken checkpoint. It need not
     compare anything with a spec: `Checkpoint` does that for every format.
 
+    What is no tensor is read from JSON files in the layout of the Hub. A format that has it elsewhere overrides
+    `vocabulary`, `alignment_heads` and `claims`.
+
     Attributes:
         renames: The translation of the names in specs to those of the format.
+        vocabularies: The names of the files that hold a vocabulary, of which one is enough. If none lies beside a
+            single file of weights, the files of the spec's own source are used.
         path: The file or folder of the checkpoint.
     """
 
     renames: ClassVar[RenameTable] = TRANSFORMERS
+    vocabularies: ClassVar[tuple[str, ...]] = VOCABULARIES
 
     def __init__(self, path: Path) -> None:
         """Opens a checkpoint.
@@ -129,6 +143,43 @@ class TensorSource(ABC):
         """
         path = (self.path if is_folder(self.path) else self.path.parent) / name
         return path if is_there(path) else None
+
+    def vocabulary(self, file: FileFinder, n_vocab: int) -> Vocabulary:
+        """Returns the text tokens, the special tokens and the decoding rules.
+
+        Args:
+            file: Finds a file that belongs to the checkpoint: what `TensorSource.file` does, except that a single file
+                of weights without a vocabulary beside it has the files of the spec's own source.
+            n_vocab: The number of tokens of the model.
+
+        Raises:
+            WeightsError: The vocabulary is missing or broken, or does not fit the model.
+        """
+        return read_vocabulary(file, n_vocab)
+
+    def alignment_heads(self, file: FileFinder, spec: Spec) -> AlignmentHeads:
+        """Returns the cross-attention heads that follow the audio.
+
+        Args:
+            file: As for `vocabulary`.
+            spec: The spec of the model, whose tensors have been compared with those of the checkpoint.
+
+        Raises:
+            WeightsError: The checkpoint lists something other than heads.
+        """
+        return read_alignment_heads(file, [layer.heads for layer in spec.cross_attentions()])
+
+    def claims(self) -> Iterator[Claim]:
+        """Yields what the checkpoint says about its model that its tensors do not show, such as the number of heads.
+
+        Fields that are None are not compared with the spec. Raises WeightsError for a broken file.
+        """
+        if (path := self.file(CONFIGURATION)) is not None:
+            yield path, read_json(path, Configuration)
+        if (path := self.file(PREPROCESSOR)) is not None:
+            yield path, read_json(path, FeatureExtractor)
+        if (path := self.file(PROCESSOR)) is not None and (mel := read_json(path, Processor).feature_extractor):
+            yield path, mel
 
     def __str__(self) -> str:
         return f"{'folder' if is_folder(self.path) else 'file'} {self.path}"

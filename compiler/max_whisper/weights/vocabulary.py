@@ -15,7 +15,7 @@ from msgspec import UNSET
 from max_whisper.errors import WeightsError
 from max_whisper.messages import quote
 from max_whisper.tokens import Tokens
-from max_whisper.weights.byte_level_bpe import read_token_files, token_bytes
+from max_whisper.weights.byte_level_bpe import TokenFiles, read_token_files, token_bytes
 from max_whisper.weights.hub_files import CONFIGURATION, GENERATION, FileFinder
 from max_whisper.weights.json_files import Configuration, GenerationConfiguration, read_json
 
@@ -37,10 +37,12 @@ class Vocabulary:
     Attributes:
         ranks: The bytes of each text token, by its id.
         tokens: The special tokens, and the decoding rules.
+        origin: A sentence for people that says where `tokens` comes from, if not from the checkpoint's files; or "".
     """
 
     ranks: list[bytes]
     tokens: Tokens
+    origin: str = ""
 
 
 def read_vocabulary(file: FileFinder, n_vocab: int) -> Vocabulary:
@@ -57,15 +59,26 @@ def read_vocabulary(file: FileFinder, n_vocab: int) -> Vocabulary:
     Raises:
         WeightsError: A file is missing or broken, two of them disagree, or the ids do not fit the model.
     """
-    generation = _read(file, GENERATION, GenerationConfiguration)
-    configuration = _read(file, CONFIGURATION, Configuration)
-    files = read_token_files(file)
+    return assemble(
+        read_token_files(file),
+        _read(file, GENERATION, GenerationConfiguration),
+        _read(file, CONFIGURATION, Configuration),
+        n_vocab,
+    )
+
+
+def assemble(
+    files: TokenFiles, generation: GenerationConfiguration, configuration: Configuration, n_vocab: int
+) -> Vocabulary:
+    """Returns the vocabulary of a checkpoint from the content of its files; see `read_vocabulary`.
+
+    Raises WeightsError if two of them disagree, or if the ids do not fit the model.
+    """
     special, source = files.special, files.path
     ids = _SpecialIds(special, source)
     eot = ids["endoftext"]
     ranks = token_bytes(files, eot)
-    has_empty_token = len(ranks) > 256 + len(files.merges)
-    languages = _languages(generation, ids, has_empty_token)
+    languages = _languages(generation, ids, has_empty_token=ranks[-1] == b"")
     max_initial = generation.max_initial_timestamp_index
     threshold = None if generation.max_whisper is None else generation.max_whisper.logprob_threshold
     tokens = Tokens(
@@ -104,11 +117,11 @@ class _SpecialIds:
     """The ids of special tokens by their names without "<|" and "|>"; a missing one raises WeightsError."""
 
     def __init__(self, special: dict[str, int], source: Path) -> None:
-        self.special, self._source = special, source
+        self.special, self.source = special, source
 
     def __getitem__(self, name: str) -> int:
         if (token := f"<|{name}|>") not in self.special:
-            raise WeightsError(f"{self._source}: there is no token {token}, so it is no Whisper vocabulary")
+            raise WeightsError(f"{self.source}: there is no token {token}, so it is no Whisper vocabulary")
         return self.special[token]
 
 
@@ -118,7 +131,7 @@ def _read(file: FileFinder, name: str, kind: type[T]) -> T:
     return kind() if path is None else read_json(path, kind)
 
 
-def _languages(generation: GenerationConfiguration, ids: _SpecialIds, has_empty_token: bool) -> dict[str, int]:
+def _languages(generation: GenerationConfiguration, ids: _SpecialIds, *, has_empty_token: bool) -> dict[str, int]:
     """Returns the id of each language code, in id order; empty for an English-only model (see `read_vocabulary`)."""
     listed = generation.lang_to_id or {}
     multilingual = generation.is_multilingual
@@ -135,7 +148,7 @@ def _languages(generation: GenerationConfiguration, ids: _SpecialIds, has_empty_
                 f"{ids[token[2:-2]]}"
             )
     if not tokens:
-        raise WeightsError(f"{GENERATION}: the checkpoint is multilingual, but its vocabulary has no language tokens")
+        raise WeightsError(f"{ids.source}: the vocabulary of a multilingual model has no language tokens")
     return {token[2:-2]: i for token, i in sorted(tokens.items(), key=lambda item: item[1])}
 
 
@@ -158,16 +171,17 @@ def _id_list(
         )
     for name, ids in zip((GENERATION, CONFIGURATION), lists, strict=True):
         if isinstance(ids, list):
-            if (last := max(ids, default=0)) >= n_vocab:
-                raise WeightsError(
-                    f"{name}: {key}: expected token ids below {n_vocab} (the model's n_vocab), got {last}"
-                )
-            if without in ids:
-                raise WeightsError(
-                    f"{name}: {key}: expected a list without <|endoftext|> ({without}), or no text would ever end"
-                )
+            check_ids(f"{name}: {key}", ids, n_vocab, without=without)
             return list(dict.fromkeys(ids))
     return []
+
+
+def check_ids(where: str, ids: Sequence[int], n_vocab: int, *, without: int | None = None) -> None:
+    """Raises WeightsError for a list of token ids that the model does not have, or that has the id `without`."""
+    if (last := max(ids, default=0)) >= n_vocab:
+        raise WeightsError(f"{where}: expected token ids below {n_vocab} (the model's n_vocab), got {last}")
+    if without in ids:
+        raise WeightsError(f"{where}: expected a list without <|endoftext|> ({without}), or no text would ever end")
 
 
 def _check_special(tokens: Tokens, special: dict[str, int], source: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import click
@@ -11,11 +10,9 @@ import click
 from max_whisper.cli.group import current
 from max_whisper.cli.help import HeadedCommand
 from max_whisper.cli.options import ThreadOptions, options_from
-from max_whisper.cli.outputs import check_files, check_inputs_kept
+from max_whisper.cli.outputs import checked_report
 from max_whisper.cli.progress import reporting
 from max_whisper.cli.threads import use_threads
-from max_whisper.errors import UserError
-from max_whisper.files import expanded, is_folder
 from max_whisper.runtime.output.files import write_file
 from max_whisper.tools.options import BenchOptions
 
@@ -45,14 +42,7 @@ def bench(artifact: Path, tokens: int, rounds: int, file: Path | None, threads: 
     """
     current().streams.stdout.check()
     use_threads(threads)
-    if file is not None:
-        file = expanded(file)
-        if not (is_folder(file.parent) and os.access(file.parent, os.W_OK)):
-            raise UserError(
-                f"--json {file}: there is no folder {file.parent} that can be written to; make it, or choose another"
-            )
-        check_inputs_kept([file], [artifact])
-        check_files([file])
+    file = checked_report("--json", file, [artifact])
     with current().interrupts.held():
         from max_whisper.tools.bench.bench import bench as run
         from max_whisper.tools.bench.tables import as_json, show

@@ -18,6 +18,7 @@ from max_whisper.messages import printable
 EXAMPLES = """
 max-whisper build --spec tiny.yaml
 max-whisper build --spec tiny.yaml --weights ./my-fine-tune --out artifacts/mine
+max-whisper build --spec base.yaml --weights Systran/faster-whisper-base
 max-whisper build --spec large-v3-turbo --target cuda:sm_90a
 """
 
@@ -29,7 +30,8 @@ max-whisper build --spec large-v3-turbo --target cuda:sm_90a
 @click.option(
     "--weights",
     metavar="REPO_OR_PATH",
-    help="Repository on the Hugging Face Hub, folder with the files of one, or .safetensors file.  "
+    help="Repository on the Hugging Face Hub, one file of a repository (OWNER/NAME/FILE), or a folder or file here, in "
+    "the format of transformers (safetensors), faster-whisper (CTranslate2) or whisper.cpp (ggml).  "
     "[default: the repository that the spec names]",
 )
 @click.option(

@@ -9,10 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from max_whisper.errors import AudioError
+from max_whisper.mel_filters import N_FFT, mel_filters
 from max_whisper.runtime.audio.waveform import SAMPLE_RATE, check_waveform
 
-N_FFT = 400
-"""The number of samples of a frame: 25 ms."""
 HOP = 160
 """The number of samples from one frame to the next: 10 ms."""
 FRAMES_PER_SECOND = SAMPLE_RATE // HOP
@@ -23,35 +22,6 @@ _BLOCK = 128
 """The number of frames that are computed at once: their spectra (0.2 MB) fit into the cache, and more are slower."""
 
 Floats = npt.NDArray[np.float32]
-
-
-@cache
-def mel_filters(n_mels: int) -> Floats:
-    """Returns the filter bank of Slaney's Auditory Toolbox (1998) for 16 kHz and frames of 400 samples.
-
-    The filters are n_mels triangles over 0-8000 Hz, whose corners are equally spaced on a scale that is linear (200/3
-    Hz per mel) up to 1000 Hz and logarithmic (log(6.4)/27 per mel) above; each of area 1, that is, of height 2/(its
-    width in Hz).
-    The formula, and the one rounding to float32 on the way, are those of `librosa.filters.mel(sr=16000, n_fft=400)`,
-    from which openai/whisper saved its mel_filters.npz.
-
-    The result is float32 [n_mels, 201], read-only because it is shared.
-    """
-    linear, first_log, log_step = 200 / 3, 1000.0, np.log(6.4) / 27
-    first_log_mel = first_log / linear
-    last_mel = first_log_mel + np.log(SAMPLE_RATE / 2 / first_log) / log_step
-    mels = np.linspace(0.0, last_mel, n_mels + 2)
-    corners = np.where(
-        mels < first_log_mel, mels * linear, first_log * np.exp(log_step * (mels - first_log_mel))
-    )  # Hz, [n_mels + 2]
-
-    slopes = corners[:, None] - np.fft.rfftfreq(N_FFT, 1 / SAMPLE_RATE)  # Hz, [n_mels + 2, 201]
-    widths = np.diff(corners)[:, None]
-    rising, falling = -slopes[:-2] / widths[:-1], slopes[2:] / widths[1:]
-    triangles = np.maximum(0, np.minimum(rising, falling)).astype(np.float32)
-    filters: Floats = (triangles * (2 / (corners[2:] - corners[:-2]))[:, None]).astype(np.float32)
-    filters.flags.writeable = False
-    return filters
 
 
 @cache

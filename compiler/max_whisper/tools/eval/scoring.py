@@ -144,7 +144,8 @@ def normalized(text: str, language: str) -> list[str]:
     Raises:
         UserError: whisper-normalizer is missing.
     """
-    return _normalizer(language)(text).split()
+    # OpenAI's English normalizer leaves a full stop of "..." at the end of a text.
+    return [word for word in _normalizer(language)(text).split() if word != "."]
 
 
 def align(reference: Sequence[str], hypothesis: Sequence[str]) -> Score:

@@ -10,10 +10,11 @@ from typing import Any
 from numpy.typing import NDArray
 
 from max_whisper.errors import WeightsError
-from max_whisper.files import is_folder, is_there, read_start
+from max_whisper.files import is_folder, is_there
 from max_whisper.messages import quote
 from max_whisper.tensors.dtypes import BY_FORMAT
 from max_whisper.tensors.safetensors_file import open_tensors, read_header
+from max_whisper.weights.file_kinds import is_lfs_pointer, other_kind
 from max_whisper.weights.hub_files import INDEX, PICKLE_ADVICE, WEIGHTS, read_index, weights_missing
 from max_whisper.weights.source import SourceTensor, TensorSource, register
 
@@ -72,24 +73,10 @@ def _folder_tensors(folder: Path) -> dict[str, SourceTensor]:
 
 def _file_tensors(path: Path) -> dict[str, SourceTensor]:
     """Returns the tensors of a file."""
-    if path.suffix in (".bin", ".pt", ".pth", ".ckpt"):
+    if path.suffix in (".bin", ".pt", ".pth", ".ckpt") and not is_lfs_pointer(path):
         raise WeightsError(f"{path} is a PyTorch pickle. {PICKLE_ADVICE}")
     try:
         header = read_header(path)
     except WeightsError as e:
-        raise WeightsError(f"{e}{_other_kind(path)}") from e
+        raise WeightsError(f"{e}{other_kind(path)}") from e
     return {name: SourceTensor(BY_FORMAT[info.dtype], info.shape, path) for name, info in header.items()}
-
-
-def _other_kind(path: Path) -> str:
-    """Returns the kind of a file that is no safetensors file, as the end of an error message; "" if it is unknown."""
-    try:
-        start = read_start(path, 16)
-    except OSError:
-        return ""
-    if start.startswith(b"version https://"):
-        return ": it is a Git LFS pointer; run `git lfs pull` in its folder"
-    zeros = bytes(4)  # the upper half of the length of a header, which is not zero in a zip file or a pickle
-    if start.startswith((b"PK\x03\x04", b"\x80\x02")) and start[4:8] != zeros:
-        return ": it looks like a PyTorch pickle, which is never read"
-    return ""
