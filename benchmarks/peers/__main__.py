@@ -1,169 +1,150 @@
-"""Compares max-whisper with other implementations of Whisper: the same checkpoint, sound, tokens and CPUs, in turns.
+"""Compares max-whisper with other engines, each as its users run it, one at a time on the same CPUs.
 
-    python -m benchmarks.peers CHECKPOINT [--work DIR] [--only openvino …]
+    python -m benchmarks.peers run CHECKPOINT… --work DIR [--speech FOLDER]
+    python -m benchmarks.peers report --work DIR
 
-CHECKPOINT is a folder in Hub layout; random weights are as good as any for speed, and never end the text before the
-requested number of tokens. The first run installs every peer from PyPI in an environment of its own, converts the
-checkpoint for it, and builds the artifacts; later runs take them from DIR.
-
-Each peer is a process that is loaded once. A round is one batch of windows on every peer, and who goes first changes
-from round to round, so that noise of the machine hits all. Tables have medians. OUT.json has every figure, OUT.svg is a
-picture of them, with the lower bounds of the machine. A peer that fails is reported in a line, and makes the exit
-status 1.
+`run` installs each engine from PyPI in an environment of its own, converts the checkpoints for it, and measures. What
+it made and measured is kept in DIR: it may be interrupted, and goes on where it was. `report` makes tables of that.
 """
 
 from __future__ import annotations
 
-import json
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import click
-import numpy as np
-from rich.console import Console
 
-from benchmarks.common import help_text, machine, made_recording, use_cpus
-from benchmarks.peers.conversion import write_mel_filters
-from benchmarks.peers.figures import Report, setting_table, start_table
-from benchmarks.peers.libraries import LIBRARIES
-from benchmarks.peers.plot import OURS, svg
-from benchmarks.peers.rounds import loaded, measured, new_processes
-from benchmarks.peers.sides import Failures, Side, built, our_sides, say, spec_of, taking_part, their_sides
+from benchmarks.common import help_text, use_cpus
+from benchmarks.peers.engines import ENGINES
+from benchmarks.peers.measure import Measurement
+from benchmarks.peers.records import Job
+from benchmarks.peers.report import report
+from benchmarks.peers.setup import say
+from benchmarks.peers.tasks import MODES, NAMES, SETTINGS, Task, all_tasks
 
-DEFAULT_WORK = Path("~/.cache/max-whisper/peers").expanduser()
-BATCH_ROUNDS = 3  # the most rounds with a batch of several windows
+CHECKPOINT_FILES = ("config.json", "generation_config.json", "model.safetensors")
 
 
-def artifact_of(_: click.Context, __: click.Parameter, values: Sequence[str]) -> list[tuple[str, Path]]:
-    """Parses the values of --artifact, NAME=DIR each."""
-    pairs = [(name, Path(folder)) for name, _, folder in (value.partition("=") for value in values)]
-    for name, folder in pairs:
-        if not (folder / "manifest.json").is_file():
-            raise click.BadParameter(f"{name}={folder}: expected NAME=DIR with the folder of an artifact")
+def engine_of(_: click.Context, __: click.Parameter, values: Sequence[str]) -> list[tuple[str, str]]:
+    """Parses the values of --only, ENGINE or ENGINE:VARIANT each; an empty variant is all of them."""
+    known = [f"{name}:{variant.name}" for name, engine in ENGINES.items() for variant in engine.variants]
+    pairs = []
+    for value in values:
+        name, _colon, variant = value.partition(":")
+        if value not in known and value not in ENGINES:
+            raise click.BadParameter(f"{value!r} is none of {', '.join([*ENGINES, *known])}")
+        pairs.append((name, variant))
     return pairs
 
 
-def made_recordings(folder: str, batch: int, seconds: float) -> str:
-    """Writes a .npy file of float32 [batch, samples], another recording for each window; returns its path."""
-    file = f"{folder}/{batch}-{seconds}.npy"
-    np.save(file, np.stack([made_recording(seconds, seed) for seed in range(batch)]))
-    return file
+def checkpoints_of(_: click.Context, __: click.Parameter, folders: Sequence[Path]) -> list[Path]:
+    """Checks that folders have checkpoints in Hub layout, and names that can be told apart."""
+    for folder in folders:
+        for file in CHECKPOINT_FILES:
+            if not (folder / file).is_file():
+                raise click.BadParameter(f"{folder}: expected a checkpoint in Hub layout, which has a {file}")
+    if len({folder.absolute().name for folder in folders}) < len(folders):
+        raise click.BadParameter("two checkpoints have the same name; tables could not tell them apart")
+    return [folder.absolute() for folder in folders]
 
 
-@click.command(help=help_text(__doc__))
-@click.argument("checkpoint", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.group(help=help_text(__doc__))
+def main() -> None:
+    pass
+
+
+@main.command()
+@click.argument(
+    "checkpoints",
+    metavar="CHECKPOINT...",
+    nargs=-1,
+    required=True,
+    callback=checkpoints_of,
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+)
 @click.option(
     "--work",
+    required=True,
     type=click.Path(file_okay=False, path_type=Path),
-    default=DEFAULT_WORK,
-    help="The folder of environments, models and logs; by default ~/.cache/max-whisper/peers.",
+    help="The folder of environments, models, sound, logs and results.",
 )
 @click.option(
-    "--artifact",
-    "artifacts",
-    multiple=True,
-    callback=artifact_of,
-    help="NAME=DIR: run this artifact, and build none.",
+    "--speech",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="A folder of recordings with a manifest.tsv, for checkpoints with real weights. Without it, one window of "
+    "made sound is measured; the weights should be random then, as these never end a text early.",
 )
-@click.option("--only", multiple=True, type=click.Choice([OURS, *LIBRARIES]), help="Run this peer alone.")
-@click.option("--batch", "batches", multiple=True, default=(1, 8), show_default=True, type=click.IntRange(1))
-@click.option("--seconds", multiple=True, default=(10.0, 30.0), show_default=True, type=click.FloatRange(1, 30))
+@click.option("--only", multiple=True, callback=engine_of, help="ENGINE or ENGINE:VARIANT, repeatable.")
+@click.option("--task", "names", multiple=True, type=click.Choice([*NAMES]), help="Measure this one; repeatable.")
+@click.option("--mode", "modes", multiple=True, type=click.Choice([*MODES]), help="Measure this one; repeatable.")
+@click.option("--setting", "settings", multiple=True, type=click.Choice([*SETTINGS]), help="Measure this one.")
+@click.option("--threads", default=2, show_default=True, type=click.IntRange(1), help="CPUs and threads of an engine.")
+@click.option("--turns", default=3, show_default=True, type=click.IntRange(1), help="Turns of an engine, steady.")
+@click.option("--runs", default=2, show_default=True, type=click.IntRange(1), help="Measured runs in a turn.")
 @click.option(
-    "--tokens",
-    default=100,
-    show_default=True,
-    type=click.IntRange(3),
-    help="Tokens of a window of 30 s; shorter sound has fewer.",
+    "--starts", default=5, show_default=True, type=click.IntRange(1), help="New processes of an engine, cold."
 )
 @click.option(
-    "--rounds",
-    default=7,
-    show_default=True,
-    type=click.IntRange(1),
-    help=f"Rounds to measure; at most {BATCH_ROUNDS} of a batch of several windows.",
+    "--rest", default=3.0, show_default=True, type=click.FloatRange(0), help="Seconds of rest before a process."
 )
-@click.option("--starts", default=3, show_default=True, type=click.IntRange(0), help="New processes of each peer.")
-@click.option("--threads", default=2, show_default=True, type=click.IntRange(1), help="CPUs and threads of each peer.")
-@click.option("--out", type=click.Path(path_type=Path), help="Write OUT.json, OUT.svg; otherwise peers-CHECKPOINT.")
-def main(
-    checkpoint: Path,
+@click.option("--redo", is_flag=True, help="Forget the results of what is chosen, and measure again.")
+def run(
+    checkpoints: list[Path],
     work: Path,
-    artifacts: list[tuple[str, Path]],
-    only: tuple[str, ...],
-    batches: tuple[int, ...],
-    seconds: tuple[float, ...],
-    tokens: int,
-    rounds: int,
-    starts: int,
+    speech: Path | None,
+    only: list[tuple[str, str]],
+    names: tuple[str, ...],
+    modes: tuple[str, ...],
+    settings: tuple[str, ...],
     threads: int,
-    out: Path | None,
+    turns: int,
+    runs: int,
+    starts: int,
+    rest: float,
+    redo: bool,
 ) -> None:
+    """Measure what is not yet measured.
+
+    An engine that cannot be installed or run is reported in a line, the others go on, and the exit status is 1.
+    """
+    if speech and not (speech / "manifest.tsv").is_file():
+        raise click.BadParameter(f"{speech}: expected a folder with a manifest.tsv", param_hint="--speech")
     use_cpus(threads)
-    from max_whisper.spec import load_spec
-    from max_whisper.tools.bench.lower_bounds import lower_bounds
-    from max_whisper.tools.bench.peak_rates import Probes, higher
-
-    checkpoint, work, failures = checkpoint.resolve(), work.expanduser().resolve(), Failures()
-    name, logs = spec_of(checkpoint), work / "logs"
-    models = work / "models" / f"{checkpoint.name}-{(checkpoint / 'model.safetensors').stat().st_mtime_ns:x}"
-    for folder in (models, logs):
-        folder.mkdir(parents=True, exist_ok=True)
-    write_mel_filters(checkpoint, models)
-
-    sides: list[Side] = []
-    if not only or OURS in only:
-        sides += our_sides(artifacts or built(name, checkpoint, models, sorted(set(batches)), failures))
-    chosen = [library for library in LIBRARIES if not only or library in only]
-    sides += their_sides(chosen, checkpoint, work, models, threads, failures)
-
-    say("measuring the machine's peak rates")
-    probes = Probes()
-    before = probes.measure()
-    report: Report = {"model": name, "threads": threads, "machine": machine(), "versions": {}, "settings": []}
-
-    def setting(batch: int, length: float) -> dict[str, Any]:
-        return {"batch": batch, "seconds": length, "tokens": max(3, round(tokens * length / 30))}
-
-    with tempfile.TemporaryDirectory() as sound:
-        audio = made_recordings(sound, 1, min(seconds))
-        report["start"] = new_processes(sides, starts, setting(1, min(seconds)), audio, logs, failures)
-        for batch in sorted(set(batches)):
-            with loaded(taking_part(sides, batch), logs, failures) as workers:
-                report["versions"] |= {label: worker.facts["versions"] for label, worker in workers.items()}
-                for length in sorted(set(seconds)):
-                    audio = made_recordings(sound, batch, length)
-                    many = rounds if batch == 1 else min(rounds, BATCH_ROUNDS)
-                    report["settings"].append(measured(workers, many, setting(batch, length), audio, failures))
-    limits = higher(before, probes.measure())
-    for measured_setting in report["settings"]:
-        batch, n_tokens = measured_setting["batch"], measured_setting["tokens"]
-        measured_setting["lower_bounds"] = lower_bounds(load_spec(name), limits, batch, n_tokens)
-    report |= {"peak_rates": limits, "failures": failures}
-    show(report)
-    out = out or Path(f"peers-{checkpoint.name}")
-    out.with_name(f"{out.name}.json").write_text(json.dumps(report, indent=1) + "\n")
-    out.with_name(f"{out.name}.svg").write_text(svg(report))
-    say(f"written: {out}.json and {out}.svg")
-    sys.exit(bool(failures))
+    measurement = Measurement(work.expanduser().resolve(), speech, threads, turns, runs, starts, rest)
+    plan = [
+        jobs_of(task, checkpoint, only)
+        for checkpoint in checkpoints
+        for task in all_tasks(speech, checkpoint)
+        if chosen(task.name, names) and chosen(task.mode, modes) and chosen(task.setting, settings)
+    ]
+    if not any(plan):
+        raise click.UsageError("nothing is chosen: --only, --task, --mode and --setting leave no measurement")
+    for jobs in plan:
+        for job in jobs if redo else []:
+            job.file(measurement.work).unlink(missing_ok=True)
+        measurement.measure(jobs)
+    for label, message in measurement.failures.items():
+        say(f"{label} is missing: {message}")
+    sys.exit(bool(measurement.failures))
 
 
-def show(report: Report) -> None:
-    """Prints the tables of a report."""
-    console = Console(width=150)
-    if report["start"]["runs"]:
-        console.print(start_table(report["start"]), "")
-    for setting in report["settings"]:
-        if setting["rounds"]:
-            console.print(setting_table(setting))
-            console.print(f"other processes took {setting['disturbed']:.0%} of the CPUs meanwhile\n")
-    facts, limits = report["machine"], report["peak_rates"]
-    peaks = ", ".join(f"{dtype} {peak:.0f} GFLOP/s" for dtype, peak in limits.items() if dtype != "memory")
-    console.print(f"{facts['cpu']}, {report['threads']} threads: {peaks}, memory read at {limits['memory']:.1f} GB/s")
-    for label, message in report["failures"].items():
-        console.print(f"{label} is missing: {message}", markup=False)
+def chosen(value: str, values: Sequence[str]) -> bool:
+    """Returns whether a repeatable option names a value, or nothing."""
+    return not values or value in values
+
+
+def jobs_of(task: Task, checkpoint: Path, only: Sequence[tuple[str, str]]) -> list[Job]:
+    """Returns a job for each variant of each engine that is chosen and has the mode of a task."""
+    return [
+        Job(name, variant, task, checkpoint)
+        for name, engine in ENGINES.items()
+        for variant in engine.variants
+        if task.mode not in variant.lacks and (not only or {(name, ""), (name, variant.name)} & {*only})
+    ]
+
+
+main.add_command(report)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Writes the models that need nothing but a checkpoint's tensors: those of whisper.cpp and of openai/whisper."""
+"""What is made of a checkpoint without others' code: its spec, and the models of whisper.cpp and of openai/whisper."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from max_whisper.mel_filters import mel_filters
 from max_whisper.tensors import safetensors_file
 from max_whisper.tensors.dtypes import FLOAT32
@@ -17,7 +16,6 @@ from max_whisper.weights.vocabulary import read_vocabulary
 from numpy.typing import NDArray
 
 from benchmarks.peers.ggml import FILE_TYPES, write_ggml
-from benchmarks.peers.greedy import MEL_FILTERS
 
 TIED = "proj_out.weight"
 
@@ -32,8 +30,9 @@ def write_whispercpp(checkpoint: Path, models: Path) -> None:
 
 
 def write_openai(checkpoint: Path, models: Path) -> None:
-    """Writes the dimensions, and the tensors in float32."""
-    (models / "dims.json").write_text(json.dumps(dimensions(checkpoint)))
+    """Writes the tensors in float32, and what else a model is made of: its dimensions and its alignment heads."""
+    heads = json.loads((checkpoint / "generation_config.json").read_text()).get("alignment_heads")
+    (models / "model.json").write_text(json.dumps({"dims": dimensions(checkpoint), "alignment_heads": heads}))
     entries = [
         safetensors_file.Entry(name, FLOAT32.format, array.shape, lambda array=array: array)
         for name, array in tensors(checkpoint).items()
@@ -42,12 +41,7 @@ def write_openai(checkpoint: Path, models: Path) -> None:
 
 
 WRITERS: dict[str, Callable[[Path, Path], None]] = {"whispercpp": write_whispercpp, "openai_whisper": write_openai}
-"""The function that writes the models of a library, by its name; it takes a checkpoint's folder and an empty folder."""
-
-
-def write_mel_filters(checkpoint: Path, models: Path) -> None:
-    """Writes the mel filters, for the libraries that have no log-mel."""
-    np.save(models / MEL_FILTERS, mel_filters(dimensions(checkpoint)["n_mels"]))
+"""The function that writes the models of an engine, by its name; it takes a checkpoint's folder and an empty folder."""
 
 
 def dimensions(checkpoint: Path) -> dict[str, int]:
@@ -65,6 +59,27 @@ def dimensions(checkpoint: Path) -> dict[str, int]:
         "n_text_head": config["decoder_attention_heads"],
         "n_text_layer": config["decoder_layers"],
     }
+
+
+def spec_of(checkpoint: Path) -> str:
+    """Returns the name of the shipped spec with the dimensions of a checkpoint; raises ValueError if there is none."""
+    from max_whisper.spec import load_spec, shipped_specs
+
+    theirs = dimensions(checkpoint)
+    names = {
+        "n_mels": "n_mels",
+        "n_audio_ctx": "n_audio_ctx",
+        "n_vocab": "n_vocab",
+        "n_text_ctx": "n_text_ctx",
+        "d_model": "n_audio_state",
+        "encoder_layers": "n_audio_layer",
+        "decoder_layers": "n_text_layer",
+    }
+    for name in shipped_specs():
+        dims = load_spec(name).dims
+        if all(dims.get(ours) == theirs[openai] for ours, openai in names.items()):
+            return name
+    raise ValueError(f"{checkpoint}: no shipped spec has its dimensions")
 
 
 def tensors(checkpoint: Path) -> dict[str, NDArray[Any]]:

@@ -1,17 +1,24 @@
-"""The peer faster-whisper, which runs CTranslate2."""
+"""The engine faster-whisper, which runs CTranslate2: its WhisperModel, and its BatchedInferencePipeline around that.
+
+The batched pipeline cuts a recording where its voice activity detection finds a pause, or without that every 30 s, and
+decodes several windows at once; it has no text before a window.
+"""
 
 from __future__ import annotations
 
 import shutil
 from importlib.metadata import version
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.peers.greedy import Rules, padded
-from benchmarks.peers.worker import Peer, peer_main
+from benchmarks.peers.worker import Heard, Peer, peer_main
+
+BATCHED = "batched-"
+BATCH = 8  # windows; the default of the batched pipeline
 
 
 def convert(checkpoint: Path, models: Path) -> None:
@@ -24,34 +31,58 @@ def convert(checkpoint: Path, models: Path) -> None:
 
 
 class FasterWhisper(Peer):
-    """Runs the parts of faster-whisper's WhisperModel; `variant` is the compute type."""
+    """Runs a WhisperModel; `variant` is the compute type, with a prefix for the batched pipeline."""
 
-    def __init__(self, checkpoint: Path, models: Path, variant: str, threads: int) -> None:
-        from faster_whisper import WhisperModel
+    def __init__(self, models: Path, variant: str, threads: int) -> None:
+        from faster_whisper import BatchedInferencePipeline, WhisperModel
 
-        self._model = WhisperModel(str(models / "model"), device="cpu", compute_type=variant, cpu_threads=threads)
-        self._prompt = Rules(checkpoint).prompt
+        self._batched, compute_type = variant.startswith(BATCHED), variant.removeprefix(BATCHED)
+        self._model = WhisperModel(str(models / "model"), device="cpu", compute_type=compute_type, cpu_threads=threads)
+        self._transcribe = (BatchedInferencePipeline(self._model) if self._batched else self._model).transcribe
+        self._made = f"WhisperModel(model, device='cpu', compute_type={compute_type!r}, cpu_threads={threads})"
+        self._tokens = 0
 
     def versions(self) -> dict[str, str]:
         return {name: version(name) for name in ("faster-whisper", "ctranslate2")}
 
-    def log_mel(self, waveforms: NDArray[np.float32]) -> NDArray[np.float32]:
-        # padding=0 and the cut are those of its own `transcribe`. It would pad a shorter mel with zeros, which are not
-        # silence, and would give other tokens.
-        mels = [self._model.feature_extractor(waveform, padding=0, chunk_length=None) for waveform in padded(waveforms)]
-        return np.stack([mel[:, :3000] for mel in mels])
+    def call(self) -> str:
+        made = f"BatchedInferencePipeline({self._made})" if self._batched else self._made
+        return f"list({made}.transcribe(audio{{}}))"
 
-    def encode(self, mel: NDArray[np.float32]) -> Any:
-        return self._model.encode(mel)
+    def arguments(self, mode: str, language: str) -> dict[str, Any]:
+        # The batched pipeline finds by voice activity detection where to cut a recording: it is on by default there.
+        only = {"batch_size": BATCH} if self._batched else {"condition_on_previous_text": mode == "previous"}
+        return {
+            "language": language,
+            "beam_size": 1,
+            "temperature": 0.0,
+            "vad_filter": self._batched,
+            "word_timestamps": mode == "words",
+            **only,
+        }
 
-    def decode(self, features: Any, n_tokens: int) -> list[list[int]]:
-        prompts = [self._prompt] * features.shape[0]
-        length = max(2 * n_tokens, len(self._prompt) + n_tokens)  # counts the prompt, and gives half of it
-        results = self._model.model.generate(
-            features, prompts, beam_size=1, max_length=length, suppress_tokens=[-1], suppress_blank=True
-        )
-        return [result.sequences_ids[0] for result in results]
+    def window_arguments(self, n_tokens: int) -> dict[str, Any]:
+        # faster-whisper adds the length of the prompt, and CTranslate2 gives half of the sum
+        length = 2 * n_tokens - (4 if self._model.model.is_multilingual else 2)
+        options = {"without_timestamps": True, "no_speech_threshold": None, "max_new_tokens": length}
+        return {**self.arguments("plain", "en"), **options}
+
+    def transcribe(self, waveform: NDArray[np.float32], arguments: dict[str, Any]) -> Heard:
+        segments = list(self._transcribe(waveform, **arguments)[0])
+        self._tokens = sum(len(segment.tokens) for segment in segments)
+        words = [word for segment in segments for word in segment.words or ()]
+        text = "".join(segment.text for segment in segments)
+        return Heard(text, len(words) if arguments["word_timestamps"] else None)
+
+    def encoder(self, waveform: NDArray[np.float32]) -> float:
+        mel = self._model.feature_extractor(waveform)[:, :3000]
+        start = perf_counter()
+        self._model.encode(mel)
+        return perf_counter() - start
+
+    def tokens(self) -> int:
+        return self._tokens
 
 
 if __name__ == "__main__":
-    peer_main(FasterWhisper, convert)
+    peer_main(lambda _checkpoint, models, variant, threads, _mode: FasterWhisper(models, variant, threads), convert)

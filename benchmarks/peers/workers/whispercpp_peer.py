@@ -1,89 +1,71 @@
-"""The peer whisper.cpp, by pywhispercpp. Its `whisper_full` does everything at once: phases are differences of calls.
+"""The engine whisper.cpp, by pywhispercpp's Model, with files that ggml.py wrote.
 
-It takes one window at a time, so that those of a batch come one after another.
+`no_context` keeps calls apart; `n_max_text_ctx` says whether a window reads the text before. Times of words are those
+of whisper.cpp's `-ml 1 -sow`: estimated from timestamps and loudness, not from attention.
 """
 
 from __future__ import annotations
 
+import re
 from importlib.metadata import version
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-import _pywhispercpp as whisper
+import _pywhispercpp
 import numpy as np
 from numpy.typing import NDArray
+from pywhispercpp.model import Model
 
-from benchmarks.common import since
-from benchmarks.peers.worker import Peer, peer_main
+from benchmarks.peers.worker import Heard, Peer, peer_main
 
 
 class WhisperCpp(Peer):
-    """Runs a ggml file, which ggml.py wrote; `variant` names it."""
+    """Runs a ggml file, which `variant` names."""
 
-    batched = False
+    CALL = "Model(file).transcribe(audio{})"
 
     def __init__(self, models: Path, variant: str, threads: int) -> None:
-        file, self._threads = models / f"{variant}.bin", threads
-        context = whisper.whisper_context_default_params()
-        context.use_gpu = False
-        self._context = whisper.whisper_init_from_file_with_params(str(file), context)
-        self._options = whisper.whisper_full_default_params(whisper.whisper_sampling_strategy.WHISPER_SAMPLING_GREEDY)
-        self._options.n_threads = threads
-        self._options.language = "en"
-        self._options.no_timestamps = True
-        self._options.single_segment = True
-        self._options.suppress_nst = True  # the tokens that openai/whisper suppresses
-        self._options.temperature_inc = 0.0  # no second decoding of a text that looks wrong
-        self._options.print_progress = False
+        self._model, self._threads = Model(str(models / f"{variant}.bin"), n_threads=threads), threads
 
     def versions(self) -> dict[str, str]:
-        return {"pywhispercpp": version("pywhispercpp"), "built with": whisper.whisper_print_system_info()}
+        used = " ".join(re.findall(r"(\w+) = 1\b", Model.system_info() or ""))
+        return {"pywhispercpp": version("pywhispercpp"), "compiled for": used}
 
-    def text(self, audio_file: str, n_tokens: int) -> list[list[int]]:
-        return [self._text(waveform, n_tokens) for waveform in np.load(audio_file)]
-
-    def windows(self, audio_file: str, n_tokens: int) -> dict[str, Any]:
-        windows = [self._window(waveform, n_tokens) for waveform in np.load(audio_file)]
-        times = {phase: sum(window[phase] for window in windows) for phase in windows[0] if phase != "tokens"}
-        return times | {"tokens": [window["tokens"] for window in windows]}
-
-    def _window(self, waveform: NDArray[np.float32], n_tokens: int) -> dict[str, Any]:
-        start = perf_counter()
-        whisper.whisper_pcm_to_mel(self._context, waveform, len(waveform), self._threads)
-        log_mel = since(start)
-
-        start = perf_counter()
-        whisper.whisper_encode(self._context, 0, self._threads)
-        encoder = since(start)
-
-        start = perf_counter()
-        self._text(waveform, 2)
-        two = since(start)
-
-        start = perf_counter()
-        tokens = self._text(waveform, n_tokens)
-        total = since(start)
-        token = (total - two) / max(1, n_tokens - 2)
+    def arguments(self, mode: str, language: str) -> dict[str, Any]:
         return {
-            "tokens": tokens,
-            "log_mel": log_mel,
-            "encoder": encoder,
-            "first": two - token - log_mel - encoder,
-            "token": token,
-            "total": total,
+            "language": language,
+            "n_threads": self._threads,
+            "no_context": True,
+            **({} if mode == "previous" else {"n_max_text_ctx": 0}),
+            "temperature_inc": 0.0,
+            **({"token_timestamps": True, "max_len": 1, "split_on_word": True} if mode == "words" else {}),
+            "print_progress": False,
         }
 
-    def _text(self, waveform: NDArray[np.float32], n_tokens: int) -> list[int]:
-        """Returns at least two tokens: whisper.cpp gives one more than its limit, and 0 means no limit."""
-        self._options.max_tokens = n_tokens - 1
-        whisper.whisper_full(self._context, self._options, waveform, len(waveform))
-        return [
-            whisper.whisper_full_get_token_id(self._context, segment, i)
-            for segment in range(whisper.whisper_full_n_segments(self._context))
-            for i in range(whisper.whisper_full_n_tokens(self._context, segment))
-        ]
+    def window_arguments(self, n_tokens: int) -> dict[str, Any]:
+        # whisper.cpp gives one token more than this limit, where 0 is none
+        options = {"no_timestamps": True, "single_segment": True, "max_tokens": n_tokens - 1}
+        return {**self.arguments("plain", "en"), **options}
+
+    def transcribe(self, waveform: NDArray[np.float32], arguments: dict[str, Any]) -> Heard:
+        segments = self._model.transcribe(waveform, **arguments)
+        text = " ".join(segment.text for segment in segments)
+        return Heard(text, len(segments) if "max_len" in arguments else None)
+
+    def encoder(self, waveform: NDArray[np.float32]) -> float:
+        """Returns the seconds with those of the keys and values of the cross-attention, which it computes there."""
+        context = self._model._ctx
+        _pywhispercpp.whisper_pcm_to_mel(context, waveform, len(waveform), self._threads)
+        start = perf_counter()
+        _pywhispercpp.whisper_encode(context, 0, self._threads)
+        return perf_counter() - start
+
+    def tokens(self) -> int:
+        context = self._model._ctx
+        segments = range(_pywhispercpp.whisper_full_n_segments(context))
+        return sum(_pywhispercpp.whisper_full_n_tokens(context, segment) for segment in segments)
 
 
 if __name__ == "__main__":
-    peer_main(lambda _checkpoint, models, variant, threads: WhisperCpp(models, variant, threads))
+    peer_main(lambda _checkpoint, models, variant, threads, _mode: WhisperCpp(models, variant, threads))
