@@ -5,12 +5,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from max_whisper.tensors import safetensors_file
+from max_whisper.weights.alignment import read_alignment_heads
 from max_whisper.weights.names import OPENAI
 
 from benchmarks.peers.conversion import TIED, dimensions
@@ -29,11 +29,10 @@ def openai_model(folder: Path, cls: Any = None) -> Any:
     arrays.pop(TIED, None)  # tied to the embedding, which is there
     tensors = {name: torch.from_numpy(np.array(array)).float() for name, array in arrays.items()}
     model.load_state_dict({OPENAI.renamed(name): tensor for name, tensor in tensors.items()})
-    generation = json.loads((folder / "generation_config.json").read_text())
-    if listed := generation.get("alignment_heads"):
-        heads = torch.zeros(dims.n_text_layer, dims.n_text_head, dtype=torch.bool)
-        heads[tuple(zip(*listed, strict=True))] = True
-        model.register_buffer("alignment_heads", heads.to_sparse(), persistent=False)
+    listed = read_alignment_heads(lambda name: folder / name, [dims.n_text_head] * dims.n_text_layer, dims.n_vocab)
+    heads = torch.zeros(dims.n_text_layer, dims.n_text_head, dtype=torch.bool)
+    heads[tuple(zip(*listed.heads, strict=True))] = True
+    model.register_buffer("alignment_heads", heads.to_sparse(), persistent=False)
     return model.eval()
 
 

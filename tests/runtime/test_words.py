@@ -144,7 +144,7 @@ def test_wrong_options(model: Model, options: dict, said: str):
 
 def heads(folder: Path, content: object, layers: list[int]) -> list[tuple[int, int]]:
     (folder / "generation_config.json").write_text(json.dumps(content))
-    return read_alignment_heads(lambda name: folder / name, layers).heads
+    return read_alignment_heads(lambda name: folder / name, layers, 100).heads
 
 
 def test_alignment_heads(tmp_path: Path):
@@ -153,7 +153,7 @@ def test_alignment_heads(tmp_path: Path):
     last_half = [(1, 0), (1, 1), (2, 0), (2, 1)]
     assert heads(tmp_path, {"alignment_heads": [[7, 0]]}, [2, 2, 2]) == last_half
     assert heads(tmp_path, {}, [2, 2, 2]) == last_half
-    assert read_alignment_heads(lambda name: None, [2, 2, 2]).heads == last_half
+    assert read_alignment_heads(lambda name: None, [2, 2, 2], 100).heads == last_half
 
 
 @pytest.mark.parametrize("listed", [7, [[1]], [[1, "2"]], [1, 2], [[1, 2, 3]]])

@@ -4,10 +4,8 @@ from pathlib import Path
 
 import pytest
 from max_whisper.errors import WeightsError
-from max_whisper.spec import load_spec
 from max_whisper.tokens import LANGUAGES
-from max_whisper.weights.alignment import read_alignment_heads
-from max_whisper.weights.conventions import published_alignment_heads, whisper_tokens
+from max_whisper.weights.conventions import whisper_tokens
 from max_whisper.weights.vocabulary import Vocabulary, read_vocabulary
 from support.models.checkpoint import write_checkpoint
 from support.models.small import dims_of
@@ -59,33 +57,3 @@ def test_a_vocabulary_of_another_size_is_refused(languages: int, fits: bool) -> 
         return
     with pytest.raises(WeightsError, match=f"257 text tokens .* a model of {n_vocab} tokens.* {languages} languages"):
         whisper_tokens(ranks, n_vocab)
-
-
-@needs_hub
-def test_alignment_heads_are_those_of_the_hub() -> None:
-    finder = lambda name: path if (path := HUB / "whisper-tiny" / name).exists() else None  # noqa: E731
-    assert (published := published_alignment_heads([6] * 4, 51865)) is not None
-    assert published.heads == read_alignment_heads(finder, [6] * 4).heads
-    assert "OpenAI's tiny, as" in published.origin
-
-
-COUNTS = {"tiny": 6, "base": 8, "small": 10, "medium": 6, "large-v2": 23, "large-v3": 10, "large-v3-turbo": 6}
-COUNTS |= {"tiny.en": 8, "base.en": 5, "small.en": 19, "medium.en": 18}
-
-
-@pytest.mark.parametrize(("name", "count"), COUNTS.items())
-def test_every_published_model_has_its_heads(name: str, count: int) -> None:
-    """Their numbers are those of openai/whisper (`_ALIGNMENT_HEADS`)."""
-    spec = load_spec(f"{name}.yaml")
-    heads = [layer.heads for layer in spec.cross_attentions()]
-    published = published_alignment_heads(heads, spec.n_vocab)
-    assert published is not None and len(published.heads) == count and f"OpenAI's {name}," in published.origin
-    assert published.heads == sorted({*published.heads})
-    assert all(head < heads[layer] for layer, head in published.heads)
-
-
-def test_alignment_heads_of_unknown_models() -> None:
-    assert published_alignment_heads([6] * 4, 51866) is None
-    assert published_alignment_heads([20] * 2, 51866) is None  # distil-large-v3, whose layers are other ones
-    assert published_alignment_heads([6, 6, 6, 4], 51865) is None
-    assert published_alignment_heads([], 51865) is None

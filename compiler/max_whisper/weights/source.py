@@ -167,7 +167,7 @@ class TensorSource(ABC):
         Raises:
             WeightsError: The checkpoint lists something other than heads.
         """
-        return read_alignment_heads(file, [layer.heads for layer in spec.cross_attentions()])
+        return read_alignment_heads(file, [layer.heads for layer in spec.cross_attentions()], spec.n_vocab)
 
     def claims(self) -> Iterator[Claim]:
         """Yields what the checkpoint says about its model that its tensors do not show, such as the number of heads.

@@ -20,7 +20,7 @@ from max_whisper.tensors.cast import to_float32
 from max_whisper.tensors.dtypes import FLOAT32, INT8, Dtype
 from max_whisper.weights.alignment import AlignmentHeads, choose_heads
 from max_whisper.weights.byte_level_bpe import TokenFiles, is_special
-from max_whisper.weights.conventions import published_alignment_heads, whisper_tokens
+from max_whisper.weights.conventions import whisper_tokens
 from max_whisper.weights.file_kinds import is_lfs_pointer
 from max_whisper.weights.formats.ctranslate2_file import Variable, read_model, spec_name
 from max_whisper.weights.hub_files import (
@@ -177,11 +177,8 @@ class CTranslate2(TensorSource):
     def alignment_heads(self, file: FileFinder, spec: Spec) -> AlignmentHeads:
         if _vocabulary_file(file) is None:
             return super().alignment_heads(file, spec)
-        heads = [layer.heads for layer in spec.cross_attentions()]
-        chosen = choose_heads(_read_configuration(file).alignment_heads or [], heads)
-        if not chosen.origin:
-            return chosen
-        return published_alignment_heads(heads, spec.n_vocab) or chosen
+        listed = _read_configuration(file).alignment_heads or []
+        return choose_heads(listed, [layer.heads for layer in spec.cross_attentions()], spec.n_vocab)
 
     def claims(self) -> Iterator[Claim]:
         activation = self._settings.get("decoder/activation", 3)

@@ -16,7 +16,7 @@ from max_whisper.messages import quote
 from max_whisper.spec import Spec
 from max_whisper.tensors.dtypes import FLOAT16, FLOAT32
 from max_whisper.weights.alignment import AlignmentHeads, choose_heads
-from max_whisper.weights.conventions import published_alignment_heads, whisper_tokens
+from max_whisper.weights.conventions import whisper_tokens
 from max_whisper.weights.formats.ggml_file import MAGIC, OTHER_MAGICS, StoredTensor, read_ggml
 from max_whisper.weights.hub_files import INDEX, WEIGHTS, FileFinder
 from max_whisper.weights.json_files import Configuration
@@ -79,8 +79,7 @@ class Ggml(TensorSource):
             raise WeightsError(f"{self.path}: {e}") from e
 
     def alignment_heads(self, file: FileFinder, spec: Spec) -> AlignmentHeads:
-        heads = [layer.heads for layer in spec.cross_attentions()]
-        return published_alignment_heads(heads, spec.n_vocab) or choose_heads([], heads)
+        return choose_heads([], [layer.heads for layer in spec.cross_attentions()], spec.n_vocab)
 
     def claims(self) -> Iterator[Claim]:
         dims = self._file.dims
