@@ -117,12 +117,16 @@ def test_folders_without_safetensors(folder: Path) -> None:
         open_checkpoint(folder)
     with pytest.raises(WeightsError, match=r"pytorch_model.bin is a PyTorch pickle"):
         open_checkpoint(folder / "pytorch_model.bin")
+    for content in (b"", b"<!DOCTYPE html>", bytes(100)):
+        (folder / "page.bin").write_bytes(content)
+        with pytest.raises(WeightsError, match=r"page.bin is in none of the formats that are read .* give another"):
+            open_checkpoint(folder / "page.bin")
     (folder / "model.safetensors").write_bytes(b"version https://git-lfs.github.com/spec/v1\noid")
     with pytest.raises(WeightsError, match=r"model.safetensors .*: it is a Git LFS pointer; run `git lfs pull`"):
         open_checkpoint(folder)
     for pickle in (b"PK\x03\x04\0\0\x08\x08" + bytes(60), b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j"):
         (folder / "model.safetensors").write_bytes(pickle)
-        with pytest.raises(WeightsError, match=r"model.safetensors .*: it looks like a PyTorch pickle, which is never"):
+        with pytest.raises(WeightsError, match=r"model.safetensors is a PyTorch pickle. A pickle .* is never read"):
             open_checkpoint(folder)
     (folder / "model.safetensors").unlink()
     (folder / "whisper.safetensors").touch()

@@ -18,15 +18,18 @@ def is_lfs_pointer(path: Path) -> bool:
         return False
 
 
+def is_pickle(path: Path) -> bool:
+    """Returns whether a file looks like a PyTorch pickle, which is a zip file or begins with a pickle; never raises."""
+    try:
+        start = read_start(path, 8)
+    except OSError:
+        return False
+    zeros = bytes(4)  # the upper half of the length of a safetensors header, which is not zero in these
+    return start.startswith((b"PK\x03\x04", b"\x80\x02")) and start[4:8] != zeros
+
+
 def other_kind(path: Path) -> str:
     """Returns the kind of a file that is not of the expected format, as a part of a message; "" if it is unknown."""
     if is_lfs_pointer(path):
         return ": it is a Git LFS pointer; run `git lfs pull` in its folder"
-    try:
-        start = read_start(path, 16)
-    except OSError:
-        return ""
-    zeros = bytes(4)  # the upper half of the length of a header, which is not zero in a zip file or a pickle
-    if start.startswith((b"PK\x03\x04", b"\x80\x02")) and start[4:8] != zeros:
-        return ": it looks like a PyTorch pickle, which is never read"
-    return ""
+    return ": it looks like a PyTorch pickle, which is never read" if is_pickle(path) else ""

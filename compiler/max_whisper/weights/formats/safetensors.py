@@ -14,7 +14,7 @@ from max_whisper.files import is_folder, is_there
 from max_whisper.messages import quote
 from max_whisper.tensors.dtypes import BY_FORMAT
 from max_whisper.tensors.safetensors_file import open_tensors, read_header
-from max_whisper.weights.file_kinds import is_lfs_pointer, other_kind
+from max_whisper.weights.file_kinds import is_lfs_pointer, is_pickle, other_kind
 from max_whisper.weights.hub_files import INDEX, PICKLE_ADVICE, WEIGHTS, read_index, weights_missing
 from max_whisper.weights.source import SourceTensor, TensorSource, register
 
@@ -73,10 +73,15 @@ def _folder_tensors(folder: Path) -> dict[str, SourceTensor]:
 
 def _file_tensors(path: Path) -> dict[str, SourceTensor]:
     """Returns the tensors of a file."""
-    if path.suffix in (".bin", ".pt", ".pth", ".ckpt") and not is_lfs_pointer(path):
+    if is_pickle(path):
         raise WeightsError(f"{path} is a PyTorch pickle. {PICKLE_ADVICE}")
     try:
         header = read_header(path)
     except WeightsError as e:
+        if path.suffix != ".safetensors" and not is_lfs_pointer(path):
+            raise WeightsError(
+                f"{path} is in none of the formats that are read (safetensors, CTranslate2, ggml): get it again, or "
+                "give another file"
+            ) from e
         raise WeightsError(f"{e}{other_kind(path)}") from e
     return {name: SourceTensor(BY_FORMAT[info.dtype], info.shape, path) for name, info in header.items()}
