@@ -78,7 +78,8 @@ def _file_tensors(path: Path) -> dict[str, SourceTensor]:
     try:
         header = read_header(path)
     except WeightsError as e:
-        if path.suffix != ".safetensors" and not is_lfs_pointer(path):
+        read = not isinstance(e.__cause__, OSError)
+        if read and path.suffix != ".safetensors" and not is_lfs_pointer(path):
             raise WeightsError(
                 f"{path} is in none of the formats that are read (safetensors, CTranslate2, ggml): get it again, or "
                 "give another file"
