@@ -374,6 +374,8 @@ def test_files_that_are_damaged(edit: Callable[[bytes], bytes], words: str, copi
 
 
 def test_another_size(copied: Path) -> None:
+    with pytest.raises(WeightsError, match=r"d_model is 64, in the spec 384; encoder_layers is 2, in the spec 4; "):
+        check_architecture(open_checkpoint(copied), load_spec("tiny"))
     with pytest.raises(WeightsError, match=r"does not fit the spec: tensors \d+ missing"):
         open_checkpoint(copied).check(expected_of(load_spec("tiny")))
 

@@ -182,9 +182,15 @@ class CTranslate2(TensorSource):
 
     def claims(self) -> Iterator[Claim]:
         activation = self._settings.get("decoder/activation", 3)
+        embedding = self._tensors.get("decoder/embeddings/weight")
+        n_vocab, d_model = embedding.array.shape if embedding and embedding.array.ndim == 2 else (None, None)
         yield (
             self._file,
             Configuration(
+                d_model=d_model,
+                encoder_layers=self._layers("encoder"),
+                decoder_layers=self._layers("decoder"),
+                vocab_size=n_vocab,
                 encoder_attention_heads=self._settings.get("encoder/num_heads"),
                 decoder_attention_heads=self._settings.get("decoder/num_heads"),
                 activation_function=ACTIVATIONS.get(activation, f"number {activation}"),
@@ -192,6 +198,10 @@ class CTranslate2(TensorSource):
         )
         if (path := self.file(PREPROCESSOR)) is not None:
             yield path, read_json(path, FeatureExtractor)
+
+    def _layers(self, part: str) -> int:
+        """Returns the number of layers of the encoder or the decoder."""
+        return len({name.split("/")[1] for name in self._tensors if name.startswith(f"{part}/layer_")} - {"layer_norm"})
 
     def _check_settings(self) -> None:
         """Raises WeightsError for a setting that Whisper does not have, such as rotary positions."""
