@@ -50,7 +50,7 @@ def test_eval(nano_artifact: Path, manifest: Path, tmp_path: Path) -> None:
     assert figures["silence"] == {"nano": {"recordings": 1, "with_words": 0, "words": 0}}
     assert figures["left_out"] == ["unknown.wav"]
     (model,) = figures["models"]
-    assert (model["model"], model["spec"], model["dtype"]) == (str(nano_artifact), "whisper-nano", "float32")
+    assert (model["model"], model["spec"], model["dtype"]) == (str(nano_artifact), "whisper-nano", "int8")
     spoken = {Path(one["file"]).stem: one for one in model["recordings"]}
     assert spoken["commands"]["recognized"].split() == spoken["commands"]["said"].split()
     assert model["audio_seconds"] == pytest.approx(sum(one["seconds"] for one in model["recordings"]))

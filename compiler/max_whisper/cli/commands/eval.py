@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = """
 max-whisper eval speech.tsv --model artifacts/tiny
-max-whisper eval speech.tsv --model artifacts/tiny-float32 --model artifacts/tiny-int8 \\
+max-whisper eval speech.tsv --model artifacts/tiny-float32 --model artifacts/tiny \\
     --html report.html
 """
 SEARCH = ("best_of", "beam_size")
