@@ -206,7 +206,7 @@ def test_a_folder_without_a_checkpoint_is_refused(tmp_path: Path):
 
 def test_a_report_of_nothing_is_refused(tmp_path: Path):
     result = CliRunner().invoke(main, ["report", "--work", str(tmp_path)])
-    assert result.exit_code == 1 and "there is no result" in result.output
+    assert result.exit_code == 1 and "there are no results" in result.output
 
 
 # --- the recordings

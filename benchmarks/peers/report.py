@@ -52,7 +52,9 @@ def report(
         if all(not values or getattr(group, field) in values for field, values in wanted.items())
     ]
     if not chosen:
-        raise click.ClickException(f"{work}: there is no result of that; `python -m benchmarks.peers run` measures")
+        raise click.ClickException(
+            f"{work}: there are no results of what was asked for; measure first, with `python -m benchmarks.peers run`"
+        )
     machines = machine_texts(records)
     console = Console(width=max(160, Console().width))
     for group in chosen:

@@ -81,7 +81,7 @@ def notes(report: Report) -> list[str]:
         "in characters, for languages that are written without spaces, and for Korean. Both texts were normalized "
         "before, as OpenAI does.",
         f"The {INTERVAL} is where the error rate would lie with other recordings of the same sort, if these are "
-        f"independent of each other. There is none for fewer than {FEWEST} recordings.",
+        f"independent of each other. Fewer than {FEWEST} recordings have none, and are too few to compare models.",
         "Speed is seconds of sound per second of transcribing (the inverse of the real-time factor), one recording at "
         "a time, with the decoding of its file and without the loading of the model.",
     ]
