@@ -144,7 +144,7 @@ def normalized(text: str, language: str) -> list[str]:
     Raises:
         UserError: whisper-normalizer is missing.
     """
-    prepared = _without_unclosed(" ".join(text.split()))
+    prepared = " ".join(_without_unclosed(text).split())
     try:
         words = _normalizer(language)(prepared).split()
     except (AssertionError, ValueError):  # the English one fails at numbers of more digits than Python reads (4300)
