@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterable
 
 LONGEST_MESSAGE = 2000
 """The most characters of a message. Longer ones contain untrusted text: a name, a path, the header of a file."""
+MAX_COMPARED = 2000
+"""The most names that a misspelled one is compared with: a file may hold a million."""
 LONGEST_QUOTE = 60
 """The most characters of a quotation in a message."""
 
@@ -38,10 +41,11 @@ def quote(text: str) -> str:
 
 
 def nearest(name: str, names: Iterable[str]) -> str | None:
-    """Returns the name that is most similar to `name`; None if none is similar."""
+    """Returns the one of the first names that is most similar to `name`; None if none is similar."""
     import difflib
 
-    matches = difflib.get_close_matches(name[:100].lower(), list(names), n=1, cutoff=0.6)
+    compared = list(itertools.islice(names, MAX_COMPARED))
+    matches = difflib.get_close_matches(name[:100].lower(), compared, n=1, cutoff=0.6)
     return matches[0] if matches else None
 
 

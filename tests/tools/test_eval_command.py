@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -190,3 +191,39 @@ def test_ctrl_c(nano_artifact: Path, tmp_path: Path) -> None:
     assert (process.returncode, stdout) == (130, "")
     assert stderr.splitlines() == ["no report was made: 0 of 1 models were done", "error: stopped by Ctrl-C"]
     assert not report.exists()
+
+
+def test_a_report_replaces_no_recording(nano_artifact: Path, tmp_path: Path) -> None:
+    sound = tmp_path / "spoken.wav"
+    write_wav(sound, silence())
+    before = sound.read_bytes()
+    manifest = manifest_in(tmp_path, "spoken.wav\ten\tother\thello")
+    for option in ("--json", "--html"):
+        outcome = run("eval", manifest, "--kinds", "read", "--model", nano_artifact, option, sound)
+        assert outcome.code == 2
+        assert "spoken.wav would be overwritten" in error(outcome)
+    assert sound.read_bytes() == before
+
+
+def test_two_reports_in_one_file_by_two_names(nano_artifact: Path, manifest: Path, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path)
+    files = ("--json", tmp_path / "report", "--html", tmp_path / "link" / "report")
+    outcome = run("eval", manifest, "--model", nano_artifact, *files)
+    assert outcome.code == 2
+    assert "give them different names" in error(outcome)
+
+
+def test_names_that_are_no_utf8(nano_artifact: Path, manifest: Path, tmp_path: Path) -> None:
+    odd = manifest.rename(tmp_path / os.fsdecode(b"speech\xff.tsv"))
+    file = tmp_path / "report.json"
+    outcome = run("eval", odd, "--model", nano_artifact, "--json", file)
+    assert outcome.code == 0, outcome
+    assert json.loads(file.read_text())["manifest"] == str(odd)
+
+
+def test_a_model_that_knows_no_language_of_the_recordings(english_artifact: Path, tmp_path: Path) -> None:
+    manifest = tmp_path / "german.tsv"
+    manifest.write_text(f"file\tlanguage\ttext\n{AUDIO / 'commands.flac'}\tde\thallo\n")
+    outcome = run("eval", manifest, "--model", english_artifact)
+    assert outcome.code == 2
+    assert "knows none of the languages of the recordings (de)" in error(outcome)

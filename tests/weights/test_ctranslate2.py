@@ -352,6 +352,7 @@ EDITS: list[tuple[Callable[[bytes], bytes], str]] = [
     (lambda data: data[:18] + b"\4" + data[19:], "has revision 4 of WhisperSpec, expected 3"),
     (lambda data: data[:18] + b"\2" + data[19:], "has revision 2 of WhisperSpec, .* convert the model again"),
     (lambda data: data[:22] + b"\xff\xff\xff\xff" + data[26:], "it has 4294967295 variables, expected at most"),
+    (lambda data: data[:22] + bytes(4) + b"\xff\xff\xff\xff", "it has 4294967295 aliases, expected at most"),
     (replaced(b"conv1/bias\0\1@", b"conv1/bias\0\1A"), r"is float32 \[65\], which is not 256 bytes"),
     (replaced(b"conv1/bias\0\1@", b"conv1/bias\0\xff@"), "has 255 dimensions, expected at most 8"),
     (replaced(b"conv1/bias\0\1@\0\0\0\0", b"conv1/bias\0\1@\0\0\0\6"), "has the data type 6, expected one of 0 to 5"),

@@ -331,6 +331,18 @@ def test_one_file_of_a_repository(tmp_path: Path, folder: Path, other: Path, con
         assert in_it["hash"] == embedding_hash(folder)
 
 
+def test_one_file_has_the_vocabulary_beside_it(tmp_path: Path, converted: Path) -> None:
+    """The spec's own source is not asked for that of a model in a repository of faster-whisper."""
+    with HubServer() as hub:
+        hub.push(REPO, converted)
+        wanted = {"weights": f"{REPO}/model.bin"}
+        result = run(tmp_path, hub.url, **wanted)
+        assert result.get("text_tokens") == 297, result
+        hub.requests.clear()
+        assert run(tmp_path, hub.url, **wanted, offline=True) == result
+        assert hub.requests == []
+
+
 def test_shards(tmp_path: Path, folder: Path) -> None:
     sharded = tmp_path / "sharded"
     make(sharded, seed=0, shards=3)

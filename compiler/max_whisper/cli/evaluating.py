@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from max_whisper.cli.group import current
 from max_whisper.cli.interrupts import Interrupted
 from max_whisper.cli.models import load_model
+from max_whisper.cli.outputs import check_inputs_kept
 from max_whisper.cli.progress import reporting
 from max_whisper.errors import UserError
 from max_whisper.files import expanded
@@ -26,7 +27,12 @@ if TYPE_CHECKING:
 
 
 def evaluate_models(
-    manifest: Path, names: Sequence[str], options: EvalOptions, transcription: Mapping[str, Any], offline: bool
+    manifest: Path,
+    names: Sequence[str],
+    options: EvalOptions,
+    transcription: Mapping[str, Any],
+    outputs: Sequence[Path],
+    offline: bool,
 ) -> Report:
     """Returns the report of models on the recordings of a manifest.
 
@@ -37,26 +43,30 @@ def evaluate_models(
         names: The folders or specs of the models.
         options: The options of the evaluation.
         transcription: The options of `Model.transcribe`, without a language.
+        outputs: The files to which the report will be written.
         offline: Whether a build must not connect to the Hub.
 
     Raises:
-        MaxWhisperError: The manifest or a model cannot be used.
+        MaxWhisperError: The manifest or a model cannot be used, or a recording would be overwritten.
     """
     streams = current().streams
     with current().interrupts.held():  # a signal while MAX is imported would end the process by another one
-        from max_whisper.tools.eval.evaluate import check_options, evaluate, scorable
+        from max_whisper.tools.eval.evaluate import check_languages, check_options, evaluate, scorable
         from max_whisper.tools.eval.formatting import number
         from max_whisper.tools.eval.manifest import chosen, read_manifest
         from max_whisper.tools.eval.report import make_report
 
-    recordings = chosen(read_manifest(manifest), languages=options.languages, kinds=options.kinds)
+    listed = read_manifest(manifest)
+    check_inputs_kept(outputs, [recording.path for recording in listed])
+    recordings = chosen(listed, languages=options.languages, kinds=options.kinds)
     usable = scorable(recordings)
     if not usable:
         raise UserError(f"{manifest}: no recording that was asked for has a text, or the language zxx: add their texts")
     labels = _labels(names)
     models = [load_model(name, offline) for name in names]
-    for model in models:
+    for name, model in zip(names, models, strict=True):
         check_options(model, transcription)
+        check_languages(name, model, usable)
     runs: list[Run] = []
     started = time.monotonic()
     try:

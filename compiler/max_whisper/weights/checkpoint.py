@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import itertools
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -32,8 +31,6 @@ HUB_FILE = re.compile(r"(?P<repo>[\w-][\w.-]*/[\w.-]+)/(?P<file>[\w.-]+\.(bin|sa
 FLOATS = " or ".join(dtype.name for dtype in FLOAT_DTYPES)
 MAX_LISTED = 4
 """The most tensors of each kind in an error message."""
-MAX_COMPARED = 2000
-"""The most names that a misspelled one is compared with."""
 
 
 def open_checkpoint(
@@ -275,5 +272,5 @@ def _listed(kind: str, shown: list[str], items: Sequence[Any]) -> str:
 
 def _near(name: str, candidates: Iterable[str]) -> str:
     """Returns a hint at the most similar of some names; "" if none is similar."""
-    match = nearest(name, (candidate[:100] for candidate in itertools.islice(candidates, MAX_COMPARED)))
+    match = nearest(name, (candidate[:100] for candidate in candidates))
     return f" (near: {match})" if match else ""

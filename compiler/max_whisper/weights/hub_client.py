@@ -148,6 +148,8 @@ class HubClient:
         if self.file is None or find(CONFIGURATION) is not None:  # a file without one has all that there is
             for name in COMPANIONS:
                 find(name)
+            if self.file == CT2_WEIGHTS:
+                any(find(name) for name in CT2_VOCABULARIES)
         if self.file is None and self.weights:
             self._find_weights(find, commit)
         return Snapshot(self.source.repo, commit, first.parent)
@@ -172,7 +174,8 @@ class HubClient:
 
     def _do_without(self, name: str, commit: str) -> Path | None:
         """Returns None for a file that is not necessary; raises HubError for any other."""
-        if name in (*COMPANIONS, WEIGHTS, INDEX, CT2_VOCABULARIES[0]) or (self.file and name == CONFIGURATION):
+        optional = (*COMPANIONS, WEIGHTS, INDEX, CT2_VOCABULARIES[0])
+        if name in optional or (self.file and name in (CONFIGURATION, *CT2_VOCABULARIES)):
             return None  # without them, there may be weights in another form
         missing = "its weights are" if name in (CT2_VOCABULARIES[1], CT2_WEIGHTS) else f"its file {name} is"
         raise HubError(f"{self.source}: {missing} not in the cache at {cache_folder()}: {OFFLINE_ADVICE}")

@@ -88,11 +88,13 @@ def evaluate(
     use_threads(threads)
     json_file = checked_report("--json", json_file, [manifest, *models])
     html_file = checked_report("--html", html_file, [manifest, *models])
-    if json_file is not None and json_file == html_file:
+    outputs = [file for file in (json_file, html_file) if file is not None]
+    if len({file.parent.resolve() / file.name for file in outputs}) < len(outputs):
         raise UserError(f"--json and --html would both be written to {json_file}: give them different names")
     eval_options = EvalOptions(**{name: options.pop(name) for name in EvalOptions.declared})
     fallback = FallbackOptions(**{name: options.pop(name) for name in FallbackOptions.declared})
-    report = evaluate_models(manifest, models, eval_options, options | {"temperature": fallback.temperatures}, offline)
+    settings = options | {"temperature": fallback.temperatures}
+    report = evaluate_models(manifest, models, eval_options, settings, outputs, offline)
     _write(report, json_file, html_file)
     failures = sum(len(run.failures) for run in report.runs)
     if failures:

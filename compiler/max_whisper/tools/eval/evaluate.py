@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from max_whisper.errors import MaxWhisperError
+from max_whisper.errors import MaxWhisperError, UserError
 from max_whisper.progress import OnProgress, ignore_progress
 from max_whisper.runtime.model import Model
 from max_whisper.tools.eval.manifest import NO_SPEECH, Recording
@@ -30,6 +30,21 @@ def scorable(recordings: Sequence[Recording]) -> list[Recording]:
 def check_options(model: Model, options: Mapping[str, Any]) -> None:
     """Raises UserError where a model does not support one of the options."""
     model.batch([], **options)
+
+
+def check_languages(name: str, model: Model, recordings: Sequence[Recording]) -> None:
+    """Raises UserError where a model, called `name`, knows the language of none of the recordings."""
+    if not any(_knows(model, recording) for recording in recordings):
+        languages = ", ".join(sorted({recording.language for recording in recordings}))
+        raise UserError(
+            f"--model {name} knows none of the languages of the recordings ({languages}): give a multilingual model, "
+            "or recordings in its language"
+        )
+
+
+def _knows(model: Model, recording: Recording) -> bool:
+    """Returns whether a model can transcribe the language of a recording, or nobody speaks in it."""
+    return recording.language in (NO_SPEECH, *(model.manifest.tokens.languages or ("en",)))
 
 
 def evaluate(
@@ -58,10 +73,9 @@ def evaluate(
     Raises:
         UserError: The model does not support an option, or jiwer or whisper-normalizer are missing.
     """
-    known = model.manifest.tokens.languages or ("en",)
     outcomes, failures, skipped = [], [], []
     for index, recording in enumerate(recordings):
-        if recording.language != NO_SPEECH and recording.language not in known:
+        if not _knows(model, recording):
             skipped.append(recording)
             continue
         told = None if detect_language or recording.language == NO_SPEECH else recording.language

@@ -19,7 +19,9 @@ PACKAGES = ("max-whisper", "max", "jiwer", "whisper-normalizer")
 
 def json_text(report: Report) -> str:
     """Returns the report as JSON: rates as fractions of 1, times in seconds."""
-    return json.dumps(as_json(report), indent=1, ensure_ascii=False) + "\n"
+    text = json.dumps(as_json(report), indent=1, ensure_ascii=False) + "\n"
+    # A file name that is no UTF-8 has lone surrogates, which JSON has as \udcff.
+    return text.encode(errors="backslashreplace").decode()
 
 
 def as_json(report: Report) -> dict[str, Any]:

@@ -144,8 +144,24 @@ def normalized(text: str, language: str) -> list[str]:
     Raises:
         UserError: whisper-normalizer is missing.
     """
+    prepared = " ".join(_without_unclosed(text).split())
+    try:
+        words = _normalizer(language)(prepared).split()
+    except (AssertionError, ValueError):  # the English one fails at numbers of more digits than Python reads (4300)
+        words = _normalizer("")(prepared).split()
     # OpenAI's English normalizer leaves a full stop of "..." at the end of a text.
-    return [word for word in _normalizer(language)(text).split() if word != "."]
+    return [word for word in words if word != "."]
+
+
+def _without_unclosed(text: str) -> str:
+    """Returns a text with spaces in place of brackets that nothing closes, as normalizing would put there.
+
+    The normalizers look for the end of each from there to the end of the text, which takes minutes for thousands.
+    """
+    for opening, closing in (("<[", ">]"), ("(", ")")):
+        end = max(map(text.rfind, closing)) + 1
+        text = text[:end] + text[end:].translate(dict.fromkeys(map(ord, opening), " "))
+    return text
 
 
 def align(reference: Sequence[str], hypothesis: Sequence[str]) -> Score:

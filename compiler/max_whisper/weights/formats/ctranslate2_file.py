@@ -121,8 +121,7 @@ def _read(cursor: _Cursor) -> ModelFile:
     """Returns what follows the version in a file; raises ValueError for a broken one."""
     spec = cursor.text("the name of the spec")
     revision, count = cursor.numbers("II", "the number of variables")
-    if count > MAX_VARIABLES:
-        raise ValueError(f"it has {count} variables, expected at most {MAX_VARIABLES}")
+    _check_count(count, "variables")
     variables: dict[str, Variable] = {}
     for number in range(count):
         name = cursor.text(f"the name of variable {number}")
@@ -130,6 +129,7 @@ def _read(cursor: _Cursor) -> ModelFile:
             raise ValueError(f"it has the variable {quote(name)} twice")
         variables[name] = _read_variable(cursor, f"variable {quote(name)}")
     (count,) = cursor.numbers("I", "the number of aliases")
+    _check_count(count, "aliases")
     for _ in range(count):
         alias, name = cursor.text("an alias"), cursor.text("the variable of an alias")
         if name not in variables or alias in variables:
@@ -141,6 +141,11 @@ def _read(cursor: _Cursor) -> ModelFile:
     if cursor.at < len(cursor.data):
         raise ValueError(f"it ends at byte {cursor.at}, but the file has {len(cursor.data)}")
     return ModelFile(spec, revision, variables)
+
+
+def _check_count(count: int, what: str) -> None:
+    if count > MAX_VARIABLES:
+        raise ValueError(f"it has {count} {what}, expected at most {MAX_VARIABLES}")
 
 
 def _read_variable(cursor: _Cursor, what: str) -> Variable:
