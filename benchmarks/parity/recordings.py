@@ -211,6 +211,7 @@ def compared(
 @click.argument("recordings", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False))
 @click.option("--seconds", type=float, help="Cut or repeat recordings to this length.")
 @click.option("--only", multiple=True, type=click.Choice([*OPTIONS]), help="Compare this option set alone.")
+@click.option("--detect", is_flag=True, help="Have the language of each recording detected, where it would be English.")
 @click.option("--most-tokens", type=int, help="The most tokens of a window, where the option set has no limit.")
 @click.option("--json", "file", type=click.Path(path_type=Path), help="Keep all results here.")
 @click.option("--threads", default=2, show_default=True, help="CPUs to use.")
@@ -220,6 +221,7 @@ def main(
     recordings: tuple[str, ...],
     seconds: float | None,
     only: tuple[str, ...],
+    detect: bool,
     most_tokens: int | None,
     file: Path | None,
     threads: int,
@@ -250,7 +252,8 @@ def main(
         if seconds is not None:
             waveform = np.resize(waveform, round(seconds * SAMPLE_RATE))
         for name in names:
-            options = {"temperature": 0.0, **({"language": "en"} if model.multilingual else {}), **OPTIONS[name]}
+            told = {"language": "en"} if model.multilingual and not detect else {}
+            options = {"temperature": 0.0, **told, **OPTIONS[name]}
             if "silence" in name:
                 silence = thresholds(model, waveform)
                 options |= {key: value for key, value in silence.items() if options.get(key) is not None}

@@ -42,7 +42,6 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "beams, length penalty": {"beam_size": 3, "length_penalty": 0.6},
     "beams without timestamps": {"beam_size": 2, "without_timestamps": True, "sample_len": 50},
     "words": {"word_timestamps": True},
-    "words, detected": {"word_timestamps": True, "language": None},
     "words without timestamps": {"word_timestamps": True, "without_timestamps": True},
     "words of few tokens": {"word_timestamps": True, "sample_len": 9},
     "words in clips": {"word_timestamps": True, "clip_timestamps": _CLIPS},
@@ -62,7 +61,6 @@ ONLY_MULTILINGUAL = (
     "German",
     "detected",
     "nothing suppressed",
-    "words, detected",
     "words without spaces",
     "words, translate",
 )

@@ -566,7 +566,7 @@ def test_a_manifest_version_without_known_fields(folder: Path, monkeypatch: pyte
     write_fields(folder, {"manifest_version": 1})
     message = refusal(folder, monkeypatch, ArtifactError)
     assert "manifest version 1 was written by an older max-whisper, this is" in message
-    assert message.endswith(f"{AGAIN}: {rebuild(folder).replace(' --weights WEIGHTS', '')}")
+    assert message.endswith(f"{AGAIN}: {rebuild(folder).replace(' --weights WEIGHTS --dtype float32', '')}")
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"{}", b'{"name": 1}', b'{"name": "small"}', b"[" * 100_000, b"\xff"])

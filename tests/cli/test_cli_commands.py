@@ -137,7 +137,7 @@ def test_build(spec: Path, checkpoint: Path, tmp_path: Path) -> None:
         (("--target", "cuda:sm90"), "unknown target 'cuda:sm90': expected cpu, cpu:x86-64-v3"),
         (("--batch", "0"), "--batch: expected 1 to 256, got 0"),
         (("--batch", "many"), "--batch: expected an integer, 1 to 256, got 'many'"),
-        (("--dtype", "int3"), "--dtype: expected float32, bfloat16 or int8, got 'int3'"),
+        (("--dtype", "int3"), "--dtype: expected float32, bfloat16 or int8, or none, got 'int3'"),
         (("--weights", "./nowhere"), "there is no file or folder nowhere"),
         (("--spec", "tinny.yaml"), "did you mean 'tiny.yaml'?"),
         (("--out", "file"), "file is a file: expected a folder"),

@@ -236,7 +236,7 @@ def nothing_in(folder: Path) -> bool:
 @pytest.mark.parametrize(
     ("options", "error", "said"),
     [
-        ({"dtype": "float16"}, UserError, "dtype: expected float32, bfloat16 or int8, got 'float16'"),
+        ({"dtype": "float16"}, UserError, "dtype: expected float32, bfloat16 or int8, or none, got 'float16'"),
         ({"target": "tpu"}, UserError, "unknown target 'tpu'"),
         ({"target": "cpu:z80"}, UserError, "unknown target 'cpu:z80'"),
         ({"target": "cuda"}, UserError, "expected cpu, cpu:x86-64-v3, cuda:sm_80"),

@@ -173,9 +173,9 @@ def test_missing_libraries(nano_artifact: Path, manifest: Path, monkeypatch: pyt
 def test_ctrl_c(nano_artifact: Path, tmp_path: Path) -> None:
     """No report is printed, no file is written, and one sentence says so."""
     (tmp_path / "broken.wav").write_bytes(b"RIFF but no sound")
-    write_wav(tmp_path / "long.wav", silence(600))
+    os.mkfifo(tmp_path / "pending.wav")  # reading it waits for sound that never comes
     manifest, report = tmp_path / "speech.tsv", tmp_path / "report.json"
-    manifest.write_text("file\tlanguage\ttext\nbroken.wav\tzxx\t\nlong.wav\tzxx\t\n")
+    manifest.write_text("file\tlanguage\ttext\nbroken.wav\tzxx\t\npending.wav\tzxx\t\n")
     command = [sys.executable, "-m", "max_whisper", "eval", manifest, "--model", nano_artifact, "--json", report]
 
     def heed_interrupts() -> None:
