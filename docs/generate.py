@@ -59,7 +59,7 @@ OUTSIDE = {
 """Pages of the site that lie elsewhere in the repository, where forges look for them, and their names in the site."""
 
 ATTACHED = {
-    "benchmarks/peers/peers-tiny.svg": "peers-tiny.svg",
+    "benchmarks/peers/peers.svg": "peers.svg",
     "specs/nano/training.png": "training.png",
     "specs/nano/words.txt": "words.txt",
 }
