@@ -6,8 +6,9 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
-from max_whisper.errors import MaxWhisperError
+from max_whisper.errors import MaxWhisperError, WeightsError
 from max_whisper.messages import LONGEST_MESSAGE
 
 
@@ -81,3 +82,16 @@ def refusal(call: Callable[[], object], *, kind: type[MaxWhisperError] = MaxWhis
         assert 10 <= len(sentence) <= LONGEST_MESSAGE, f"{len(sentence)} characters"
         return sentence
     return None
+
+
+def refuses_weights(read: Callable[[Path], object], path: Path, case: object) -> bool:
+    """Reads a file of weights; returns whether that was refused. Any failure names the case.
+
+    A refusal is a WeightsError that names the file.
+    """
+    try:
+        sentence = refusal(lambda: read(path), kind=WeightsError)
+    except BaseException as e:
+        raise AssertionError(f"{str(case)[:200]}: {type(e).__name__}: {e}"[:1000]) from e
+    assert sentence is None or str(path) in sentence
+    return sentence is not None
