@@ -82,6 +82,7 @@ def test_the_home_of_the_user(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
         (f"{HEADER}\na\0.flac\ten\thi\n", "speech.tsv:2: there is no file"),
         (f"{HEADER}\n{'a' * 5000}\ten\thi\n", "speech.tsv:2: there is no file"),
         (f"{HEADER}\na.flac\ten\thi\nb.flac\ten\tho\na.flac\ten\thi\n", "speech.tsv:4: 'a.flac' is in line 2 already"),
+        (f"{HEADER}\na.flac\ten\thi\n./a.flac\ten\thi\n", "speech.tsv:3: './a.flac' is in line 2 already"),
         (b"file\tlanguage\ttext\na.flac\ten\t\xff\n", "speech.tsv:2: it is not text in UTF-8"),
         (b"\x1f\x8b\x08\0", "speech.tsv:1: it is not text in UTF-8"),
     ],

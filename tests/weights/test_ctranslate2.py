@@ -191,6 +191,9 @@ def test_the_vocabulary_of_a_padded_model(tmp_path: Path) -> None:
     assert opened.vocabulary(SMALL["n_vocab"]) == open_checkpoint(checkpoint).vocabulary(SMALL["n_vocab"])
     with pytest.raises(WeightsError, match=r"vocabulary.json: the vocabulary has \d+ tokens, but the model has 9: "):
         opened.vocabulary(9)
+    (tmp_path / "model" / "config.json").unlink()
+    tokens = opened.vocabulary(SMALL["n_vocab"]).tokens
+    assert {tokens.sot, tokens.transcribe, tokens.nospeech} <= {*tokens.suppress}
 
 
 def test_the_alignment_heads(checkpoint: Path, small: Spec, copied: Path) -> None:

@@ -237,6 +237,8 @@ def test_a_repository_with_a_pickle_only(tmp_path: Path, folder: Path) -> None:
         assert_error(
             result, "WeightsError", "no model.safetensors", "pytorch_model.bin", "never read", "save_pretrained"
         )
+        by_its_name = run(tmp_path, hub.url, weights=f"{REPO}/pytorch_model.bin")
+        assert_error(by_its_name, "WeightsError", "pytorch_model.bin is a PyTorch pickle", "never read")
         assert not any("pytorch_model.bin" in request for request in hub.requests)
 
 

@@ -87,7 +87,7 @@ def build(
         expected = [(tensor.name, tensor.shape) for tensor in model.tensors() if tensor.computed is None]
         checkpoint.check(expected)
         vocabulary, alignment = checkpoint.vocabulary(model.n_vocab), checkpoint.alignment_heads(model)
-        progress(Progress(f"checked {len(expected)} tensors of {checkpoint.describe()}"))
+        progress(Progress(f"checked {len(expected)} tensors of {checkpoint.describe()}, format {checkpoint.source.format}"))
         for origin in filter(None, (vocabulary.origin, alignment.origin)):
             progress(Progress(origin))
         plan = make_plan(model, checkpoint, alignment.heads, machine, chosen, chosen_dtype, options.batch)
@@ -119,8 +119,10 @@ def _read_back(new: Path, folder: Path) -> None:
 def _lossless_summary(plan: BuildPlan) -> str:
     """Returns how many matrices are stored in 16 bits without loss, as a part of a message; "" for none."""
     counts = Counter(tensor.dtype for tensor in plan.tensors if tensor.dtype in plan.lossless_dtypes)
-    numbers = ", ".join(f"{count} as {dtype}" for dtype, count in sorted(counts.items()))
-    return f"; of the decoder's matrices {numbers}, without loss" if counts else ""
+    return "".join(
+        f"; {dtype} holds the numbers of {count} of the decoder's matrices exactly, and is what each token reads"
+        for dtype, count in sorted(counts.items())
+    )
 
 
 def default_folder(

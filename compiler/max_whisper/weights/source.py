@@ -78,12 +78,14 @@ class TensorSource(ABC):
     `vocabulary`, `alignment_heads` and `claims`.
 
     Attributes:
+        format: The name under which the format was registered.
         renames: The translation of the names in specs to those of the format.
         vocabularies: The names of the files that hold a vocabulary, of which one is enough. If none lies beside a
             single file of weights, the files of the spec's own source are used.
         path: The file or folder of the checkpoint.
     """
 
+    format: ClassVar[str]
     renames: ClassVar[RenameTable] = TRANSFORMERS
     vocabularies: ClassVar[tuple[str, ...]] = VOCABULARIES
 
@@ -199,6 +201,7 @@ def register(name: str) -> Callable[[SourceType], SourceType]:
     def add(cls: SourceType) -> SourceType:
         if name in _formats:
             raise ValueError(f"two classes for the format {name!r}: {_formats[name].__name__} and {cls.__name__}")
+        cls.format = name
         _formats[name] = cls
         return cls
 

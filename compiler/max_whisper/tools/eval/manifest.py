@@ -57,19 +57,20 @@ def read_manifest(file: str | Path) -> list[Recording]:
     number, header = next(lines, (1, []))
     _check_header(f"{path}:{number}", header)
     folder = path.absolute().parent  # a recording named "-" must not become standard input
-    recordings: dict[str, Recording] = {}
-    first_lines: dict[str, int] = {}
+    recordings: list[Recording] = []
+    first_lines: dict[Path, int] = {}
     for number, cells in lines:
         place = f"{path}:{number}"
         if len(cells) != len(header):
             _refuse(place, f"expected {len(header)} cells with tabs between them, as the header has, got {len(cells)}")
         recording = _recording(place, folder, dict(zip(header, cells, strict=True)))
-        if recording.name in recordings:
-            _refuse(place, f"{quote(recording.name)} is in line {first_lines[recording.name]} already: remove one")
-        recordings[recording.name], first_lines[recording.name] = recording, number
+        first = first_lines.setdefault(recording.path.resolve(), number)
+        if first != number:
+            _refuse(place, f"{quote(recording.name)} is in line {first} already: remove one")
+        recordings.append(recording)
     if not recordings:
         raise UserError(f"{path} lists no recordings: add a line for each, with a file, its language and its text")
-    return [*recordings.values()]
+    return recordings
 
 
 def chosen(recordings: Sequence[Recording], *, languages: str | None, kinds: str | None) -> list[Recording]:

@@ -168,7 +168,7 @@ class CTranslate2(TensorSource):
         )
         if suppress is not UNSET and begin_suppress is not UNSET:
             return vocabulary
-        rules = whisper_tokens(vocabulary.ranks, n_vocab)
+        rules = whisper_tokens(vocabulary.ranks, len(files.text) + len(files.special))
         tokens = msgspec.structs.replace(
             vocabulary.tokens, suppress=rules.suppress, begin_suppress=rules.begin_suppress
         )
