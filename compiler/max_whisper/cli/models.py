@@ -33,15 +33,18 @@ def load_model(name: str, offline: bool) -> Model:
             from max_whisper.compile.build import build as build_artifact
             from max_whisper.compile.build import default_folder
             from max_whisper.spec import load_spec
+            from max_whisper.spec.family import DEFAULT
 
         if folder.suffix not in (".yaml", ".yml") and len(folder.parts) > 1:
             raise UserError(f"there is no folder {folder}: make it with max-whisper build --spec SPEC --out {folder}")
         try:
-            load_spec(name)
+            family = load_spec(name).family
         except SpecError as error:
             if folder.suffix in (".yaml", ".yml"):
                 raise
             raise UserError(f"--model {name}: there is no such folder with an artifact, nor a spec; {error}") from error
+        if family != DEFAULT:
+            raise UserError(f"--model {name}: it is a spec of the family {family}, which does not transcribe")
         folder = default_folder(name)
         if not (folder / MANIFEST_FILE).exists():
             with reporting(f"building {folder}, for the first time") as progress:

@@ -8,8 +8,10 @@ import msgspec
 
 from max_whisper.compile.options import BuildOptions
 from max_whisper.errors import UserError
+from max_whisper.messages import one_of
 from max_whisper.plan import MATRIX_DTYPES, BuildPlan, Kernels, SpecIdentity, Target
 from max_whisper.spec import Spec
+from max_whisper.spec.family import Family
 from max_whisper.tensors.dtypes import FLOAT32, BuildDtype
 from max_whisper.tensors.layout import logits_tables, stored_tensors, token_matrices
 from max_whisper.weights.checkpoint import Checkpoint
@@ -52,22 +54,31 @@ def with_tensors(plan: BuildPlan, spec: Spec, lossless: Mapping[str, str]) -> Bu
     return msgspec.structs.replace(plan, tensors=tensors)
 
 
-def choose_kernels(target: Target, options: BuildOptions) -> Kernels:
+def choose_kernels(target: Target, family: Family, options: BuildOptions) -> Kernels:
     """Returns the kernels that the options name, or the target's default; raises UserError if it cannot use them."""
     kernels: Kernels = options.kernels or target.kernels[0]  # type: ignore[assignment]  # one of these
+    if kernels not in family.kernels:
+        raise UserError(f"a spec of the family {family.name} is compiled for a CPU with kernels ours, got {kernels}")
     if kernels not in target.kernels:
         raise UserError(f"kernels ours are for a CPU only: build for {options.target} with kernels max")
     return kernels
 
 
-def choose_dtype(target: Target, kernels: Kernels, options: BuildOptions) -> BuildDtype:
-    """Returns the dtype that the options name, or the default of the kernels.
+def default_dtype(kernels: Kernels, family: Family) -> BuildDtype:
+    """Returns the dtype of a build that names none."""
+    return family.dtypes[0] if family.dtypes else DEFAULT_DTYPES[kernels]  # type: ignore[return-value]
 
-    Raises UserError where the kernels do not support the dtype, or not on this target.
+
+def choose_dtype(target: Target, kernels: Kernels, family: Family, options: BuildOptions) -> BuildDtype:
+    """Returns the dtype that the options name, or the default.
+
+    Raises UserError where the family or the kernels do not support the dtype, or not on this target.
     """
     if options.dtype is None:
-        return DEFAULT_DTYPES[kernels]
+        return default_dtype(kernels, family)
     dtype: BuildDtype = options.dtype  # type: ignore[assignment]  # BuildOptions checks that it is one of these
+    if family.dtypes and dtype not in family.dtypes:
+        raise UserError(f"a spec of the family {family.name} is built in {one_of(family.dtypes)}, got dtype {dtype}")
     if not target.on_host and dtype != FLOAT32.name:
         # Only our kernels have int8. In bfloat16 on an H200, prompts saw the tokens that come after them (MAX 26.7).
         raise UserError(f"dtype {dtype} is for a CPU only: build for {options.target} with float32")

@@ -21,7 +21,7 @@ from max_whisper.lowering.shapes import (
     reshaped,
 )
 from max_whisper.messages import one_of
-from max_whisper.spec.ops import ACTIVATIONS, Ops, conv1d_length
+from max_whisper.spec.ops import ACTIVATIONS, LstmWeights, Ops, conv1d_length
 from max_whisper.tensors.stored import StoredTensor
 
 ATTENTION = ("full_attention", "cached_attention", "cross_attention")
@@ -138,6 +138,25 @@ class Builder(Ops):
         check_product("logits", x, table)
         return self._op("logits", {"x": x, "table": table}, (*x.shape[:-1], table.shape[0]))
 
+    def lstm(self, x: Value, weights: LstmWeights, *, hidden: Value, cell: Value) -> Value:
+        inputs = operands(
+            "lstm",
+            x=x,
+            input_weight=weights.input,
+            hidden_weight=weights.hidden,
+            input_bias=weights.input_bias,
+            hidden_bias=weights.hidden_bias,
+            hidden=hidden,
+            cell=cell,
+        )
+        check_rows("lstm", x)
+        size = known(hidden.shape[-1])
+        expected = ((4 * size, x.shape[2]), (4 * size, size), (4 * size,), (4 * size,))
+        for part, value, shape in zip(weights._fields, weights, expected, strict=True):
+            if value.shape != shape:
+                raise ValueError(f"lstm: expected '{part}' of shape {shape}, found {value.shape}")
+        return self._op("lstm", inputs, (*x.shape[:2], size))
+
     # --- primitives
 
     def sub(self, x: Value, y: Value) -> Value:
@@ -160,6 +179,9 @@ class Builder(Ops):
 
     def rsqrt(self, x: Value) -> Value:
         return self._same_shape("rsqrt", x)
+
+    def sqrt(self, x: Value) -> Value:
+        return self._same_shape("sqrt", x)
 
     def constant(self, value: float) -> Value:
         return self._op("constant", {}, (), value=value)
@@ -196,6 +218,13 @@ class Builder(Ops):
         if len({x.shape[:-1] for x in values}) != 1:
             raise ValueError(f"concat: expected shapes that differ in the last axis, found {[x.shape for x in values]}")
         return self._op("concat", inputs, (*values[0].shape[:-1], sum(known(x.shape[-1]) for x in values)))
+
+    def take(self, x: Value, rows: Sequence[int]) -> Value:
+        inputs = operands("take", x=x)
+        check_rows("take", x)
+        if not (rows and 0 <= min(rows) and max(rows) < known(x.shape[1])):
+            raise ValueError(f"take: expected rows from 0 to {known(x.shape[1]) - 1}, found {tuple(rows)}")
+        return self._op("take", inputs, (x.shape[0], len(rows), x.shape[2]), rows=tuple(rows))
 
     def rows(self, table: Value, x: Value) -> Value:
         position = self._decoder.position if self._decoder else None

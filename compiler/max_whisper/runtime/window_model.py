@@ -16,7 +16,7 @@ else:
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from max_whisper.artifact.load import Artifact
+from max_whisper.artifact.load import WhisperArtifact
 from max_whisper.artifact.manifest import VOCABULARY_FILE
 from max_whisper.errors import UserError
 from max_whisper.options import check_names, checked_integer, lists_options, options_of
@@ -44,7 +44,7 @@ class WindowModel:
         scheduler: The queue through which all methods compute (`transcription/scheduler.py`).
     """
 
-    def __init__(self, artifact: Artifact) -> None:
+    def __init__(self, artifact: WhisperArtifact) -> None:
         self.manifest = artifact.manifest
         self.tokenizer = Tokenizer(artifact.folder / VOCABULARY_FILE, artifact.manifest.tokens)
         self._artifact = artifact

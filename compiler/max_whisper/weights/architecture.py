@@ -9,6 +9,7 @@ from max_whisper.errors import WeightsError
 from max_whisper.messages import quote
 from max_whisper.spec import Spec, load_spec
 from max_whisper.spec.catalog import shipped_specs
+from max_whisper.spec.family import DEFAULT
 from max_whisper.spec.layer import Layer
 from max_whisper.spec.layers.activation import Activation
 from max_whisper.spec.layers.residual import Residual
@@ -92,12 +93,11 @@ def _compare(
 
 def _fitting(configuration: Configuration) -> str | None:
     """Returns the name of the only shipped spec that a configuration fits; None if there is not one."""
+    whispers = {name: spec for name in shipped_specs() if (spec := load_spec(name)).family == DEFAULT}
     fitting = [
         name
-        for name in shipped_specs()
-        if all(
-            getattr(configuration, field) in (None, value) for field, value in _configuration(load_spec(name)).items()
-        )
+        for name, spec in whispers.items()
+        if all(getattr(configuration, field) in (None, value) for field, value in _configuration(spec).items())
     ]
     return fitting[0] if len(fitting) == 1 else None
 

@@ -84,3 +84,16 @@ CTRANSLATE2 = RenameTable(
     }
 )
 """The names of CTranslate2; the part of a matrix that holds several, which its adapter takes apart, is in brackets."""
+
+SILERO = RenameTable(
+    {
+        "stft_conv.weight": "_model.stft.forward_basis_buffer",
+        "conv1.": "_model.encoder.0.reparam_conv.",
+        "conv2.": "_model.encoder.1.reparam_conv.",
+        "conv3.": "_model.encoder.2.reparam_conv.",
+        "conv4.": "_model.encoder.3.reparam_conv.",
+        "lstm_cell.": "_model.decoder.rnn.",
+        "final_conv.": "_model.decoder.decoder.2.",
+    }
+)
+"""The names of Silero VAD's PyTorch module, which its ggml files have; specs have those of its safetensors file."""

@@ -8,7 +8,7 @@ from typing import Any, BinaryIO, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from max_whisper.artifact.manifest import Manifest
+from max_whisper.artifact.manifest import WhisperManifest
 from max_whisper.options import OptionError
 from max_whisper.runtime.audio.mel import HOP, LogMel, Samples
 from max_whisper.runtime.audio.vad import voice
@@ -30,7 +30,7 @@ def open_transcriber(
     options: TranscribeOptions,
     decoding: DecodingOptions,
     scheduler: Scheduler,
-    manifest: Manifest,
+    manifest: WhisperManifest,
     tokenizer: Tokenizer,
     caller: Caller,
 ) -> Transcriber:
@@ -58,7 +58,7 @@ def open_transcriber(
     return Transcriber(scheduler, manifest, tokenizer, mel, clips, options, decoding, language, caller)
 
 
-def spectrogram(audio: Audio, audio_track: int | None, manifest: Manifest) -> LogMel:
+def spectrogram(audio: Audio, audio_track: int | None, manifest: WhisperManifest) -> LogMel:
     """Returns the log-mel spectrogram of a recording with a window of silence behind it."""
     return LogMel(_samples(audio, audio_track), manifest.dims["n_mels"], padding=manifest.dims["n_frames"] * HOP)
 

@@ -15,7 +15,7 @@ from max_whisper.runtime.decoding.keywords import TextKeywords
 from max_whisper.runtime.decoding.options import MAX_TEMPERATURE
 
 if TYPE_CHECKING:
-    from max_whisper.artifact.manifest import Manifest
+    from max_whisper.artifact.manifest import WhisperManifest
     from max_whisper.runtime.decoding.tokenizer import Tokenizer
 
 PREPENDED = "\"'“¿([{-"
@@ -235,7 +235,7 @@ class TranscribeOptions(
                 "{prepend_punctuations}, {append_punctuations}: are for words, give {word_timestamps} too"
             )
 
-    def of_model(self, manifest: "Manifest", tokenizer: "Tokenizer") -> "TranscribeOptions":
+    def of_model(self, manifest: "WhisperManifest", tokenizer: "Tokenizer") -> "TranscribeOptions":
         """Returns the options with a model's default values filled in. Raises OptionError for values that conflict."""
         options = self
         if self.logprob_threshold == "model":

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from max_whisper.artifact.manifest import Manifest
+from max_whisper.artifact.manifest import WhisperManifest
 from max_whisper.progress import Progress
 from max_whisper.runtime.audio.mel import FRAMES_PER_SECOND, LogMel
 from max_whisper.runtime.audio.vad import Clip
@@ -61,7 +61,7 @@ class Transcriber:
     def __init__(
         self,
         scheduler: Scheduler,
-        manifest: Manifest,
+        manifest: WhisperManifest,
         tokenizer: Tokenizer,
         mel: LogMel,
         clips: Sequence[Clip],

