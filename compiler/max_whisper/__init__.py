@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from max_whisper.runtime.transcription.batch import BatchEvent, BatchTranscriber
     from max_whisper.runtime.transcription.options import TranscribeOptions
     from max_whisper.runtime.transcription.transcriber import Transcriber
+    from max_whisper.runtime.vad.detector import VoiceDetector, VoiceStream, load_detector
     from max_whisper.spec import Spec, load_spec
     from max_whisper.tools.inspect import inspect
     from max_whisper.tools.verify.verify import VerifyReport, verify
@@ -75,6 +76,8 @@ __all__ = [
     "TranscriptionResult",
     "UserError",
     "VerifyReport",
+    "VoiceDetector",
+    "VoiceStream",
     "WeightsError",
     "Window",
     "Word",
@@ -83,6 +86,7 @@ __all__ = [
     "inspect",
     "load",
     "load_audio",
+    "load_detector",
     "load_spec",
     "open_audio",
     "render",
@@ -106,9 +110,12 @@ _HOMES = {
     "Transcriber": "max_whisper.runtime.transcription.transcriber",
     "TranscriptionResult": "max_whisper.runtime.results",
     "VerifyReport": "max_whisper.tools.verify.verify",
+    "VoiceDetector": "max_whisper.runtime.vad.detector",
+    "VoiceStream": "max_whisper.runtime.vad.detector",
     "Window": "max_whisper.runtime.results",
     "Word": "max_whisper.runtime.results",
     "inspect": "max_whisper.tools.inspect",
+    "load_detector": "max_whisper.runtime.vad.detector",
     "load_spec": "max_whisper.spec",
     "open_audio": "max_whisper.runtime.audio.load",
     "render": "max_whisper.runtime.output.writers",

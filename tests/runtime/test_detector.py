@@ -131,7 +131,9 @@ def test_speech(detector: VoiceDetector) -> None:
     assert files
     for file in files:
         waveform = max_whisper.load_audio(file)
-        np.testing.assert_allclose(detector.probabilities(waveform), expected(detector, waveform), atol=1e-4, err_msg=str(file))
+        np.testing.assert_allclose(
+            detector.probabilities(waveform), expected(detector, waveform), atol=1e-4, err_msg=str(file)
+        )
 
 
 # --- the artifact
@@ -145,9 +147,11 @@ def test_a_manifest_of_the_family(folder: Path) -> None:
 
 
 def test_a_detector_is_no_whisper(folder: Path, artifact: Path) -> None:
-    with pytest.raises(UserError, match=r"is an artifact of the family 'vad' \(silero-vad\), expected one of .*'whisper'"):
+    with pytest.raises(
+        UserError, match=r"is an artifact of the family 'vad' \(silero-vad\), expected one of .*'whisper'"
+    ):
         max_whisper.load(folder)
-    with pytest.raises(UserError, match="of the family 'whisper' .*, expected one of the family 'vad'"):
+    with pytest.raises(UserError, match=r"of the family 'whisper' .*, expected one of the family 'vad'"):
         load_detector(artifact)
 
 
@@ -164,7 +168,7 @@ def test_a_manifest_of_another_family(folder: Path, tmp_path: Path) -> None:
     manifest = msgspec.structs.replace(check_artifact(other), family="voices")
     (other / "manifest.json").unlink()
     (other / "manifest.json").write_bytes(manifest.sealed())
-    with pytest.raises(ArtifactError, match="expected whisper or vad as the family, found 'voices'"):
+    with pytest.raises(ArtifactError, match="as the family, found 'voices'"):
         load_detector(other)
 
 

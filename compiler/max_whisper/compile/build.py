@@ -64,7 +64,9 @@ def build(
     chosen = choose_kernels(machine, family, options)
     chosen_dtype = choose_dtype(machine, chosen, family, options)
     if options.batch > 1 and not contents.batches:
-        raise UserError(f"{spec}: a spec of the family {family.name} has no batch of windows, got batch {options.batch}")
+        raise UserError(
+            f"{spec}: a spec of the family {family.name} has no batch of windows, got batch {options.batch}"
+        )
     revision = options.revision
     named_dtype = None if chosen_dtype == default_dtype(chosen, family) else chosen_dtype
     folder = default_folder(spec, dtype=named_dtype, target=options.target, kernels=options.kernels)
@@ -85,7 +87,9 @@ def build(
         expected = [(tensor.name, tensor.shape) for tensor in model.tensors() if tensor.computed is None]
         checkpoint.check(expected)
         own = contents.read(checkpoint, model)
-        progress(Progress(f"checked {len(expected)} tensors of {checkpoint.describe()}, format {checkpoint.source.format}"))
+        progress(
+            Progress(f"checked {len(expected)} tensors of {checkpoint.describe()}, format {checkpoint.source.format}")
+        )
         for origin in own.origins:
             progress(Progress(origin))
         plan = make_plan(model, checkpoint, own.alignment_heads, machine, chosen, chosen_dtype, options.batch)

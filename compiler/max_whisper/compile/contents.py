@@ -69,5 +69,5 @@ FAMILIES: Mapping[str, FamilyContents] = {
 def contents_of(family: str) -> FamilyContents:
     """Returns how the contents of a family's artifacts are read; raises UserError for one that cannot be built."""
     if family not in FAMILIES:
-        raise UserError(f"expected a spec of the family {one_of(FAMILIES)} to build, got '{family}'")
+        raise UserError(f"a spec of the family '{family}' cannot be built: expected {one_of(FAMILIES)}")
     return FAMILIES[family]

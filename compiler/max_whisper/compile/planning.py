@@ -8,7 +8,6 @@ import msgspec
 
 from max_whisper.compile.options import BuildOptions
 from max_whisper.errors import UserError
-from max_whisper.messages import one_of
 from max_whisper.plan import MATRIX_DTYPES, BuildPlan, Kernels, SpecIdentity, Target
 from max_whisper.spec import Spec
 from max_whisper.spec.family import Family
@@ -78,7 +77,9 @@ def choose_dtype(target: Target, kernels: Kernels, family: Family, options: Buil
         return default_dtype(kernels, family)
     dtype: BuildDtype = options.dtype  # type: ignore[assignment]  # BuildOptions checks that it is one of these
     if family.dtypes and dtype not in family.dtypes:
-        raise UserError(f"a spec of the family {family.name} is built in {one_of(family.dtypes)}, got dtype {dtype}")
+        raise UserError(
+            f"a spec of the family {family.name} is built in {' or '.join(family.dtypes)}, got dtype {dtype}"
+        )
     if not target.on_host and dtype != FLOAT32.name:
         # Only our kernels have int8. In bfloat16 on an H200, prompts saw the tokens that come after them (MAX 26.7).
         raise UserError(f"dtype {dtype} is for a CPU only: build for {options.target} with float32")

@@ -23,14 +23,14 @@ class LstmWeights(NamedTuple):
     """The weights of a long short-term memory, which has the four gates input, forget, cell, output, in this order.
 
     Attributes:
-        input: The weights of the input, [4 * hidden, in].
-        hidden: The weights of the hidden state, [4 * hidden, hidden].
+        input_weight: The weights of the input, [4 * hidden, in].
+        hidden_weight: The weights of the hidden state, [4 * hidden, hidden].
         input_bias: The bias, [4 * hidden].
         hidden_bias: A second bias, [4 * hidden], as PyTorch has it.
     """
 
-    input: Value
-    hidden: Value
+    input_weight: Value
+    hidden_weight: Value
     input_bias: Value
     hidden_bias: Value
 

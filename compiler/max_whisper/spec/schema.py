@@ -60,7 +60,7 @@ def json_schema() -> dict[str, Any]:
 
 def _source() -> dict[str, Any]:
     return {
-        "description": "The place of the weights: a Hub repository, a folder beside this file, or a file of a Python package.",
+        "description": "The place of the weights: a Hub repository, a folder beside this file, or a package's file.",
         "type": "object",
         "additionalProperties": False,
         "minProperties": 1,

@@ -87,13 +87,14 @@ CTRANSLATE2 = RenameTable(
 
 SILERO = RenameTable(
     {
-        "stft_conv.weight": "_model.stft.forward_basis_buffer",
-        "conv1.": "_model.encoder.0.reparam_conv.",
-        "conv2.": "_model.encoder.1.reparam_conv.",
-        "conv3.": "_model.encoder.2.reparam_conv.",
-        "conv4.": "_model.encoder.3.reparam_conv.",
-        "lstm_cell.": "_model.decoder.rnn.",
-        "final_conv.": "_model.decoder.decoder.2.",
-    }
+        "stft_conv.weight": "model.stft.forward_basis_buffer",
+        "conv1.": "model.encoder.0.reparam_conv.",
+        "conv2.": "model.encoder.1.reparam_conv.",
+        "conv3.": "model.encoder.2.reparam_conv.",
+        "conv4.": "model.encoder.3.reparam_conv.",
+        "lstm_cell.": "model.decoder.rnn.",
+        "final_conv.": "model.decoder.decoder.2.",
+    },
+    optional_prefix="_",
 )
-"""The names of Silero VAD's PyTorch module, which its ggml files have; specs have those of its safetensors file."""
+"""The names of Silero VAD's PyTorch module, which its ONNX and ggml files have, the latter with the prefix."""

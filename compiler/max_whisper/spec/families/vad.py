@@ -26,7 +26,9 @@ def expand_vad(
 VAD = register(
     Family(
         name="vad",
-        parts={"detector": "The layers from the samples of a chunk (n_context + n_samples, 1) to a probability (1, 1)."},
+        parts={
+            "detector": "The layers from the samples of a chunk (n_context + n_samples, 1) to a probability (1, 1)."
+        },
         window_parts=("detector",),
         required_dims={
             "n_samples": "The samples of a chunk, which has one probability.",

@@ -1,4 +1,4 @@
-"""Benchmarks a voice activity detector on this machine: a recording, a chunk, and each layer beside the machine's limits."""
+"""Benchmarks a voice activity detector: a recording, a chunk, and each layer beside the limits of the machine."""
 
 from __future__ import annotations
 
@@ -69,12 +69,8 @@ def bench_detector(folder: Path, rounds: int, progress: OnProgress) -> DetectorR
     artifact = open_family(folder, Manifest, FAMILY)
     detector, spec = VoiceDetector(artifact), read_spec(folder, artifact.manifest)
     sound = np.random.default_rng(0).standard_normal(SECONDS * detector.sample_rate).astype(np.float32) * 0.1
-    recordings, steps = [], []
-    for _ in range(rounds + 1):
-        recordings.append(timed(lambda: detector.probabilities(sound))[1])
-        stream = detector.stream()
-        chunks = sound[: STEPS * detector.n_samples].reshape(STEPS, -1)
-        steps.append(timed(lambda stream=stream: [stream.step(chunk) for chunk in chunks])[1] / STEPS)
+    recordings = [timed(lambda: detector.probabilities(sound))[1] for _ in range(rounds + 1)]
+    steps = [timed(lambda: _step_through(detector, sound))[1] / STEPS for _ in range(rounds + 1)]
     progress(Progress("measured a recording and a stream"))
     probes = Probes()
     before = probes.measure()
@@ -95,6 +91,13 @@ def bench_detector(folder: Path, rounds: int, progress: OnProgress) -> DetectorR
         peak_rates=peak_rates,
         roofline=roofline("step", calls, times, layers=layers, peak_rates=peak_rates),
     )
+
+
+def _step_through(detector: VoiceDetector, sound: NDArray[np.float32]) -> None:
+    """Computes the first STEPS chunks one by one."""
+    stream = detector.stream()
+    for chunk in sound[: STEPS * detector.n_samples].reshape(STEPS, -1):
+        stream.step(chunk)
 
 
 def _kernel_times(
