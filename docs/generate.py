@@ -37,7 +37,7 @@ from max_whisper.errors import ArtifactError
 from max_whisper.option_kinds import Bounded, Choice, Kind, Numbers
 from max_whisper.options import Option, Options, spelled
 from max_whisper.plan import BuildPlan, SpecIdentity, Target
-from max_whisper.spec.family import families
+from max_whisper.spec.family import DEFAULT, families
 from max_whisper.spec.layer import Layer, LayerField, kinds
 from max_whisper.tensors.stored import StoredTensor
 from max_whisper.tokens import Tokens
@@ -110,13 +110,13 @@ def _default_of(item: LayerField) -> str:
 
 
 def dimensions() -> str:
-    """Returns a table of the dimensions that families know."""
+    """Returns a table of the dimensions that have a meaning, of Whisper first."""
     rows = [
-        (f"`{name}`", "required" if name in family.required_dims else "optional", _capital(meaning))
-        for family in families().values()
+        (f"`{family.name}`", f"`{name}`", "required" if name in family.required_dims else "optional", _capital(meaning))
+        for family in sorted(families().values(), key=lambda family: family.name != DEFAULT)
         for name, meaning in family.known_dims.items()
     ]
-    return table(("dimension", "", "meaning"), rows)
+    return table(("family", "dimension", "", "meaning"), rows)
 
 
 # --- the artifact
@@ -124,6 +124,7 @@ def dimensions() -> str:
 
 RECORDS = (
     manifest.Manifest,
+    manifest.WhisperManifest,
     BuildPlan,
     Target,
     SpecIdentity,

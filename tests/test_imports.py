@@ -70,7 +70,7 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         "backends": {"kernel_calls", "ops", "passes"},
         "emit": {"kernel_calls", "ops", "passes", "backends"},
         "family": {"families", "ops"},
-        "families": {"builder", "decoder_context", "family", "ops"},
+        "families": {"builder", "decoder_context", "family", "ops", "shapes"},
         "lower": {"emit", "family", "kernel_calls", "ops", "passes", "backends"},
     },
     "tools": {

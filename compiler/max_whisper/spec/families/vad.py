@@ -33,8 +33,9 @@ VAD = register(
         required_dims={
             "n_samples": "The samples of a chunk, which has one probability.",
             "n_context": "The samples before a chunk that the model sees, too.",
+            "sample_rate": "The samples of a second.",
         },
-        other_dims={"sample_rate": "The samples of a second."},
+        other_dims={},
         expand=expand_vad,
         dtypes=("float32",),
         kernels=("ours",),

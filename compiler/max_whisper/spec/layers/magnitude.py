@@ -11,7 +11,7 @@ from max_whisper.spec.ops import Ops, Value
 @register("magnitude")
 @dataclass(frozen=True, kw_only=True)
 class Magnitude(Layer):
-    """Replaces complex numbers by their magnitudes; the first half of the channels has real parts, the rest imaginary."""
+    """Replaces complex numbers by their magnitudes; the real parts are the first half of the channels."""
 
     def output_shape(self, shape: Shape, context: Context) -> Shape:
         if shape.channels % 2:

@@ -99,8 +99,8 @@ def verify_detector(folder: Path, audio: str | None, progress: OnProgress) -> De
     steps = np.array([stream.step(chunk[detector.n_context :]) for chunk in chunks], np.float32)
     halves = all(lossless_dtype(array) for array in open_tensors(folder / WEIGHTS_FILE).values() if array.ndim > 2)
     bound = HALF_BOUND if halves else BOUND
-    errors = [float(np.abs(one - expected).max(initial=0)) for one in (probabilities, steps)]
-    return DetectorVerification(folder, len(chunks), *errors, bound)
+    recording, step = (float(np.abs(one - expected).max(initial=0)) for one in (probabilities, steps))
+    return DetectorVerification(folder, len(chunks), recording, step, bound)
 
 
 def onnx_reference() -> Reference:
