@@ -121,7 +121,7 @@ def test_a_chunk_of_another_length(detector: VoiceDetector) -> None:
 
 def test_float16(home: Path) -> None:
     detector = load_detector(max_whisper.build("silero-vad-f16", out=home / "silero-vad-f16"))
-    np.testing.assert_allclose(detector.probabilities(spoken()), expected(detector, spoken()), atol=5e-3)
+    np.testing.assert_allclose(detector.probabilities(spoken()), expected(detector, spoken()), atol=2e-2)
 
 
 @pytest.mark.real

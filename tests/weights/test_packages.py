@@ -60,3 +60,40 @@ def test_a_ggml_file_that_is_cut_off(tmp_path: Path, cut: int) -> None:
 def test_a_detector_for_a_whisper(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match=r"does not fit the spec: tensors .* missing"):
         max_whisper.build("tiny", weights=installed_file(GGML)[0], out=tmp_path / "artifact")
+
+
+@pytest.mark.parametrize("source", [ONNX, GGML], ids=["onnx", "ggml"])
+def test_damaged_files(tmp_path: Path, source: PackageFile) -> None:
+    """A file with other bytes is refused in a sentence, or its tensors can be read; nothing else happens."""
+    original = installed_file(source)[0].read_bytes()
+    file = tmp_path / f"silero.{'onnx' if source is ONNX else 'bin'}"
+    expected = [(tensor.name, tensor.shape) for tensor in load_spec("silero-vad").tensors()]
+    rng = np.random.default_rng(0)
+    refused = 0
+    for _ in range(200):
+        content = bytearray(original)
+        head = 2000 if rng.random() < 0.5 else len(content)  # where the lengths and names of many fields are
+        for place in rng.integers(head, size=rng.integers(1, 8)):
+            content[place] = rng.integers(256)
+        file.write_bytes(content[: rng.integers(len(content))] if rng.random() < 0.3 else content)
+        try:
+            checkpoint = open_checkpoint(file)
+            checkpoint.check(expected)
+            for name, _ in expected:
+                checkpoint.read(name, "float32")
+        except WeightsError as error:
+            assert "\n" not in str(error)
+            refused += 1
+    assert refused > 50
+
+
+def test_an_onnx_file_of_another_type(tmp_path: Path) -> None:
+    file = tmp_path / "model.onnx"
+    tensor = bytes([0x08, 1, 0x10, 7, 0x42, 1]) + b"x" + bytes([0x4A, 8]) + bytes(8)  # [1], int64, "x"
+    graph = bytes([0x2A, len(tensor)]) + tensor
+    file.write_bytes(bytes([0x3A, len(graph)]) + graph)
+    with pytest.raises(WeightsError, match=r"tensor 'x' has the data type 7 of ONNX, expected float32 \(1\)"):
+        open_checkpoint(file)
+    file.write_bytes(bytes([0x3A, 0]))
+    with pytest.raises(WeightsError, match="holds no tensors"):
+        open_checkpoint(file)

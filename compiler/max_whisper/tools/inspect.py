@@ -182,7 +182,8 @@ def _ports(ports: list[Port]) -> list[str]:
     """Returns a line for each port; ports that each layer has, as `self_keys.0`, share a line."""
     by_stem: dict[str, list[Port]] = {}
     for port in ports:
-        by_stem.setdefault(port.name.partition(".")[0], []).append(port)
+        stem, _, index = port.name.rpartition(".")
+        by_stem.setdefault(stem if index.isdigit() else port.name, []).append(port)
     return [
         f"{stem if len(group) == 1 else f'{stem}.0 … {len(group) - 1}'}: {group[0].dtype} {_shape(group[0])}"
         for stem, group in by_stem.items()
