@@ -71,6 +71,7 @@ def bench_detector(folder: Path, rounds: int, progress: OnProgress) -> DetectorR
     sound = np.random.default_rng(0).standard_normal(SECONDS * detector.sample_rate).astype(np.float32) * 0.1
     recordings = [timed(lambda: detector.probabilities(sound))[1] for _ in range(rounds + 1)]
     steps = [timed(lambda: _step_through(detector, sound))[1] / STEPS for _ in range(rounds + 1)]
+    memory = peak_memory()  # before the probes, which take more
     progress(Progress("measured a recording and a stream"))
     probes = Probes()
     before = probes.measure()
@@ -87,7 +88,7 @@ def bench_detector(folder: Path, rounds: int, progress: OnProgress) -> DetectorR
         recording=median(recordings[1:]),
         step=median(steps[1:]),
         chunk=1000 * detector.n_samples / detector.sample_rate,
-        peak_memory=peak_memory(),
+        peak_memory=memory,
         peak_rates=peak_rates,
         roofline=roofline("step", calls, times, layers=layers, peak_rates=peak_rates),
     )
