@@ -53,7 +53,7 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         "results": set(),
         "features": set(),
         "audio": set(),
-        "vad": set(),
+        "vad": {"audio"},
         "output": {"results"},
         "decoding": {"results"},
         "transcription": {"arrays", "audio", "decoding", "features", "results"},

@@ -66,7 +66,7 @@ def test_a_sequence(lstm, batch: int, length: int, n_in: int, size: int) -> None
 
 
 def test_a_sequence_in_two_calls(lstm) -> None:
-    """The states go on from call to call: the same bits as in one call."""
+    """The states go on from call to call, as in one call; the sums of few rows are rounded otherwise."""
     rng = np.random.default_rng(1)
     x = rng.standard_normal((9, 1, 8)).astype(np.float32)
     weights = [rng.standard_normal(shape).astype(np.float32) for shape in ((64, 8), (64, 16), (64,), (64,))]

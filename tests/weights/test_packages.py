@@ -58,7 +58,7 @@ def test_a_ggml_file_that_is_cut_off(tmp_path: Path, cut: int) -> None:
 
 
 def test_a_detector_for_a_whisper(tmp_path: Path) -> None:
-    with pytest.raises(WeightsError, match=r"does not fit the spec: tensors .* missing"):
+    with pytest.raises(WeightsError, match="is a ggml file of a voice detector, not of a Whisper"):
         max_whisper.build("tiny", weights=installed_file(GGML)[0], out=tmp_path / "artifact")
 
 
@@ -92,8 +92,18 @@ def test_an_onnx_file_of_another_type(tmp_path: Path) -> None:
     tensor = bytes([0x08, 1, 0x10, 7, 0x42, 1]) + b"x" + bytes([0x4A, 8]) + bytes(8)  # [1], int64, "x"
     graph = bytes([0x2A, len(tensor)]) + tensor
     file.write_bytes(bytes([0x3A, len(graph)]) + graph)
-    with pytest.raises(WeightsError, match=r"tensor 'x' has the data type 7 of ONNX, expected float32 \(1\)"):
+    with pytest.raises(WeightsError, match="holds no weights"):
         open_checkpoint(file)
     file.write_bytes(bytes([0x3A, 0]))
-    with pytest.raises(WeightsError, match="holds no tensors"):
+    with pytest.raises(WeightsError, match="holds no weights"):
+        open_checkpoint(file)
+
+
+@pytest.mark.parametrize("dims", [b"\x08\x00" + b"\x08" + b"\xff" * 9 + b"\x01", b"\x08\x01" * 9])
+def test_an_onnx_file_with_impossible_dimensions(tmp_path: Path, dims: bytes) -> None:
+    file = tmp_path / "model.onnx"
+    tensor = dims + bytes([0x10, 1, 0x42, 1]) + b"x"
+    graph = bytes([0x2A, len(tensor)]) + tensor
+    file.write_bytes(bytes([0x3A, len(graph)]) + graph)
+    with pytest.raises(WeightsError, match="a tensor has the dimensions"):
         open_checkpoint(file)

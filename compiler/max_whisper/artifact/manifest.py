@@ -18,8 +18,8 @@ SPEC_FILE = "spec.json"
 
 MANIFEST_VERSION = 5
 """The version of the format, which every incompatible change of the format raises by one."""
-WHISPER = "whisper"
-"""The family of a manifest that names none."""
+WHISPER, VAD = "whisper", "vad"
+"""The families of models; a manifest that names none is a Whisper's."""
 NO_HASH = "0" * 64
 """The place of the manifest's own hash while that is computed."""
 

@@ -14,6 +14,7 @@ from max_whisper.artifact.family import artifact_family
 from max_whisper.artifact.manifest import MANIFEST_FILE, MANIFEST_VERSION, NO_HASH, WHISPER, Manifest
 from max_whisper.artifact.rebuild import package_version, read_recipe, rebuild_command
 from max_whisper.errors import ArtifactError
+from max_whisper.records import Name
 
 MAX_BYTES = 16 << 20
 """The most bytes of a manifest; that of large-v3 has 0.4 MB."""
@@ -21,7 +22,7 @@ MAX_BYTES = 16 << 20
 
 class _Version(msgspec.Struct):
     manifest_version: int
-    family: str = WHISPER
+    family: Name = WHISPER
 
 
 def read_manifest(folder: Path) -> Manifest:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from max_whisper.artifact.manifest import VOCABULARY_FILE, Manifest, WhisperManifest
+from max_whisper.artifact.manifest import VAD, VOCABULARY_FILE, WHISPER, Manifest, WhisperManifest
 from max_whisper.errors import UserError
 from max_whisper.messages import one_of
 from max_whisper.spec import Spec
@@ -23,7 +23,8 @@ class Contents:
     Attributes:
         manifest: Returns the manifest, given the fields that all families have.
         write: Writes the files of the family into a folder.
-        origins: Sentences that say where they come from, if it is not the checkpoint.
+        origins: Sentences that say where the vocabulary and the alignment heads come from, where that is not the
+            checkpoint.
         alignment_heads: The cross-attention heads that words get their times from, as (layer, head).
     """
 
@@ -61,8 +62,8 @@ def whisper_contents(checkpoint: Checkpoint, spec: Spec) -> Contents:
 
 
 FAMILIES: Mapping[str, FamilyContents] = {
-    "whisper": FamilyContents(whisper_contents, check_architecture, batches=True),
-    "vad": FamilyContents(lambda checkpoint, spec: Contents(Manifest)),
+    WHISPER: FamilyContents(whisper_contents, check_architecture, batches=True),
+    VAD: FamilyContents(lambda checkpoint, spec: Contents(Manifest)),
 }
 
 

@@ -57,7 +57,8 @@ def choose_kernels(target: Target, family: Family, options: BuildOptions) -> Ker
     """Returns the kernels that the options name, or the target's default; raises UserError if it cannot use them."""
     kernels: Kernels = options.kernels or target.kernels[0]  # type: ignore[assignment]  # one of these
     if kernels not in family.kernels:
-        raise UserError(f"a spec of the family {family.name} is compiled for a CPU with kernels ours, got {kernels}")
+        got = options.target if options.kernels is None else f"kernels {kernels}"
+        raise UserError(f"a spec of the family {family.name} is compiled for a CPU with kernels ours, got {got}")
     if kernels not in target.kernels:
         raise UserError(f"kernels ours are for a CPU only: build for {options.target} with kernels max")
     return kernels

@@ -142,7 +142,7 @@ class Builder(Ops):
 
     def lstm(self, x: Value, weights: LstmWeights, *, hidden: Value, cell: Value) -> Value:
         inputs = operands("lstm", x=x, **weights._asdict(), hidden=hidden, cell=cell)
-        check_lstm(x, weights, known(hidden.shape[1]))
+        check_lstm(x, weights, hidden, cell)
         return self._op("lstm", inputs, (*x.shape[:2], hidden.shape[1]))
 
     # --- primitives

@@ -61,9 +61,12 @@ def check_heads(kind: str, q: Value, heads: int) -> None:
         raise ValueError(f"{kind}: expected a number of heads that divides {q.shape[2]} channels, found {heads}")
 
 
-def check_lstm(x: Value, weights: LstmWeights, size: int) -> None:
-    """Raises ValueError unless the weights are those of a long short-term memory of `size` channels for `x`."""
+def check_lstm(x: Value, weights: LstmWeights, hidden: Value, cell: Value) -> None:
+    """Raises ValueError unless weights and states are those of one long short-term memory, whose input is `x`."""
     check_rows("lstm", x)
+    if len(hidden.shape) != 2 or hidden.shape[0] != 1 or cell.shape != hidden.shape:
+        raise ValueError(f"lstm: expected states of one shape [1, channels], found {hidden.shape} and {cell.shape}")
+    size = known(hidden.shape[1])
     expected = ((4 * size, x.shape[2]), (4 * size, size), (4 * size,), (4 * size,))
     for part, value, shape in zip(weights._fields, weights, expected, strict=True):
         if value.shape != shape:

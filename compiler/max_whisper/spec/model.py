@@ -36,11 +36,12 @@ class Spec:
         file: The spec's file; None for a spec that was read back with `from_canonical`.
         repo: The Hub repository of the weights, if the spec names one.
         revision: The branch, tag or commit of that repository.
-        folder: The local folder of the weights, if the spec names one. Where it names none of these, `build` must.
+        folder: The local folder of the weights, if the spec names one.
         dims: The dimensions, by name.
         parts: The parts of the model by name, in order of execution; in Whisper, "encoder" and "decoder".
         family: The family of models that the spec belongs to.
-        package: The file of an installed Python package with the weights, if the spec names one.
+        package: The file of an installed Python package with the weights, if the spec names one. Where it names none of
+            repo, folder and package, `build` must.
     """
 
     name: str

@@ -15,6 +15,7 @@ from max_whisper.spec.layers.activation import Activation
 from max_whisper.spec.layers.residual import Residual
 from max_whisper.spec.tree import ModelPart
 from max_whisper.weights.checkpoint import Checkpoint
+from max_whisper.weights.formats.ggml_silero import GgmlSilero
 from max_whisper.weights.json_files import Configuration, FeatureExtractor
 
 ACTIVATIONS = {
@@ -36,6 +37,8 @@ def check_architecture(checkpoint: Checkpoint, spec: Spec) -> None:
     What they say is what `TensorSource.claims` yields; fields that they do not have are not compared. Raises a
     WeightsError with both values of every field that differs.
     """
+    if isinstance(checkpoint.source, GgmlSilero):
+        raise WeightsError(f"{checkpoint.source.path} is a ggml file of a voice detector, not of a Whisper: {ADVICE}")
     mel = {"feature_size": spec.n_mels, **MEL_SETTINGS}
     for path, claim in checkpoint.source.claims():
         if isinstance(claim, Configuration):

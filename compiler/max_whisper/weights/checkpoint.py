@@ -275,7 +275,7 @@ def _files_of(folder: Path) -> FileFinder:
 
 def _looks_like_path(text: str) -> bool:
     """Returns whether text that is no existing path was meant as one; repositories are called `owner/name`."""
-    return text.startswith((".", "/", "~")) or text.count("/") > 1 or text.endswith(".safetensors")
+    return text.startswith((".", "/", "~")) or text.count("/") > 1 or text.endswith((".safetensors", ".onnx"))
 
 
 def _listed(kind: str, shown: list[str], items: Sequence[Any]) -> str:

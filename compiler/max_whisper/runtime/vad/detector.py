@@ -10,12 +10,12 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import ArrayLike, NDArray
 
 from max_whisper.artifact.load import Artifact, open_family
-from max_whisper.artifact.manifest import Manifest
+from max_whisper.artifact.manifest import VAD, Manifest
 from max_whisper.errors import UserError
+from max_whisper.runtime.audio.waveform import check_waveform
 
-FAMILY = "vad"
 CHUNKS_AT_ONCE = 1024
-"""The chunks of a recording that are computed in one call, half a minute, so that memory does not grow with it."""
+"""The chunks of a recording that are computed in one call, half a minute, so that its memory does not grow."""
 
 
 class VoiceDetector:
@@ -40,10 +40,11 @@ class VoiceDetector:
         """Returns the probability of speech in each chunk of a recording, float32 [chunks].
 
         Args:
-            waveform: The sound, float32 [samples] at `sample_rate`. The last chunk is filled up with zeros.
+            waveform: The sound [samples] at `sample_rate`, in the types that `transcribe` takes: float32 or float64 of
+                full scale 1.0, or int16. The last chunk is filled up with zeros.
 
         Raises:
-            UserError: The sound is no array of one dimension, or holds NaN or infinities.
+            AudioError: The array is empty, has another type or more dimensions, or is no sound of full scale 1.0.
             ForkError: The process was forked from the one that loaded the artifact.
             ArtifactError: A file of the artifact was changed.
         """
@@ -59,12 +60,10 @@ class VoiceDetector:
 
         Args and errors are those of `probabilities`. There are zeros before the recording, and after it.
         """
-        samples = checked_waveform(waveform)
+        samples = check_waveform(np.asarray(waveform))
         n_chunks = -(-len(samples) // self.n_samples)
         padded = np.zeros(self.n_context + n_chunks * self.n_samples, np.float32)
         padded[self.n_context : self.n_context + len(samples)] = samples
-        if not n_chunks:
-            return np.zeros((0, len(padded) + self.n_samples), np.float32)
         return sliding_window_view(padded, self.n_context + self.n_samples)[:: self.n_samples]
 
     def stream(self) -> VoiceStream:
@@ -95,13 +94,13 @@ class VoiceStream:
         """Returns the probability of speech in the next chunk.
 
         Args:
-            chunk: The sound, float32 [n_samples].
+            chunk: The sound [n_samples].
 
         Raises:
-            UserError: The chunk has another length, or holds NaN or infinities.
-            ForkError, ArtifactError: As for `VoiceDetector.probabilities`.
+            UserError: The chunk has another length.
+            AudioError, ForkError, ArtifactError: As for `VoiceDetector.probabilities`.
         """
-        samples, expected = checked_waveform(chunk), self._detector.n_samples
+        samples, expected = check_waveform(np.asarray(chunk)), self._detector.n_samples
         if len(samples) != expected:
             raise UserError(f"expected a chunk of {expected} samples, got {len(samples)}")
         n_context = self._detector.n_context
@@ -110,20 +109,10 @@ class VoiceStream:
         return float(self._detector._run("step", self._samples, self._states)[0])
 
 
-def checked_waveform(waveform: ArrayLike) -> NDArray[np.float32]:
-    """Returns sound as float32 [samples]; raises UserError for another shape, and for NaN or infinities."""
-    samples = np.asarray(waveform, np.float32)
-    if samples.ndim != 1:
-        raise UserError(f"expected sound as an array of one dimension, got {samples.ndim} dimensions")
-    if not np.isfinite(samples).all():
-        raise UserError("expected sound without NaN and infinities")
-    return samples
-
-
 def load_detector(folder: str | PathLike[str]) -> VoiceDetector:
     """Returns the voice activity detector of an artifact's folder.
 
     Raises UserError where there is none, ArtifactError where it is damaged or not for this machine or this version of
     MAX, and ForkError in a process that was forked from one that had loaded an artifact.
     """
-    return VoiceDetector(open_family(folder, Manifest, FAMILY))
+    return VoiceDetector(open_family(folder, Manifest, VAD))

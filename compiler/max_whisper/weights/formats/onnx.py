@@ -26,7 +26,8 @@ DTYPES: dict[int, Dtype] = {1: FLOAT32, 10: FLOAT16}
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 """The ways in which protobuf stores a field."""
 LONGEST_VARINT = 10
-MOST_DIMENSIONS = 8
+MOST_DIMENSIONS, LARGEST_DIMENSION = 8, 2**24
+LONGEST_NAME = 1000
 
 Field = tuple[int, "int | NDArray[np.uint8]"]
 """The number of a field, and its integer or its bytes."""
@@ -70,17 +71,23 @@ class _Damaged(Exception):
 
 
 def _initializers(data: NDArray[np.uint8]) -> Iterator[tuple[str, NDArray[Any]]]:
-    """Yields the name and the elements of each tensor, a view of the file; raises _Damaged."""
+    """Yields the name and the elements of each tensor of numbers in float32 or float16, views of the file.
+
+    Others, which describe the graph, are left out. Raises _Damaged.
+    """
     seen: set[str] = set()
     for graph in _messages(data, GRAPH):
-        for tensor in _messages(graph, INITIALIZER):
-            name, array = _tensor(tensor)
+        for message in _messages(graph, INITIALIZER):
+            tensor = _tensor(message)
+            if tensor is None:
+                continue
+            name, array = tensor
             if name in seen:
                 raise _Damaged(f"it holds tensor {quote(name)} twice")
             seen.add(name)
             yield name, array
     if not seen:
-        raise _Damaged("it holds no tensors, so that it is no ONNX file, or has its weights elsewhere")
+        raise _Damaged("it holds no weights, or has them in the branches of its graph, where they are not looked for")
 
 
 def _messages(data: NDArray[np.uint8], number: int) -> Iterator[NDArray[np.uint8]]:
@@ -90,30 +97,34 @@ def _messages(data: NDArray[np.uint8], number: int) -> Iterator[NDArray[np.uint8
             yield value
 
 
-def _tensor(data: NDArray[np.uint8]) -> tuple[str, NDArray[Any]]:
+def _tensor(data: NDArray[np.uint8]) -> tuple[str, NDArray[Any]] | None:
+    """Returns the name and the elements of a tensor; None for one of another type than DTYPES."""
     dims: list[int] = []
     kind, name, raw = 0, "", np.zeros(0, np.uint8)
     for field, value in _fields(data):
         if field == DIMS:
             dims += [value] if isinstance(value, int) else _packed(value)
+            if len(dims) > MOST_DIMENSIONS or not all(0 < dim <= LARGEST_DIMENSION for dim in dims):
+                raise _Damaged(f"a tensor has the dimensions {dims[:MOST_DIMENSIONS]}")
         elif field == DATA_TYPE and isinstance(value, int):
             kind = value
         elif field == NAME and not isinstance(value, int):
-            name = value.tobytes().decode(errors="replace")
+            name = value[:LONGEST_NAME].tobytes().decode(errors="replace")
         elif field == RAW_DATA and not isinstance(value, int):
             raw = value
     if kind not in DTYPES:
-        raise _Damaged(f"tensor {quote(name)} has the data type {kind} of ONNX, expected float32 (1) or float16 (10)")
+        return None
     dtype = DTYPES[kind].numpy
-    if len(dims) > MOST_DIMENSIONS or len(raw) != math.prod(dims) * dtype.itemsize:
-        raise _Damaged(f"tensor {quote(name)} has {len(raw)} bytes of data, which do not fit its shape {dims[:100]}")
+    if len(raw) != math.prod(dims) * dtype.itemsize:
+        raise _Damaged(f"tensor {quote(name)} has {len(raw)} bytes of data, which do not fit its dimensions {dims}")
     return name, raw.view(dtype).reshape(dims)
 
 
 def _packed(data: NDArray[np.uint8]) -> list[int]:
-    """Returns the integers that one field holds, one after the other."""
-    values, position = [], 0
-    while position < len(data):
+    """Returns the integers that one field holds, one after the other, and no more than a tensor has dimensions."""
+    values: list[int] = []
+    position = 0
+    while position < len(data) and len(values) <= MOST_DIMENSIONS:
         value, position = _varint(data, position)
         values.append(value)
     return values
