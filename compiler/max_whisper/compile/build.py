@@ -25,7 +25,7 @@ from max_whisper.artifact.manifest import (
 from max_whisper.artifact.target import parse_target
 from max_whisper.compile.modules import compile_modules
 from max_whisper.compile.options import BuildOptions
-from max_whisper.compile.planning import DEFAULT_DTYPES, choose_dtype, choose_kernels, make_plan
+from max_whisper.compile.planning import choose_dtype, choose_kernels, default_dtype, make_plan
 from max_whisper.compile.stored_spec import read_spec
 from max_whisper.compile.weights import stored_bytes, write_weights
 from max_whisper.errors import MaxWhisperError, UserError
@@ -87,7 +87,9 @@ def build(
         expected = [(tensor.name, tensor.shape) for tensor in model.tensors() if tensor.computed is None]
         checkpoint.check(expected)
         vocabulary, alignment = checkpoint.vocabulary(model.n_vocab), checkpoint.alignment_heads(model)
-        progress(Progress(f"checked {len(expected)} tensors of {checkpoint.describe()}, format {checkpoint.source.format}"))
+        progress(
+            Progress(f"checked {len(expected)} tensors of {checkpoint.describe()}, format {checkpoint.source.format}")
+        )
         for origin in filter(None, (vocabulary.origin, alignment.origin)):
             progress(Progress(origin))
         plan = make_plan(model, checkpoint, alignment.heads, machine, chosen, chosen_dtype, options.batch)
@@ -130,12 +132,13 @@ def default_folder(
 ) -> Path:
     """Returns the folder of an artifact where `out` is None; its name holds every option that is not the default.
 
-    Examples are `artifacts/tiny`, `artifacts/tiny-float32-cpu-x86-64-v3` and `artifacts/tiny-max`.
+    Examples are `artifacts/tiny`, `artifacts/tiny-int8-cpu-x86-64-v3` and `artifacts/tiny-max`.
     """
     parts = [Path(spec).name.removesuffix(".yaml").removesuffix(".yml")]
-    default_kernels = parse_target(target).kernels[0]
+    machine = parse_target(target)
+    default_kernels = machine.kernels[0]
     chosen: Kernels = kernels or default_kernels  # type: ignore[assignment]  # BuildOptions checks that it is one
-    parts += [dtype] if dtype and dtype != DEFAULT_DTYPES[chosen] else []
+    parts += [dtype] if dtype and dtype != default_dtype(machine, chosen) else []
     parts += [target.replace(":", "-")] if target != "cpu" else []
     parts += [chosen] if chosen != default_kernels else []
     return Path("artifacts") / "-".join(parts)

@@ -14,8 +14,8 @@ from max_whisper.tensors.dtypes import FLOAT32, BuildDtype
 from max_whisper.tensors.layout import logits_tables, stored_tensors, token_matrices
 from max_whisper.weights.checkpoint import Checkpoint
 
-DEFAULT_DTYPES: Mapping[Kernels, BuildDtype] = {"ours": "int8", "max": "float32"}
-"""The dtype of a build that names none. docs/performance.md has the figures that speak for int8."""
+INT8_FEATURE = "avx512_vnni"
+"""The feature of a CPU with which int8 is the fastest dtype (kernels/tile.mojo); without it, float32 is."""
 
 
 def make_plan(
@@ -60,13 +60,18 @@ def choose_kernels(target: Target, options: BuildOptions) -> Kernels:
     return kernels
 
 
+def default_dtype(target: Target, kernels: Kernels) -> BuildDtype:
+    """Returns the dtype of a build that names none: the fastest that keeps the words, by docs/performance.md."""
+    return "int8" if kernels == "ours" and INT8_FEATURE in target.features else "float32"
+
+
 def choose_dtype(target: Target, kernels: Kernels, options: BuildOptions) -> BuildDtype:
-    """Returns the dtype that the options name, or the default of the kernels.
+    """Returns the dtype that the options name, or the default.
 
     Raises UserError where the kernels do not support the dtype, or not on this target.
     """
     if options.dtype is None:
-        return DEFAULT_DTYPES[kernels]
+        return default_dtype(target, kernels)
     dtype: BuildDtype = options.dtype  # type: ignore[assignment]  # BuildOptions checks that it is one of these
     if not target.on_host and dtype != FLOAT32.name:
         # Only our kernels have int8. In bfloat16 on an H200, prompts saw the tokens that come after them (MAX 26.7).
