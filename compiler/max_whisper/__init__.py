@@ -194,8 +194,8 @@ def build(
         revision: The branch, tag or commit of the Hub repository; None is the one in the spec for the spec's own
             repository, else the main branch.
         dtype: The dtype of the weights of matrix products. "float32" gives exactly openai/whisper's tokens; for a CPU,
-            "bfloat16" and "int8" are faster, and keep the words. None is "int8", or "float32" for a GPU and with the
-            kernels "max".
+            "bfloat16" and "int8" take less memory, most CPUs are faster with one of them, and they keep the words. None
+            is "int8" for a CPU with AVX-512 VNNI, else, and with the kernels "max", "float32".
         target: The machine to compile for: "cpu" is this one; "cpu:x86-64-v3", "cuda:sm_90a", "hip:gfx942" and others
             are cross-compiled.
         kernels: "ours" for this package's own kernels, which are for CPUs, or "max" for MAX's ops alone, in float32 and

@@ -15,9 +15,13 @@ import numpy as np
 import pytest
 from max_whisper.artifact.load import hash_file
 from max_whisper.artifact.read import read_manifest
+from max_whisper.artifact.target import parse_target
 from max_whisper.compile.build import build, default_folder
+from max_whisper.compile.options import BuildOptions
+from max_whisper.compile.planning import choose_dtype
 from max_whisper.errors import CompileError, MaxWhisperError, SpecError, UserError, WeightsError
 from max_whisper.spec import load_spec
+from max_whisper.spec.families.whisper import WHISPER
 from max_whisper.tensors import safetensors_file
 from max_whisper.tensors.layout import token_matrices
 from max_whisper.weights.checkpoint import Checkpoint
@@ -141,14 +145,30 @@ def test_phases_are_reported(spec: Path, checkpoint: Path, tmp_path: Path) -> No
         ("tiny", {"dtype": "float32", "target": "cuda:sm_90a"}, "tiny-cuda-sm_90a"),
         ("tiny", {"dtype": "float32", "kernels": "max"}, "tiny-max"),
         ("tiny", {"dtype": "bfloat16", "target": "cpu:x86-64-v3"}, "tiny-bfloat16-cpu-x86-64-v3"),
+        ("tiny", {"dtype": "int8", "target": "cpu:x86-64-v4"}, "tiny-int8-cpu-x86-64-v4"),
+        ("tiny", {"dtype": "float32", "target": "cpu:x86-64-v4"}, "tiny-cpu-x86-64-v4"),
         ("tiny", {"target": "cuda:sm_90a", "kernels": "max"}, "tiny-cuda-sm_90a"),
         ("tiny", {"kernels": "ours"}, "tiny"),
         ("tiny", {"kernels": "max"}, "tiny-max"),
         ("tiny", {"dtype": "bfloat16", "kernels": "max"}, "tiny-bfloat16-max"),
     ],
 )
-def test_default_folder(spec: str, options: dict[str, str], folder: str) -> None:
+def test_default_folder(spec: str, options: dict[str, str], folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("max_whisper.artifact.target.machine_features", lambda: {"avx512_vnni"})
     assert default_folder(spec, **options) == Path("artifacts") / folder
+
+
+def test_the_default_dtype_is_that_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without an instruction for products of int8, these take longer than float32."""
+    for features, expected in (({"avx2", "avx512_vnni"}, "int8"), ({"avx2"}, "float32")):
+        monkeypatch.setattr("max_whisper.artifact.target.machine_features", lambda features=features: features)
+        assert choose_dtype(parse_target("cpu"), "ours", WHISPER, BuildOptions()) == expected
+        assert choose_dtype(parse_target("cpu"), "ours", WHISPER, BuildOptions(dtype="bfloat16")) == "bfloat16"
+        assert choose_dtype(parse_target("cpu"), "max", WHISPER, BuildOptions()) == "float32"
+        assert default_folder("tiny", dtype=expected) == Path("artifacts/tiny")
+    assert choose_dtype(parse_target("cpu:x86-64-v4"), "ours", WHISPER, BuildOptions()) == "float32"
+    assert choose_dtype(parse_target("cuda:sm_90a"), "max", WHISPER, BuildOptions()) == "float32"
+    assert default_folder("tiny", dtype="int8") == Path("artifacts/tiny-int8")
 
 
 # --- existing folders

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT
+from max_whisper.artifact.read import read_manifest
 from max_whisper.tools.eval import evaluate as evaluate_module
 from support.command import error, run
 from support.sounds import silence, write_wav
@@ -51,7 +52,8 @@ def test_eval(nano_artifact: Path, manifest: Path, tmp_path: Path) -> None:
     assert figures["silence"] == {"nano": {"recordings": 1, "with_words": 0, "words": 0}}
     assert figures["left_out"] == ["unknown.wav"]
     (model,) = figures["models"]
-    assert (model["model"], model["spec"], model["dtype"]) == (str(nano_artifact), "whisper-nano", "int8")
+    dtype = read_manifest(nano_artifact).plan.dtype
+    assert (model["model"], model["spec"], model["dtype"]) == (str(nano_artifact), "whisper-nano", dtype)
     spoken = {Path(one["file"]).stem: one for one in model["recordings"]}
     assert spoken["commands"]["recognized"].split() == spoken["commands"]["said"].split()
     assert model["audio_seconds"] == pytest.approx(sum(one["seconds"] for one in model["recordings"]))

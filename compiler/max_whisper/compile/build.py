@@ -23,7 +23,7 @@ from max_whisper.artifact.target import parse_target
 from max_whisper.compile.contents import contents_of
 from max_whisper.compile.modules import compile_modules
 from max_whisper.compile.options import BuildOptions
-from max_whisper.compile.planning import DEFAULT_DTYPES, choose_dtype, choose_kernels, default_dtype, make_plan
+from max_whisper.compile.planning import choose_dtype, choose_kernels, default_dtype, make_plan
 from max_whisper.compile.stored_spec import read_spec
 from max_whisper.compile.weights import stored_bytes, write_weights
 from max_whisper.errors import MaxWhisperError, UserError
@@ -68,7 +68,7 @@ def build(
             f"{spec}: a spec of the family {family.name} has no batch of windows, got batch {options.batch}"
         )
     revision = options.revision
-    named_dtype = None if chosen_dtype == default_dtype(chosen, family) else chosen_dtype
+    named_dtype = options.dtype if not family.dtypes else None  # a family with one dtype need not name it
     folder = default_folder(spec, dtype=named_dtype, target=options.target, kernels=options.kernels)
     folder = expanded(folder if out is None else out)
     with new_folder(folder, replace=force) as new:
@@ -143,12 +143,13 @@ def default_folder(
 ) -> Path:
     """Returns the folder of an artifact where `out` is None; its name holds every option that is not the default.
 
-    Examples are `artifacts/tiny`, `artifacts/tiny-float32-cpu-x86-64-v3` and `artifacts/tiny-max`.
+    Examples are `artifacts/tiny`, `artifacts/tiny-int8-cpu-x86-64-v3` and `artifacts/tiny-max`.
     """
     parts = [Path(spec).name.removesuffix(".yaml").removesuffix(".yml")]
-    default_kernels = parse_target(target).kernels[0]
+    machine = parse_target(target)
+    default_kernels = machine.kernels[0]
     chosen: Kernels = kernels or default_kernels  # type: ignore[assignment]  # BuildOptions checks that it is one
-    parts += [dtype] if dtype and dtype != DEFAULT_DTYPES[chosen] else []
+    parts += [dtype] if dtype and dtype != default_dtype(machine, chosen) else []
     parts += [target.replace(":", "-")] if target != "cpu" else []
     parts += [chosen] if chosen != default_kernels else []
     return Path("artifacts") / "-".join(parts)

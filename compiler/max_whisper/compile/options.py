@@ -28,7 +28,7 @@ class BuildOptions(Options):
             "openai/whisper; bfloat16 and int8 make the model smaller and faster, and keep the words. A GPU takes "
             "float32 only.",
             words=BUILD_DTYPES,
-            unset="int8 for a CPU, float32 for a GPU and with MAX's operations",
+            unset="int8 for a CPU with AVX-512 VNNI, else float32; float32 with MAX's operations",
         ),
     ] = None
     target: Annotated[

@@ -15,8 +15,8 @@ from max_whisper.tensors.dtypes import FLOAT32, BuildDtype
 from max_whisper.tensors.layout import logits_tables, stored_tensors, token_matrices
 from max_whisper.weights.checkpoint import Checkpoint
 
-DEFAULT_DTYPES: Mapping[Kernels, BuildDtype] = {"ours": "int8", "max": "float32"}
-"""The dtype of a build that names none. docs/performance.md has the figures that speak for int8."""
+INT8_FEATURE = "avx512_vnni"
+"""The feature of a CPU with which int8 is the fastest dtype (kernels/tile.mojo); without it, float32 is."""
 
 
 def make_plan(
@@ -64,9 +64,9 @@ def choose_kernels(target: Target, family: Family, options: BuildOptions) -> Ker
     return kernels
 
 
-def default_dtype(kernels: Kernels, family: Family) -> BuildDtype:
-    """Returns the dtype of a build that names none."""
-    return family.dtypes[0] if family.dtypes else DEFAULT_DTYPES[kernels]  # type: ignore[return-value]
+def default_dtype(target: Target, kernels: Kernels) -> BuildDtype:
+    """Returns the dtype of a build that names none: the fastest that keeps the words, by docs/performance.md."""
+    return "int8" if kernels == "ours" and INT8_FEATURE in target.features else "float32"
 
 
 def choose_dtype(target: Target, kernels: Kernels, family: Family, options: BuildOptions) -> BuildDtype:
@@ -75,7 +75,7 @@ def choose_dtype(target: Target, kernels: Kernels, family: Family, options: Buil
     Raises UserError where the family or the kernels do not support the dtype, or not on this target.
     """
     if options.dtype is None:
-        return default_dtype(kernels, family)
+        return family.dtypes[0] if family.dtypes else default_dtype(target, kernels)  # type: ignore[return-value]
     dtype: BuildDtype = options.dtype  # type: ignore[assignment]  # BuildOptions checks that it is one of these
     if family.dtypes and dtype not in family.dtypes:
         raise UserError(
