@@ -193,9 +193,10 @@ def build(
             the default.
         revision: The branch, tag or commit of the Hub repository; None is the one in the spec for the spec's own
             repository, else the main branch.
-        dtype: The dtype of the weights of matrix products. "float32" gives exactly openai/whisper's tokens; for a CPU,
-            "bfloat16" and "int8" take less memory, most CPUs are faster with one of them, and they keep the words. None
-            is "int8" for a CPU with AVX-512 VNNI, else, and with the kernels "max", "float32".
+        dtype: The dtype of the weights of matrix products. "float32" gives exactly openai/whisper's tokens; "bfloat16"
+            and "int8", which are for CPUs, make the artifact smaller, and keep the words. Which is the fastest depends
+            on the CPU. None is "int8" for a CPU with AVX-512 VNNI, and "float32" for any other target and with the
+            kernels "max".
         target: The machine to compile for: "cpu" is this one; "cpu:x86-64-v3", "cuda:sm_90a", "hip:gfx942" and others
             are cross-compiled.
         kernels: "ours" for this package's own kernels, which are for CPUs, or "max" for MAX's ops alone, in float32 and

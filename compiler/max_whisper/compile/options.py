@@ -25,8 +25,8 @@ class BuildOptions(Options):
         str | None,
         Choice(
             "Type of the weights, and of the numbers in matrix products. float32 gives the tokens of "
-            "openai/whisper; bfloat16 and int8 make the model smaller and faster, and keep the words. A GPU takes "
-            "float32 only.",
+            "openai/whisper; bfloat16 and int8 make the model smaller, and keep the words. Which is the fastest "
+            "depends on the CPU. A GPU takes float32 only.",
             words=BUILD_DTYPES,
             unset="int8 for a CPU with AVX-512 VNNI, else float32; float32 with MAX's operations",
         ),

@@ -21,7 +21,7 @@ from max_whisper.tensors.cast import lossless_dtype, to_bfloat16, to_float32
 from max_whisper.tensors.dtypes import FLOAT32, FLOAT_DTYPES, ComputeDtype
 from max_whisper.weights.alignment import AlignmentHeads
 from max_whisper.weights.hub import fetch
-from max_whisper.weights.hub_files import PICKLE_ADVICE, FileFinder
+from max_whisper.weights.hub_files import PICKLE_ADVICE, FileFinder, is_pickle_name
 from max_whisper.weights.packages import installed_file
 from max_whisper.weights.source import TensorSource, open_source
 from max_whisper.weights.vocabulary import Vocabulary
@@ -77,7 +77,7 @@ def open_checkpoint(
             source = open_source(path)
             return Checkpoint(source, files=_with_fallback(source, folder, repo, revision, offline, progress))
         if isinstance(chosen, str) and (match := HUB_FILE.fullmatch(chosen)):
-            if match["file"].startswith("pytorch_model"):
+            if is_pickle_name(match["file"]):
                 raise WeightsError(f"{chosen} is a PyTorch pickle, by its name. {PICKLE_ADVICE}")
             try:
                 snapshot = fetch(match["repo"], revision, file=match["file"], offline=offline, progress=progress)

@@ -117,12 +117,17 @@ def weights_missing(where: str, names: Iterable[str]) -> WeightsError:
     return WeightsError(f"{where} has no {WEIGHTS}: {advice}")
 
 
+def is_pickle_name(name: str) -> bool:
+    """Returns whether transformers gives this name to pickles: pytorch_model.bin, and the parts of one."""
+    return name.startswith("pytorch_model")
+
+
 def not_a_checkpoint(source: RepoRevision, missing: str, names: Iterable[str]) -> WeightsError:
     """Returns the error for a repository that lacks the file `missing`; `names` are the files that it has."""
     files = [
         name
         for name in sorted(names)
-        if name.endswith((".bin", ".safetensors")) and "/" not in name and not name.startswith("pytorch_model")
+        if name.endswith((".bin", ".safetensors")) and "/" not in name and not is_pickle_name(name)
     ]
     advice = "it is no checkpoint in transformers' layout"
     if files:

@@ -20,11 +20,12 @@ from max_whisper.artifact.scheduling import LowPriorityThreadsGraph
 from max_whisper.artifact.target import machine_features
 from max_whisper.compile.modules import cache_folder
 from max_whisper.compile.mojo_packages import kernels_package
+from max_whisper.compile.planning import INT8_FEATURE
 
 PeakRates = Mapping[str, float]  # GFLOP/s by dtype, where the CPU has an instruction for it, and GB/s as "memory"
 
 PRODUCTS = {"float32": 1, "bfloat16": 2, "int8": 4}  # how many products one instruction adds to the sum of a lane
-NEEDS: Mapping[str, set[str]] = {"float32": set(), "bfloat16": {"avx512_bf16"}, "int8": {"avx512_vnni"}}  # of the CPU
+NEEDS: Mapping[str, set[str]] = {"float32": set(), "bfloat16": {"avx512_bf16"}, "int8": {INT8_FEATURE}}  # of the CPU
 LANES, SUMS = 16, 24  # as in probes/multiply_add.mojo
 STEPS = 3_000_000
 MEMORY = 512 << 20  # bytes, more than the caches hold
