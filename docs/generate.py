@@ -37,6 +37,7 @@ from max_whisper.errors import ArtifactError
 from max_whisper.option_kinds import Bounded, Choice, Kind, Numbers
 from max_whisper.options import Option, Options, spelled
 from max_whisper.plan import BuildPlan, SpecIdentity, Target
+from max_whisper.runtime.transcription.part_options import PartOptions
 from max_whisper.spec.family import DEFAULT, families
 from max_whisper.spec.layer import Layer, LayerField, kinds
 from max_whisper.tensors.stored import StoredTensor
@@ -260,6 +261,7 @@ def options_of_python() -> str:
     """Returns a table for each option class, with the type, default, range and meaning of each option."""
     shown = {
         "How a recording is transcribed": TranscribeOptions,
+        "Which parts of a recording are transcribed": PartOptions,
         "How the text of a window is found": DecodingOptions,
         "How subtitles are cut": SubtitleOptions,
         "How a model is built": BuildOptions,

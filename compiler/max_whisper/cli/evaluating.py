@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from max_whisper.cli.group import current
 from max_whisper.cli.interrupts import Interrupted
-from max_whisper.cli.models import load_model
+from max_whisper.cli.models import load_model, prepare_detector
 from max_whisper.cli.outputs import check_inputs_kept
 from max_whisper.cli.progress import reporting
 from max_whisper.errors import UserError
@@ -63,6 +63,7 @@ def evaluate_models(
     if not usable:
         raise UserError(f"{manifest}: no recording that was asked for has a text, or the language zxx: add their texts")
     labels = _labels(names)
+    prepare_detector(transcription)
     models = [load_model(name, offline) for name in names]
     for name, model in zip(names, models, strict=True):
         check_options(model, transcription)

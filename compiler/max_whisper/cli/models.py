@@ -1,13 +1,15 @@
-"""The option `--model`: loads a compiled model, or a spec, which is compiled first."""
+"""Loads the models of a command, and compiles those that are not compiled yet."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from max_whisper.cli.group import current
 from max_whisper.cli.progress import reporting
 from max_whisper.errors import SpecError, UserError
 from max_whisper.files import expanded, is_folder
+from max_whisper.runtime.transcription.part_options import PartOptions
 
 if TYPE_CHECKING:
     from max_whisper.runtime.model import Model
@@ -50,3 +52,20 @@ def load_model(name: str, offline: bool) -> Model:
             with reporting(f"building {folder}, for the first time") as progress:
                 build_artifact(name, out=folder, offline=offline, progress=progress)
     return load(folder)
+
+
+def prepare_detector(options: Mapping[str, Any]) -> None:
+    """Compiles Silero VAD to the user's cache, where the options of a transcription need it and it is not there yet.
+
+    Raises MaxWhisperError where it cannot be compiled.
+    """
+    parts = PartOptions(**{name: options[name] for name in PartOptions.declared if name in options})
+    parts.check()
+    if parts.detector != "silero" or parts.vad_model is not None:
+        return
+    with current().interrupts.held():
+        from max_whisper.runtime.vad.cached import cached_detector, is_cached
+
+    if not is_cached():
+        with reporting("compiling the voice detector, for the first time") as progress:
+            cached_detector(progress)

@@ -20,12 +20,14 @@ from max_whisper.runtime.output.times import format_timestamp
 
 MAX_NAME_LENGTH = 40
 """The number of characters of a recording's name beside its progress bar."""
+MAX_EXAMPLE_LENGTH = 60
+"""The number of characters of a text that was probably invented, in the warning of it."""
 
 if TYPE_CHECKING:
     from rich.progress import ProgressColumn, TaskID
 
     from max_whisper.runtime.decoding.tokenizer import Tokenizer
-    from max_whisper.runtime.results import Window
+    from max_whisper.runtime.results import Segment, Window
     from max_whisper.runtime.transcription.batch import BatchEvent, BatchTranscriber
     from max_whisper.runtime.transcription.transcriber import Transcriber
 
@@ -58,8 +60,29 @@ class Display:
                 self.streams.say(front + line)
         if self.verbose:
             for segment in window.segments:
-                times = " --> ".join(format_timestamp(t) for t in (segment.start, segment.end))
-                self.streams.show(f"{front}[{times}] {segment.text}")
+                self.streams.show(f"{front}[{_times(segment)}] {segment.text}")
+
+    def invented(self, name: str, transcriber: Transcriber) -> None:
+        """Warns of the text of a recording that was probably invented, or says how much of it was left out."""
+        dropped = [segment for window in transcriber.windows for segment in window.dropped]
+        suspect = dropped or [segment for segment in transcriber.segments if segment.warnings]
+        if not suspect:
+            return
+        count = "1 segment" if len(suspect) == 1 else f"{len(suspect)} segments"
+        what = (
+            f"left out {count}, probably invented"
+            if dropped
+            else (f"{count} probably invented (--drop-suspect leaves them out)")
+        )
+        first = suspect[0]
+        self.streams.warn(
+            f'{printable(name)}: {what}: "{printable(first.text.strip(), MAX_EXAMPLE_LENGTH)}" at '
+            f"{format_timestamp(first.start)}: {first.warnings[0].reason}"
+        )
+
+
+def _times(segment: Segment) -> str:
+    return " --> ".join(format_timestamp(time) for time in (segment.start, segment.end))
 
 
 def _columns() -> Sequence[ProgressColumn]:
@@ -167,6 +190,7 @@ class _Run:
                     f"the text of {self._names[number]} is incomplete: {heard:.0f} of {transcriber.seconds:.0f} s were "
                     "heard"
                 )
+            self._display.invented(self._names[number], transcriber)
             try:
                 self._texts.finish(number, transcriber.result(), complete)
             except OutputError:
@@ -193,4 +217,10 @@ def explanation(window: Window, tokenizer: Tokenizer) -> list[str]:
     parts.append(f"skipped: {window.skipped}" if window.skipped else f"{len(window.segments)} segments")
     if window.overrides:
         parts.append(f"tokens other than the likeliest: {len(window.overrides)} of {len(result.tokens)}")
-    return ["; ".join(parts), *(f"    {line}" for line in summary(window.overrides, tokenizer))]
+    lines = [
+        f"{what}: [{_times(segment)}]{segment.text}: {warning.reason} ({warning.kind})"
+        for what, segments in (("warning", window.segments), ("left out", window.dropped))
+        for segment in segments
+        for warning in segment.warnings
+    ]
+    return ["; ".join(parts), *(f"    {line}" for line in [*lines, *summary(window.overrides, tokenizer)])]

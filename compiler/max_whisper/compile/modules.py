@@ -16,6 +16,7 @@ import msgspec
 from blake3 import blake3
 
 from max_whisper.artifact.manifest import Graph
+from max_whisper.caches import user_cache
 from max_whisper.compile.mojo_packages import kernels_package
 from max_whisper.compile.worker import Compiled, Job
 from max_whisper.errors import CompileError, UserError
@@ -157,4 +158,4 @@ def cache_folder() -> Path:
     """Returns the folder that keeps compiled code: MODULAR_CACHE_DIR, or else a folder in the user's cache."""
     if configured := os.environ.get("MODULAR_CACHE_DIR"):
         return Path(configured)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "max-whisper" / "max"
+    return user_cache() / "max"

@@ -22,7 +22,7 @@ from max_whisper.errors import UserError
 from max_whisper.options import check_names, checked_integer, lists_options, options_of
 from max_whisper.runtime.arrays import as_array, check_finite, float32_rows, token_rows
 from max_whisper.runtime.audio.mel import log_mel
-from max_whisper.runtime.audio.waveform import SAMPLE_RATE
+from max_whisper.runtime.audio.waveform import MAX_SECONDS, SAMPLE_RATE
 from max_whisper.runtime.decoding.keywords import PROMPT_OPTIONS, DecodingKeywords, PromptKeywords
 from max_whisper.runtime.decoding.options import DecodingOptions
 from max_whisper.runtime.decoding.tokenizer import Tokenizer
@@ -30,7 +30,6 @@ from max_whisper.runtime.features import Features, WindowFeatures
 from max_whisper.runtime.results import DecodingResult
 from max_whisper.runtime.transcription.executor import Executor
 from max_whisper.runtime.transcription.opening import Audio, spectrogram
-from max_whisper.runtime.transcription.options import MAX_SECONDS
 from max_whisper.runtime.transcription.requests import Decode, DetectLanguage, Encode, Logits
 from max_whisper.runtime.transcription.scheduler import Scheduler
 

@@ -59,7 +59,10 @@ class LogMel:
     Attributes:
         n_mels: The number of mel bands.
         frames: The number of frames, the padding included.
+        begins: The frame from which on something is heard, which is the first one.
     """
+
+    begins = 0
 
     def __init__(self, samples: Samples, n_mels: int, *, padding: int = 0) -> None:
         """Finds the maximum; the arguments and errors are those of `log_mel`."""
@@ -75,19 +78,38 @@ class LogMel:
         # Frames that begin behind the last sample hold padding alone: their power is 0, raised to 1e-10.
         self._sounding = min(self.frames, -(-(len(samples) + N_FFT // 2) // HOP))
         self._kept: list[Floats] | None = [] if n_mels * self._sounding * 4 <= KEPT_BYTES else None
-        loudest = -10.0
+        loudest = [np.zeros(0, np.float32)]
         for first in range(0, self._sounding, _BLOCK):
             block = self._compute(first)
-            loudest = max(loudest, float(block.max()))
+            loudest.append(block.max(axis=0))
             if self._kept is not None:
                 self._kept.append(block)
+        self._loudest = np.concatenate(loudest)
         # In float32 numpy's log10(1e-10) is a hair below -10, torch's is not.
-        self._floor = max(np.float32(loudest) - np.float32(8), np.float32(-10))
+        self._floor = max(self._loudest.max(initial=-10) - np.float32(8), np.float32(-10))
 
     @property
     def seconds(self) -> float:
         """The duration of the recording in seconds, without the padding."""
         return len(self._samples) / SAMPLE_RATE
+
+    @property
+    def silence(self) -> float:
+        """The value of a frame without any sound in all of its bands."""
+        return float((self._floor + 4) / 4)
+
+    @property
+    def loudness(self) -> Floats:
+        """The loudness of the loudest band of each frame before the padding in dB, float32 [frames].
+
+        That of silence is -60, or 80 less than that of the loudest frame.
+        """
+        frames = min(len(self._samples) // HOP, self.frames)
+        loudest = np.full(frames, -10, np.float32)
+        sounding = min(frames, self._sounding)
+        loudest[:sounding] = self._loudest[:sounding]
+        loudness: Floats = 10 * (np.maximum(loudest, self._floor) + 4)
+        return loudness
 
     def part(self, first: int, last: int) -> Floats:
         """Returns the frames from `first` up to, without, `last`: float32 [n_mels, last - first]."""

@@ -17,11 +17,11 @@ import numpy as np
 from max_whisper.artifact.manifest import WhisperManifest
 from max_whisper.progress import Progress
 from max_whisper.runtime.audio.mel import FRAMES_PER_SECOND, LogMel
-from max_whisper.runtime.audio.vad import Clip
 from max_whisper.runtime.decoding.options import DecodingOptions
 from max_whisper.runtime.decoding.tokenizer import Tokenizer
 from max_whisper.runtime.features import WindowFeatures
 from max_whisper.runtime.results import Attempt, DecodingResult, Segment, TranscriptionResult, Window
+from max_whisper.runtime.transcription.clips import Clip
 from max_whisper.runtime.transcription.driver import drive, in_order
 from max_whisper.runtime.transcription.hallucination import WindowPosition, speech_end
 from max_whisper.runtime.transcription.options import TranscribeOptions
@@ -38,7 +38,9 @@ from max_whisper.runtime.transcription.requests import (
 )
 from max_whisper.runtime.transcription.scheduler import Caller, Scheduler
 from max_whisper.runtime.transcription.segments import cut, ends_in_one_timestamp
+from max_whisper.runtime.transcription.warnings import Suspicions
 from max_whisper.runtime.transcription.word_times import with_words
+from max_whisper.runtime.vad.muted import MutedMel
 
 RESET_TEMPERATURE = 0.5
 """The text of a window that was sampled at a higher temperature is not shown to the next one."""
@@ -63,7 +65,7 @@ class Transcriber:
         scheduler: Scheduler,
         manifest: WhisperManifest,
         tokenizer: Tokenizer,
-        mel: LogMel,
+        mel: LogMel | MutedMel,
         clips: Sequence[Clip],
         options: TranscribeOptions,
         decoding: DecodingOptions,
@@ -89,6 +91,7 @@ class Transcriber:
         self._content = mel.frames - self._n_frames
         self._first_window: WindowFeatures | None = None  # where the language was detected
         self._last_speech = 0.0  # seconds at which the last word ended
+        self._suspicions = Suspicions(mel, options)
         self._prompt, self._hotwords = (
             [] if text is None else tokenizer.encode(" " + text.strip())
             for text in (options.initial_prompt, options.hotwords)
@@ -126,6 +129,7 @@ class Transcriber:
 
     def __iter__(self) -> Iterator[Window]:
         self.windows, self._tokens, self._n_unseen, self._last_speech = [], [*self._prompt], 0, 0.0
+        self._suspicions = Suspicions(self._mel, self._options)
         parts = self._parts()
         if len(parts) == 1:
             yield from self._drive([self.steps()])
@@ -141,14 +145,14 @@ class Transcriber:
     def steps(self) -> Steps[Window]:
         """Yields each window when it is done, and before it the requests whose answers it needs."""
         yield from self._find_language()
-        for start, end in self._clips:
-            seek = start
-            while seek < end:
-                length = min(self._n_frames, self._content - seek, end - seek)
+        for clip in self._clips:
+            seek = clip.first
+            while seek < clip.last:
+                length = min(self._n_frames, self._content - seek, clip.last - seek)
                 window = yield from self._window(seek, length)
                 self._add(window)
                 yield window
-                seek = window.seek
+                seek = clip.heard_from(window.seek)
 
     def _drive(self, transcriptions: Sequence[Steps[Window]]) -> Iterator[Window]:
         """Yields the windows of parts of the recording in their order."""
@@ -181,11 +185,11 @@ class Transcriber:
             return
         detected = []
         for i in range(self._options.language_detection_segments):
-            seek = i * self._n_frames
+            seek = self._mel.begins + i * self._n_frames
             if seek >= self._content and i > 0:
                 break
             features = yield from ask(Encode(self._mel.part(seek, seek + self._n_frames)))
-            if i == 0 and self._content >= self._n_frames:
+            if i == 0 and self._content >= seek + self._n_frames:
                 self._first_window = features
             probabilities = yield from ask(DetectLanguage(features))
             language, probability = next(iter(probabilities.items()))
@@ -222,11 +226,12 @@ class Transcriber:
             if not skipped and (last := speech_end(segments)) is not None:
                 self._last_speech = last
         heard = [segment for segment in segments if segment.start != segment.end and segment.text.strip()]
-        return Window(start, end, next_seek, heard, attempts, result, skipped, overrides)
+        kept, dropped = self._suspicions.sorted(heard)
+        return Window(start, end, next_seek, kept, attempts, result, skipped, overrides, dropped)
 
     def _features(self, seek: int, length: int) -> Asking[WindowFeatures]:
         """Returns the features of a window; those of the first are there already if its language was detected."""
-        if self._first_window is not None and (seek, length) == (0, self._n_frames):
+        if self._first_window is not None and (seek, length) == (self._mel.begins, self._n_frames):
             return self._first_window
         mel = np.zeros((self._mel.n_mels, self._n_frames), np.float32)
         mel[:, :length] = self._mel.part(seek, seek + length)

@@ -12,6 +12,8 @@ from numpy.typing import ArrayLike, NDArray
 from max_whisper.artifact.load import Artifact, open_family
 from max_whisper.artifact.manifest import VAD, Manifest
 from max_whisper.errors import UserError
+from max_whisper.runtime.audio.mel import Samples
+from max_whisper.runtime.audio.recording import Recording
 from max_whisper.runtime.audio.waveform import check_waveform
 
 CHUNKS_AT_ONCE = 1024
@@ -36,34 +38,42 @@ class VoiceDetector:
         )
         self._states = [tuple(map(int, port.shape)) for port in artifact.manifest.graphs["step"].inputs[1:]]
 
-    def probabilities(self, waveform: ArrayLike) -> NDArray[np.float32]:
+    def probabilities(self, waveform: ArrayLike | Samples) -> NDArray[np.float32]:
         """Returns the probability of speech in each chunk of a recording, float32 [chunks].
 
         Args:
             waveform: The sound [samples] at `sample_rate`, in the types that `transcribe` takes: float32 or float64 of
-                full scale 1.0, or int16. The last chunk is filled up with zeros.
+                full scale 1.0, or int16; or what `open_audio` returned, which need not fit into memory. The last chunk
+                is filled up with zeros.
 
         Raises:
             AudioError: The array is empty, has another type or more dimensions, or is no sound of full scale 1.0.
             ForkError: The process was forked from the one that loaded the artifact.
             ArtifactError: A file of the artifact was changed.
         """
-        chunks, states = self.chunks(waveform), self._new_states()
-        probabilities = np.zeros(len(chunks), np.float32)
-        for first in range(0, len(chunks), CHUNKS_AT_ONCE):
-            block = np.ascontiguousarray(chunks[first : first + CHUNKS_AT_ONCE])
-            probabilities[first : first + len(block)] = self._run("recording", block, states)
+        samples = waveform if isinstance(waveform, Recording) else check_waveform(np.asarray(waveform))
+        n_chunks, states = -(-len(samples) // self.n_samples), self._new_states()
+        probabilities = np.zeros(n_chunks, np.float32)
+        for first in range(0, n_chunks, CHUNKS_AT_ONCE):
+            last = min(first + CHUNKS_AT_ONCE, n_chunks)
+            chunks = np.ascontiguousarray(self._chunks(samples, first, last))
+            probabilities[first:last] = self._run("recording", chunks, states)
         return probabilities
 
     def chunks(self, waveform: ArrayLike) -> NDArray[np.float32]:
         """Returns the chunks of a recording, each after its context: float32 [chunks, n_context + n_samples], a view.
 
-        Args and errors are those of `probabilities`. There are zeros before the recording, and after it.
+        The waveform and the errors are those of `probabilities`. There are zeros before the recording, and after it.
         """
         samples = check_waveform(np.asarray(waveform))
-        n_chunks = -(-len(samples) // self.n_samples)
-        padded = np.zeros(self.n_context + n_chunks * self.n_samples, np.float32)
-        padded[self.n_context : self.n_context + len(samples)] = samples
+        return self._chunks(samples, 0, -(-len(samples) // self.n_samples))
+
+    def _chunks(self, samples: Samples, first: int, last: int) -> NDArray[np.float32]:
+        """Returns the chunks from `first` up to, without, `last`, each after its context."""
+        start, stop = first * self.n_samples - self.n_context, last * self.n_samples
+        part = samples[max(0, start) : stop]
+        before = max(0, -start)
+        padded = np.pad(part, (before, stop - start - before - len(part)))
         return sliding_window_view(padded, self.n_context + self.n_samples)[:: self.n_samples]
 
     def stream(self) -> VoiceStream:

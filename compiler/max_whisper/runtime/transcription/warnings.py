@@ -1,0 +1,131 @@
+"""Warns of segments whose text was probably invented: Whisper writes fluent sentences where nobody speaks.
+
+Each signal is a function that says what is odd about a segment. Their bounds were set on 51 minutes of speech and of
+sounds without speech (docs/voice-detection.md has the rates of false alarms).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from max_whisper.runtime.audio.mel import FRAMES_PER_SECOND, LogMel
+from max_whisper.runtime.results import Segment, SegmentWarning, Word
+from max_whisper.runtime.transcription.options import TranscribeOptions
+from max_whisper.runtime.vad.loudness import loud_frames
+from max_whisper.runtime.vad.muted import MutedMel
+
+MAX_RATE = 30.0
+"""The most characters that are said in a second; fast speech has 25."""
+MAX_BEHIND = 0.5
+"""The largest part of a segment that may lie behind the end of the recording."""
+IMPROBABLE_SPEECH = 0.2
+"""The probability of no speech above which an improbable text was probably invented.
+
+It is below `no_speech_threshold`, above which the text of a whole window is left out as silence.
+"""
+MAX_REPETITION = 2.4
+"""The compression ratio of repetitive text, as in openai/whisper."""
+LOUDER_THAN_SILENCE = 10.0
+"""How many decibels louder than the quietest frames speech is, at least (vad/loudness.py)."""
+MAX_EQUAL = 3
+"""The number of equal segments in a row from which on they are a loop."""
+
+
+@dataclass(frozen=True)
+class Hearing:
+    """What the signals know besides the segment.
+
+    Attributes:
+        loud: For each frame of the recording whether it is loud enough to be speech, [frames].
+        seconds: The duration of the recording.
+        min_logprob: The average log-probability below which a text is improbable.
+        earlier: The texts of the MAX_EQUAL - 1 segments before, or of as many as there are.
+    """
+
+    loud: NDArray[np.bool_]
+    seconds: float
+    min_logprob: float
+    earlier: tuple[str, ...] = ()
+
+    def is_silent(self, piece: Segment | Word) -> bool:
+        """Returns whether nothing is loud enough to be speech while a segment or a word is said."""
+        first, last = (round(time * FRAMES_PER_SECOND) for time in (piece.start, piece.end))
+        return not self.loud[first : last + 1].any()
+
+
+Signal = Callable[[Segment, Hearing], str]
+"""Returns what is odd about a segment; "" if nothing is."""
+
+
+def repetition(segment: Segment, hearing: Hearing) -> str:
+    """The text of the window repeats itself, or the segment repeats those before it."""
+    if segment.compression_ratio > MAX_REPETITION:
+        return f"the text of its window repeats itself: compression ratio {segment.compression_ratio:.1f}"
+    if hearing.earlier == (segment.text.strip(),) * (MAX_EQUAL - 1):
+        return f"it has the same text as the {MAX_EQUAL - 1} segments before it"
+    return ""
+
+
+def silence(segment: Segment, hearing: Hearing) -> str:
+    """The sound is silent where most of the words were placed, or, without their times, in the whole segment."""
+    pieces: Sequence[Segment | Word] = segment.words or [segment]
+    silent = sum(hearing.is_silent(piece) for piece in pieces)
+    if silent <= len(pieces) / 2:
+        return ""
+    return f"the sound is silent at {silent} of its {len(pieces)} words" if segment.words else "the sound is silent"
+
+
+def behind_end(segment: Segment, hearing: Hearing) -> str:
+    """The text lies behind the end of the recording, all of it or the larger part."""
+    behind = segment.end - max(segment.start, hearing.seconds)
+    if behind <= MAX_BEHIND * (segment.end - segment.start):
+        return ""
+    return f"{behind:.1f} of its {segment.end - segment.start:.1f} seconds lie behind the end of the recording"
+
+
+def no_speech(segment: Segment, hearing: Hearing) -> str:
+    """The text is improbable even after all retries, and silence is not."""
+    if segment.avg_logprob >= hearing.min_logprob or segment.no_speech_prob <= IMPROBABLE_SPEECH:
+        return ""
+    return (
+        f"the text of its window is improbable (average log-probability {segment.avg_logprob:.2f}), and silence is not "
+        f"({segment.no_speech_prob:.2f})"
+    )
+
+
+def too_fast(segment: Segment, hearing: Hearing) -> str:
+    """Nobody can say so many characters in the part of the segment in which there is sound."""
+    seconds = max(min(segment.end, hearing.seconds) - segment.start, 1 / FRAMES_PER_SECOND)
+    rate = len(segment.text.strip()) / seconds
+    return f"{rate:.0f} characters a second" if rate > MAX_RATE else ""
+
+
+SIGNALS: Mapping[str, Signal] = {
+    signal.__name__: signal for signal in (repetition, silence, behind_end, no_speech, too_fast)
+}
+"""The signals by the names that warnings have."""
+
+
+class Suspicions:
+    """Gives the segments of a recording their warnings, window after window."""
+
+    def __init__(self, mel: LogMel | MutedMel, options: TranscribeOptions) -> None:
+        """Begins at the first window. mel: the spectrogram of the recording. options: filled in by `of_model`."""
+        min_logprob = -np.inf if options.min_logprob is None else options.min_logprob
+        self._hearing = Hearing(loud_frames(mel.loudness, LOUDER_THAN_SILENCE), mel.seconds, min_logprob)
+        self._drop = options.drop_suspect
+
+    def sorted(self, segments: Sequence[Segment]) -> tuple[list[Segment], list[Segment]]:
+        """Returns the segments of the next window with their warnings: those that are kept, and those left out."""
+        kept, dropped = list[Segment](), list[Segment]()
+        for segment in segments:
+            reasons = {name: signal(segment, self._hearing) for name, signal in SIGNALS.items()}
+            warnings = [SegmentWarning(name, reason) for name, reason in reasons.items() if reason]
+            (dropped if warnings and self._drop else kept).append(replace(segment, warnings=warnings))
+            earlier = (*self._hearing.earlier, segment.text.strip())
+            self._hearing = replace(self._hearing, earlier=earlier[1 - MAX_EQUAL :])
+        return kept, dropped
