@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin,
 
 import click
 import msgspec
-from max_whisper import DecodingOptions, SubtitleOptions, TranscribeOptions, records
+from max_whisper import DecodingOptions, PartOptions, SubtitleOptions, TranscribeOptions, records
 from max_whisper.artifact import manifest
 from max_whisper.artifact.read import read_manifest
 from max_whisper.cli.main import main
@@ -37,7 +37,6 @@ from max_whisper.errors import ArtifactError
 from max_whisper.option_kinds import Bounded, Choice, Kind, Numbers
 from max_whisper.options import Option, Options, spelled
 from max_whisper.plan import BuildPlan, SpecIdentity, Target
-from max_whisper.runtime.transcription.part_options import PartOptions
 from max_whisper.spec.family import DEFAULT, families
 from max_whisper.spec.layer import Layer, LayerField, kinds
 from max_whisper.tensors.stored import StoredTensor

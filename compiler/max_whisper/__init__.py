@@ -37,9 +37,18 @@ if TYPE_CHECKING:
     from max_whisper.runtime.model import Model
     from max_whisper.runtime.output.options import SubtitleOptions
     from max_whisper.runtime.output.writers import render, write
-    from max_whisper.runtime.results import Attempt, DecodingResult, Segment, TranscriptionResult, Window, Word
+    from max_whisper.runtime.results import (
+        Attempt,
+        DecodingResult,
+        Segment,
+        SegmentWarning,
+        TranscriptionResult,
+        Window,
+        Word,
+    )
     from max_whisper.runtime.transcription.batch import BatchEvent, BatchTranscriber
     from max_whisper.runtime.transcription.options import TranscribeOptions
+    from max_whisper.runtime.transcription.part_options import PartOptions
     from max_whisper.runtime.transcription.transcriber import Transcriber
     from max_whisper.runtime.vad.detector import VoiceDetector, VoiceStream, load_detector
     from max_whisper.spec import Spec, load_spec
@@ -66,8 +75,10 @@ __all__ = [
     "MaxWhisperError",
     "Model",
     "OnProgress",
+    "PartOptions",
     "Progress",
     "Segment",
+    "SegmentWarning",
     "Spec",
     "SpecError",
     "SubtitleOptions",
@@ -103,7 +114,9 @@ _HOMES = {
     "DecodingResult": "max_whisper.runtime.results",
     "Features": "max_whisper.runtime.features",
     "Model": "max_whisper.runtime.model",
+    "PartOptions": "max_whisper.runtime.transcription.part_options",
     "Segment": "max_whisper.runtime.results",
+    "SegmentWarning": "max_whisper.runtime.results",
     "Spec": "max_whisper.spec",
     "SubtitleOptions": "max_whisper.runtime.output.options",
     "TranscribeOptions": "max_whisper.runtime.transcription.options",

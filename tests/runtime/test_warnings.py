@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import max_whisper
 import numpy as np
 import pytest
-from max_whisper import Segment, Word
+from max_whisper import Segment, SegmentWarning, Word, render
 from max_whisper.runtime.audio.mel import LogMel
+from max_whisper.runtime.transcription import transcriber, warnings
 from max_whisper.runtime.transcription.options import TranscribeOptions
-from max_whisper.runtime.transcription.warnings import SIGNALS, Suspicions
+from max_whisper.runtime.transcription.warnings import SIGNALS, Hearing, with_warnings
+from support.command import run
 from support.sounds import noise, silence
+
+ROOT = Path(__file__).parents[2]
 
 SOUND = np.concatenate([noise(5.0), silence(5.0)])
 """Ten seconds, of which the second half is silent."""
 SPOKEN = Segment(0, 1.0, 4.0, " Nobody doubts this sentence.", [], 0.0, -0.3, 1.2, 0.1)
 
 
-def found(*segments: Segment, **options: Any) -> list[list[str]]:
-    suspicions = Suspicions(LogMel(SOUND, 80, padding=16000), TranscribeOptions(logprob_threshold=-1.0, **options))
-    kept, _ = suspicions.sorted(segments)
-    return [[warning.kind for warning in segment.warnings] for segment in kept]
+def found(*segments: Segment, earlier: Sequence[str] = (), min_logprob: float | None = -1.0) -> list[list[str]]:
+    """Returns the kinds of warnings of each segment."""
+    hearing = Hearing(LogMel(SOUND, 80, padding=16000), TranscribeOptions(logprob_threshold=min_logprob))
+    return [[warning.kind for warning in one.warnings] for one in with_warnings(segments, earlier, hearing)]
 
 
 def words(*times: tuple[float, float]) -> list[Word]:
@@ -77,17 +85,47 @@ def test_a_loop_is_found_at_its_third_turn() -> None:
     assert found(SPOKEN, SPOKEN, other, SPOKEN) == [[], [], [], []]
 
 
+def test_a_loop_goes_through_windows() -> None:
+    text = SPOKEN.text.strip()
+    assert found(SPOKEN, earlier=["Hello.", text, text]) == [["repetition"]]
+    assert found(SPOKEN, earlier=[text, text, "Hello."]) == [[]]
+
+
 def test_every_probability_is_good_enough_without_a_threshold() -> None:
-    suspicions = Suspicions(LogMel(SOUND, 80, padding=16000), TranscribeOptions(logprob_threshold=None))
-    kept, _ = suspicions.sorted([replace(SPOKEN, avg_logprob=-9.0, no_speech_prob=0.9)])
-    assert kept[0].warnings == []
+    assert found(replace(SPOKEN, avg_logprob=-9.0, no_speech_prob=0.9), min_logprob=None) == [[]]
 
 
-def test_suspect_segments_are_left_out() -> None:
-    suspicions = Suspicions(
-        LogMel(SOUND, 80, padding=16000), TranscribeOptions(logprob_threshold=-1.0, drop_suspect=True)
-    )
-    late = replace(SPOKEN, start=6.0, end=9.0)
-    kept, dropped = suspicions.sorted([SPOKEN, late])
-    assert kept == [SPOKEN]
-    assert [(segment.start, segment.warnings[0].kind) for segment in dropped] == [(6.0, "silence")]
+def test_suspect_segments_are_left_out(nano: max_whisper.Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    recording = max_whisper.load_audio(ROOT / "examples" / "audio" / "spelling.flac")
+    plain = nano.transcribe(recording)
+    assert not any(segment.warnings for segment in plain.segments)
+    assert nano.transcribe(recording, drop_suspect=True) == plain
+
+    def marked(segments: Sequence[Segment], earlier: Sequence[str], hearing: Hearing) -> list[Segment]:
+        warning = SegmentWarning("too_fast", "99 characters a second")
+        return [replace(one, warnings=[warning] if "delta" in one.text else []) for one in segments]
+
+    monkeypatch.setattr(transcriber, "with_warnings", marked)
+    warned = nano.transcribe(recording)
+    assert [bool(segment.warnings) for segment in warned.segments] == ["delta" in one.text for one in plain.segments]
+    assert warned.text == plain.text
+    left = nano.transcribe(recording, drop_suspect=True)
+    assert left.text == plain.text.replace(" delta echo foxtrot", "")
+    assert [segment for window in left.windows for segment in window.dropped] == [warned.segments[1]]
+    written = json.loads(render(left, "json"))
+    assert [segment["text"] for segment in written["dropped"]] == [" delta echo foxtrot"]
+    assert written["dropped"][0]["warnings"] == [{"kind": "too_fast", "reason": "99 characters a second"}]
+    assert "dropped" not in json.loads(render(plain, "json"))
+    assert json.loads(render(warned, "json"))["segments"][1]["warnings"] == written["dropped"][0]["warnings"]
+
+
+def test_the_command_says_so(nano_artifact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(warnings, "MAX_RATE", 12.0)
+    arguments = ("transcribe", ROOT / "examples" / "audio" / "spelling.flac", "--model", nano_artifact)
+    plain, left = run(*arguments), run(*arguments, "--drop-suspect")
+    assert 'segments probably invented (--drop-suspect leaves them out): "' in plain.stderr
+    assert "characters a second" in plain.stderr
+    assert "left out " in left.stderr and len(left.stdout) < len(plain.stdout)
+    assert "too_fast)" in run(*arguments, "--explain").stderr
+    lines = run(*arguments, "--explain", "--drop-suspect").stderr
+    assert lines.count("    left out: [") == len(plain.stdout.splitlines()) - len(left.stdout.splitlines())

@@ -38,7 +38,7 @@ from max_whisper.runtime.transcription.requests import (
 )
 from max_whisper.runtime.transcription.scheduler import Caller, Scheduler
 from max_whisper.runtime.transcription.segments import cut, ends_in_one_timestamp
-from max_whisper.runtime.transcription.warnings import Suspicions
+from max_whisper.runtime.transcription.warnings import Hearing, with_warnings
 from max_whisper.runtime.transcription.word_times import with_words
 from max_whisper.runtime.vad.muted import MutedMel
 
@@ -91,7 +91,8 @@ class Transcriber:
         self._content = mel.frames - self._n_frames
         self._first_window: WindowFeatures | None = None  # where the language was detected
         self._last_speech = 0.0  # seconds at which the last word ended
-        self._suspicions = Suspicions(mel, options)
+        self._hearing = Hearing(mel, options)
+        self._earlier: list[str] = []  # the texts of the segments of this clip, those left out among them
         self._prompt, self._hotwords = (
             [] if text is None else tokenizer.encode(" " + text.strip())
             for text in (options.initial_prompt, options.hotwords)
@@ -129,7 +130,6 @@ class Transcriber:
 
     def __iter__(self) -> Iterator[Window]:
         self.windows, self._tokens, self._n_unseen, self._last_speech = [], [*self._prompt], 0, 0.0
-        self._suspicions = Suspicions(self._mel, self._options)
         parts = self._parts()
         if len(parts) == 1:
             yield from self._drive([self.steps()])
@@ -137,7 +137,7 @@ class Transcriber:
         for _ in drive(self._scheduler, [(self._caller, self._find_language())], 1):
             pass
         for part in parts:
-            part.language, part._first_window = self.language, self._first_window
+            part.language, part._first_window, part._hearing = self.language, self._first_window, self._hearing
         for window in self._drive([part.steps() for part in parts]):
             self._add(window)
             yield window
@@ -146,7 +146,7 @@ class Transcriber:
         """Yields each window when it is done, and before it the requests whose answers it needs."""
         yield from self._find_language()
         for clip in self._clips:
-            seek = clip.first
+            seek, self._earlier = clip.first, []
             while seek < clip.last:
                 length = min(self._n_frames, self._content - seek, clip.last - seek)
                 window = yield from self._window(seek, length)
@@ -226,8 +226,11 @@ class Transcriber:
             if not skipped and (last := speech_end(segments)) is not None:
                 self._last_speech = last
         heard = [segment for segment in segments if segment.start != segment.end and segment.text.strip()]
-        kept, dropped = self._suspicions.sorted(heard)
-        return Window(start, end, next_seek, kept, attempts, result, skipped, overrides, dropped)
+        heard = with_warnings(heard, self._earlier, self._hearing)
+        self._earlier += [segment.text.strip() for segment in heard]
+        suspect = [segment for segment in heard if segment.warnings] if self._options.drop_suspect else []
+        kept = [segment for segment in heard if segment not in suspect]
+        return Window(start, end, next_seek, kept, attempts, result, skipped, overrides, suspect)
 
     def _features(self, seek: int, length: int) -> Asking[WindowFeatures]:
         """Returns the features of a window; those of the first are there already if its language was detected."""

@@ -7,7 +7,8 @@ sounds without speech (docs/voice-detection.md has the rates of false alarms).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,42 +36,44 @@ MAX_EQUAL = 3
 """The number of equal segments in a row from which on they are a loop."""
 
 
-@dataclass(frozen=True)
 class Hearing:
-    """What the signals know besides the segment.
+    """What is known of the sound of a recording.
 
     Attributes:
-        loud: For each frame of the recording whether it is loud enough to be speech, [frames].
         seconds: The duration of the recording.
         min_logprob: The average log-probability below which a text is improbable.
-        earlier: The texts of the MAX_EQUAL - 1 segments before, or of as many as there are.
     """
 
-    loud: NDArray[np.bool_]
-    seconds: float
-    min_logprob: float
-    earlier: tuple[str, ...] = ()
+    def __init__(self, mel: LogMel | MutedMel, options: TranscribeOptions) -> None:
+        """Takes the spectrogram of the recording, and options that `of_model` has filled in."""
+        self.seconds = mel.seconds
+        self.min_logprob = -np.inf if options.min_logprob is None else options.min_logprob
+        self._mel = mel
 
     def is_silent(self, piece: Segment | Word) -> bool:
         """Returns whether nothing is loud enough to be speech while a segment or a word is said."""
         first, last = (round(time * FRAMES_PER_SECOND) for time in (piece.start, piece.end))
-        return not self.loud[first : last + 1].any()
+        return not self._loud[first : last + 1].any()
+
+    @cached_property
+    def _loud(self) -> NDArray[np.bool_]:
+        return loud_frames(self._mel.loudness, LOUDER_THAN_SILENCE)
 
 
-Signal = Callable[[Segment, Hearing], str]
-"""Returns what is odd about a segment; "" if nothing is."""
+Signal = Callable[[Segment, Sequence[str], Hearing], str]
+"""Returns what is odd about a segment after the texts of earlier ones; "" if nothing is."""
 
 
-def repetition(segment: Segment, hearing: Hearing) -> str:
+def repetition(segment: Segment, earlier: Sequence[str], hearing: Hearing) -> str:
     """The text of the window repeats itself, or the segment repeats those before it."""
     if segment.compression_ratio > MAX_REPETITION:
         return f"the text of its window repeats itself: compression ratio {segment.compression_ratio:.1f}"
-    if hearing.earlier == (segment.text.strip(),) * (MAX_EQUAL - 1):
+    if [*earlier[1 - MAX_EQUAL :]] == [segment.text.strip()] * (MAX_EQUAL - 1):
         return f"it has the same text as the {MAX_EQUAL - 1} segments before it"
     return ""
 
 
-def silence(segment: Segment, hearing: Hearing) -> str:
+def silence(segment: Segment, earlier: Sequence[str], hearing: Hearing) -> str:
     """The sound is silent where most of the words were placed, or, without their times, in the whole segment."""
     pieces: Sequence[Segment | Word] = segment.words or [segment]
     silent = sum(hearing.is_silent(piece) for piece in pieces)
@@ -79,7 +82,7 @@ def silence(segment: Segment, hearing: Hearing) -> str:
     return f"the sound is silent at {silent} of its {len(pieces)} words" if segment.words else "the sound is silent"
 
 
-def behind_end(segment: Segment, hearing: Hearing) -> str:
+def behind_end(segment: Segment, earlier: Sequence[str], hearing: Hearing) -> str:
     """The text lies behind the end of the recording, all of it or the larger part."""
     behind = segment.end - max(segment.start, hearing.seconds)
     if behind <= MAX_BEHIND * (segment.end - segment.start):
@@ -87,7 +90,7 @@ def behind_end(segment: Segment, hearing: Hearing) -> str:
     return f"{behind:.1f} of its {segment.end - segment.start:.1f} seconds lie behind the end of the recording"
 
 
-def no_speech(segment: Segment, hearing: Hearing) -> str:
+def no_speech(segment: Segment, earlier: Sequence[str], hearing: Hearing) -> str:
     """The text is improbable even after all retries, and silence is not."""
     if segment.avg_logprob >= hearing.min_logprob or segment.no_speech_prob <= IMPROBABLE_SPEECH:
         return ""
@@ -97,7 +100,7 @@ def no_speech(segment: Segment, hearing: Hearing) -> str:
     )
 
 
-def too_fast(segment: Segment, hearing: Hearing) -> str:
+def too_fast(segment: Segment, earlier: Sequence[str], hearing: Hearing) -> str:
     """Nobody can say so many characters in the part of the segment in which there is sound."""
     seconds = max(min(segment.end, hearing.seconds) - segment.start, 1 / FRAMES_PER_SECOND)
     rate = len(segment.text.strip()) / seconds
@@ -110,22 +113,19 @@ SIGNALS: Mapping[str, Signal] = {
 """The signals by the names that warnings have."""
 
 
-class Suspicions:
-    """Gives the segments of a recording their warnings, window after window."""
+def with_warnings(segments: Sequence[Segment], earlier: Sequence[str], hearing: Hearing) -> list[Segment]:
+    """Returns the segments of a window with their warnings.
 
-    def __init__(self, mel: LogMel | MutedMel, options: TranscribeOptions) -> None:
-        """Begins at the first window. mel: the spectrogram of the recording. options: filled in by `of_model`."""
-        min_logprob = -np.inf if options.min_logprob is None else options.min_logprob
-        self._hearing = Hearing(loud_frames(mel.loudness, LOUDER_THAN_SILENCE), mel.seconds, min_logprob)
-        self._drop = options.drop_suspect
-
-    def sorted(self, segments: Sequence[Segment]) -> tuple[list[Segment], list[Segment]]:
-        """Returns the segments of the next window with their warnings: those that are kept, and those left out."""
-        kept, dropped = list[Segment](), list[Segment]()
-        for segment in segments:
-            reasons = {name: signal(segment, self._hearing) for name, signal in SIGNALS.items()}
-            warnings = [SegmentWarning(name, reason) for name, reason in reasons.items() if reason]
-            (dropped if warnings and self._drop else kept).append(replace(segment, warnings=warnings))
-            earlier = (*self._hearing.earlier, segment.text.strip())
-            self._hearing = replace(self._hearing, earlier=earlier[1 - MAX_EQUAL :])
-        return kept, dropped
+    Args:
+        segments: The segments, none of which is empty.
+        earlier: The texts of the segments of the windows before.
+        hearing: What is known of the sound.
+    """
+    texts = [*earlier]
+    marked = []
+    for segment in segments:
+        reasons = {name: signal(segment, texts, hearing) for name, signal in SIGNALS.items()}
+        warnings = [SegmentWarning(name, reason) for name, reason in reasons.items() if reason]
+        marked.append(replace(segment, warnings=warnings))
+        texts.append(segment.text.strip())
+    return marked
