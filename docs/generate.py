@@ -286,7 +286,7 @@ def _option(option: Option, default: Any) -> str:
 
 
 def _shown_default(default: Any, kind: Kind) -> str:
-    unset = f", {kind.unset}" if default is None and kind.unset not in ("", "none") else ""
+    unset = f", {spelled(kind.unset, '`{}`'.format)}" if default is None and kind.unset not in ("", "none") else ""
     return f"`{default!r}`{unset}"
 
 

@@ -29,7 +29,7 @@ os.environ["XDG_CACHE_HOME"] = _user_cache.name  # no test may find what an earl
 import max_whisper  # noqa: E402
 import pytest  # noqa: E402
 from max_whisper.artifact.cores import usable_cores  # noqa: E402
-from max_whisper.runtime.vad.cached import cached_detector  # noqa: E402
+from max_whisper.runtime.vad.cached import find_detector  # noqa: E402
 from support.harness import Budget  # noqa: E402
 from support.models.checkpoint import end_soon, write_checkpoint  # noqa: E402
 from support.models.small import SMALL, write_spec  # noqa: E402
@@ -126,7 +126,7 @@ def nano(nano_artifact: Path) -> max_whisper.Model:
 @pytest.fixture(scope="session")
 def silero() -> Path:
     """Returns the artifact of Silero VAD, compiled to the user's cache as `vad_filter` does it."""
-    return cached_detector()
+    return find_detector(None)
 
 
 @pytest.fixture(scope="session")

@@ -25,6 +25,7 @@ GROUND = {
     "option_kinds",
     "options",
     "progress",
+    "python_process",
     "records",
     "registry",
     "resources",

@@ -7,8 +7,10 @@ from pathlib import Path
 
 
 def user_cache() -> Path:
-    """Returns the folder of max-whisper in the user's cache (XDG Base Directory Specification), which need not exist.
+    """Returns the folder of max-whisper in the user's cache, which need not exist.
 
-    What lies there can be made again. Code is run from it, so nobody else may write to it.
+    Its place is that of the XDG Base Directory Specification, which ignores relative paths. What lies there can be made
+    again. It holds compiled code that is run, so it must be a folder to which only this user can write.
     """
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "max-whisper"
+    given = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    return (given if given.is_absolute() else Path.home() / ".cache") / "max-whisper"

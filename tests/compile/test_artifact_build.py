@@ -354,12 +354,10 @@ def test_place_that_cannot_be_written(spec: Path, checkpoint: Path, tmp_path: Pa
 def fake_compiler(folder: Path, code: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Workers, which search the same folders for modules as this process, run `code` in place of the compiler.
 
-    They import it as the layers' lowering, which this process has no use for.
+    They import it as ctypes, which this process has imported already.
     """
     folder.mkdir()
-    (folder / "sitecustomize.py").write_text(
-        f"import sys\nif 'max_whisper.compile.worker' in sys.orig_argv:\n    {code}\n"
-    )
+    (folder / "ctypes.py").write_text(code)
     monkeypatch.setattr(sys, "path", [str(folder), *sys.path])
 
 

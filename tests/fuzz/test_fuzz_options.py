@@ -95,7 +95,7 @@ def test_python(model: Model, budget: Budget) -> None:
         made: list[Any] = []
         transcribe = partial(model.transcribe, waveform, **given)
         sentence = refusal(lambda made=made, call=transcribe: made.append(call()), kind=UserError)
-        assert sentence is not None or options is PartOptions or made[0].windows, (number, name, value)
+        assert sentence is not None or name.startswith("vad") or made[0].windows, (number, name, value)
 
 
 def command_line(rng: random.Random) -> list[str]:

@@ -112,11 +112,10 @@ PARTS = [Part(1600, 16000, 17600), Part(48000, 64000, 64800), Part(96000, 112000
 
 
 def test_neighbors_share_a_clip_but_not_more() -> None:
-    assert speech_clips(PARTS, 800, 400) == [
-        Clip(((10, 100), (300, 400)), 405),
-        Clip(((600, 700),), 710),
-    ]
-    assert speech_clips(PARTS, 800, 800) == [Clip(((10, 100), (300, 400), (600, 700)), 710)]
+    first, second, third = Part(10, 100, 110), Part(300, 400, 405), Part(600, 700, 710)
+    assert speech_clips(PARTS, 800, 400) == [Clip((first, second)), Clip((third,))]
+    assert speech_clips(PARTS, 800, 800) == [Clip((first, second, third))]
+    assert speech_clips(PARTS, 705, 800)[0].last == 705
     assert [clip.last for clip in speech_clips(PARTS, 800, 1)] == [110, 405, 710]
     assert speech_clips([], 800, 800) == []
 
@@ -126,12 +125,18 @@ def test_neighbors_share_a_clip_but_not_more() -> None:
 )
 def test_a_window_begins_where_somebody_speaks(frame: int, heard: int) -> None:
     (clip,) = speech_clips(PARTS, 800, 800)
-    assert clip.heard_from(frame) == heard
+    assert clip.heard_from(frame, unfinished=False) == heard
+
+
+@pytest.mark.parametrize(("frame", "heard"), [(100, 100), (109, 109), (110, 300), (700, 700), (709, 709), (710, 710)])
+def test_a_text_goes_on_in_the_padding(frame: int, heard: int) -> None:
+    (clip,) = speech_clips(PARTS, 800, 800)
+    assert clip.heard_from(frame, unfinished=True) == heard
 
 
 def test_named_clips() -> None:
-    assert named_clips((0.0,), 800) == [Clip(((0, 800),), 800)]
-    assert named_clips((1.0, 2.0, 3.0), 800) == [Clip(((100, 200),), 200), Clip(((300, 800),), 800)]
+    assert named_clips((0.0,), 800) == [Clip((Part(0, 800, 800),))]
+    assert named_clips((1.0, 2.0, 3.0), 800) == [Clip((Part(100, 200, 200),)), Clip((Part(300, 800, 800),))]
 
 
 @pytest.mark.parametrize("frames", [(0, 800), (50, 350), (110, 300), (0, 10)])
@@ -144,4 +149,12 @@ def test_what_lies_between_parts_is_silent(frames: Sequence[int]) -> None:
     heard = heard[frames[0] : frames[1]]
     assert np.array_equal(muted[:, heard], whole[:, heard])
     assert (muted[:, ~heard] == mel.silence).all()
-    assert MutedMel(mel, PARTS).begins == 10
+    assert np.array_equal(MutedMel(mel, PARTS).heard[frames[0] : frames[1]], heard)
+
+
+@pytest.mark.parametrize(("frame", "heard"), [(0, 10), (10, 10), (109, 109), (110, 300), (709, 709), (710, 900)])
+def test_where_something_is_heard(frame: int, heard: int) -> None:
+    mel = LogMel(noise(8.0), 80, padding=16000)
+    assert MutedMel(mel, PARTS).heard_from(frame) == heard
+    assert MutedMel(mel, []).heard_from(0) == mel.frames == 900
+    assert mel.heard_from(frame) == frame

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +14,14 @@ import numpy as np
 import pytest
 from max_whisper.errors import MaxWhisperError, UserError
 from max_whisper.progress import Progress
+from max_whisper.runtime import model as model_module
+from max_whisper.runtime.transcription import transcriber as transcriber_module
 from max_whisper.runtime.transcription.part_options import PartOptions
 from max_whisper.runtime.vad import cached
-from max_whisper.runtime.vad.cached import cached_detector, detector_folder
-from max_whisper.runtime.vad.detector import VoiceDetector
+from max_whisper.runtime.vad.cached import cached_folder, find_detector
+from max_whisper.runtime.vad.detector import VoiceDetector, load_detector
+from max_whisper.runtime.vad.muted import MutedMel
+from max_whisper.runtime.vad.speech import SpeechSettings
 from support.artifacts import copy
 from support.command import error, run
 from support.sounds import noise, silence, write_wav
@@ -85,6 +91,86 @@ def test_loudness_takes_noise_for_speech(nano: max_whisper.Model, silero: Path) 
     assert nano.transcribe(sound, vad_filter=True).windows == []
 
 
+def test_what_lies_between_is_not_heard(
+    nano: max_whisper.Model, detector: VoiceDetector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two recordings that differ only between their parts with speech have the same text, times and measures."""
+    said = speech("commands")
+    gap = 3 * 16000
+    found = np.zeros((2 * len(said) + gap) // 512 + 1, np.float32)
+    found[: len(said) // 512] = found[(len(said) + gap) // 512 :] = 1
+    monkeypatch.setattr(VoiceDetector, "probabilities", lambda self, samples: found)
+    options = {"vad_filter": True, "vad_speech_pad_ms": 30, "language": "en"}
+    quiet, loud = (
+        nano.transcribe(np.concatenate([said, between, said]), **options)
+        for between in (silence(3.0), np.concatenate([silence(0.3), noise(2.4, seed=2)[:38400] * 0.2, silence(0.3)]))
+    )
+    assert quiet == loud and len(quiet.windows) == 2
+
+
+@pytest.mark.parametrize("words", [False, True])
+def test_the_text_goes_on_where_it_was_cut(
+    nano: max_whisper.Model, silero: Path, monkeypatch: pytest.MonkeyPatch, words: bool
+) -> None:
+    """A window ends in its middle, within the padding behind a part: the next one begins there and not behind it."""
+    sound = np.concatenate([speech("commands"), silence(4.0)])
+    plain = nano.transcribe(sound, vad_filter=True, vad_speech_pad_ms=2000, word_timestamps=words)
+    text = [token for token in plain.windows[0].result.tokens if token < nano.manifest.tokens.eot]
+    begin = nano.manifest.tokens.timestamp_begin
+    cut_at = begin + round((len(speech("commands")) / 16000 + 0.5) / 0.02)
+    tokens = [begin, *text[:3], cut_at, cut_at, *text[3:]]
+    window_decoded = transcriber_module.Transcriber._with_fallback
+
+    def cut(self: Any, features: Any, context: Any) -> Any:
+        result, attempts = yield from window_decoded(self, features, context)
+        return (replace(result, tokens=tokens) if not self.windows else result), attempts
+
+    monkeypatch.setattr(transcriber_module.Transcriber, "_with_fallback", cut)
+    found = nano.transcribe(sound, vad_filter=True, vad_speech_pad_ms=2000, word_timestamps=words)
+    assert len(found.windows) == 2
+    assert found.windows[1].start == found.windows[0].seek / 100
+
+
+def test_the_language_is_that_of_the_speech(
+    model: max_whisper.Model, silero: Path, paused: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where nobody speaks there is no language: the windows in which it is detected are those with speech."""
+    heard = []
+    part = MutedMel.part
+
+    def noted(self: MutedMel, first: int, last: int) -> np.ndarray:
+        frames = part(self, first, last)
+        heard.append((first, bool(self.heard[first:last].any())))
+        return frames
+
+    monkeypatch.setattr(MutedMel, "part", noted)
+    options = {"language_detection_segments": 6, "language_detection_threshold": 1.0, "max_new_tokens": 1}
+    model.transcribe(paused, vad_filter=True, temperature=0, **options)
+    detecting = heard[:6]
+    assert BEFORE - 0.5 < detecting[0][0] / 100 < BEFORE + 0.5
+    assert all(speaks for _, speaks in detecting) and detecting[-1][0] / 100 > BEFORE + BETWEEN
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("threshold", 0.7),
+        ("neg_threshold", 0.2),
+        ("min_speech_duration_ms", 300),
+        ("max_speech_duration_s", 5.0),
+        ("min_silence_duration_ms", 700),
+        ("speech_pad_ms", 90),
+    ],
+)
+def test_options_reach_the_rules(name: str, value: float) -> None:
+    assert PartOptions(vad_filter=True, **{f"vad_{name}": value}).speech == replace(SpeechSettings(), **{name: value})
+
+
+def test_no_window_is_longer_than_asked(nano: max_whisper.Model, silero: Path) -> None:
+    windows = nano.transcribe(speech("spelling"), vad_filter=True, vad_max_speech_duration_s=4.0).windows
+    assert len(windows) >= 4 and all(window.end - window.start <= 4.01 for window in windows)
+
+
 def test_a_file_is_read_block_by_block(
     nano: max_whisper.Model, detector: VoiceDetector, paused: np.ndarray, tmp_path: Path
 ) -> None:
@@ -135,7 +221,7 @@ def test_wrong_options(options: dict[str, Any], said: str) -> None:
 def test_a_detector_of_ones_own(nano: max_whisper.Model, silero: Path, tmp_path: Path) -> None:
     own = copy(silero, tmp_path / "own")
     assert nano.transcribe(speech("commands"), vad_filter=True, vad_model=own).text
-    with pytest.raises(UserError, match="there is no folder"):
+    with pytest.raises(UserError, match=r"vad_model: there is no folder .*none; make it with: .*silero-vad"):
         nano.transcribe(speech("commands"), vad_filter=True, vad_model=tmp_path / "none")
     with pytest.raises(UserError, match="expected one of the family 'vad'"):
         nano.transcribe(speech("commands"), vad_filter=True, vad_model=nano._artifact.folder)
@@ -143,28 +229,62 @@ def test_a_detector_of_ones_own(nano: max_whisper.Model, silero: Path, tmp_path:
 
 def test_it_is_built_at_its_first_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path])
+    (tmp_path / "blake3.py").write_text("open('trap', 'w')\n")  # `python -m` would import it from the current folder
     reports: list[Progress] = []
-    folder = cached_detector(reports.append)
-    assert folder == detector_folder() and folder.parent == tmp_path / "cache" / "max-whisper"
+    folder = find_detector(None, reports.append)
+    assert folder == cached_folder() and folder.parent == tmp_path / "cache" / "max-whisper"
     assert any("compiled the detector" in report.message for report in reports)
     assert not any(report.message.startswith("[") for report in reports)
+    assert not (tmp_path / "trap").exists()
     reports.clear()
-    assert cached_detector(reports.append) == folder
+    assert find_detector(None, reports.append) == folder
     assert reports == []
+
+
+def test_every_version_has_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    places = {cached_folder()}
+    for name, value in (("MAX_VERSION", "1"), ("MANIFEST_VERSION", 1), ("package_version", lambda: "1")):
+        monkeypatch.setattr(cached, name, value)
+        places.add(cached_folder())
+    monkeypatch.setattr(cached, "machine_features", lambda: {"avx"})
+    monkeypatch.setattr(cached, "SPEC", "tiny.yaml")
+    assert len({*places, cached_folder()}) == 5
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
+    assert cached_folder().is_absolute()
 
 
 def test_why_it_cannot_be_built(nano: max_whisper.Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     blocked = tmp_path / "file"
     blocked.write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(blocked))
-    with pytest.raises(UserError, match=r"vad_filter: the voice detector could not be compiled: .*vad loudness"):
-        nano.transcribe(speech("commands"), vad_filter=True)
-    monkeypatch.setattr(cached, "SPEC", "no-such-spec.yaml")
-    with pytest.raises(UserError, match=r"could not be compiled: .*no-such-spec\.yaml"):
+    with pytest.raises(UserError, match=r"could not be compiled to .*file/.* vad_model.* vad loudness"):
         nano.transcribe(speech("commands"), vad_filter=True)
     monkeypatch.setattr(sys, "executable", None)
-    with pytest.raises(MaxWhisperError, match="no Python could be started"):
+    with pytest.raises(MaxWhisperError, match="no Python interpreter that could be started"):
         nano.transcribe(speech("commands"), vad_filter=True)
+
+
+def test_a_build_that_fails(nano: max_whisper.Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(
+        cached, "module_command", lambda *arguments: [sys.executable, "-c", "raise SystemExit('error: no')"]
+    )
+    with pytest.raises(
+        MaxWhisperError, match="could not be compiled: no; take one that was compiled elsewhere"
+    ) as raised:
+        nano.transcribe(speech("commands"), vad_filter=True)
+    assert not isinstance(raised.value, UserError)
+
+
+def test_two_threads_load_one_detector(nano_artifact: Path, silero: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded = []
+    monkeypatch.setattr(model_module, "load_detector", lambda folder: loaded.append(folder) or load_detector(folder))
+    model = max_whisper.load(nano_artifact)
+    with ThreadPoolExecutor(4) as pool:
+        texts = list(pool.map(lambda _: model.transcribe(speech("commands"), vad_filter=True).text, range(4)))
+    assert len({*texts}) == 1 and loaded == [silero]
 
 
 def test_the_runtime_has_no_compiler(nano_artifact: Path, silero: Path) -> None:
@@ -203,8 +323,12 @@ def test_the_command_builds_it_and_shows_that(
 
 
 def test_the_command_says_why_not(nano_artifact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cached, "SPEC", "no-such-spec.yaml")
+    (tmp_path / "max-whisper").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     done = run("transcribe", AUDIO / "commands.flac", "--model", nano_artifact, "--vad-filter")
-    assert "--vad-filter: the voice detector could not be compiled" in error(done)
-    assert "--vad loudness" in error(done)
+    said = error(done)
+    assert "the voice detector could not be compiled to" in said and "--vad loudness" in said
+    missing = run(
+        "transcribe", AUDIO / "commands.flac", "--model", nano_artifact, "--vad-filter", "--vad-model", "none"
+    )
+    assert "--vad-model: there is no folder none; make it with" in error(missing)

@@ -16,6 +16,7 @@ from max_whisper.cli.progress import reporting
 from max_whisper.errors import UserError
 from max_whisper.files import expanded
 from max_whisper.messages import printable
+from max_whisper.runtime.transcription.part_options import PartOptions
 from max_whisper.tools.options import EvalOptions
 
 if TYPE_CHECKING:
@@ -63,8 +64,8 @@ def evaluate_models(
     if not usable:
         raise UserError(f"{manifest}: no recording that was asked for has a text, or the language zxx: add their texts")
     labels = _labels(names)
-    prepare_detector(transcription)
     models = [load_model(name, offline) for name in names]
+    prepare_detector(PartOptions(**{name: transcription[name] for name in PartOptions.declared & transcription.keys()}))
     for name, model in zip(names, models, strict=True):
         check_options(model, transcription)
         check_languages(name, model, usable)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from max_whisper.cli.group import current
 from max_whisper.cli.progress import reporting
@@ -54,18 +53,19 @@ def load_model(name: str, offline: bool) -> Model:
     return load(folder)
 
 
-def prepare_detector(options: Mapping[str, Any]) -> None:
-    """Compiles Silero VAD to the user's cache, where the options of a transcription need it and it is not there yet.
+def prepare_detector(parts: PartOptions) -> None:
+    """Finds the voice detector that a transcription needs, and compiles it, with progress, if it is not there yet.
 
-    Raises MaxWhisperError where it cannot be compiled.
+    Raises MaxWhisperError where there is none, where it cannot be compiled, or where options conflict.
     """
-    parts = PartOptions(**{name: options[name] for name in PartOptions.declared if name in options})
     parts.check()
-    if parts.detector != "silero" or parts.vad_model is not None:
+    if parts.detector != "silero":
         return
     with current().interrupts.held():
-        from max_whisper.runtime.vad.cached import cached_detector, is_cached
+        from max_whisper.runtime.vad.cached import find_detector, is_cached
 
-    if not is_cached():
-        with reporting("compiling the voice detector, for the first time") as progress:
-            cached_detector(progress)
+    if parts.vad_model is not None or is_cached():
+        find_detector(parts.vad_model)
+        return
+    with reporting("compiling the voice detector, for the first time") as progress:
+        find_detector(None, progress)

@@ -69,16 +69,17 @@ class Display:
         if not suspect:
             return
         count = "1 segment" if len(suspect) == 1 else f"{len(suspect)} segments"
-        what = (
-            f"left out {count}, probably invented"
-            if dropped
-            else (f"{count} probably invented (--drop-suspect leaves them out)")
-        )
+        what = "left out as" if dropped else "was" if len(suspect) == 1 else "were"
+        advice = "" if dropped else "; --drop-suspect leaves out such text"
         first = suspect[0]
         self.streams.warn(
-            f'{printable(name)}: {what}: "{printable(first.text.strip(), MAX_EXAMPLE_LENGTH)}" at '
-            f"{format_timestamp(first.start)}: {first.warnings[0].reason}"
+            f'{printable(name)}: {count} {what} probably invented, for example "{_example(first)}" at '
+            f"{format_timestamp(first.start)} ({first.warnings[0].reason}){advice}"
         )
+
+
+def _example(segment: Segment) -> str:
+    return printable(segment.text.strip(), MAX_EXAMPLE_LENGTH)
 
 
 def _times(segment: Segment) -> str:

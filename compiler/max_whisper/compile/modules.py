@@ -6,7 +6,6 @@ import contextlib
 import os
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from importlib.metadata import version
@@ -24,6 +23,7 @@ from max_whisper.lowering.family import graphs_of, recipes_of
 from max_whisper.lowering.kernel_calls import KernelCall
 from max_whisper.plan import BuildPlan
 from max_whisper.progress import OnProgress, Progress
+from max_whisper.python_process import module_command
 from max_whisper.spec import Spec
 from max_whisper.spec.family import families
 
@@ -105,10 +105,9 @@ class _Worker:
             "PYTHONHASHSEED": "0",
             "MODULAR_TELEMETRY_ENABLED": "false",
             "MODULAR_CACHE_DIR": str(cache_folder() / graph_key(job)),
-            "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
         }
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "max_whisper.compile.worker"],
+            module_command("max_whisper.compile.worker"),
             stdin=subprocess.PIPE,
             stdout=self._output,
             stderr=self._errors,

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
+from threading import Lock
 
 if sys.version_info >= (3, 11):
     from typing import Unpack
@@ -24,7 +25,7 @@ from max_whisper.runtime.transcription.options import RECORDING_OPTIONS, Transcr
 from max_whisper.runtime.transcription.part_options import PartOptions
 from max_whisper.runtime.transcription.scheduler import Caller
 from max_whisper.runtime.transcription.transcriber import Transcriber
-from max_whisper.runtime.vad.cached import cached_detector
+from max_whisper.runtime.vad.cached import find_detector
 from max_whisper.runtime.vad.detector import VoiceDetector, load_detector
 from max_whisper.runtime.window_model import WindowModel
 
@@ -57,6 +58,7 @@ class Model(WindowModel):
         """Takes an artifact that `open_artifact` returned."""
         super().__init__(artifact)
         self._detectors: dict[Path, VoiceDetector] = {}  # those in use, by their folders
+        self._finding_detector = Lock()
 
     @lists_options(*RECORDING_OPTIONS, leave_out=("prompt",))
     def transcribe(
@@ -114,7 +116,8 @@ class Model(WindowModel):
         """Returns an object to iterate over, which gives each window of a recording as soon as it is decoded.
 
         Args:
-            audio: The recording, as for `transcribe`. It is read at once.
+            audio: The recording, as for `transcribe`. It is read at once, and the voice detector is built first, if
+                `vad_filter` needs it for the first time.
             **options: As for `transcribe`.
 
         Raises:
@@ -163,10 +166,16 @@ class Model(WindowModel):
         """Returns the model that finds speech, where one is asked for; it is loaded once, and built if need be."""
         if parts.detector != "silero":
             return None
-        folder = Path(parts.vad_model) if parts.vad_model is not None else cached_detector(progress)
-        if folder not in self._detectors:
-            detector = load_detector(folder)
-            if detector.sample_rate != SAMPLE_RATE:
-                raise UserError(f"{folder}: expected a detector for {SAMPLE_RATE} Hz, got {detector.sample_rate} Hz")
-            self._detectors[folder] = detector
-        return self._detectors[folder]
+        with self._finding_detector:
+            folder = find_detector(parts.vad_model, progress)
+            if folder not in self._detectors:
+                detector = load_detector(folder)
+                if detector.sample_rate != SAMPLE_RATE:
+                    raise OptionError(
+                        "{vad_model}: expected a detector for {expected} Hz, {folder} is for {got} Hz",
+                        expected=SAMPLE_RATE,
+                        folder=folder,
+                        got=detector.sample_rate,
+                    )
+                self._detectors[folder] = detector
+            return self._detectors[folder]

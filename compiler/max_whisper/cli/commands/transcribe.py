@@ -103,9 +103,9 @@ def transcribe(
     fallback = FallbackOptions(**{name: options.pop(name) for name in FallbackOptions.declared})
     subtitles.check(word_timestamps=options["word_timestamps"])
     options |= {"temperature": fallback.temperatures, "explain": explain}
-    options_of(options, *RECORDING_OPTIONS)  # a wrong value is found before the model is loaded
-    prepare_detector(options)
+    _, parts, _ = options_of(options, *RECORDING_OPTIONS)  # a wrong value is found before the model is loaded
     loaded = load_model(model, offline)
+    prepare_detector(parts)
     batch = loaded.batch(audio, **options)
     if output_dir is not None:
         make_folder(output_dir)

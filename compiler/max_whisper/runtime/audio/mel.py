@@ -59,10 +59,7 @@ class LogMel:
     Attributes:
         n_mels: The number of mel bands.
         frames: The number of frames, the padding included.
-        begins: The frame from which on something is heard, which is the first one.
     """
-
-    begins = 0
 
     def __init__(self, samples: Samples, n_mels: int, *, padding: int = 0) -> None:
         """Finds the maximum; the arguments and errors are those of `log_mel`."""
@@ -92,6 +89,15 @@ class LogMel:
     def seconds(self) -> float:
         """The duration of the recording in seconds, without the padding."""
         return len(self._samples) / SAMPLE_RATE
+
+    def heard_from(self, frame: int) -> int:
+        """Returns the first frame from `frame` on in which something is heard, which is always `frame`."""
+        return frame
+
+    @property
+    def heard(self) -> npt.NDArray[np.bool_]:
+        """Whether each frame before the padding is heard, which all are."""
+        return np.ones(len(self.loudness), bool)
 
     @property
     def silence(self) -> float:

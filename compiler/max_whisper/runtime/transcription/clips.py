@@ -10,35 +10,39 @@ from max_whisper.runtime.audio.mel import FRAMES_PER_SECOND, HOP
 from max_whisper.runtime.vad.speech import Part
 
 JOINED_WINDOWS = 4
-"""Parts with speech are joined to clips of at most so many windows, which are transcribed independently of each other.
+"""Parts with speech are joined to clips of at most so many windows, where no shorter duration is asked for.
 
-The last window of a clip can be short, and of short windows a model understands less; so there should be few clips.
+No window goes beyond its clip. The last one of a clip can be short, and of short windows a model understands less; so
+there should be few clips. A model that computes several windows at once needs several clips.
 """
 
 
 @dataclass(frozen=True)
 class Clip:
-    """A clip of a recording, in mel frames.
+    """A clip of a recording: its parts with something to transcribe, in frames, as `Part` has them in samples."""
 
-    Attributes:
-        parts: The parts in which there is something to transcribe, each from its first frame up to, without, its last.
-        last: The frame behind the last one of the clip, which may have padding behind its last part.
-    """
-
-    parts: tuple[tuple[int, int], ...]
-    last: int
+    parts: tuple[Part, ...]
 
     @property
     def first(self) -> int:
         """The first frame."""
-        return self.parts[0][0]
+        return self.parts[0].first
 
-    def heard_from(self, frame: int) -> int:
+    @property
+    def last(self) -> int:
+        """The frame behind the last one."""
+        return self.parts[-1].last
+
+    def heard_from(self, frame: int, *, unfinished: bool) -> int:
         """Returns the first frame from `frame` on in which there is something to transcribe; `last` if there is none.
 
-        In the padding behind a part there is not: a window of it alone would only make the model invent something.
+        In the padding behind speech there is nothing, and a window of it alone would only make the model invent text;
+        but where the window before was `unfinished`, the rest of its text may be there.
         """
-        return next((max(frame, first) for first, last in self.parts if frame < last), self.last)
+        for part in self.parts:
+            if frame < (part.last if unfinished else part.speech_end):
+                return max(frame, part.first)
+        return self.last
 
 
 def named_clips(times: tuple[float, ...], content: int) -> list[Clip]:
@@ -60,27 +64,23 @@ def named_clips(times: tuple[float, ...], content: int) -> list[Clip]:
         )
     if len(frames) % 2:
         frames.append(content)
-    return [Clip(((first, last),), last) for first, last in zip(frames[::2], frames[1::2], strict=True)]
+    return [Clip((Part(first, last, last),)) for first, last in zip(frames[::2], frames[1::2], strict=True)]
 
 
-def speech_clips(parts: Iterable[Part], content: int, longest: int) -> list[Clip]:
+def speech_clips(parts: Iterable[Part], content: int, longest: float) -> list[Clip]:
     """Returns the clips that hold all speech of a recording, in order.
 
     Args:
-        parts: The parts with speech, in order.
+        parts: The parts with speech in samples, in order.
         content: The number of frames of the recording.
         longest: The number of frames up to which parts are joined to a clip.
     """
     clips: list[list[Part]] = []
     for part in parts:
-        if clips and part.last - clips[-1][0].first <= longest * HOP:
-            clips[-1].append(part)
+        speech_end, last = (min(-(-samples // HOP), content) for samples in (part.speech_end, part.last))
+        in_frames = Part(part.first // HOP, speech_end, last)
+        if clips and last - clips[-1][0].first <= longest:
+            clips[-1].append(in_frames)
         else:
-            clips.append([part])
-    return [
-        Clip(
-            tuple((part.first // HOP, min(-(-part.speech_end // HOP), content)) for part in clip),
-            min(-(-clip[-1].last // HOP), content),
-        )
-        for clip in clips
-    ]
+            clips.append([in_frames])
+    return [Clip(tuple(clip)) for clip in clips]

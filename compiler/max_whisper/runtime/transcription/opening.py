@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from max_whisper.artifact.manifest import WhisperManifest
 from max_whisper.options import OptionError
-from max_whisper.runtime.audio.mel import HOP, LogMel, Samples
+from max_whisper.runtime.audio.mel import FRAMES_PER_SECOND, HOP, LogMel, Samples
 from max_whisper.runtime.audio.waveform import check_waveform
 from max_whisper.runtime.decoding.languages import language_code
 from max_whisper.runtime.decoding.options import DecodingOptions
@@ -81,7 +81,9 @@ def _with_clips(
         loud = loud_frames(mel.loudness, parts.vad_loudness)
         probabilities, chunk = loud.astype(np.float32), HOP
     found = speech_parts(probabilities, len(samples), chunk, parts.speech)
-    return MutedMel(mel, found), speech_clips(found, content, JOINED_WINDOWS * n_frames)
+    seconds = parts.vad_max_speech_duration_s
+    longest = JOINED_WINDOWS * n_frames if seconds is None else seconds * FRAMES_PER_SECOND
+    return MutedMel(mel, found), speech_clips(found, content, longest)
 
 
 def spectrogram(audio: Audio, audio_track: int | None, manifest: WhisperManifest) -> LogMel:

@@ -147,9 +147,9 @@ class TranscribeOptions(
     drop_suspect: Annotated[
         bool,
         Flag(
-            "Leave out segments that were probably made up: the text repeats itself, is improbable where silence is "
-            "not, lies in silence or behind the end of the recording, or cannot be said so fast. Without this option "
-            "they have warnings."
+            "Leave out segments that were probably made up: their text repeats itself, lies in silence or behind the "
+            "end of the recording, is improbable where there may be no speech, or cannot be said so fast. Without "
+            "this option they have warnings."
         ),
     ] = False
     explain: Annotated[

@@ -58,8 +58,8 @@ class PartOptions(
         bool,
         Flag(
             "Transcribe only the parts in which somebody speaks, so that no text is made up on music, noise and "
-            "silence, and long pauses take no time. Silero VAD finds them, which is compiled at its first use; it "
-            "needs pip install 'max-whisper[vad]'."
+            "silence, and long pauses take no time. Silero VAD finds them: at its first use it is compiled, from the "
+            "weights in 'max-whisper[vad]'."
         ),
     ] = False
     vad: Annotated[
@@ -91,11 +91,12 @@ class PartOptions(
     vad_max_speech_duration_s: Annotated[
         float | None,
         Number(
-            "Cut parts that are longer than this, if possible at their last pause.",
+            "Transcribe at most this long a part at once: longer ones are cut, if possible at their last pause, and "
+            "shorter ones are joined.",
             low=0,
             high=MAX_SECONDS,
             unit="SECONDS",
-            unset="no limit",
+            unset="parts are not cut, and joined up to four windows",
         ),
     ] = None
     vad_min_silence_duration_ms: Annotated[
@@ -164,12 +165,12 @@ class PartOptions(
     def speech(self) -> SpeechSettings:
         """How probabilities of speech become parts with speech."""
         return SpeechSettings(
-            self.vad_threshold,
-            self.vad_neg_threshold,
-            self.vad_min_speech_duration_ms,
-            self.vad_max_speech_duration_s,
-            self.vad_min_silence_duration_ms,
-            self.vad_speech_pad_ms,
+            threshold=self.vad_threshold,
+            neg_threshold=self.vad_neg_threshold,
+            min_speech_duration_ms=self.vad_min_speech_duration_ms,
+            max_speech_duration_s=self.vad_max_speech_duration_s,
+            min_silence_duration_ms=self.vad_min_silence_duration_ms,
+            speech_pad_ms=self.vad_speech_pad_ms,
         )
 
 

@@ -38,7 +38,7 @@ from max_whisper.runtime.transcription.requests import (
 )
 from max_whisper.runtime.transcription.scheduler import Caller, Scheduler
 from max_whisper.runtime.transcription.segments import cut, ends_in_one_timestamp
-from max_whisper.runtime.transcription.warnings import Hearing, with_warnings
+from max_whisper.runtime.transcription.warnings import KEPT_TEXTS, Hearing, with_warnings
 from max_whisper.runtime.transcription.word_times import with_words
 from max_whisper.runtime.vad.muted import MutedMel
 
@@ -92,7 +92,7 @@ class Transcriber:
         self._first_window: WindowFeatures | None = None  # where the language was detected
         self._last_speech = 0.0  # seconds at which the last word ended
         self._hearing = Hearing(mel, options)
-        self._earlier: list[str] = []  # the texts of the segments of this clip, those left out among them
+        self._earlier: list[str] = []  # the texts of the last segments of this clip, those left out among them
         self._prompt, self._hotwords = (
             [] if text is None else tokenizer.encode(" " + text.strip())
             for text in (options.initial_prompt, options.hotwords)
@@ -152,7 +152,12 @@ class Transcriber:
                 window = yield from self._window(seek, length)
                 self._add(window)
                 yield window
-                seek = clip.heard_from(window.seek)
+                seek = clip.heard_from(window.seek, unfinished=self._is_unfinished(window))
+
+    def _is_unfinished(self, window: Window) -> bool:
+        """Returns whether there is more text in a window than its segments: behind its last timestamps, for example."""
+        tokens = window.result.tokens
+        return not window.skipped and bool(tokens) and tokens[-1] < self._manifest.tokens.timestamp_begin
 
     def _drive(self, transcriptions: Sequence[Steps[Window]]) -> Iterator[Window]:
         """Yields the windows of parts of the recording in their order."""
@@ -183,9 +188,10 @@ class Transcriber:
         """Detects the language in the first windows: the first that is probable enough, else the most frequent one."""
         if self.language:
             return
-        detected = []
+        detected: list[str] = []
+        seek = 0
         for i in range(self._options.language_detection_segments):
-            seek = self._mel.begins + i * self._n_frames
+            seek = self._mel.heard_from(seek)
             if seek >= self._content and i > 0:
                 break
             features = yield from ask(Encode(self._mel.part(seek, seek + self._n_frames)))
@@ -197,6 +203,7 @@ class Transcriber:
             if probability > self._options.language_detection_threshold:
                 self.language = language
                 return
+            seek += self._n_frames
         self.language = Counter(detected).most_common(1)[0][0]
 
     def _window(self, seek: int, length: int) -> Asking[Window]:
@@ -227,14 +234,14 @@ class Transcriber:
                 self._last_speech = last
         heard = [segment for segment in segments if segment.start != segment.end and segment.text.strip()]
         heard = with_warnings(heard, self._earlier, self._hearing)
-        self._earlier += [segment.text.strip() for segment in heard]
-        suspect = [segment for segment in heard if segment.warnings] if self._options.drop_suspect else []
-        kept = [segment for segment in heard if segment not in suspect]
+        self._earlier = [*self._earlier, *(segment.text.strip() for segment in heard)][-KEPT_TEXTS:]
+        suspect = [segment for segment in heard if self._options.drop_suspect and segment.warnings]
+        kept = [segment for segment in heard if not (self._options.drop_suspect and segment.warnings)]
         return Window(start, end, next_seek, kept, attempts, result, skipped, overrides, suspect)
 
     def _features(self, seek: int, length: int) -> Asking[WindowFeatures]:
         """Returns the features of a window; those of the first are there already if its language was detected."""
-        if self._first_window is not None and (seek, length) == (self._mel.begins, self._n_frames):
+        if self._first_window is not None and (seek, length) == (self._mel.heard_from(0), self._n_frames):
             return self._first_window
         mel = np.zeros((self._mel.n_mels, self._n_frames), np.float32)
         mel[:, :length] = self._mel.part(seek, seek + length)

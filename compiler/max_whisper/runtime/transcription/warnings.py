@@ -1,7 +1,7 @@
 """Warns of segments whose text was probably invented: Whisper writes fluent sentences where nobody speaks.
 
 Each signal is a function that says what is odd about a segment. Their bounds were set on 51 minutes of speech and of
-sounds without speech (docs/voice-detection.md has the rates of false alarms).
+sounds without speech (docs/invented-text.md has the rates of false alarms).
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ IMPROBABLE_SPEECH = 0.2
 
 It is below `no_speech_threshold`, above which the text of a whole window is left out as silence.
 """
-MAX_REPETITION = 2.4
-"""The compression ratio of repetitive text, as in openai/whisper."""
 LOUDER_THAN_SILENCE = 10.0
 """How many decibels louder than the quietest frames speech is, at least (vad/loudness.py)."""
-MAX_EQUAL = 3
-"""The number of equal segments in a row from which on they are a loop."""
+KEPT_TEXTS = 2
+"""The number of segments whose texts a loop repeats, at least."""
+SHORTEST = 0.5
+"""Shorter segments count as so many seconds long, because their times are not exact."""
 
 
 class Hearing:
@@ -42,22 +42,25 @@ class Hearing:
     Attributes:
         seconds: The duration of the recording.
         min_logprob: The average log-probability below which a text is improbable.
+        max_ratio: The compression ratio above which a text is repetitive.
     """
 
     def __init__(self, mel: LogMel | MutedMel, options: TranscribeOptions) -> None:
         """Takes the spectrogram of the recording, and options that `of_model` has filled in."""
         self.seconds = mel.seconds
         self.min_logprob = -np.inf if options.min_logprob is None else options.min_logprob
+        ratio = options.compression_ratio_threshold
+        self.max_ratio = np.inf if ratio is None else ratio
         self._mel = mel
 
     def is_silent(self, piece: Segment | Word) -> bool:
-        """Returns whether nothing is loud enough to be speech while a segment or a word is said."""
+        """Returns whether nothing that the model hears is loud enough to be a segment or a word."""
         first, last = (round(time * FRAMES_PER_SECOND) for time in (piece.start, piece.end))
         return not self._loud[first : last + 1].any()
 
     @cached_property
     def _loud(self) -> NDArray[np.bool_]:
-        return loud_frames(self._mel.loudness, LOUDER_THAN_SILENCE)
+        return loud_frames(self._mel.loudness, LOUDER_THAN_SILENCE) & self._mel.heard
 
 
 Signal = Callable[[Segment, Sequence[str], Hearing], str]
@@ -66,10 +69,10 @@ Signal = Callable[[Segment, Sequence[str], Hearing], str]
 
 def repetition(segment: Segment, earlier: Sequence[str], hearing: Hearing) -> str:
     """The text of the window repeats itself, or the segment repeats those before it."""
-    if segment.compression_ratio > MAX_REPETITION:
+    if segment.compression_ratio > hearing.max_ratio:
         return f"the text of its window repeats itself: compression ratio {segment.compression_ratio:.1f}"
-    if [*earlier[1 - MAX_EQUAL :]] == [segment.text.strip()] * (MAX_EQUAL - 1):
-        return f"it has the same text as the {MAX_EQUAL - 1} segments before it"
+    if [*earlier[-KEPT_TEXTS:]] == [segment.text.strip()] * KEPT_TEXTS:
+        return f"it has the same text as the {KEPT_TEXTS} segments before it"
     return ""
 
 
@@ -91,18 +94,18 @@ def behind_end(segment: Segment, earlier: Sequence[str], hearing: Hearing) -> st
 
 
 def no_speech(segment: Segment, earlier: Sequence[str], hearing: Hearing) -> str:
-    """The text is improbable even after all retries, and silence is not."""
+    """The text of the window is improbable even after all retries, and there may be no speech in it."""
     if segment.avg_logprob >= hearing.min_logprob or segment.no_speech_prob <= IMPROBABLE_SPEECH:
         return ""
     return (
-        f"the text of its window is improbable (average log-probability {segment.avg_logprob:.2f}), and silence is not "
-        f"({segment.no_speech_prob:.2f})"
+        "there may be no speech in its window, whose text is improbable (no-speech probability "
+        f"{segment.no_speech_prob:.2f}, average log-probability {segment.avg_logprob:.2f})"
     )
 
 
 def too_fast(segment: Segment, earlier: Sequence[str], hearing: Hearing) -> str:
     """Nobody can say so many characters in the part of the segment in which there is sound."""
-    seconds = max(min(segment.end, hearing.seconds) - segment.start, 1 / FRAMES_PER_SECOND)
+    seconds = max(min(segment.end, hearing.seconds) - segment.start, SHORTEST)
     rate = len(segment.text.strip()) / seconds
     return f"{rate:.0f} characters a second" if rate > MAX_RATE else ""
 
@@ -118,7 +121,7 @@ def with_warnings(segments: Sequence[Segment], earlier: Sequence[str], hearing: 
 
     Args:
         segments: The segments, none of which is empty.
-        earlier: The texts of the segments of the windows before.
+        earlier: The texts of the segments before, KEPT_TEXTS of them if there are so many.
         hearing: What is known of the sound.
     """
     texts = [*earlier]

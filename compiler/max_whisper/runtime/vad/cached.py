@@ -1,65 +1,89 @@
-"""Keeps Silero VAD in the user's cache, where it is compiled at its first use.
+"""Finds the voice detector of a transcription: a folder that the caller names, or Silero VAD in the user's cache.
 
-It is compiled in a process of its own, so that a program that transcribes never has the compiler in memory.
+Silero VAD is compiled to the cache at its first use. That is done in a process of its own, so that a program that
+transcribes never has the compiler in memory.
 """
 
 from __future__ import annotations
 
-import os
 import platform
 import subprocess
-import sys
 from hashlib import sha256
+from os import PathLike
 from pathlib import Path
 
 from max_whisper.artifact.engine import MAX_VERSION
-from max_whisper.artifact.manifest import MANIFEST_FILE
+from max_whisper.artifact.manifest import MANIFEST_FILE, MANIFEST_VERSION
+from max_whisper.artifact.rebuild import package_version
 from max_whisper.artifact.target import machine_features
 from max_whisper.caches import user_cache
 from max_whisper.errors import MaxWhisperError
+from max_whisper.files import expanded, is_folder
 from max_whisper.options import OptionError
 from max_whisper.progress import OnProgress, Progress, ignore_progress
+from max_whisper.python_process import module_command
+from max_whisper.resources import shipped_folder
 
 SPEC = "silero-vad.yaml"
 
 
-def cached_detector(progress: OnProgress = ignore_progress) -> Path:
-    """Returns the folder of Silero VAD for this machine and this version of MAX, compiled if it is not there yet.
+def find_detector(named: str | PathLike[str] | None, progress: OnProgress = ignore_progress) -> Path:
+    """Returns the folder of a voice detector.
 
     Args:
-        progress: Called with each step of the build, which takes about half a minute.
+        named: The folder that the caller names; None is Silero VAD, which is compiled if it is not in the cache.
+        progress: Called with each step of the build, which takes some 5 seconds.
 
     Raises:
-        OptionError: The weights are not installed, or the cache cannot be written to.
+        OptionError: There is no such folder, the weights of Silero VAD are not installed, or the cache cannot be
+            written to.
         MaxWhisperError: The build failed.
     """
-    if not is_cached():
-        _build(detector_folder(), progress)
-    return detector_folder()
+    if named is None:
+        if not is_cached():
+            _build(cached_folder(), progress)
+        return cached_folder()
+    folder = expanded(named)
+    if not is_folder(folder):
+        raise OptionError(
+            "{vad_model}: there is no folder {folder}; make it with: max-whisper build --spec {spec} --out {folder}",
+            folder=folder,
+            spec=SPEC,
+        )
+    return folder
 
 
 def is_cached() -> bool:
     """Returns whether Silero VAD is in the cache."""
-    return (detector_folder() / MANIFEST_FILE).exists()
+    return (cached_folder() / MANIFEST_FILE).exists()
 
 
-def detector_folder() -> Path:
-    """Returns the place of Silero VAD in the user's cache, which computers with other CPUs may share."""
-    machine = sha256(" ".join(sorted(machine_features())).encode()).hexdigest()[:8]
-    return user_cache() / f"{Path(SPEC).stem}-{MAX_VERSION}-{platform.machine()}-{machine}"
+def cached_folder() -> Path:
+    """Returns the place of Silero VAD in the cache.
+
+    Everything that an artifact depends on has its own place: computers may share a cache, and versions follow each
+    other.
+    """
+    versions = (package_version(), str(MANIFEST_VERSION), MAX_VERSION, platform.machine(), *sorted(machine_features()))
+    key = sha256(" ".join(versions).encode() + (shipped_folder("specs") / SPEC).read_bytes()).hexdigest()[:16]
+    return user_cache() / f"{Path(SPEC).stem}-{key}"
 
 
 def _build(folder: Path, progress: OnProgress) -> None:
-    """Runs `max-whisper build`, and reports its steps."""
-    command = [sys.executable, "-m", "max_whisper", "build", "--spec", SPEC, "--out", str(folder)]
-    paths = {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-    said = ""
+    """Runs `max-whisper build`, and reports its steps.
+
+    Two processes may build at the same time: each puts a whole folder in place.
+    """
     try:
         process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=os.environ | paths
+            module_command("max_whisper", "build", "--spec", SPEC, "--out", str(folder), "--force"),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
         )
-    except (OSError, TypeError) as e:  # there need not be a sys.executable
-        raise MaxWhisperError(f"the voice detector could not be compiled: no Python could be started ({e})") from e
+    except OSError as e:
+        raise MaxWhisperError(f"the voice detector could not be compiled: {e}") from e
+    said = ""
     with process:
         assert process.stderr is not None
         try:
@@ -70,13 +94,17 @@ def _build(folder: Path, progress: OnProgress) -> None:
         except BaseException:
             process.terminate()  # it removes what it has written so far
             raise
-    if process.returncode == 0 or is_cached():  # another process may have been faster
+    if process.returncode == 0:
         return
-    why = said.removeprefix("error: ") or f"it ended with {process.returncode}"
-    if process.returncode == 2:
-        raise OptionError(
-            "{vad_filter}: the voice detector could not be compiled: {why} (or name the folder of a compiled one by "
-            "{vad_model}, or find speech by its loudness with {vad} loudness)",
-            why=why,
+    why = said.removeprefix("error: ") or f"the build ended with {process.returncode}"
+    if process.returncode != 2:
+        raise MaxWhisperError(
+            f"the voice detector could not be compiled: {why}; take one that was compiled elsewhere, or find speech by "
+            "its loudness"
         )
-    raise MaxWhisperError(f"the voice detector could not be compiled: {why}")
+    raise OptionError(
+        "the voice detector could not be compiled to {folder}: {why} (or name a compiled one by {vad_model}, or find "
+        "speech by its loudness with {vad} loudness)",
+        folder=folder,
+        why=why,
+    )

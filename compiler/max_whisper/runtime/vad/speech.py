@@ -6,6 +6,7 @@ parts are the same, except where speech is longer than `max_speech_duration_s`: 
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -23,12 +24,12 @@ LOWEST_THRESHOLD = 0.01
 
 
 class Part(NamedTuple):
-    """A part of a recording with speech, in samples.
+    """A part of a recording with speech, in samples or in mel frames.
 
     Attributes:
-        first: The first sample, that of the padding before the speech.
-        speech_end: The sample behind the last one with speech.
-        last: The sample behind the last one of the padding.
+        first: The first one, which is that of the padding before the speech.
+        speech_end: The one behind the last with speech.
+        last: The one behind the last of the padding.
     """
 
     first: int
@@ -145,10 +146,13 @@ def _cut(speech: _Speech, chunk: int, settings: SpeechSettings) -> Iterator[tupl
     if settings.max_speech_duration_s is not None:
         longest = max(1, int((settings.max_speech_duration_s * SAMPLE_RATE - 2 * settings.pad) // chunk))
         while last - first > longest:
-            usable = [p for p in speech.pauses if first < p.first <= first + longest and p.speech < last]
-            end, after = (usable[-1].first, usable[-1].speech) if usable else (first + longest, first + longest)
-            yield first, end
-            first = after
+            i = bisect_right(speech.pauses, first + longest, key=lambda pause: pause.first) - 1
+            if i >= 0 and speech.pauses[i].first > first and speech.pauses[i].speech < last:
+                yield first, speech.pauses[i].first
+                first = speech.pauses[i].speech
+            else:
+                yield first, first + longest
+                first += longest
     yield first, last
 
 
