@@ -12,7 +12,7 @@ from max_whisper.runtime.audio.mel import HOP, LogMel
 from max_whisper.runtime.transcription.clips import Clip, named_clips, speech_clips
 from max_whisper.runtime.vad.loudness import loud_frames
 from max_whisper.runtime.vad.muted import MutedMel
-from max_whisper.runtime.vad.speech import Part, SpeechSettings, speech_parts
+from max_whisper.runtime.vad.speech import Part, SpeechSettings, speech_parts, up_to_ends
 from support.sounds import noise, silence, sweep
 from support.speech_cases import GOLDEN, SAMPLES, cases
 
@@ -55,6 +55,13 @@ def test_parts_are_cut_at_their_last_pause() -> None:
 def test_there_may_be_no_speech() -> None:
     assert speech_parts(np.zeros(100, np.float32), 100 * SAMPLES, SAMPLES, SpeechSettings()) == []
     assert speech_parts(np.zeros(0, np.float32), 0, SAMPLES, SpeechSettings()) == []
+
+
+def test_short_pauses_at_the_ends_are_heard() -> None:
+    settings = SpeechSettings(min_silence_duration_ms=1000)
+    assert up_to_ends(PARTS, 120000, settings) == [Part(0, 16000, 17600), PARTS[1], Part(96000, 112000, 120000)]
+    assert up_to_ends(PARTS[1:2], 120000, settings) == PARTS[1:2]
+    assert up_to_ends([], 120000, settings) == []
 
 
 # --- loudness

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -204,7 +205,7 @@ def test_a_batch(nano: max_whisper.Model, silero: Path, paused: np.ndarray) -> N
         ({"vad": "webrtc"}, "vad: expected silero or loudness, or none, got 'webrtc'"),
         ({"vad_threshold": 1.5}, "vad_threshold: expected 0 to 1, got 1.5"),
         ({"vad_speech_pad_ms": -1}, "vad_speech_pad_ms: expected 0 to 86400000, got -1"),
-        ({"vad_max_speech_duration_s": float("nan")}, "vad_max_speech_duration_s: expected 0 to 86400 seconds"),
+        ({"vad_max_speech_duration_s": float("nan")}, "vad_max_speech_duration_s: expected 1 to 86400 seconds"),
         ({"vad_model": ""}, "vad_model: expected a path, or none, got ''"),
         ({"vad_model": b"x"}, "vad_model: expected a path, or none, got b'x'"),
     ],
@@ -223,7 +224,7 @@ def test_a_detector_of_ones_own(nano: max_whisper.Model, silero: Path, tmp_path:
     assert nano.transcribe(speech("commands"), vad_filter=True, vad_model=own).text
     with pytest.raises(UserError, match=r"vad_model: there is no folder .*none; make it with: .*silero-vad"):
         nano.transcribe(speech("commands"), vad_filter=True, vad_model=tmp_path / "none")
-    with pytest.raises(UserError, match="expected one of the family 'vad'"):
+    with pytest.raises(UserError, match=r"vad_model: .* expected one of the family 'vad'"):
         nano.transcribe(speech("commands"), vad_filter=True, vad_model=nano._artifact.folder)
 
 
@@ -310,6 +311,9 @@ def test_the_command(nano_artifact: Path, silero: Path, tmp_path: Path, paused: 
         assert (done.code, done.stdout) == (0, 2 * plain.stdout)
     quiet = run("transcribe", write_wav(tmp_path / "quiet.wav", hiss(3.0)), "--model", nano_artifact, "--vad-filter")
     assert (quiet.code, quiet.stdout) == (0, "")
+    assert quiet.stderr.endswith("quiet.wav: no speech was found\n")
+    explained = run("transcribe", wav, "--model", nano_artifact, "--vad-filter", "--explain").stderr
+    assert re.search(r"paused\.wav: speech from 00:07\.\d+ to 00:1\d\.\d+, 00:39\.\d+ to 00:4\d\.\d+\n", explained)
 
 
 def test_the_command_builds_it_and_shows_that(

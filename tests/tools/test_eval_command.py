@@ -120,7 +120,14 @@ def test_options_reach_the_model(nano_artifact: Path, manifest: Path, monkeypatc
         "drop_suspect": False,
         "vad_filter": False,
         "vad": "loudness",
+        "vad_threshold": 0.5,
+        "vad_neg_threshold": None,
+        "vad_min_speech_duration_ms": 0,
+        "vad_max_speech_duration_s": None,
+        "vad_min_silence_duration_ms": 2000,
+        "vad_speech_pad_ms": 400,
         "vad_model": None,
+        "vad_loudness": 10.0,
         "temperature": (0.2, 0.6, 1.0),
     }
     assert given[0] == ("en", {**shared, "language": "en"}) and given[-1] == ("zxx", {**shared, "language": None})

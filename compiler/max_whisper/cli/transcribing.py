@@ -62,6 +62,13 @@ class Display:
             for segment in window.segments:
                 self.streams.show(f"{front}[{_times(segment)}] {segment.text}")
 
+    def speech(self, name: str, transcriber: Transcriber) -> None:
+        """Says where speech was found, if it was looked for: with `explain` all parts, else only that there is none."""
+        if transcriber.speech is None or (transcriber.speech and not self.explain):
+            return
+        parts = ", ".join(" to ".join(map(format_timestamp, part)) for part in transcriber.speech)
+        self.streams.say(f"{printable(name)}: " + (f"speech from {parts}" if parts else "no speech was found"))
+
     def invented(self, name: str, transcriber: Transcriber) -> None:
         """Warns of the text of a recording that was probably invented, or says how much of it was left out."""
         dropped = [segment for window in transcriber.windows for segment in window.dropped]
@@ -74,7 +81,7 @@ class Display:
         first = suspect[0]
         self.streams.warn(
             f'{printable(name)}: {count} {what} probably invented, for example "{_example(first)}" at '
-            f"{format_timestamp(first.start)} ({first.warnings[0].reason}){advice}"
+            f"{format_timestamp(first.start)}, because {first.warnings[0].reason}{advice}"
         )
 
 
@@ -120,6 +127,7 @@ def transcribe_files(
                 elif transcriber is not None and event.window is None:
                     name = printable(Path(names[number]).name, MAX_NAME_LENGTH)
                     bar.update(tasks[number], description=name, total=transcriber.seconds)
+                    display.speech(names[number], transcriber)
                 elif transcriber is not None and event.window is not None:
                     done = transcriber.progress(event.window).done
                     bar.update(tasks[number], completed=done, speed=done / (time.monotonic() - started))

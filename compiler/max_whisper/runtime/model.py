@@ -169,7 +169,10 @@ class Model(WindowModel):
         with self._finding_detector:
             folder = find_detector(parts.vad_model, progress)
             if folder not in self._detectors:
-                detector = load_detector(folder)
+                try:
+                    detector = load_detector(folder)
+                except UserError as e:
+                    raise OptionError("{vad_model}: {reason}", reason=e) from e
                 if detector.sample_rate != SAMPLE_RATE:
                     raise OptionError(
                         "{vad_model}: expected a detector for {expected} Hz, {folder} is for {got} Hz",

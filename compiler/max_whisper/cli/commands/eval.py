@@ -29,7 +29,8 @@ max-whisper eval speech.tsv --model artifacts/tiny-float32 --model artifacts/tin
 """
 SEARCH = ("best_of", "beam_size")
 TRANSCRIPTION = ("condition_on_previous_text", "drop_suspect")
-PARTS = ("vad_filter", "vad", "vad_model")
+NOT_OF_MANY = ("audio_track", "clip_timestamps")
+"""The options that are for one recording, and not for many."""
 
 report_option = heading("Report")
 
@@ -49,7 +50,7 @@ report_option = heading("Report")
 @options_from(DecodingOptions, leave_out={*DecodingOptions.declared} - {*SEARCH}, defaults={"best_of": 5})
 @options_from(FallbackOptions, defaults={"temperature_increment_on_fallback": None})
 @options_from(TranscribeOptions, leave_out={*TranscribeOptions.declared} - {*TRANSCRIPTION})
-@options_from(PartOptions, leave_out={*PartOptions.declared} - {*PARTS})
+@options_from(PartOptions, leave_out=NOT_OF_MANY)
 @report_option(
     "--json",
     "json_file",

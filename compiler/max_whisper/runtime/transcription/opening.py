@@ -24,7 +24,7 @@ from max_whisper.runtime.transcription.transcriber import Transcriber
 from max_whisper.runtime.vad.detector import VoiceDetector
 from max_whisper.runtime.vad.loudness import loud_frames
 from max_whisper.runtime.vad.muted import MutedMel
-from max_whisper.runtime.vad.speech import speech_parts
+from max_whisper.runtime.vad.speech import speech_parts, up_to_ends
 
 Audio: TypeAlias = str | PathLike[str] | BinaryIO | NDArray[Any]
 """A path ("-" is standard input), an open binary file, or a 16 kHz mono waveform [samples]."""
@@ -81,6 +81,7 @@ def _with_clips(
         loud = loud_frames(mel.loudness, parts.vad_loudness)
         probabilities, chunk = loud.astype(np.float32), HOP
     found = speech_parts(probabilities, len(samples), chunk, parts.speech)
+    found = up_to_ends(found, len(samples), parts.speech)
     seconds = parts.vad_max_speech_duration_s
     longest = JOINED_WINDOWS * n_frames if seconds is None else seconds * FRAMES_PER_SECOND
     return MutedMel(mel, found), speech_clips(found, content, longest)

@@ -65,8 +65,8 @@ class PartOptions(
     vad: Annotated[
         Detector | None,
         Choice(
-            "Transcribe only the parts in which this detector finds speech: Silero VAD, or one without a model that "
-            "goes by loudness, and takes loud music and noise for speech.",
+            "Transcribe only the parts in which this detector finds speech, with {vad_filter} or without: Silero VAD, "
+            "or one without a model that goes by loudness, and takes loud music and noise for speech.",
             words=DETECTORS,
             unset="silero with {vad_filter}, else all is transcribed",
         ),
@@ -93,7 +93,7 @@ class PartOptions(
         Number(
             "Transcribe at most this long a part at once: longer ones are cut, if possible at their last pause, and "
             "shorter ones are joined.",
-            low=0,
+            low=1,
             high=MAX_SECONDS,
             unit="SECONDS",
             unset="parts are not cut, and joined up to four windows",

@@ -106,6 +106,11 @@ class Transcriber:
         return self._content / FRAMES_PER_SECOND
 
     @property
+    def speech(self) -> list[tuple[float, float]] | None:
+        """The parts in which speech was found, as start and end in seconds; None where it was not looked for."""
+        return self._mel.speech if isinstance(self._mel, MutedMel) else None
+
+    @property
     def segments(self) -> list[Segment]:
         """The segments of all windows so far."""
         return [segment for window in self.windows for segment in window.segments]
@@ -219,6 +224,8 @@ class Transcriber:
             return Window(start, end, seek + length, [], attempts, result, "silence", overrides)
         pieces, advance = cut(result.tokens, tokens.timestamp_begin, length)
         segments = [self._segment(seek, start + first, start + last, part, result) for first, last, part in pieces]
+        if isinstance(self._mel, MutedMel):  # the next clip may begin before the time at which the model ends a text
+            segments = [replace(one, end=min(one.end, end)) if one.start < end else one for one in segments]
         next_seek, skipped = seek + (advance or length), ""
         if self._options.word_timestamps:
             text = [token for segment in segments for token in segment.tokens if token < tokens.eot]

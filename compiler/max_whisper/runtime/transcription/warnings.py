@@ -98,8 +98,8 @@ def no_speech(segment: Segment, earlier: Sequence[str], hearing: Hearing) -> str
     if segment.avg_logprob >= hearing.min_logprob or segment.no_speech_prob <= IMPROBABLE_SPEECH:
         return ""
     return (
-        "there may be no speech in its window, whose text is improbable (no-speech probability "
-        f"{segment.no_speech_prob:.2f}, average log-probability {segment.avg_logprob:.2f})"
+        "there may be no speech in its window, whose text is improbable: no-speech probability "
+        f"{segment.no_speech_prob:.2f}, average log-probability {segment.avg_logprob:.2f}"
     )
 
 
@@ -107,7 +107,7 @@ def too_fast(segment: Segment, earlier: Sequence[str], hearing: Hearing) -> str:
     """Nobody can say so many characters in the part of the segment in which there is sound."""
     seconds = max(min(segment.end, hearing.seconds) - segment.start, SHORTEST)
     rate = len(segment.text.strip()) / seconds
-    return f"{rate:.0f} characters a second" if rate > MAX_RATE else ""
+    return f"it has {rate:.0f} characters a second" if rate > MAX_RATE else ""
 
 
 SIGNALS: Mapping[str, Signal] = {

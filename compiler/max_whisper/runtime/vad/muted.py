@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from max_whisper.runtime.audio.mel import HOP, Floats, LogMel
+from max_whisper.runtime.audio.waveform import SAMPLE_RATE
 from max_whisper.runtime.vad.speech import Part
 
 
@@ -21,11 +22,13 @@ class MutedMel:
         seconds: The duration of the recording in seconds, without the padding.
         loudness: That of each frame of the whole recording in dB.
         heard: Whether each frame before the padding is heard.
+        speech: The parts that are heard, as start and end in seconds.
     """
 
     def __init__(self, mel: LogMel, parts: Sequence[Part]) -> None:
         """Takes the spectrogram of the whole recording, and its parts with speech in samples, in order."""
         self.n_mels, self.frames, self.seconds, self.loudness = mel.n_mels, mel.frames, mel.seconds, mel.loudness
+        self.speech = [(part.first / SAMPLE_RATE, part.last / SAMPLE_RATE) for part in parts]
         self._mel = mel
         self._firsts = [part.first // HOP for part in parts]
         self._lasts = [-(-part.last // HOP) for part in parts]

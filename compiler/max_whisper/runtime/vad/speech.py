@@ -113,6 +113,23 @@ def speech_parts(
     return _padded(pieces, n_samples, settings.pad)
 
 
+def up_to_ends(parts: Sequence[Part], n_samples: int, settings: SpeechSettings) -> list[Part]:
+    """Returns the parts, with the pause before the first and behind the last one where it is too short to end a part.
+
+    A recording without longer pauses is then one part, and heard as it is. Parts with a longest duration are left as
+    they are.
+    """
+    if settings.max_speech_duration_s is not None:
+        return [*parts]
+    pause = settings.min_silence_duration_ms * SAMPLE_RATE / 1000
+    extended = [*parts]
+    if extended and extended[0].first < pause:
+        extended[0] = extended[0]._replace(first=0)
+    if extended and n_samples - extended[-1].last < pause:
+        extended[-1] = extended[-1]._replace(last=n_samples)
+    return extended
+
+
 def _in_chunks(probabilities: NDArray[np.floating], chunk: int, settings: SpeechSettings) -> Iterator[_Speech]:
     """Yields the parts with speech, which are not cut yet."""
     spoken = np.flatnonzero(probabilities >= settings.threshold)
