@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 
 RUN_MODULE = (
-    "import sys; sys.path[:] = sys.argv.pop(1).split(':'); import runpy; "
-    "runpy.run_module(sys.argv.pop(1), run_name='__main__', alter_sys=True)"
+    "import sys; sys.path[:] = filter(None, sys.path); import json, runpy; "
+    "sys.path[:] = json.loads(sys.argv.pop(1)); runpy.run_module(sys.argv.pop(1), run_name='__main__', alter_sys=True)"
 )
-"""`python -m` would look for each module in the current folder first, where a file of anybody may lie."""
+"""`python -m` and `python -c` look for each module in the current folder first, where a file of anybody may lie."""
 
 
 def module_command(module: str, *arguments: str) -> list[str]:
@@ -24,5 +25,6 @@ def module_command(module: str, *arguments: str) -> list[str]:
     """
     if not sys.executable:
         raise FileNotFoundError("there is no Python interpreter that could be started")
-    paths = ":".join(os.path.abspath(path) for path in sys.path)  # noqa: PTH100 - "" stands for the current folder
-    return [sys.executable, "-c", RUN_MODULE, paths, module, *arguments]
+    # "" stands for the current folder; what is no text is ignored by imports, too.
+    paths = [os.path.abspath(path) for path in sys.path if isinstance(path, str)]  # noqa: PTH100
+    return [sys.executable, "-c", RUN_MODULE, json.dumps(paths), module, *arguments]

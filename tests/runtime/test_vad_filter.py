@@ -13,8 +13,9 @@ from typing import Any
 import max_whisper
 import numpy as np
 import pytest
-from max_whisper.errors import MaxWhisperError, UserError
+from max_whisper.errors import ArtifactError, MaxWhisperError, UserError
 from max_whisper.progress import Progress
+from max_whisper.python_process import module_command
 from max_whisper.runtime import model as model_module
 from max_whisper.runtime.transcription import transcriber as transcriber_module
 from max_whisper.runtime.transcription.part_options import PartOptions
@@ -254,6 +255,9 @@ def test_every_version_has_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len({*places, cached_folder()}) == 5
     monkeypatch.setenv("XDG_CACHE_HOME", "relative")
     assert cached_folder().is_absolute()
+    monkeypatch.setenv("HOME", "relative")
+    with pytest.raises(UserError, match="no home folder for compiled code: set XDG_CACHE_HOME"):
+        cached_folder()
 
 
 def test_why_it_cannot_be_built(nano: max_whisper.Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -265,6 +269,33 @@ def test_why_it_cannot_be_built(nano: max_whisper.Model, tmp_path: Path, monkeyp
     monkeypatch.setattr(sys, "executable", None)
     with pytest.raises(MaxWhisperError, match="no Python interpreter that could be started"):
         nano.transcribe(speech("commands"), vad_filter=True)
+
+
+def test_a_damaged_one_in_the_cache(
+    nano: max_whisper.Model, silero: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    damaged = copy(silero, cached_folder())
+    (damaged / "detector.mef").unlink()
+    with pytest.raises(ArtifactError, match=f"or remove {re.escape(str(damaged))}, which is then made again"):
+        nano.transcribe(speech("commands"), vad_filter=True)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / ("a" * 300)))
+    with pytest.raises(UserError, match="could not be compiled to"):
+        nano.transcribe(speech("commands"), vad_filter=True)
+
+
+def test_only_the_folders_of_this_program_are_searched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trap, own = tmp_path / "b", tmp_path / "a:b"
+    for folder, said in ((tmp_path, "trap"), (trap, "trap"), (own, "own")):
+        folder.mkdir(exist_ok=True)
+        for name in ("greeting", "json", "runpy"):
+            (folder / f"{name}.py").write_text(f"print({said!r})\n")
+    (own / "json.py").unlink()
+    (own / "runpy.py").unlink()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [str(own), None, b"x", *(path for path in sys.path if path)])
+    done = subprocess.run(module_command("greeting"), capture_output=True, text=True, check=True)
+    assert done.stdout == "own\n"
 
 
 def test_a_build_that_fails(nano: max_whisper.Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

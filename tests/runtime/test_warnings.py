@@ -26,10 +26,12 @@ SOUND = np.concatenate([noise(5.0), silence(5.0)])
 SPOKEN = Segment(0, 1.0, 4.0, " Nobody doubts this sentence.", [], 0.0, -0.3, 1.2, 0.1)
 
 
-def found(*segments: Segment, earlier: Sequence[str] = (), min_logprob: float | None = -1.0) -> list[list[str]]:
+def found(
+    *segments: Segment, earlier: Sequence[str] = (), min_logprob: float | None = -1.0, end: float = 10.0
+) -> list[list[str]]:
     """Returns the kinds of warnings of each segment."""
     hearing = Hearing(LogMel(SOUND, 80, padding=16000), TranscribeOptions(logprob_threshold=min_logprob))
-    return [[warning.kind for warning in one.warnings] for one in with_warnings(segments, earlier, hearing)]
+    return [[warning.kind for warning in one.warnings] for one in with_warnings(segments, earlier, hearing, end)]
 
 
 def words(*times: tuple[float, float]) -> list[Word]:
@@ -79,6 +81,13 @@ def test_the_part_behind_the_end_has_no_time_for_words() -> None:
     assert found(replace(SPOKEN, start=11.0, end=12.0)) == [["silence", "behind_end", "too_fast"]]
 
 
+def test_a_clip_ends_like_a_recording() -> None:
+    """What the model writes of the time behind a clip, it has not heard, though there may be sound."""
+    assert found(SPOKEN, end=3.0) == [[]]
+    assert found(SPOKEN, end=2.0) == [["behind_end"]]
+    assert found(SPOKEN, end=1.0) == [["silence", "behind_end", "too_fast"]]
+
+
 def test_a_loop_is_found_at_its_third_turn() -> None:
     assert found(SPOKEN, SPOKEN, SPOKEN, SPOKEN) == [[], [], ["repetition"], ["repetition"]]
     other = replace(SPOKEN, text=" Something else.")
@@ -101,7 +110,7 @@ def test_suspect_segments_are_left_out(nano: max_whisper.Model, monkeypatch: pyt
     assert not any(segment.warnings for segment in plain.segments)
     assert nano.transcribe(recording, drop_suspect=True) == plain
 
-    def marked(segments: Sequence[Segment], earlier: Sequence[str], hearing: Hearing) -> list[Segment]:
+    def marked(segments: Sequence[Segment], earlier: Sequence[str], hearing: Hearing, end: float) -> list[Segment]:
         warning = SegmentWarning("too_fast", "99 characters a second")
         return [replace(one, warnings=[warning] if "delta" in one.text else []) for one in segments]
 

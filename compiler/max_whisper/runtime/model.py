@@ -14,7 +14,7 @@ else:
     from typing_extensions import Unpack
 
 from max_whisper.artifact.load import WhisperArtifact, open_artifact
-from max_whisper.errors import UserError
+from max_whisper.errors import ArtifactError, UserError
 from max_whisper.options import OptionError, lists_options, options_of
 from max_whisper.progress import OnProgress, check_progress, ignore_progress
 from max_whisper.runtime.audio.waveform import SAMPLE_RATE
@@ -173,6 +173,10 @@ class Model(WindowModel):
                     detector = load_detector(folder)
                 except UserError as e:
                     raise OptionError("{vad_model}: {reason}", reason=e) from e
+                except ArtifactError as e:
+                    if parts.vad_model is not None:
+                        raise
+                    raise ArtifactError(f"{e} (or remove {folder}, which is then made again)") from e
                 if detector.sample_rate != SAMPLE_RATE:
                     raise OptionError(
                         "{vad_model}: expected a detector for {expected} Hz, {folder} is for {got} Hz",

@@ -240,7 +240,7 @@ class Transcriber:
             if not skipped and (last := speech_end(segments)) is not None:
                 self._last_speech = last
         heard = [segment for segment in segments if segment.start != segment.end and segment.text.strip()]
-        heard = with_warnings(heard, self._earlier, self._hearing)
+        heard = with_warnings(heard, self._earlier, self._hearing, end)
         self._earlier = [*self._earlier, *(segment.text.strip() for segment in heard)][-KEPT_TEXTS:]
         suspect = [segment for segment in heard if self._options.drop_suspect and segment.warnings]
         kept = [segment for segment in heard if not (self._options.drop_suspect and segment.warnings)]

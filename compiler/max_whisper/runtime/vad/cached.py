@@ -6,6 +6,7 @@ transcribes never has the compiler in memory.
 
 from __future__ import annotations
 
+import os
 import platform
 import subprocess
 from hashlib import sha256
@@ -54,8 +55,8 @@ def find_detector(named: str | PathLike[str] | None, progress: OnProgress = igno
 
 
 def is_cached() -> bool:
-    """Returns whether Silero VAD is in the cache."""
-    return (cached_folder() / MANIFEST_FILE).exists()
+    """Returns whether Silero VAD is in the cache; False for a cache that cannot be read, of which a build says why."""
+    return os.path.exists(cached_folder() / MANIFEST_FILE)  # noqa: PTH110 - Path.exists raises for some of them
 
 
 def cached_folder() -> Path:
@@ -106,5 +107,5 @@ def _build(folder: Path, progress: OnProgress) -> None:
         "the voice detector could not be compiled to {folder}: {why} (or name a compiled one by {vad_model}, or find "
         "speech by its loudness with {vad} loudness)",
         folder=folder,
-        why=why,
+        why=why.replace("choose another place with --out", "remove it, or set XDG_CACHE_HOME"),
     )

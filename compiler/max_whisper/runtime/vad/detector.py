@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from max_whisper.artifact.load import Artifact, open_family
 from max_whisper.artifact.manifest import VAD, Manifest
-from max_whisper.errors import UserError
+from max_whisper.errors import ArtifactError, UserError
 from max_whisper.runtime.audio.mel import Samples
 from max_whisper.runtime.audio.recording import Recording
 from max_whisper.runtime.audio.waveform import check_waveform
@@ -87,8 +87,13 @@ class VoiceDetector:
     def _run(self, graph: str, chunks: NDArray[np.float32], states: list[Buffer]) -> NDArray[np.float32]:
         """Returns the probabilities of chunks [n_chunks, n_context + n_samples], and moves the states on."""
         self._artifact.check()
-        (probabilities,) = self._artifact.graphs[graph].execute(Buffer.from_numpy(chunks), *states)
-        return np.asarray(probabilities.to_numpy())
+        (output,) = self._artifact.graphs[graph].execute(Buffer.from_numpy(chunks), *states)
+        probabilities: NDArray[np.float32] = output.to_numpy()
+        if not np.isfinite(probabilities).all():
+            raise ArtifactError(
+                f"{self._artifact.folder} gives probabilities that are no numbers: its weights are wrong"
+            )
+        return probabilities
 
 
 class VoiceStream:
