@@ -199,13 +199,13 @@ class _Run:
                     f"the text of {self._names[number]} is incomplete: {heard:.0f} of {transcriber.seconds:.0f} s were "
                     "heard"
                 )
-            self._display.invented(self._names[number], transcriber)
             try:
                 self._texts.finish(number, transcriber.result(), complete)
             except OutputError:
                 raise
             except MaxWhisperError as error:
                 self.failures.setdefault(number, error)
+            self._display.invented(self._names[number], transcriber)
         self._begun.pop(number, None)
         if number in self.failures and len(self._names) > 1:
             self._display.streams.say(f"error: {sentence(self.failures[number])}")
