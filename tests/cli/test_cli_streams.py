@@ -488,7 +488,8 @@ def test_what_was_recognized_is_written(artifact: Path, talk: Path, long: Path, 
     process.send_signal(number)  # as `timeout` does, and whoever closes a terminal
     stderr = process.communicate(timeout=60)[1]
     assert process.returncode == 128 + number
-    assert INVENTED.sub("", stderr).splitlines()[-2:] == [
+    last = INVENTED.sub("", stderr).splitlines()[-2:]
+    assert last == [
         "out/long.txt",
         f"error: stopped by {'Ctrl-C' if name == 'SIGINT' else name}",
     ]
