@@ -33,7 +33,7 @@ def find_detector(named: str | PathLike[str] | None, progress: OnProgress = igno
 
     Args:
         named: The folder that the caller names; None is Silero VAD, which is compiled if it is not in the cache.
-        progress: Called with each step of the build, which takes some 5 seconds.
+        progress: Called with each step of the build, which takes half a minute.
 
     Raises:
         OptionError: There is no such folder, the weights of Silero VAD are not installed, or the cache cannot be
