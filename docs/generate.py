@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin,
 
 import click
 import msgspec
-from max_whisper import DecodingOptions, SubtitleOptions, TranscribeOptions, records
+from max_whisper import DecodingOptions, PartOptions, SubtitleOptions, TranscribeOptions, records
 from max_whisper.artifact import manifest
 from max_whisper.artifact.read import read_manifest
 from max_whisper.cli.main import main
@@ -37,7 +37,7 @@ from max_whisper.errors import ArtifactError
 from max_whisper.option_kinds import Bounded, Choice, Kind, Numbers
 from max_whisper.options import Option, Options, spelled
 from max_whisper.plan import BuildPlan, SpecIdentity, Target
-from max_whisper.spec.family import families
+from max_whisper.spec.family import DEFAULT, families
 from max_whisper.spec.layer import Layer, LayerField, kinds
 from max_whisper.tensors.stored import StoredTensor
 from max_whisper.tokens import Tokens
@@ -110,13 +110,13 @@ def _default_of(item: LayerField) -> str:
 
 
 def dimensions() -> str:
-    """Returns a table of the dimensions that families know."""
+    """Returns a table of the dimensions that have a meaning, of Whisper first."""
     rows = [
-        (f"`{name}`", "required" if name in family.required_dims else "optional", _capital(meaning))
-        for family in families().values()
+        (f"`{family.name}`", f"`{name}`", "required" if name in family.required_dims else "optional", _capital(meaning))
+        for family in sorted(families().values(), key=lambda family: family.name != DEFAULT)
         for name, meaning in family.known_dims.items()
     ]
-    return table(("dimension", "", "meaning"), rows)
+    return table(("family", "dimension", "", "meaning"), rows)
 
 
 # --- the artifact
@@ -124,6 +124,7 @@ def dimensions() -> str:
 
 RECORDS = (
     manifest.Manifest,
+    manifest.WhisperManifest,
     BuildPlan,
     Target,
     SpecIdentity,
@@ -259,6 +260,7 @@ def options_of_python() -> str:
     """Returns a table for each option class, with the type, default, range and meaning of each option."""
     shown = {
         "How a recording is transcribed": TranscribeOptions,
+        "Which parts of a recording are transcribed": PartOptions,
         "How the text of a window is found": DecodingOptions,
         "How subtitles are cut": SubtitleOptions,
         "How a model is built": BuildOptions,
@@ -284,7 +286,7 @@ def _option(option: Option, default: Any) -> str:
 
 
 def _shown_default(default: Any, kind: Kind) -> str:
-    unset = f", {kind.unset}" if default is None and kind.unset not in ("", "none") else ""
+    unset = f", {spelled(kind.unset, '`{}`'.format)}" if default is None and kind.unset not in ("", "none") else ""
     return f"`{default!r}`{unset}"
 
 

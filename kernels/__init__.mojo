@@ -8,6 +8,7 @@ One file per op. `numerics`, `tile`, `parallel` and `attend` hold what several o
     the next token                                                          choose_token, fused_choose_token,
                                                                             token_probability
     the times of words                                                      attention_scores
+    the chunks of a recording, one after the other                          lstm
 """
 
 from .attention_scores import *
@@ -21,5 +22,6 @@ from .gemm_qkv import *
 from .gemv import *
 from .gemv_qkv import *
 from .layernorm import *
+from .lstm import *
 from .token_embedding import *
 from .token_probability import *

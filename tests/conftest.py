@@ -7,6 +7,7 @@ later runs take them from there.
     english, ending       the same graphs with an English-only vocabulary, and with weights that choose end-of-text
     batched               bfloat16, three windows at once
     nano, nano_artifact   the trained model that ships, where words have to be right
+    detector, silero      Silero VAD, and its folder, which is that in the user's cache
     max_artifact          float32, with MAX's kernels in place of ours
     max_batched           bfloat16, three windows at once, with MAX's kernels
     cuda_artifact         built for a GPU, which need not be there
@@ -15,16 +16,20 @@ later runs take them from there.
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 os.environ.setdefault("MODULAR_CACHE_DIR", str(ROOT / ".cache" / "max"))  # read when MAX is imported
 os.environ["MODULAR_TELEMETRY_ENABLED"] = "false"
+_user_cache = tempfile.TemporaryDirectory(prefix="max-whisper-tests-")
+os.environ["XDG_CACHE_HOME"] = _user_cache.name  # no test may find what an earlier version has left there
 
 import max_whisper  # noqa: E402
 import pytest  # noqa: E402
 from max_whisper.artifact.cores import usable_cores  # noqa: E402
+from max_whisper.runtime.vad.cached import find_detector  # noqa: E402
 from support.harness import Budget  # noqa: E402
 from support.models.checkpoint import end_soon, write_checkpoint  # noqa: E402
 from support.models.small import SMALL, write_spec  # noqa: E402
@@ -116,6 +121,17 @@ def nano_artifact(home: Path) -> Path:
 @pytest.fixture(scope="session")
 def nano(nano_artifact: Path) -> max_whisper.Model:
     return max_whisper.load(nano_artifact)
+
+
+@pytest.fixture(scope="session")
+def silero() -> Path:
+    """Returns the artifact of Silero VAD, compiled to the user's cache as `vad_filter` does it."""
+    return find_detector(None)
+
+
+@pytest.fixture(scope="session")
+def detector(silero: Path) -> max_whisper.VoiceDetector:
+    return max_whisper.load_detector(silero)
 
 
 @pytest.fixture(scope="session")

@@ -16,6 +16,7 @@ import pytest
 
 ROOT = Path(max_whisper.__file__).parent
 GROUND = {
+    "caches",
     "console",
     "errors",
     "files",
@@ -24,6 +25,7 @@ GROUND = {
     "option_kinds",
     "options",
     "progress",
+    "python_process",
     "records",
     "registry",
     "resources",
@@ -53,11 +55,12 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         "results": set(),
         "features": set(),
         "audio": set(),
+        "vad": {"audio"},
         "output": {"results"},
         "decoding": {"results"},
-        "transcription": {"arrays", "audio", "decoding", "features", "results"},
+        "transcription": {"arrays", "audio", "decoding", "features", "results", "vad"},
         "window_model": {"arrays", "audio", "decoding", "features", "results", "transcription"},
-        "model": {"decoding", "results", "transcription", "window_model"},
+        "model": {"audio", "results", "transcription", "vad", "window_model"},
     },
     "lowering": {
         "ops": set(),
@@ -69,7 +72,7 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         "backends": {"kernel_calls", "ops", "passes"},
         "emit": {"kernel_calls", "ops", "passes", "backends"},
         "family": {"families", "ops"},
-        "families": {"builder", "decoder_context", "family", "ops"},
+        "families": {"builder", "decoder_context", "family", "ops", "shapes"},
         "lower": {"emit", "family", "kernel_calls", "ops", "passes", "backends"},
     },
     "tools": {

@@ -22,6 +22,7 @@ from max_whisper.runtime.decoding.options import DecodingOptions
 from max_whisper.runtime.model import Model
 from max_whisper.runtime.output.options import SubtitleOptions
 from max_whisper.runtime.transcription.options import TranscribeKeywords, TranscribeOptions
+from max_whisper.runtime.transcription.part_options import PartOptions
 from max_whisper.tools.options import BenchOptions, VerifyOptions
 from support.command import error, run
 from support.option_classes import CLASSES
@@ -162,7 +163,7 @@ def written(function: Any, leave_out: Sequence[str] = ()) -> dict[str, tuple[Any
 
 @pytest.mark.parametrize("method", [Model.transcribe, Model.transcribe_batch, Model.transcriber, Model.batch])
 def test_the_signature_of_transcribe_is_that_of_the_options(method: Any):
-    expected = declared(DecodingOptions, TranscribeOptions, leave_out=["prompt"])
+    expected = declared(DecodingOptions, TranscribeOptions, PartOptions, leave_out=["prompt"])
     assert written(method, ["progress"]) == expected
     assert {*get_type_hints(TranscribeKeywords)} == {*expected}
 
@@ -185,7 +186,14 @@ def test_the_signature_of_build_is_that_of_the_options(function: Any):
 
 COMMANDS: dict[str, tuple[type[Options], ...]] = {
     "build": (BuildOptions,),
-    "transcribe": (DecodingOptions, FallbackOptions, TranscribeOptions, SubtitleOptions, ThreadOptions),
+    "transcribe": (
+        DecodingOptions,
+        FallbackOptions,
+        TranscribeOptions,
+        PartOptions,
+        SubtitleOptions,
+        ThreadOptions,
+    ),
     "verify": (VerifyOptions,),
     "bench": (BenchOptions, ThreadOptions),
 }
@@ -227,8 +235,8 @@ def test_options_of_takes_what_belongs_to_each_class():
 
 
 def test_the_command_line_says_the_option_as_it_is_written():
-    said = error(run("transcribe", "x.wav", "--model", "m", "--vad-min-silence", "nan"))
-    assert said == "--vad-min-silence: expected 0 to 86400 seconds, got nan"
+    said = error(run("transcribe", "x.wav", "--model", "m", "--vad-loudness", "nan"))
+    assert said == "--vad-loudness: expected 0 to 200 decibels, got nan"
     said = error(run("transcribe", "x.wav", "--model", "m", "--temperature-increment-on-fallback", "1e-9"))
     assert said == "--temperature-increment-on-fallback: expected 0.01 to 1, or none, got 1e-09"
 

@@ -37,10 +37,20 @@ if TYPE_CHECKING:
     from max_whisper.runtime.model import Model
     from max_whisper.runtime.output.options import SubtitleOptions
     from max_whisper.runtime.output.writers import render, write
-    from max_whisper.runtime.results import Attempt, DecodingResult, Segment, TranscriptionResult, Window, Word
+    from max_whisper.runtime.results import (
+        Attempt,
+        DecodingResult,
+        Segment,
+        SegmentWarning,
+        TranscriptionResult,
+        Window,
+        Word,
+    )
     from max_whisper.runtime.transcription.batch import BatchEvent, BatchTranscriber
     from max_whisper.runtime.transcription.options import TranscribeOptions
+    from max_whisper.runtime.transcription.part_options import PartOptions
     from max_whisper.runtime.transcription.transcriber import Transcriber
+    from max_whisper.runtime.vad.detector import VoiceDetector, VoiceStream, load_detector
     from max_whisper.spec import Spec, load_spec
     from max_whisper.tools.inspect import inspect
     from max_whisper.tools.verify.verify import VerifyReport, verify
@@ -65,8 +75,10 @@ __all__ = [
     "MaxWhisperError",
     "Model",
     "OnProgress",
+    "PartOptions",
     "Progress",
     "Segment",
+    "SegmentWarning",
     "Spec",
     "SpecError",
     "SubtitleOptions",
@@ -75,6 +87,8 @@ __all__ = [
     "TranscriptionResult",
     "UserError",
     "VerifyReport",
+    "VoiceDetector",
+    "VoiceStream",
     "WeightsError",
     "Window",
     "Word",
@@ -83,6 +97,7 @@ __all__ = [
     "inspect",
     "load",
     "load_audio",
+    "load_detector",
     "load_spec",
     "open_audio",
     "render",
@@ -99,16 +114,21 @@ _HOMES = {
     "DecodingResult": "max_whisper.runtime.results",
     "Features": "max_whisper.runtime.features",
     "Model": "max_whisper.runtime.model",
+    "PartOptions": "max_whisper.runtime.transcription.part_options",
     "Segment": "max_whisper.runtime.results",
+    "SegmentWarning": "max_whisper.runtime.results",
     "Spec": "max_whisper.spec",
     "SubtitleOptions": "max_whisper.runtime.output.options",
     "TranscribeOptions": "max_whisper.runtime.transcription.options",
     "Transcriber": "max_whisper.runtime.transcription.transcriber",
     "TranscriptionResult": "max_whisper.runtime.results",
     "VerifyReport": "max_whisper.tools.verify.verify",
+    "VoiceDetector": "max_whisper.runtime.vad.detector",
+    "VoiceStream": "max_whisper.runtime.vad.detector",
     "Window": "max_whisper.runtime.results",
     "Word": "max_whisper.runtime.results",
     "inspect": "max_whisper.tools.inspect",
+    "load_detector": "max_whisper.runtime.vad.detector",
     "load_spec": "max_whisper.spec",
     "open_audio": "max_whisper.runtime.audio.load",
     "render": "max_whisper.runtime.output.writers",

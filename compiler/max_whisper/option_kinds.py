@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import operator
+import os
 from collections.abc import Iterable, Mapping
 from numbers import Real
 from typing import Any, ClassVar
@@ -163,6 +164,21 @@ class Text(Kind, frozen=True, kw_only=True):
         if not isinstance(value, str):
             raise Refused("text", value)
         return _text(value)
+
+
+class Folder(Kind, frozen=True, kw_only=True):
+    """The path of a folder; whether there is one is checked when it is used."""
+
+    values = "a path"
+
+    unit: str = "DIR"
+
+    def checked(self, value: Any) -> str:
+        """Returns the path as text. Raises Refused for anything else, and for an empty one."""
+        path = os.fspath(value) if isinstance(value, str | os.PathLike) else b""
+        if isinstance(path, bytes) or not path:
+            raise Refused("a path", value)
+        return path
 
 
 class TextOrIds(Kind, frozen=True, kw_only=True):

@@ -515,7 +515,7 @@ def test_code_of_another_graph(folder: Path) -> None:
 @pytest.mark.parametrize("key", ["batch", "tokens", "eot", "dtype"])
 def test_a_key_that_is_there_twice(folder: Path, key: str, monkeypatch: pytest.MonkeyPatch) -> None:
     text = json.dumps(json.loads((folder / MANIFEST_FILE).read_bytes()) | {"hash": "0" * 64})
-    start = text.index(f'"{key}"')
+    start = text.index(f'"{key}":')
     value = json.JSONDecoder().raw_decode(text[start + len(key) + 4 :])[0]
     text = f"{text[:start]}{json.dumps(key)}: {json.dumps(value)}, {text[start:]}"
     replace(folder / MANIFEST_FILE, text.replace("0" * 64, blake3(text.encode()).hexdigest(), 1).encode())

@@ -64,8 +64,10 @@ HEADINGS = [
     "Rules for tokens",
     "Timestamps",
     "Temperature and retries",
-    "Parts of a recording",
     "Times of words",
+    "Invented text",
+    "Parts of a recording",
+    "Parts with speech (voice activity detection)",
     "Subtitles (srt and vtt; these options need --word-timestamps)",
 ]
 

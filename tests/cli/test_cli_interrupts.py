@@ -39,7 +39,11 @@ def test_ctrl_c_before_a_text_is_written(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr("max_whisper.cli.interrupts.SIGNALS", (signal.SIGINT,))
     transcriber: Any = Finished()
     events: Any = [BatchEvent(0, "opening"), BatchEvent(0, "opened", transcriber), BatchEvent(0, "ended", transcriber)]
-    show: Any = SimpleNamespace(progress=lambda: nullcontext(NoBar()))
+    show: Any = SimpleNamespace(
+        progress=lambda: nullcontext(NoBar()),
+        speech=lambda name, transcriber: None,
+        invented=lambda name, transcriber: None,
+    )
     written: list[tuple[int, str, bool]] = []
     texts: Any = SimpleNamespace(
         follow=lambda number, segments: None,

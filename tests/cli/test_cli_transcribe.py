@@ -264,12 +264,9 @@ def test_threads(artifact: Path, talk: Path) -> None:
         (("--suppress-tokens", "999999"), "--suppress-tokens: expected ids below "),
         (
             ("--vad-filter", "--clip-timestamps", "1,2"),
-            "--vad-filter: finds the clips itself; leave it out, or --clip-",
+            "--vad-filter, --vad: find the clips themselves; leave them out, or --clip-timestamps",
         ),
-        (
-            ("--vad-speech-pad", "1"),
-            "--vad-threshold, --vad-min-silence, --vad-speech-pad: are for --vad-filter, give it",
-        ),
+        (("--vad-speech-pad-ms", "1"), "--vad-speech-pad-ms: is for --vad-filter or --vad, give one of them too"),
         (("--highlight-words",), "are cut and highlighted by the times of words: give --word-timestamps too"),
         (("--word-timestamps", "--max-line-count", "2"), "--max-line-count: needs --max-line-width, as lines"),
         (("--language", "Deutch"), "did you mean 'Deutsch'?"),

@@ -21,6 +21,7 @@ from max_whisper.compile.options import BuildOptions
 from max_whisper.compile.planning import choose_dtype
 from max_whisper.errors import CompileError, MaxWhisperError, SpecError, UserError, WeightsError
 from max_whisper.spec import load_spec
+from max_whisper.spec.families.whisper import WHISPER
 from max_whisper.tensors import safetensors_file
 from max_whisper.tensors.layout import token_matrices
 from max_whisper.weights.checkpoint import Checkpoint
@@ -161,12 +162,12 @@ def test_the_default_dtype_is_that_of_the_machine(monkeypatch: pytest.MonkeyPatc
     """Without an instruction for products of int8, these take longer than float32."""
     for features, expected in (({"avx2", "avx512_vnni"}, "int8"), ({"avx2"}, "float32")):
         monkeypatch.setattr("max_whisper.artifact.target.machine_features", lambda features=features: features)
-        assert choose_dtype(parse_target("cpu"), "ours", BuildOptions()) == expected
-        assert choose_dtype(parse_target("cpu"), "ours", BuildOptions(dtype="bfloat16")) == "bfloat16"
-        assert choose_dtype(parse_target("cpu"), "max", BuildOptions()) == "float32"
+        assert choose_dtype(parse_target("cpu"), "ours", WHISPER, BuildOptions()) == expected
+        assert choose_dtype(parse_target("cpu"), "ours", WHISPER, BuildOptions(dtype="bfloat16")) == "bfloat16"
+        assert choose_dtype(parse_target("cpu"), "max", WHISPER, BuildOptions()) == "float32"
         assert default_folder("tiny", dtype=expected) == Path("artifacts/tiny")
-    assert choose_dtype(parse_target("cpu:x86-64-v4"), "ours", BuildOptions()) == "float32"
-    assert choose_dtype(parse_target("cuda:sm_90a"), "max", BuildOptions()) == "float32"
+    assert choose_dtype(parse_target("cpu:x86-64-v4"), "ours", WHISPER, BuildOptions()) == "float32"
+    assert choose_dtype(parse_target("cuda:sm_90a"), "max", WHISPER, BuildOptions()) == "float32"
     assert default_folder("tiny", dtype="int8") == Path("artifacts/tiny-int8")
 
 
@@ -353,12 +354,10 @@ def test_place_that_cannot_be_written(spec: Path, checkpoint: Path, tmp_path: Pa
 def fake_compiler(folder: Path, code: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Workers, which search the same folders for modules as this process, run `code` in place of the compiler.
 
-    They import it as the layers' lowering, which this process has no use for.
+    They import it as ctypes, which this process has imported already.
     """
     folder.mkdir()
-    (folder / "sitecustomize.py").write_text(
-        f"import sys\nif 'max_whisper.compile.worker' in sys.orig_argv:\n    {code}\n"
-    )
+    (folder / "ctypes.py").write_text(code)
     monkeypatch.setattr(sys, "path", [str(folder), *sys.path])
 
 

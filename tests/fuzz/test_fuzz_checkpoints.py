@@ -13,8 +13,8 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from max_whisper.artifact.consistency import check_tokens
-from max_whisper.artifact.manifest import MANIFEST_VERSION, NO_HASH, Manifest, Source
+from max_whisper.artifact.families.whisper import check_tokens
+from max_whisper.artifact.manifest import MANIFEST_VERSION, NO_HASH, Source, WhisperManifest
 from max_whisper.errors import WeightsError
 from max_whisper.plan import BuildPlan, SpecIdentity, Target
 from max_whisper.spec import Spec, load_spec
@@ -169,7 +169,7 @@ class Folder:
         checkpoint.check([(tensor.name, tensor.shape) for tensor in self.spec.tensors()])
         vocabulary = checkpoint.vocabulary(self.n_vocab)
         heads = checkpoint.alignment_heads(self.spec).heads
-        manifest = Manifest(
+        manifest = WhisperManifest(
             manifest_version=MANIFEST_VERSION,
             hash=NO_HASH,
             builder="0",
@@ -190,7 +190,7 @@ class Folder:
             files={},
         )
         # What loading demands of these parts of a manifest; the others are not there without a build.
-        loaded = msgspec.json.decode(manifest.sealed(), type=Manifest)
+        loaded = msgspec.json.decode(manifest.sealed(), type=WhisperManifest)
         assert msgspec.structs.replace(loaded, hash=NO_HASH) == manifest
         check_tokens(vocabulary.tokens, self.n_vocab)
         assert len(vocabulary.ranks) == vocabulary.tokens.eot

@@ -14,12 +14,15 @@ from max_whisper.lowering.backends.cpu.kernels import COSTS, CPU_KERNELS
 from max_whisper.lowering.builder import Builder
 from max_whisper.lowering.decoder_context import DecoderContext
 from max_whisper.lowering.families.whisper import decoder, step
+from max_whisper.lowering.family import graphs_of
+from max_whisper.lowering.kernel_calls import KernelCall
 from max_whisper.lowering.lower import BACKENDS, lower
 from max_whisper.lowering.ops import EFFECTS, Op, Program, Value
 from max_whisper.lowering.passes.expose import expose
 from max_whisper.lowering.passes.fuse import fuse
 from max_whisper.lowering.passes.instrument import TIMES, instrument
-from max_whisper.spec import load_spec
+from max_whisper.spec import Spec, load_spec
+from max_whisper.spec.family import families
 from max_whisper.spec.layer import kinds as kinds_of_layers
 from max_whisper.spec.ops import ACTIVATIONS
 from max_whisper.tensors.stored import StoredTensor
@@ -284,6 +287,10 @@ def test_a_decoder_counts_its_positions() -> None:
 # --- backends
 
 
+OURS_ALONE = {"lstm"}
+"""The ops that only our kernels have, because the one family that needs them is compiled with these alone."""
+
+
 def test_both_backends_have_an_emitter_for_every_op_that_is_recorded() -> None:
     tree = ast.parse((LOWERING / "builder.py").read_text())
     calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)]
@@ -292,25 +299,33 @@ def test_both_backends_have_an_emitter_for_every_op_that_is_recorded() -> None:
         call.args[0].value for call in calls if call.func.attr in recorders and isinstance(call.args[0], ast.Constant)
     }
     assert len(kinds) > 30
-    for backend in BACKENDS.values():
-        assert kinds - backend.emitters.keys() == set()
+    missing = {name: kinds - backend.emitters.keys() for name, backend in BACKENDS.items()}
+    assert missing == {"ours": set(), "max": OURS_ALONE}
+    assert families()["vad"].kernels == ("ours",)
 
 
-@pytest.mark.parametrize("kernels", ["ours", "max"])
-def test_every_kernel_call_of_a_model_is_described(kernels: str) -> None:
-    spec = load_spec("tiny")
-    package = kernels_package(cache_folder())
+def kernel_calls(spec: Spec, kernels: str) -> list[KernelCall]:
     calls = []
-    for module in ("encoder", "decoder"):
-        lowered = lower(spec, plan_of(spec, kernels=kernels), module, kernels=package)
+    for module in graphs_of(spec.family):
+        lowered = lower(spec, plan_of(spec, kernels=kernels), module, kernels=kernels_package(cache_folder()))
         assert [*lowered.calls] == [*lowered.graphs]
         calls += [call for of_graph in lowered.calls.values() for call in of_graph]
-    if kernels == "max":
-        assert not calls
-    else:
-        assert {call.kernel for call in calls} == {*COSTS}
+    return calls
+
+
+def test_every_kernel_call_of_a_model_is_described() -> None:
+    called = set()
+    for name in ("tiny", "silero-vad"):
+        spec = load_spec(name)
+        calls = kernel_calls(spec, "ours")
         weights = {operand.weight for call in calls for operand in call.operands}
         assert {tensor.name for tensor in spec.tensors() if tensor.matrix} <= weights
+        called |= {call.kernel for call in calls}
+    assert called == {*COSTS}
+
+
+def test_max_kernels_are_not_ours() -> None:
+    assert kernel_calls(load_spec("tiny"), "max") == []
 
 
 def test_the_activations_are_those_that_the_spec_language_has() -> None:

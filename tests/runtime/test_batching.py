@@ -63,28 +63,22 @@ def test_languages_of_a_batch_are_detected_one_by_one(batched: Model):
     ]
 
 
-PAUSED = np.concatenate([silence(3.0), sweep(1.5), silence(3.0), noise(1.0), silence(3.0), sweep(1.0), silence(2.0)])
+PAUSED = np.concatenate([silence(9.0), sweep(1.5), silence(9.0), noise(1.0), silence(9.0), sweep(0.8), silence(2.0)])
 
 
 def test_clips_of_one_recording_share_a_batch(batched: Model, model: Model, calls: list[tuple[type, int]]):
-    options = {**OPTIONS, "temperature": 0, "vad_filter": True, "condition_on_previous_text": False}
+    options = {**OPTIONS, "temperature": 0, "vad": "loudness", "condition_on_previous_text": False}
     del options["best_of"]
     result = batched.transcribe(PAUSED, **options)
-    assert len(result.windows) == 3
     assert max(calls, key=lambda call: call[1])[1] == 3
     starts = [window.start for window in result.windows]
     assert starts == sorted(starts)
+    clips = {8.6, 19.09, 29.1}
     conditioned = batched.transcribe(PAUSED, **{**options, "condition_on_previous_text": True})
-    assert [window.start for window in conditioned.windows] == starts
+    one_by_one = model.transcribe(PAUSED, **options)
+    for each in (result, conditioned, one_by_one):
+        assert clips <= {window.start for window in each.windows}
     assert conditioned.windows[0] == result.windows[0]
-    assert [window.start for window in model.transcribe(PAUSED, **options).windows] == starts
-
-
-def test_vad_and_clips_exclude_each_other(model: Model):
-    with pytest.raises(UserError, match="vad_filter: finds the clips itself"):
-        model.transcribe(noise(1.0), vad_filter=True, clip_timestamps="1,2")
-    with pytest.raises(UserError, match="are for vad_filter, give it too"):
-        model.transcribe(noise(1.0), vad_threshold=3.0)
 
 
 def test_several_files_on_the_command_line(
@@ -201,14 +195,14 @@ def test_a_batch_says_what_happens(batched: Model, tmp_path: Path):
 def test_an_error_does_not_keep_the_sound_of_its_recording(batched: Model, monkeypatch: pytest.MonkeyPatch):
     """Callers keep errors, whose tracebacks have the variables of the functions in them."""
     sounds: list[weakref.ref[LogMel]] = []
-    spectrogram = opening.spectrogram
+    spectrogram = opening._spectrogram
 
     def noted(*arguments: Any) -> LogMel:
         mel = spectrogram(*arguments)
         sounds.append(weakref.ref(mel))
         return mel
 
-    monkeypatch.setattr(opening, "spectrogram", noted)
+    monkeypatch.setattr(opening, "_spectrogram", noted)
     errors = []
     batch = batched.batch([sweep(1.0), noise(5.0)], language="en", clip_timestamps="0,5", without_timestamps=True)
     for event in batch:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -11,12 +12,22 @@ from typing import Any
 import click.testing
 from max_whisper.cli.main import main
 
+INVENTED = re.compile(r"^warning: [^\n]* probably invented, for example [^\n]*\n", re.MULTILINE)
+"""The warning of a text that was probably invented, as all texts of models with random weights are."""
+
 
 @dataclass(frozen=True)
 class Outcome:
+    """What a command said and returned; `invented` has its warnings of invented text, and `stderr` all the rest."""
+
     code: int
     stdout: str
     stderr: str
+    invented: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, code: int, stdout: str, stderr: str) -> Outcome:
+        return cls(code, stdout, INVENTED.sub("", stderr), tuple(INVENTED.findall(stderr)))
 
 
 def run(*arguments: str | Path, stdin: bytes = b"") -> Outcome:
@@ -24,14 +35,14 @@ def run(*arguments: str | Path, stdin: bytes = b"") -> Outcome:
     result = click.testing.CliRunner().invoke(main, [str(argument) for argument in arguments], input=stdin)
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
-    return Outcome(result.exit_code, result.stdout, result.stderr)
+    return Outcome.of(result.exit_code, result.stdout, result.stderr)
 
 
 def spawn(*arguments: str | Path, **options: Any) -> Outcome:
     """Runs `max-whisper ARGUMENTS` in a process of its own, with options for subprocess.run."""
     command = [sys.executable, "-m", "max_whisper", *map(str, arguments)]
     done = subprocess.run(command, **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options})
-    return Outcome(done.returncode, (done.stdout or b"").decode(), done.stderr.decode())
+    return Outcome.of(done.returncode, (done.stdout or b"").decode(), (done.stderr or b"").decode())
 
 
 def error(outcome: Outcome, code: int = 2) -> str:

@@ -8,6 +8,7 @@ from max_whisper.options import Options
 from max_whisper.runtime.decoding.options import DecodingOptions
 from max_whisper.runtime.output.options import SubtitleOptions
 from max_whisper.runtime.transcription.options import TranscribeOptions
+from max_whisper.runtime.transcription.part_options import PartOptions
 from max_whisper.tools.options import BenchOptions, VerifyOptions
 
 CLASSES: tuple[type[Options], ...] = (
@@ -15,6 +16,7 @@ CLASSES: tuple[type[Options], ...] = (
     BuildOptions,
     DecodingOptions,
     FallbackOptions,
+    PartOptions,
     SubtitleOptions,
     ThreadOptions,
     TranscribeOptions,

@@ -25,7 +25,10 @@ COLUMNS = 100
 
 @dataclass(frozen=True)
 class Seen:
-    """The exit code and the output of a command; empty where a stream could not be written to."""
+    """The exit code and the output of a command; empty where a stream could not be written to.
+
+    Warnings of invented text, which models with random weights always have, are left out of `said`.
+    """
 
     code: int
     stdout: bytes
@@ -36,7 +39,10 @@ class Seen:
         """The lines of stderr, without what draws a progress bar."""
         lines = [ANSI.sub(b"", line) for line in re.split(rb"[\r\n]+", self.stderr)]
         return [
-            line.decode() for line in lines if line.strip() and b"\xe2\x94\x81" not in line and b" ... " not in line
+            line.decode()
+            for line in lines
+            if line.strip()
+            and not any(mark in line for mark in (b"\xe2\x94\x81", b" ... ", b" probably invented, for example "))
         ]
 
 

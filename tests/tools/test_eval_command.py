@@ -110,14 +110,24 @@ def test_options_reach_the_model(nano_artifact: Path, manifest: Path, monkeypatc
     monkeypatch.setattr(
         evaluate_module, "_transcribe", lambda *args: given.append((args[1].language, args[3])) or transcribe(*args)
     )
-    options = ["--beam-size", "2", "--no-condition-on-previous-text", "--vad-filter", "--temperature", "0.2"]
+    options = ["--beam-size", "2", "--no-condition-on-previous-text", "--vad", "loudness", "--temperature", "0.2"]
     options += ["--temperature-increment-on-fallback", "0.4"]
     assert run("eval", manifest, "--model", nano_artifact, *options).code == 0
     shared = {
         "best_of": 5,
         "beam_size": 2,
         "condition_on_previous_text": False,
-        "vad_filter": True,
+        "drop_suspect": False,
+        "vad_filter": False,
+        "vad": "loudness",
+        "vad_threshold": 0.5,
+        "vad_neg_threshold": None,
+        "vad_min_speech_duration_ms": 0,
+        "vad_max_speech_duration_s": None,
+        "vad_min_silence_duration_ms": 2000,
+        "vad_speech_pad_ms": 400,
+        "vad_model": None,
+        "vad_loudness": 10.0,
         "temperature": (0.2, 0.6, 1.0),
     }
     assert given[0] == ("en", {**shared, "language": "en"}) and given[-1] == ("zxx", {**shared, "language": None})

@@ -117,7 +117,7 @@ def number(value: int) -> bytes:
 HEAD = 12 * 4
 FILTERS = HEAD + 8
 TOKENS_AT = FILTERS + 80 * 201 * 4
-SILERO = b"lmgg" + number(10) + b"silero-16k" + number(6) * 30
+VOICE = b"lmgg" + number(10) + b"silero-32k" + number(6) * 30
 GPT_2 = b"lmgg" + b"".join(map(number, (50257, 1024, 768, 12, 12, 1, 50257, 1))) + b"!" * 200
 LLAMA = b"lmgg" + b"".join(map(number, (32000, 4096, 256, 32, 32, 128, 2, 0, 0))) + b"!" * 200
 EXPECTED = "expected a model of whisper.cpp such as ggml-base.en.bin"
@@ -126,8 +126,8 @@ REFUSED: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "gguf": (lambda data: b"GGUF" + data[4:], f"it is a GGUF file, which is not the format of whisper.cpp: {EXPECTED}"),
     "llama.cpp": (lambda data: b"tjgg" + data[4:], "it is an old file of llama.cpp (ggjt)"),
     "voice activity": (
-        lambda _: SILERO,
-        "a ggml file of the model 'silero-16k', but not of a Whisper",
+        lambda _: VOICE,
+        "a ggml file of the model 'silero-32k', but not of a Whisper",
     ),
     "gpt-2": (lambda _: GPT_2, f"it is a ggml file, but not of a Whisper model: {EXPECTED}"),
     "llama": (lambda _: LLAMA, "it is a ggml file, but not of a Whisper model"),

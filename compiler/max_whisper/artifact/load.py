@@ -12,16 +12,17 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
+from typing import Generic, TypeAlias, TypeVar
 
 import numpy as np
 from blake3 import blake3
 from max.driver import CPU, Accelerator, Buffer, Device
 from max.dtype import DType
 
-from max_whisper.artifact.consistency import shape_of
 from max_whisper.artifact.cores import core_sharing
 from max_whisper.artifact.engine import MAX_VERSION, Executable, load_graphs
-from max_whisper.artifact.manifest import MANIFEST_FILE, VOCABULARY_FILE, WEIGHTS_FILE, File, Manifest
+from max_whisper.artifact.family import artifact_family, shape_of
+from max_whisper.artifact.manifest import MANIFEST_FILE, WEIGHTS_FILE, WHISPER, File, Manifest, WhisperManifest
 from max_whisper.artifact.process import inside_max
 from max_whisper.artifact.read import holds, read_manifest
 from max_whisper.artifact.rebuild import package_version, rebuild_command
@@ -35,12 +36,11 @@ from max_whisper.tensors import safetensors_file
 from max_whisper.tensors.dtypes import BFLOAT16
 
 IMPORTING_PROCESS = os.getpid()
-FIRST_GRAPHS = ("encoder", "cross_kv")
-"""The graphs that run before others, once per window."""
+ManifestType = TypeVar("ManifestType", bound=Manifest)
 
 
 @dataclass(frozen=True)
-class Artifact:
+class Artifact(Generic[ManifestType]):
     """An artifact that has been checked and is ready to run.
 
     Attributes:
@@ -53,7 +53,7 @@ class Artifact:
     """
 
     folder: Path
-    manifest: Manifest
+    manifest: ManifestType
     graphs: Mapping[str, Executable]
     device: Device
     weights: Mapping[str, Buffer]
@@ -73,26 +73,39 @@ class Artifact:
         self.files.check()
 
 
-def open_artifact(folder: str | PathLike[str]) -> Artifact:
-    """Checks an artifact, makes it ready to run, and returns it.
+WhisperArtifact: TypeAlias = Artifact[WhisperManifest]
+
+
+def open_artifact(folder: str | PathLike[str]) -> WhisperArtifact:
+    """Checks the artifact of a Whisper, makes it ready to run, and returns it, as `open_family` does."""
+    return open_family(folder, WhisperManifest, WHISPER)
+
+
+def open_family(folder: str | PathLike[str], manifest_type: type[ManifestType], family: str) -> Artifact[ManifestType]:
+    """Checks an artifact of a family, makes it ready to run, and returns it.
 
     Its files are mapped into memory, so that processes share them. An artifact may be replaced as a folder, as `build`
     does, but its files must not be changed in place: `Artifact.check` notices that before the next window, and a file
     that is made shorter while it is being read ends the process (SIGBUS).
 
-    Raises UserError where there is no artifact, ArtifactError where it is damaged or not for this machine or this MAX,
-    and ForkError in a process that was forked from one that had loaded an artifact.
+    Raises UserError where there is no artifact or one of another family, ArtifactError where it is damaged or not for
+    this machine or this MAX, and ForkError in a process that was forked from one that had loaded an artifact.
     """
     folder = expanded(folder)
     with inside_max:
         manifest = check_artifact(folder)
+        if not isinstance(manifest, manifest_type) or manifest.family != family:
+            raise UserError(
+                f"{folder} is an artifact of the family '{manifest.family}' ({manifest.plan.spec.name}), expected "
+                f"one of the family '{family}'"
+            )
         artifact = bind(folder, folder, manifest)
         if not holds(folder, manifest):
             raise ArtifactError(f"{folder} was replaced while it was being loaded; load it again")
         return artifact
 
 
-def bind(folder: Path, compiled: Path, manifest: Manifest) -> Artifact:
+def bind(folder: Path, compiled: Path, manifest: ManifestType) -> Artifact[ManifestType]:
     """Binds the weights of an artifact to compiled graphs on the device of its plan.
 
     Args:
@@ -123,7 +136,8 @@ def bind(folder: Path, compiled: Path, manifest: Manifest) -> Artifact:
                 "found another; build the artifact again"
             )
     graphs: dict[str, Executable] = {**loaded}
-    graphs |= {name: LowPriorityThreadsGraph(graphs[name]) for name in FIRST_GRAPHS}
+    first = artifact_family(manifest.family).first_graphs
+    graphs |= {name: LowPriorityThreadsGraph(graphs[name]) for name in first}
     return Artifact(folder, manifest, graphs, device, weights, files)
 
 
@@ -161,7 +175,7 @@ def check_artifact(folder: Path, *, machine: bool = True) -> Manifest:
         except OSError as e:
             raise ArtifactError(f"{folder / name}: {e.strerror}; expected a file that can be read") from e
     _check_tensors(folder / WEIGHTS_FILE, manifest.plan)
-    _check_vocabulary(folder / VOCABULARY_FILE, manifest.tokens.eot)
+    artifact_family(manifest.family).check_files(folder, manifest)
     return manifest
 
 
@@ -198,13 +212,6 @@ def _check_tensors(path: Path, plan: BuildPlan) -> None:
             )
     if header:
         raise ArtifactError(f"{path}: unexpected tensor '{next(iter(header))}'; build the artifact again")
-
-
-def _check_vocabulary(path: Path, expected: int) -> None:
-    """Raises ArtifactError unless there is a line for each text token; the tokenizer checks the lines themselves."""
-    lines = path.read_bytes().count(b"\n")
-    if lines != expected:
-        raise ArtifactError(f"{path}: expected {expected} tokens, found {lines}; build the artifact again")
 
 
 def hash_file(path: Path) -> str:

@@ -10,9 +10,11 @@ import msgspec
 from blake3 import blake3
 
 from max_whisper.artifact.consistency import check_consistency
-from max_whisper.artifact.manifest import MANIFEST_FILE, MANIFEST_VERSION, NO_HASH, Manifest
+from max_whisper.artifact.family import artifact_family
+from max_whisper.artifact.manifest import MANIFEST_FILE, MANIFEST_VERSION, NO_HASH, WHISPER, Manifest
 from max_whisper.artifact.rebuild import package_version, read_recipe, rebuild_command
 from max_whisper.errors import ArtifactError
+from max_whisper.records import Name
 
 MAX_BYTES = 16 << 20
 """The most bytes of a manifest; that of large-v3 has 0.4 MB."""
@@ -20,6 +22,7 @@ MAX_BYTES = 16 << 20
 
 class _Version(msgspec.Struct):
     manifest_version: int
+    family: Name = WHISPER
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -35,11 +38,11 @@ def read_manifest(folder: Path) -> Manifest:
     except OSError as e:
         raise ArtifactError(f"{path}: {e.strerror}; expected the manifest of an artifact, build it again") from e
     try:
-        version = msgspec.json.decode(text, type=_Version).manifest_version
-        if version != MANIFEST_VERSION:
-            raise _other_version(path, version, text)
+        kind = msgspec.json.decode(text, type=_Version)
+        if kind.manifest_version != MANIFEST_VERSION:
+            raise _other_version(path, kind.manifest_version, text)
         json.loads(text, object_pairs_hook=_unique)
-        manifest = msgspec.json.decode(text, type=Manifest)
+        manifest = msgspec.json.decode(text, type=artifact_family(kind.family).manifest)
         check_consistency(manifest)
     except (ValueError, RecursionError) as e:  # msgspec.DecodeError and UnicodeDecodeError are ValueErrors
         raise ArtifactError(f"{path}: {e}; the manifest is damaged, build the artifact again") from e

@@ -67,7 +67,7 @@ def rebuild_command(folder: Path, recipe: Recipe | Manifest | None, *, here: boo
     command = ["max-whisper", "build", "--spec", str(spec) if is_regular(spec) else "SPEC"]
     if recipe is not None:
         plan, source = recipe.plan, recipe.source
-        command += ["--weights", source.repo or "WEIGHTS"]
+        command += ["--weights", source.repo or "WEIGHTS"] if source.package is None else []
         command += ["--revision", source.commit] if source.commit else []
         command += ["--dtype", plan.dtype]
         command += ["--batch", str(plan.batch)] if plan.batch != 1 else []

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from max_whisper.cli.group import current
 from max_whisper.cli.interrupts import Interrupted
-from max_whisper.cli.models import load_model
+from max_whisper.cli.models import load_model, prepare_detector
 from max_whisper.cli.outputs import check_inputs_kept
 from max_whisper.cli.progress import reporting
 from max_whisper.errors import UserError
 from max_whisper.files import expanded
 from max_whisper.messages import printable
+from max_whisper.runtime.transcription.part_options import PartOptions
 from max_whisper.tools.options import EvalOptions
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ def evaluate_models(
         raise UserError(f"{manifest}: no recording that was asked for has a text, or the language zxx: add their texts")
     labels = _labels(names)
     models = [load_model(name, offline) for name in names]
+    prepare_detector(PartOptions(**{name: transcription[name] for name in PartOptions.declared & transcription.keys()}))
     for name, model in zip(names, models, strict=True):
         check_options(model, transcription)
         check_languages(name, model, usable)

@@ -1,4 +1,4 @@
-"""The option `--model`: loads a compiled model, or a spec, which is compiled first."""
+"""Loads the models of a command, and compiles those that are not compiled yet."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from max_whisper.cli.group import current
 from max_whisper.cli.progress import reporting
 from max_whisper.errors import SpecError, UserError
 from max_whisper.files import expanded, is_folder
+from max_whisper.runtime.transcription.part_options import PartOptions
 
 if TYPE_CHECKING:
     from max_whisper.runtime.model import Model
@@ -33,17 +34,38 @@ def load_model(name: str, offline: bool) -> Model:
             from max_whisper.compile.build import build as build_artifact
             from max_whisper.compile.build import default_folder
             from max_whisper.spec import load_spec
+            from max_whisper.spec.family import DEFAULT
 
         if folder.suffix not in (".yaml", ".yml") and len(folder.parts) > 1:
             raise UserError(f"there is no folder {folder}: make it with max-whisper build --spec SPEC --out {folder}")
         try:
-            load_spec(name)
+            family = load_spec(name).family
         except SpecError as error:
             if folder.suffix in (".yaml", ".yml"):
                 raise
             raise UserError(f"--model {name}: there is no such folder with an artifact, nor a spec; {error}") from error
+        if family != DEFAULT:
+            raise UserError(f"--model {name}: it is a spec of the family {family}, which does not transcribe")
         folder = default_folder(name)
         if not (folder / MANIFEST_FILE).exists():
             with reporting(f"building {folder}, for the first time") as progress:
                 build_artifact(name, out=folder, offline=offline, progress=progress)
     return load(folder)
+
+
+def prepare_detector(parts: PartOptions) -> None:
+    """Finds the voice detector that a transcription needs, and compiles it, with progress, if it is not there yet.
+
+    Raises MaxWhisperError where there is none, where it cannot be compiled, or where options conflict.
+    """
+    parts.check()
+    if parts.detector != "silero":
+        return
+    with current().interrupts.held():
+        from max_whisper.runtime.vad.cached import find_detector, is_cached
+
+    if parts.vad_model is not None or is_cached():
+        find_detector(parts.vad_model)
+        return
+    with reporting("compiling the voice detector, for the first time") as progress:
+        find_detector(None, progress)

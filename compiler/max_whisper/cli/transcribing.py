@@ -20,12 +20,14 @@ from max_whisper.runtime.output.times import format_timestamp
 
 MAX_NAME_LENGTH = 40
 """The number of characters of a recording's name beside its progress bar."""
+MAX_EXAMPLE_LENGTH = 60
+"""The number of characters of a text that was probably invented, in the warning of it."""
 
 if TYPE_CHECKING:
     from rich.progress import ProgressColumn, TaskID
 
     from max_whisper.runtime.decoding.tokenizer import Tokenizer
-    from max_whisper.runtime.results import Window
+    from max_whisper.runtime.results import Segment, Window
     from max_whisper.runtime.transcription.batch import BatchEvent, BatchTranscriber
     from max_whisper.runtime.transcription.transcriber import Transcriber
 
@@ -58,8 +60,37 @@ class Display:
                 self.streams.say(front + line)
         if self.verbose:
             for segment in window.segments:
-                times = " --> ".join(format_timestamp(t) for t in (segment.start, segment.end))
-                self.streams.show(f"{front}[{times}] {segment.text}")
+                self.streams.show(f"{front}[{_times(segment)}] {segment.text}")
+
+    def speech(self, name: str, transcriber: Transcriber) -> None:
+        """Says where speech was found, if it was looked for: with `explain` all parts, else only that there is none."""
+        if transcriber.speech is None or (transcriber.speech and not self.explain):
+            return
+        parts = ", ".join(" to ".join(map(format_timestamp, part)) for part in transcriber.speech)
+        self.streams.say(f"{printable(name)}: " + (f"speech from {parts}" if parts else "no speech was found"))
+
+    def invented(self, name: str, transcriber: Transcriber) -> None:
+        """Warns of the text of a recording that was probably invented, or says how much of it was left out."""
+        dropped = [segment for window in transcriber.windows for segment in window.dropped]
+        suspect = dropped or [segment for segment in transcriber.segments if segment.warnings]
+        if not suspect:
+            return
+        count = "1 segment" if len(suspect) == 1 else f"{len(suspect)} segments"
+        what = "left out as" if dropped else "was" if len(suspect) == 1 else "were"
+        advice = "" if dropped else "; --drop-suspect leaves out such text"
+        first = suspect[0]
+        self.streams.warn(
+            f'{printable(name)}: {count} {what} probably invented, for example "{_example(first)}" at '
+            f"{format_timestamp(first.start)}, because {first.warnings[0].reason}{advice}"
+        )
+
+
+def _example(segment: Segment) -> str:
+    return printable(segment.text.strip(), MAX_EXAMPLE_LENGTH)
+
+
+def _times(segment: Segment) -> str:
+    return " --> ".join(format_timestamp(time) for time in (segment.start, segment.end))
 
 
 def _columns() -> Sequence[ProgressColumn]:
@@ -96,6 +127,7 @@ def transcribe_files(
                 elif transcriber is not None and event.window is None:
                     name = printable(Path(names[number]).name, MAX_NAME_LENGTH)
                     bar.update(tasks[number], description=name, total=transcriber.seconds)
+                    display.speech(names[number], transcriber)
                 elif transcriber is not None and event.window is not None:
                     done = transcriber.progress(event.window).done
                     bar.update(tasks[number], completed=done, speed=done / (time.monotonic() - started))
@@ -173,6 +205,7 @@ class _Run:
                 raise
             except MaxWhisperError as error:
                 self.failures.setdefault(number, error)
+            self._display.invented(self._names[number], transcriber)
         self._begun.pop(number, None)
         if number in self.failures and len(self._names) > 1:
             self._display.streams.say(f"error: {sentence(self.failures[number])}")
@@ -193,4 +226,10 @@ def explanation(window: Window, tokenizer: Tokenizer) -> list[str]:
     parts.append(f"skipped: {window.skipped}" if window.skipped else f"{len(window.segments)} segments")
     if window.overrides:
         parts.append(f"tokens other than the likeliest: {len(window.overrides)} of {len(result.tokens)}")
-    return ["; ".join(parts), *(f"    {line}" for line in summary(window.overrides, tokenizer))]
+    lines = [
+        f"{what}: [{_times(segment)}]{segment.text}: {warning.reason} ({warning.kind})"
+        for what, segments in (("warning", window.segments), ("left out", window.dropped))
+        for segment in segments
+        for warning in segment.warnings
+    ]
+    return ["; ".join(parts), *(f"    {line}" for line in [*lines, *summary(window.overrides, tokenizer)])]

@@ -15,14 +15,12 @@ from max_whisper.artifact.manifest import (
     MANIFEST_VERSION,
     NO_HASH,
     SPEC_FILE,
-    VOCABULARY_FILE,
     WEIGHTS_FILE,
     File,
-    Graph,
-    Manifest,
     Source,
 )
 from max_whisper.artifact.target import parse_target
+from max_whisper.compile.contents import contents_of
 from max_whisper.compile.modules import compile_modules
 from max_whisper.compile.options import BuildOptions
 from max_whisper.compile.planning import choose_dtype, choose_kernels, default_dtype, make_plan
@@ -33,12 +31,9 @@ from max_whisper.files import expanded
 from max_whisper.lowering.family import check_layers
 from max_whisper.plan import BuildPlan, Kernels
 from max_whisper.progress import OnProgress, Progress, check_progress, ignore_progress
-from max_whisper.spec import Spec, load_spec
-from max_whisper.spec.families.whisper import WHISPER
-from max_whisper.tokens import Tokens
-from max_whisper.weights.architecture import check_architecture
-from max_whisper.weights.checkpoint import Checkpoint, open_checkpoint
-from max_whisper.weights.vocabulary import write_tiktoken
+from max_whisper.spec import load_spec
+from max_whisper.spec.family import families
+from max_whisper.weights.checkpoint import open_checkpoint
 
 COMPILED_SIZE = 64 << 20
 """The bytes that are reserved for MEF files, which is more than any model needs."""
@@ -65,12 +60,16 @@ def build(
     check_progress(progress)
     options = BuildOptions(revision, dtype, target, kernels, batch, force, offline)
     model, machine = load_spec(spec), parse_target(options.target)
-    if model.family != WHISPER.name:  # an artifact has a vocabulary, and the runtime is Whisper's
-        raise UserError(f"{spec}: expected a spec of the family '{WHISPER.name}' to build, got '{model.family}'")
-    chosen = choose_kernels(machine, options)
-    chosen_dtype = choose_dtype(machine, chosen, options)
+    contents, family = contents_of(model.family), families()[model.family]
+    chosen = choose_kernels(machine, family, options)
+    chosen_dtype = choose_dtype(machine, chosen, family, options)
+    if options.batch > 1 and not contents.batches:
+        raise UserError(
+            f"{spec}: a spec of the family {family.name} has no batch of windows, got batch {options.batch}"
+        )
     revision = options.revision
-    folder = default_folder(spec, dtype=options.dtype, target=options.target, kernels=options.kernels)
+    named_dtype = options.dtype if not family.dtypes else None  # a family with one dtype need not name it
+    folder = default_folder(spec, dtype=named_dtype, target=options.target, kernels=options.kernels)
     folder = expanded(folder if out is None else out)
     with new_folder(folder, replace=force) as new:
         checkpoint = open_checkpoint(
@@ -78,29 +77,41 @@ def build(
             repo=model.repo,
             revision=revision or (model.revision if weights is None else None),
             folder=model.folder,
+            package=model.package,
             offline=offline,
             progress=progress,
         )
         if revision is not None and checkpoint.repo is None:
             raise UserError(f"revision '{revision}' is for a Hub repository, the weights are a {checkpoint.describe()}")
-        check_architecture(checkpoint, model)
+        contents.check(checkpoint, model)
         expected = [(tensor.name, tensor.shape) for tensor in model.tensors() if tensor.computed is None]
         checkpoint.check(expected)
-        vocabulary, alignment = checkpoint.vocabulary(model.n_vocab), checkpoint.alignment_heads(model)
+        own = contents.read(checkpoint, model)
         progress(
             Progress(f"checked {len(expected)} tensors of {checkpoint.describe()}, format {checkpoint.source.format}")
         )
-        for origin in filter(None, (vocabulary.origin, alignment.origin)):
+        for origin in own.origins:
             progress(Progress(origin))
-        plan = make_plan(model, checkpoint, alignment.heads, machine, chosen, chosen_dtype, options.batch)
+        plan = make_plan(model, checkpoint, own.alignment_heads, machine, chosen, chosen_dtype, options.batch)
         check_layers(model, plan)
         _check_space(folder, new, plan)
         write_weights(new / WEIGHTS_FILE, plan, model, checkpoint)
-        write_tiktoken(vocabulary.ranks, new / VOCABULARY_FILE)
+        own.write(new)
         (new / SPEC_FILE).write_text(json.dumps(model.canonical(), indent=1) + "\n")
         progress(Progress(f"packed the weights{_lossless_summary(plan)}"))
         compiled = compile_modules(plan, model, new, progress=progress)
-        manifest = _manifest(new, plan, model, checkpoint, vocabulary.tokens, compiled.graphs)
+        manifest = own.manifest(
+            manifest_version=MANIFEST_VERSION,
+            hash=NO_HASH,
+            builder=version("max-whisper"),
+            max=version("max"),
+            family=model.family,
+            plan=plan,
+            source=Source(checkpoint.repo, checkpoint.commit, checkpoint.package),
+            dims=model.all_dims,
+            graphs=compiled.graphs,
+            files={path.name: File(path.stat().st_size, hash_file(path)) for path in sorted(new.iterdir())},
+        )
         (new / MANIFEST_FILE).write_bytes(manifest.sealed())
         _read_back(new, folder)
     return folder
@@ -153,21 +164,3 @@ def _check_space(folder: Path, new: Path, plan: BuildPlan) -> None:
             f"{folder}: the disk has {free >> 20} MB free, the artifact of {plan.spec.name} takes {needed >> 20} MB; "
             "make room or choose another place with --out"
         )
-
-
-def _manifest(
-    new: Path, plan: BuildPlan, spec: Spec, checkpoint: Checkpoint, tokens: Tokens, graphs: dict[str, Graph]
-) -> Manifest:
-    """Returns the manifest of an artifact whose other files are in the folder `new`."""
-    return Manifest(
-        manifest_version=MANIFEST_VERSION,
-        hash=NO_HASH,
-        builder=version("max-whisper"),
-        max=version("max"),
-        plan=plan,
-        source=Source(checkpoint.repo, checkpoint.commit),
-        dims={**spec.dims, "n_frames": spec.n_frames},
-        tokens=tokens,
-        graphs=graphs,
-        files={path.name: File(path.stat().st_size, hash_file(path)) for path in sorted(new.iterdir())},
-    )

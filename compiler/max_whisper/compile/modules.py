@@ -6,7 +6,6 @@ import contextlib
 import os
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from importlib.metadata import version
@@ -16,6 +15,7 @@ import msgspec
 from blake3 import blake3
 
 from max_whisper.artifact.manifest import Graph
+from max_whisper.caches import user_cache
 from max_whisper.compile.mojo_packages import kernels_package
 from max_whisper.compile.worker import Compiled, Job
 from max_whisper.errors import CompileError, UserError
@@ -23,6 +23,7 @@ from max_whisper.lowering.family import graphs_of, recipes_of
 from max_whisper.lowering.kernel_calls import KernelCall
 from max_whisper.plan import BuildPlan
 from max_whisper.progress import OnProgress, Progress
+from max_whisper.python_process import module_command
 from max_whisper.spec import Spec
 from max_whisper.spec.family import families
 
@@ -104,10 +105,9 @@ class _Worker:
             "PYTHONHASHSEED": "0",
             "MODULAR_TELEMETRY_ENABLED": "false",
             "MODULAR_CACHE_DIR": str(cache_folder() / graph_key(job)),
-            "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
         }
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "max_whisper.compile.worker"],
+            module_command("max_whisper.compile.worker"),
             stdin=subprocess.PIPE,
             stdout=self._output,
             stderr=self._errors,
@@ -157,4 +157,4 @@ def cache_folder() -> Path:
     """Returns the folder that keeps compiled code: MODULAR_CACHE_DIR, or else a folder in the user's cache."""
     if configured := os.environ.get("MODULAR_CACHE_DIR"):
         return Path(configured)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "max-whisper" / "max"
+    return user_cache() / "max"

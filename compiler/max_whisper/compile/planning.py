@@ -10,6 +10,7 @@ from max_whisper.compile.options import BuildOptions
 from max_whisper.errors import UserError
 from max_whisper.plan import MATRIX_DTYPES, BuildPlan, Kernels, SpecIdentity, Target
 from max_whisper.spec import Spec
+from max_whisper.spec.family import Family
 from max_whisper.tensors.dtypes import FLOAT32, BuildDtype
 from max_whisper.tensors.layout import logits_tables, stored_tensors, token_matrices
 from max_whisper.weights.checkpoint import Checkpoint
@@ -52,9 +53,12 @@ def with_tensors(plan: BuildPlan, spec: Spec, lossless: Mapping[str, str]) -> Bu
     return msgspec.structs.replace(plan, tensors=tensors)
 
 
-def choose_kernels(target: Target, options: BuildOptions) -> Kernels:
+def choose_kernels(target: Target, family: Family, options: BuildOptions) -> Kernels:
     """Returns the kernels that the options name, or the target's default; raises UserError if it cannot use them."""
     kernels: Kernels = options.kernels or target.kernels[0]  # type: ignore[assignment]  # one of these
+    if kernels not in family.kernels:
+        got = options.target if options.kernels is None else f"kernels {kernels}"
+        raise UserError(f"a spec of the family {family.name} is compiled for a CPU with kernels ours, got {got}")
     if kernels not in target.kernels:
         raise UserError(f"kernels ours are for a CPU only: build for {options.target} with kernels max")
     return kernels
@@ -65,14 +69,18 @@ def default_dtype(target: Target, kernels: Kernels) -> BuildDtype:
     return "int8" if kernels == "ours" and INT8_FEATURE in target.features else "float32"
 
 
-def choose_dtype(target: Target, kernels: Kernels, options: BuildOptions) -> BuildDtype:
+def choose_dtype(target: Target, kernels: Kernels, family: Family, options: BuildOptions) -> BuildDtype:
     """Returns the dtype that the options name, or the default.
 
-    Raises UserError where the kernels do not support the dtype, or not on this target.
+    Raises UserError where the family or the kernels do not support the dtype, or not on this target.
     """
     if options.dtype is None:
-        return default_dtype(target, kernels)
+        return family.dtypes[0] if family.dtypes else default_dtype(target, kernels)  # type: ignore[return-value]
     dtype: BuildDtype = options.dtype  # type: ignore[assignment]  # BuildOptions checks that it is one of these
+    if family.dtypes and dtype not in family.dtypes:
+        raise UserError(
+            f"a spec of the family {family.name} is built in {' or '.join(family.dtypes)}, got dtype {dtype}"
+        )
     if not target.on_host and dtype != FLOAT32.name:
         # Only our kernels have int8. In bfloat16 on an H200, prompts saw the tokens that come after them (MAX 26.7).
         raise UserError(f"dtype {dtype} is for a CPU only: build for {options.target} with float32")

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from max_whisper.artifact.load import Artifact, bind
-from max_whisper.artifact.manifest import Manifest
+from max_whisper.artifact.load import Artifact, ManifestType, bind
 from max_whisper.compile.modules import compile_modules
 from max_whisper.lowering.kernel_calls import KernelCall
 from max_whisper.progress import OnProgress
@@ -17,13 +16,13 @@ from max_whisper.spec import Spec
 
 def recompile(
     folder: Path,
-    manifest: Manifest,
+    manifest: ManifestType,
     spec: Spec,
     *,
     progress: OnProgress,
     expose: bool = False,
     instrument: bool = False,
-) -> tuple[Artifact, dict[str, list[KernelCall]]]:
+) -> tuple[Artifact[ManifestType], dict[str, list[KernelCall]]]:
     """Returns an artifact of the same plan and weights with other graphs, and the kernel calls of each graph.
 
     `expose` and `instrument` are those of `compile_modules`. Raises CompileError where MAX fails.

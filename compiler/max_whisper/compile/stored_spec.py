@@ -31,7 +31,7 @@ def read_spec(folder: Path, manifest: Manifest) -> Spec:
             f"{path}: expected the spec '{plan.spec.name}' with SHA-256 {plan.spec.hash[:16]}…, found '{spec.name}' "
             f"with {spec.hash[:16]}…; build the artifact again"
         )
-    if manifest.dims != {**spec.dims, "n_frames": spec.n_frames}:
+    if manifest.dims != spec.all_dims:
         raise ArtifactError(
             f"{path}: expected the dimensions {manifest.dims}, found {spec.dims}; build the artifact again"
         )

@@ -22,6 +22,7 @@ from max_whisper.artifact.manifest import Graph, Port
 from max_whisper.lowering.kernel_calls import KernelCall
 from max_whisper.lowering.ops import dims_of
 from max_whisper.plan import BuildPlan
+from max_whisper.python_process import module_command
 
 ADDR_NO_RANDOMIZE = 0x0040000  # linux/personality.h
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
@@ -83,7 +84,7 @@ def _make_reproducible() -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     current = libc.personality(0xFFFFFFFF)
     if current >= 0 and not current & ADDR_NO_RANDOMIZE and libc.personality(current | ADDR_NO_RANDOMIZE) >= 0:
-        os.execv(sys.executable, [sys.executable, "-m", "max_whisper.compile.worker"])
+        os.execv(sys.executable, module_command("max_whisper.compile.worker"))
 
 
 def _end_with(parent: int) -> None:

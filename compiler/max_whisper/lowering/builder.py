@@ -13,15 +13,17 @@ from max_whisper.lowering.ops import Dim, Input, Op, Program, Value, WeightValue
 from max_whisper.lowering.shapes import (
     broadcast,
     check_heads,
+    check_lstm,
     check_product,
     check_rows,
+    check_taken,
     check_vector,
     known,
     operands,
     reshaped,
 )
 from max_whisper.messages import one_of
-from max_whisper.spec.ops import ACTIVATIONS, Ops, conv1d_length
+from max_whisper.spec.ops import ACTIVATIONS, LstmWeights, Ops, conv1d_length
 from max_whisper.tensors.stored import StoredTensor
 
 ATTENTION = ("full_attention", "cached_attention", "cross_attention")
@@ -138,6 +140,11 @@ class Builder(Ops):
         check_product("logits", x, table)
         return self._op("logits", {"x": x, "table": table}, (*x.shape[:-1], table.shape[0]))
 
+    def lstm(self, x: Value, weights: LstmWeights, *, hidden: Value, cell: Value) -> Value:
+        inputs = operands("lstm", x=x, **weights._asdict(), hidden=hidden, cell=cell)
+        check_lstm(x, weights, hidden, cell)
+        return self._op("lstm", inputs, (*x.shape[:2], hidden.shape[1]))
+
     # --- primitives
 
     def sub(self, x: Value, y: Value) -> Value:
@@ -160,6 +167,9 @@ class Builder(Ops):
 
     def rsqrt(self, x: Value) -> Value:
         return self._same_shape("rsqrt", x)
+
+    def sqrt(self, x: Value) -> Value:
+        return self._same_shape("sqrt", x)
 
     def constant(self, value: float) -> Value:
         return self._op("constant", {}, (), value=value)
@@ -196,6 +206,11 @@ class Builder(Ops):
         if len({x.shape[:-1] for x in values}) != 1:
             raise ValueError(f"concat: expected shapes that differ in the last axis, found {[x.shape for x in values]}")
         return self._op("concat", inputs, (*values[0].shape[:-1], sum(known(x.shape[-1]) for x in values)))
+
+    def take(self, x: Value, rows: Sequence[int]) -> Value:
+        inputs = operands("take", x=x)
+        check_taken(x, rows)
+        return self._op("take", inputs, (x.shape[0], len(rows), x.shape[2]), rows=tuple(rows))
 
     def rows(self, table: Value, x: Value) -> Value:
         position = self._decoder.position if self._decoder else None
@@ -239,37 +254,6 @@ class Builder(Ops):
 
     def layer_output(self, path: str, x: Value) -> None:
         self._layers[path] = x
-
-    # --- what only the graphs of a family call
-
-    def split_heads(self, x: Value, *, heads: int, dtype: str) -> Value:
-        """Returns [batch, heads, length, channels of a head] of [batch, length, channels], as attention reads it."""
-        batch, length, channels = x.shape
-        shape = (batch, heads, length, known(channels) // heads)
-        return self._op("split_heads", {"x": x}, shape, dtype, heads=heads, dtype=dtype)
-
-    def choose_token(self, logits: Value, mask: Value, allowed: Value, noise: Value) -> tuple[Value, Value]:
-        """Returns the next token, int64 [batch, 1], and its log-probability [batch, 1], by the last row of logits.
-
-        mask, allowed, noise: as in backends/max_selection.py.
-        """
-        shape = (logits.shape[0], 1)
-        token, logprob = Value(shape, "int64"), Value(shape)
-        inputs = {"logits": logits, "mask": mask, "allowed": allowed, "noise": noise}
-        self._record("choose_token", inputs, (token, logprob))
-        return token, logprob
-
-    def token_probability(self, logits: Value, token: Value) -> Value:
-        """Returns the probability [batch, 1] of a token, an int64 scalar on the host, by the first row of logits."""
-        return self._op("token_probability", {"logits": logits, "token": token}, (logits.shape[0], 1))
-
-    def attention_scores(self, q: Value, keys: Value, *, heads: Sequence[int]) -> Value:
-        """Returns the scores of these heads of a cross-attention, before the softmax: [batch, heads, length, n_keys].
-
-        q: [batch, length, channels]. keys: [batch, all heads, n_keys, channels of a head].
-        """
-        shape = (q.shape[0], len(heads), q.shape[1], keys.shape[2])
-        return self._op("attention_scores", {"q": q, "keys": keys}, shape, heads=tuple(heads))
 
     # --- recording
 

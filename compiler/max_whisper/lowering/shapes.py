@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from math import prod
 
 from max_whisper.lowering.ops import Dim, Value, WeightValue
+from max_whisper.spec.ops import LstmWeights
 
 MATRIX_OPERANDS = {"conv1d": ("weight",), "linear": ("weight",), "embedding": ("table",), "logits": ("table",)}
 """The operands that are matrices, by kind of op. Their dtype and layout are up to the backend."""
@@ -58,6 +59,25 @@ def check_heads(kind: str, q: Value, heads: int) -> None:
     """Raises ValueError unless the number of heads divides the channels."""
     if heads < 1 or known(q.shape[2]) % heads:
         raise ValueError(f"{kind}: expected a number of heads that divides {q.shape[2]} channels, found {heads}")
+
+
+def check_lstm(x: Value, weights: LstmWeights, hidden: Value, cell: Value) -> None:
+    """Raises ValueError unless weights and states are those of one long short-term memory, whose input is `x`."""
+    check_rows("lstm", x)
+    if len(hidden.shape) != 2 or hidden.shape[0] != 1 or cell.shape != hidden.shape:
+        raise ValueError(f"lstm: expected states of one shape [1, channels], found {hidden.shape} and {cell.shape}")
+    size = known(hidden.shape[1])
+    expected = ((4 * size, x.shape[2]), (4 * size, size), (4 * size,), (4 * size,))
+    for part, value, shape in zip(weights._fields, weights, expected, strict=True):
+        if value.shape != shape:
+            raise ValueError(f"lstm: expected '{part}' of shape {shape}, found {value.shape}")
+
+
+def check_taken(x: Value, rows: Sequence[int]) -> None:
+    """Raises ValueError unless `x` [batch, length, channels] has all of these rows, of which there is at least one."""
+    check_rows("take", x)
+    if not (rows and min(rows) >= 0 and max(rows) < known(x.shape[1])):
+        raise ValueError(f"take: expected rows from 0 to {known(x.shape[1]) - 1}, found {tuple(rows)[:100]}")
 
 
 def known(dim: Dim) -> int:

@@ -5,23 +5,28 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from os import PathLike
+from pathlib import Path
+from threading import Lock
 
 if sys.version_info >= (3, 11):
     from typing import Unpack
 else:
     from typing_extensions import Unpack
 
-from max_whisper.artifact.load import open_artifact
-from max_whisper.errors import UserError
+from max_whisper.artifact.load import WhisperArtifact, open_artifact
+from max_whisper.errors import ArtifactError, UserError
 from max_whisper.options import OptionError, lists_options, options_of
 from max_whisper.progress import OnProgress, check_progress, ignore_progress
-from max_whisper.runtime.decoding.options import DecodingOptions
+from max_whisper.runtime.audio.waveform import SAMPLE_RATE
 from max_whisper.runtime.results import TranscriptionResult
 from max_whisper.runtime.transcription.batch import BatchTranscriber
-from max_whisper.runtime.transcription.opening import Audio, open_transcriber
-from max_whisper.runtime.transcription.options import TranscribeKeywords, TranscribeOptions
+from max_whisper.runtime.transcription.opening import Audio, RecordingOptions, open_transcriber
+from max_whisper.runtime.transcription.options import RECORDING_OPTIONS, TranscribeKeywords
+from max_whisper.runtime.transcription.part_options import PartOptions
 from max_whisper.runtime.transcription.scheduler import Caller
 from max_whisper.runtime.transcription.transcriber import Transcriber
+from max_whisper.runtime.vad.cached import find_detector
+from max_whisper.runtime.vad.detector import VoiceDetector, load_detector
 from max_whisper.runtime.window_model import WindowModel
 
 
@@ -49,7 +54,13 @@ def load(folder: str | PathLike[str]) -> Model:
 class Model(WindowModel):
     """A compiled Whisper model. It may be used from several threads, whose windows share batches."""
 
-    @lists_options(TranscribeOptions, DecodingOptions, leave_out=("prompt",))
+    def __init__(self, artifact: WhisperArtifact) -> None:
+        """Takes an artifact that `open_artifact` returned."""
+        super().__init__(artifact)
+        self._detectors: dict[Path, VoiceDetector] = {}  # those in use, by their folders
+        self._finding_detector = Lock()
+
+    @lists_options(*RECORDING_OPTIONS, leave_out=("prompt",))
     def transcribe(
         self, audio: Audio, *, progress: OnProgress = ignore_progress, **options: Unpack[TranscribeKeywords]
     ) -> TranscriptionResult:
@@ -57,20 +68,21 @@ class Model(WindowModel):
 
         Args:
             audio: A path ("-" is stdin), an open binary file, or a 16 kHz mono waveform.
-            progress: Called after each window with the seconds of the recording that are done, and their total.
-            **options: Those of `TranscribeOptions` and `DecodingOptions`, which explain them.
+            progress: Called after each window with the seconds of the recording that are done, and their total; and
+                with each step of building the voice detector, where `vad_filter` needs it for the first time.
+            **options: Those of `TranscribeOptions`, `PartOptions` and `DecodingOptions`, which explain them.
 
         Raises:
             AudioError: The recording cannot be read.
             UserError: The value of an option is wrong, or the model does not support it.
         """
         check_progress(progress)
-        transcriber = self.transcriber(audio, **options)
+        transcriber = self._transcriber(audio, Caller(), self._options(options, progress))
         for window in transcriber:
             progress(transcriber.progress(window))
         return transcriber.result()
 
-    @lists_options(TranscribeOptions, DecodingOptions, leave_out=("prompt",))
+    @lists_options(*RECORDING_OPTIONS, leave_out=("prompt",))
     def transcribe_batch(
         self, audios: Sequence[Audio], *, progress: OnProgress = ignore_progress, **options: Unpack[TranscribeKeywords]
     ) -> list[TranscriptionResult]:
@@ -90,7 +102,7 @@ class Model(WindowModel):
         """
         check_progress(progress)
         results: dict[int, TranscriptionResult] = {}
-        for event in self.batch(audios, **options):
+        for event in self._batch(audios, self._options(options, progress)):
             if event.error is not None:
                 raise event.error
             if event.transcriber is not None and event.window is not None:
@@ -99,21 +111,22 @@ class Model(WindowModel):
                 results[event.index] = event.transcriber.result()
         return [results[index] for index in range(len(audios))]
 
-    @lists_options(TranscribeOptions, DecodingOptions, leave_out=("prompt",))
+    @lists_options(*RECORDING_OPTIONS, leave_out=("prompt",))
     def transcriber(self, audio: Audio, **options: Unpack[TranscribeKeywords]) -> Transcriber:
         """Returns an object to iterate over, which gives each window of a recording as soon as it is decoded.
 
         Args:
-            audio: The recording, as for `transcribe`. It is read at once.
+            audio: The recording, as for `transcribe`. It is read at once, and the voice detector is built first, if
+                `vad_filter` needs it for the first time.
             **options: As for `transcribe`.
 
         Raises:
             AudioError: The recording cannot be read.
             UserError: The value of an option is wrong, or the model does not support it.
         """
-        return self._transcriber(audio, Caller(), *self._options(options))
+        return self._transcriber(audio, Caller(), self._options(options))
 
-    @lists_options(TranscribeOptions, DecodingOptions, leave_out=("prompt",))
+    @lists_options(*RECORDING_OPTIONS, leave_out=("prompt",))
     def batch(self, audios: Sequence[Audio], **options: Unpack[TranscribeKeywords]) -> BatchTranscriber:
         """Returns an object to iterate over, which gives each `BatchEvent` of several recordings as it happens.
 
@@ -126,26 +139,50 @@ class Model(WindowModel):
         Raises:
             UserError: The value of an option is wrong, or the model does not support it.
         """
-        transcribe, decoding = self._options(options)
+        return self._batch(audios, self._options(options))
+
+    def _batch(self, audios: Sequence[Audio], options: RecordingOptions) -> BatchTranscriber:
         if isinstance(audios, str | bytes | PathLike) or not isinstance(audios, Sequence):
             raise UserError(f"audios: expected a list of recordings, got a {type(audios).__name__}")
-        return BatchTranscriber(
-            self.scheduler, lambda audio, caller: self._transcriber(audio, caller, transcribe, decoding), audios
-        )
+        return BatchTranscriber(self.scheduler, lambda audio, caller: self._transcriber(audio, caller, options), audios)
 
-    def _transcriber(
-        self, audio: Audio, caller: Caller, options: TranscribeOptions, decoding: DecodingOptions
-    ) -> Transcriber:
+    def _transcriber(self, audio: Audio, caller: Caller, options: RecordingOptions) -> Transcriber:
         """Reads a recording, which takes a minute for one of ten hours, and returns its transcriber."""
         self._artifact.check()
-        return open_transcriber(audio, options, decoding, self.scheduler, self.manifest, self.tokenizer, caller)
+        return open_transcriber(audio, options, self.scheduler, self.manifest, self.tokenizer, caller)
 
-    def _options(self, keywords: TranscribeKeywords) -> tuple[TranscribeOptions, DecodingOptions]:
+    def _options(self, keywords: TranscribeKeywords, progress: OnProgress = ignore_progress) -> RecordingOptions:
         """Returns the options of a call, with the model's default values filled in; raises UserError for wrong ones."""
         if "prompt" in keywords:
             raise OptionError("{prompt}: belongs to one window; give the text before the recording as {initial_prompt}")
-        options, decoding = options_of(keywords, TranscribeOptions, DecodingOptions)
+        options, parts, decoding = options_of(keywords, *RECORDING_OPTIONS)
         options = options.of_model(self.manifest, self.tokenizer)
+        parts.check()
         for temperature in options.temperatures:
             decoding.at(temperature).check(self.manifest, self.tokenizer)
-        return options, decoding
+        return RecordingOptions(options, parts, decoding, self._detector(parts, progress))
+
+    def _detector(self, parts: PartOptions, progress: OnProgress) -> VoiceDetector | None:
+        """Returns the model that finds speech, where one is asked for; it is loaded once, and built if need be."""
+        if parts.detector != "silero":
+            return None
+        with self._finding_detector:
+            folder = find_detector(parts.vad_model, progress)
+            if folder not in self._detectors:
+                try:
+                    detector = load_detector(folder)
+                except UserError as e:
+                    raise OptionError("{vad_model}: {reason}", reason=e) from e
+                except ArtifactError as e:
+                    if parts.vad_model is not None:
+                        raise
+                    raise ArtifactError(f"{e} (or remove {folder}, which is then made again)") from e
+                if detector.sample_rate != SAMPLE_RATE:
+                    raise OptionError(
+                        "{vad_model}: expected a detector for {expected} Hz, {folder} is for {got} Hz",
+                        expected=SAMPLE_RATE,
+                        folder=folder,
+                        got=detector.sample_rate,
+                    )
+                self._detectors[folder] = detector
+            return self._detectors[folder]

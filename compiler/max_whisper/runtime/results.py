@@ -63,6 +63,19 @@ class Override:
 
 
 @dataclass(frozen=True)
+class SegmentWarning:
+    """A reason to think that a segment was not said.
+
+    Attributes:
+        kind: The name of the signal: repetition, silence, behind_end, no_speech or too_fast.
+        reason: What was found, in words.
+    """
+
+    kind: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class Segment:
     """The text between two timestamps. The temperature and the measures are those of its window.
 
@@ -77,6 +90,7 @@ class Segment:
         compression_ratio: The compression ratio of the text of the window.
         no_speech_prob: The probability of no speech in the window.
         words: The words with their times, if they were asked for.
+        warnings: Why the text was probably invented; empty where nothing says so.
     """
 
     seek: int
@@ -89,6 +103,7 @@ class Segment:
     compression_ratio: float
     no_speech_prob: float
     words: list[Word] | None = None
+    warnings: list[SegmentWarning] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -118,6 +133,7 @@ class Window:
         skipped: Why the text was dropped; "" if it was not.
         overrides: The steps at which the decoder did not choose the token with the largest logit; empty unless the
             option `explain` asks for them.
+        dropped: The segments that were left out because of their warnings, as the option `drop_suspect` asks for.
     """
 
     start: float
@@ -128,6 +144,7 @@ class Window:
     result: DecodingResult
     skipped: str
     overrides: list[Override]
+    dropped: list[Segment] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

@@ -16,13 +16,13 @@ else:
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from max_whisper.artifact.load import Artifact
+from max_whisper.artifact.load import WhisperArtifact
 from max_whisper.artifact.manifest import VOCABULARY_FILE
 from max_whisper.errors import UserError
 from max_whisper.options import check_names, checked_integer, lists_options, options_of
 from max_whisper.runtime.arrays import as_array, check_finite, float32_rows, token_rows
 from max_whisper.runtime.audio.mel import log_mel
-from max_whisper.runtime.audio.waveform import SAMPLE_RATE
+from max_whisper.runtime.audio.waveform import MAX_SECONDS, SAMPLE_RATE
 from max_whisper.runtime.decoding.keywords import PROMPT_OPTIONS, DecodingKeywords, PromptKeywords
 from max_whisper.runtime.decoding.options import DecodingOptions
 from max_whisper.runtime.decoding.tokenizer import Tokenizer
@@ -30,7 +30,6 @@ from max_whisper.runtime.features import Features, WindowFeatures
 from max_whisper.runtime.results import DecodingResult
 from max_whisper.runtime.transcription.executor import Executor
 from max_whisper.runtime.transcription.opening import Audio, spectrogram
-from max_whisper.runtime.transcription.options import MAX_SECONDS
 from max_whisper.runtime.transcription.requests import Decode, DetectLanguage, Encode, Logits
 from max_whisper.runtime.transcription.scheduler import Scheduler
 
@@ -44,7 +43,7 @@ class WindowModel:
         scheduler: The queue through which all methods compute (`transcription/scheduler.py`).
     """
 
-    def __init__(self, artifact: Artifact) -> None:
+    def __init__(self, artifact: WhisperArtifact) -> None:
         self.manifest = artifact.manifest
         self.tokenizer = Tokenizer(artifact.folder / VOCABULARY_FILE, artifact.manifest.tokens)
         self._artifact = artifact

@@ -200,3 +200,18 @@ def _meant_boolean(value: Any) -> str:
     meant = {"yes": "true", "on": "true", "1": "true", "no": "false", "off": "false", "0": "false"}
     match = meant.get(str(value).lower()) or nearest(str(value), ["true", "false"])
     return f"; did you mean {match}?" if match else ""
+
+
+def text_at(mapping: MappingNode, key: str, parent: str, pattern: re.Pattern[str], expected: str) -> str | None:
+    """Returns the text at `key`, or None if there is none; raises SpecError unless it matches `pattern`.
+
+    `parent` leads to the mapping, and `expected` describes texts that match, for the error.
+    """
+    node = mapping.entries.get(key)
+    if node is None:
+        return None
+    location = node.location.at(f"{parent}.{key}" if parent else key)
+    text = expect_text(node, location, expected)
+    if not pattern.fullmatch(text):
+        raise location.error(f"expected {expected}, got {quote(text)}")
+    return text

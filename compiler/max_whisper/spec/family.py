@@ -29,6 +29,8 @@ class Family:
         window_parts: The parts that compute a whole window of rows at once, whose matrices are packed for our kernels.
         required_dims: The dimensions that a spec must give: a description of each, by its name.
         other_dims: The dimensions that a spec may give although no layer uses them, described in the same way.
+        dtypes: The dtypes that matrices may have in a build, the default first; those of the kernels if it is empty.
+        kernels: The kernels that the graphs can be compiled with.
         expand: A function that takes the layers of each part as they are written, the dimensions, and the places in the
             spec where the parts begin, and returns the trees. It raises SpecError where they do not fit together.
     """
@@ -39,6 +41,8 @@ class Family:
     required_dims: Mapping[str, str]
     other_dims: Mapping[str, str]
     expand: Callable[[Layers, Mapping[str, int], Mapping[str, SourceLocation]], dict[str, ModelPart]]
+    dtypes: tuple[str, ...] = ()
+    kernels: tuple[str, ...] = ("ours", "max")
 
     @property
     def known_dims(self) -> Mapping[str, str]:

@@ -12,24 +12,19 @@ from pathlib import Path
 from typing import Any
 
 from max_whisper.messages import nearest, one_of, quote, suggestion
-from max_whisper.spec.binder import NAME, Binder, check_keys, expect_mapping, expect_text
+from max_whisper.spec.binder import NAME, Binder, check_keys, expect_mapping, expect_text, text_at
 from max_whisper.spec.catalog import locate
-from max_whisper.spec.document import MappingNode, ScalarNode, SourceLocation, document_of
+from max_whisper.spec.document import MappingNode, ScalarNode, document_of
 from max_whisper.spec.extends import read_merged
 from max_whisper.spec.family import DEFAULT, Family, families
 from max_whisper.spec.layer import MAX_DIM, TensorSpec
 from max_whisper.spec.layers.cross_attention import CrossAttention
+from max_whisper.spec.source import PackageFile, read_source
 from max_whisper.spec.tree import ModelPart
 
 KEYS = ("name", "extends", "family", "source", "dims")
 """The keys of every spec; the parts of its family are the others."""
-SOURCE_KEYS = ("repo", "revision", "folder")
-"""The keys of `source`."""
-
 SPEC_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
-REPO = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?")
-FOLDER = re.compile(r"[^\0]{1,1000}")
-REVISION = re.compile(r"(?!.*(\.\.|//|/\.))[A-Za-z0-9][A-Za-z0-9._/-]{0,199}")
 
 
 @dataclass(frozen=True)
@@ -41,10 +36,12 @@ class Spec:
         file: The spec's file; None for a spec that was read back with `from_canonical`.
         repo: The Hub repository of the weights, if the spec names one.
         revision: The branch, tag or commit of that repository.
-        folder: The local folder of the weights, if the spec names one. Where it names neither, `build` must.
+        folder: The local folder of the weights, if the spec names one.
         dims: The dimensions, by name.
         parts: The parts of the model by name, in order of execution; in Whisper, "encoder" and "decoder".
         family: The family of models that the spec belongs to.
+        package: The file of an installed Python package with the weights, if the spec names one. Where it names none of
+            repo, folder and package, `build` must.
     """
 
     name: str
@@ -55,6 +52,7 @@ class Spec:
     dims: Mapping[str, int]
     parts: Mapping[str, ModelPart] = field(repr=False)
     family: str = DEFAULT
+    package: PackageFile | None = None
 
     @property
     def encoder(self) -> ModelPart:
@@ -65,6 +63,11 @@ class Spec:
     def decoder(self) -> ModelPart:
         """Whisper's layers from tokens to logits."""
         return self.parts["decoder"]
+
+    @property
+    def all_dims(self) -> dict[str, int]:
+        """The dimensions and, in Whisper, `n_frames` even where the spec does not give it."""
+        return {**self.dims, "n_frames": self.n_frames} if self.family == DEFAULT else dict(self.dims)
 
     @property
     def n_mels(self) -> int:
@@ -122,7 +125,11 @@ class Spec:
 
         It holds no paths of files, so that equal models have equal canonical forms.
         """
-        source = {"source": {"repo": self.repo, "revision": self.revision}} if self.repo else {}
+        source: dict[str, Any] = {}
+        if self.repo:
+            source = {"source": {"repo": self.repo, "revision": self.revision}}
+        elif self.package:
+            source = {"source": self.package._asdict()}
         family = {"family": self.family} if self.family != DEFAULT else {}
         parts = {name: [layer.canonical() for layer in part.layers] for name, part in self.parts.items()}
         return {"name": self.name, **family, **source, "dims": dict(sorted(self.dims.items())), **parts}
@@ -175,14 +182,16 @@ def _bind(document: MappingNode, path: Path | None) -> tuple[Spec, set[str]]:
             raise document.location.error(
                 f"expected the key {quote(key)}, or 'extends: tiny.yaml' to take it from there"
             )
-    name = _text(document, "name", "", SPEC_NAME, "a name of letters, digits and . _ -") or ""
-    repo, revision, folder = _source(document, path)
+    name = text_at(document, "name", "", SPEC_NAME, "a name of letters, digits and . _ -") or ""
+    source = read_source(document)
     dims = _dims(document, family)
     binder = Binder(dims)
     layers = {part: binder.layers(document.entries[part], part) for part in family.parts}
     locations = {part: document.keys[part].at(part) for part in family.parts}
     parts = family.expand(layers, dims, locations)
-    return Spec(name, path, repo, revision, folder, dims, parts, family.name), binder.used
+    return Spec(
+        name, path, source.repo, source.revision, source.folder, dims, parts, family.name, source.package
+    ), binder.used
 
 
 def _family(document: MappingNode) -> Family:
@@ -196,56 +205,6 @@ def _family(document: MappingNode) -> Family:
     if name not in known:
         raise location.error(f"unknown family {quote(name)}; expected {one_of(known)}{suggestion(name, known)}")
     return known[name]
-
-
-def _text(mapping: MappingNode, key: str, parent: str, pattern: re.Pattern[str], expected: str) -> str | None:
-    """Returns the text at `key`, or None if there is none; raises SpecError unless it matches `pattern`.
-
-    `parent` leads to the mapping, and `expected` describes texts that match, for the error.
-    """
-    node = mapping.entries.get(key)
-    if node is None:
-        return None
-    location = node.location.at(f"{parent}.{key}" if parent else key)
-    text = expect_text(node, location, expected)
-    if not pattern.fullmatch(text):
-        raise location.error(f"expected {expected}, got {quote(text)}")
-    return text
-
-
-def _source(document: MappingNode, path: Path | None) -> tuple[str | None, str, Path | None]:
-    """Returns the repository, the revision and the folder of `source`; at most one of repository and folder is set."""
-    node = document.entries.get("source")
-    if node is None:
-        return None, "main", None
-    location = document.keys["source"].at("source")
-    mapping = expect_mapping(node, location, "{repo: owner/name, revision: main} or {folder: name}")
-    check_keys(mapping, "source", SOURCE_KEYS)
-    repo = _text(mapping, "repo", "source", REPO, "a Hub repository, owner/name")
-    revision = _text(mapping, "revision", "source", REVISION, "a branch, tag or commit")
-    folder = _text(mapping, "folder", "source", FOLDER, "a folder, relative to this file")
-    if (repo is None) == (folder is None):
-        raise location.error("expected either 'repo' or 'folder'")
-    if folder is None:
-        return repo, revision or "main", None
-    if revision:
-        raise mapping.keys["revision"].at("source.revision").error("expected a revision with 'repo' only, not 'folder'")
-    return None, "main", _inside(folder, mapping.entries["folder"].location.at("source.folder"))
-
-
-def _inside(folder: str, location: SourceLocation) -> Path:
-    """Returns a folder that is relative to the file at `location`; raises SpecError if it lies outside that file's."""
-    base = location.folder
-    if base is None:
-        raise location.error("expected no folder: a stored spec has no file that it could be relative to")
-    target = base / folder
-    try:
-        inside = target.resolve().is_relative_to(base.resolve())
-    except (OSError, RuntimeError):  # links in a circle
-        inside = False
-    if not inside:
-        raise location.error(f"expected a folder beside this file or below it, got {quote(folder)}")
-    return target
 
 
 def _dims(document: MappingNode, family: Family) -> dict[str, int]:

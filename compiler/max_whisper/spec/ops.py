@@ -11,12 +11,28 @@ other layer can be built. `call` is for a kind of layer that has faster code in 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 ACTIVATIONS = ("gelu", "gelu_tanh", "relu", "silu")
 
 Value = Any
 """A value of the program that is being built; a layer may read its `shape` and its `dtype`, and nothing else."""
+
+
+class LstmWeights(NamedTuple):
+    """The weights of a long short-term memory, which has the four gates input, forget, cell, output, in this order.
+
+    Attributes:
+        input_weight: The weights of the input, [4 * hidden, in].
+        hidden_weight: The weights of the hidden state, [4 * hidden, hidden].
+        input_bias: The bias, [4 * hidden].
+        hidden_bias: A second bias, [4 * hidden], as PyTorch has it.
+    """
+
+    input_weight: Value
+    hidden_weight: Value
+    input_bias: Value
+    hidden_bias: Value
 
 
 def conv1d_length(length: int, kernel: int, *, stride: int, padding: int) -> int:
@@ -118,6 +134,19 @@ class Ops(Protocol):
             table: The table of an embedding, [vocabulary, channels].
         """
 
+    def lstm(self, x: Value, weights: LstmWeights, *, hidden: Value, cell: Value) -> Value:
+        """Returns the hidden states of a long short-term memory, one for each row, float32 [batch, length, hidden].
+
+        The rows of `x`, those of the whole batch in order, are one sequence. Before the first of them, the states are
+        what the buffers hold; after the last one, they are written there.
+
+        Args:
+            x: The input, float32 [batch, length, in].
+            weights: The weights.
+            hidden: The buffer of the hidden state, [1, hidden].
+            cell: The buffer of the cell state, [1, hidden].
+        """
+
     # --- primitives, element by element
 
     def sub(self, x: Value, y: Value) -> Value:
@@ -140,6 +169,9 @@ class Ops(Protocol):
 
     def rsqrt(self, x: Value) -> Value:
         """Returns 1 / sqrt(x)."""
+
+    def sqrt(self, x: Value) -> Value:
+        """Returns the square root of x."""
 
     # --- primitives over an axis, and of shapes
 
@@ -174,6 +206,14 @@ class Ops(Protocol):
 
     def concat(self, values: Sequence[Value]) -> Value:
         """Returns the values joined along the last axis."""
+
+    def take(self, x: Value, rows: Sequence[int]) -> Value:
+        """Returns some rows of `x`, which may be repeated: float32 [batch, len(rows), channels].
+
+        Args:
+            x: The input, float32 [batch, length, channels], whose length does not vary.
+            rows: The indices of the rows, from 0.
+        """
 
     # --- positions, and buffers that are kept from one call of the graph to the next
 

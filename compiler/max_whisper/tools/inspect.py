@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from max_whisper.artifact.load import check_artifact
-from max_whisper.artifact.manifest import MANIFEST_FILE, Manifest, Port
+from max_whisper.artifact.manifest import MANIFEST_FILE, Manifest, Port, WhisperManifest
 from max_whisper.compile.stored_spec import read_spec
 from max_whisper.console import Table, table_console
 from max_whisper.errors import UserError
@@ -14,6 +14,7 @@ from max_whisper.files import expanded
 from max_whisper.plan import BuildPlan, Kernels
 from max_whisper.spec import Spec, TensorSpec, load_spec
 from max_whisper.spec.counts import cross_kv_size, self_kv_size, weights_read
+from max_whisper.spec.family import DEFAULT
 from max_whisper.spec.layer import Layer
 from max_whisper.spec.tree import LayerNode, ModelPart
 from max_whisper.tensors.dtypes import DTYPES
@@ -51,9 +52,11 @@ def inspect(what: str, *, every: bool = False) -> None:
 
 def _layer_table(spec: Spec, every: bool) -> Table:
     table = Table(title=f"{spec.name}, layer by layer")
-    for name in ("layer", "output", "parameters", "FLOPs/window", "FLOPs/token", "weights"):
-        table.add_column(name, justify="right" if name in ("parameters", "FLOPs/window", "FLOPs/token") else "left")
-    for tree in (spec.encoder, spec.decoder):
+    whisper = spec.family == DEFAULT
+    flops = ("FLOPs/window", "FLOPs/token") if whisper else ("FLOPs/chunk",)
+    for name in ("layer", "output", "parameters", *flops, "weights"):
+        table.add_column(name, justify="right" if name in ("parameters", *flops) else "left")
+    for tree in spec.parts.values():
         for node, copies in _shown(tree, every):
             if node.children:
                 if copies > 1:
@@ -64,7 +67,7 @@ def _layer_table(spec: Spec, every: bool) -> Table:
                 " × ".join(map(str, node.output_shape)),
                 _parameters(node.tensors),
                 _short(node.flops_per_window),
-                _short(node.flops_per_token(spec.n_text_ctx - 1)),
+                *([_short(node.flops_per_token(spec.n_text_ctx - 1))] if whisper else []),
                 _weights(node.layer),
             )
         table.add_section()
@@ -116,14 +119,17 @@ def _total_table(spec: Spec, plan: BuildPlan | None) -> Table:
 
     computed = [tensor for tensor in spec.tensors() if tensor.computed is not None]
     parameters = [tensor for tensor in spec.tensors() if tensor.computed is None]
-    per_window, per_token = weights_read(spec, size)
-    cross_cache = cross_kv_size(spec) * (DTYPES[plan.cross_kv_dtype] if plan else float32).bytes
-    self_cache = self_kv_size(spec) * spec.n_text_ctx * float32.bytes
     table = Table("", "", title="totals", show_header=False)
     table.add_row("parameters", _size_and_count(parameters))
     if computed:
         table.add_row("computed tables", _size_and_count(computed))
     table.add_row("weights", f"{sum(map(size, spec.tensors())) / 1e6:,.1f} MB")
+    if spec.family != DEFAULT:
+        table.add_row("per chunk", f"{_short(spec.flops_per_window())}FLOP")
+        return table
+    per_window, per_token = weights_read(spec, size)
+    cross_cache = cross_kv_size(spec) * (DTYPES[plan.cross_kv_dtype] if plan else float32).bytes
+    self_cache = self_kv_size(spec) * spec.n_text_ctx * float32.bytes
     table.add_row("KV caches of a window", f"{(cross_cache + self_cache) / 1e6:,.1f} MB")
     table.add_row(
         "per window",
@@ -147,7 +153,8 @@ def _artifact_table(folder: Path, manifest: Manifest) -> Table:
     plan, source = manifest.plan, manifest.source
     table = Table("", "", title=f"{folder}", show_header=False)
     table.add_row("spec", f"{plan.spec.name}, sha256 {plan.spec.hash}")
-    table.add_row("weights from", f"{source.repo} at {source.commit}" if source.repo else "a local folder or file")
+    repo = f"{source.repo} at {source.commit}" if source.repo else "a local folder or file"
+    table.add_row("weights from", f"the Python package {source.package}" if source.package else repo)
     table.add_row(
         "built by",
         f"max-whisper {manifest.builder} with MAX {manifest.max}",
@@ -155,8 +162,9 @@ def _artifact_table(folder: Path, manifest: Manifest) -> Table:
     table.add_row("dtype, batch", f"{plan.dtype}, {plan.batch}")
     table.add_row("kernels", KERNELS[plan.kernels])
     table.add_row("target", f"{plan.target} with {' '.join(plan.target.features)}")
-    languages = len(manifest.tokens.languages)
-    table.add_row("languages", f"{languages}" if languages else "English only")
+    if isinstance(manifest, WhisperManifest):
+        languages = len(manifest.tokens.languages)
+        table.add_row("languages", f"{languages}" if languages else "English only")
     for name, file in manifest.files.items():
         table.add_row(name, f"{file.size:,} bytes, BLAKE3 {file.blake3}")
     return table
@@ -174,7 +182,8 @@ def _ports(ports: list[Port]) -> list[str]:
     """Returns a line for each port; ports that each layer has, as `self_keys.0`, share a line."""
     by_stem: dict[str, list[Port]] = {}
     for port in ports:
-        by_stem.setdefault(port.name.partition(".")[0], []).append(port)
+        stem, _, index = port.name.rpartition(".")
+        by_stem.setdefault(stem if index.isdigit() else port.name, []).append(port)
     return [
         f"{stem if len(group) == 1 else f'{stem}.0 … {len(group) - 1}'}: {group[0].dtype} {_shape(group[0])}"
         for stem, group in by_stem.items()

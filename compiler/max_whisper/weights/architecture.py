@@ -9,11 +9,13 @@ from max_whisper.errors import WeightsError
 from max_whisper.messages import quote
 from max_whisper.spec import Spec, load_spec
 from max_whisper.spec.catalog import shipped_specs
+from max_whisper.spec.family import DEFAULT
 from max_whisper.spec.layer import Layer
 from max_whisper.spec.layers.activation import Activation
 from max_whisper.spec.layers.residual import Residual
 from max_whisper.spec.tree import ModelPart
 from max_whisper.weights.checkpoint import Checkpoint
+from max_whisper.weights.formats.ggml_silero import GgmlSilero
 from max_whisper.weights.json_files import Configuration, FeatureExtractor
 
 ACTIVATIONS = {
@@ -35,6 +37,8 @@ def check_architecture(checkpoint: Checkpoint, spec: Spec) -> None:
     What they say is what `TensorSource.claims` yields; fields that they do not have are not compared. Raises a
     WeightsError with both values of every field that differs.
     """
+    if isinstance(checkpoint.source, GgmlSilero):
+        raise WeightsError(f"{checkpoint.source.path} is a ggml file of a voice detector, not of a Whisper: {ADVICE}")
     mel = {"feature_size": spec.n_mels, **MEL_SETTINGS}
     for path, claim in checkpoint.source.claims():
         if isinstance(claim, Configuration):
@@ -92,12 +96,11 @@ def _compare(
 
 def _fitting(configuration: Configuration) -> str | None:
     """Returns the name of the only shipped spec that a configuration fits; None if there is not one."""
+    whispers = {name: spec for name in shipped_specs() if (spec := load_spec(name)).family == DEFAULT}
     fitting = [
         name
-        for name in shipped_specs()
-        if all(
-            getattr(configuration, field) in (None, value) for field, value in _configuration(load_spec(name)).items()
-        )
+        for name, spec in whispers.items()
+        if all(getattr(configuration, field) in (None, value) for field, value in _configuration(spec).items())
     ]
     return fitting[0] if len(fitting) == 1 else None
 

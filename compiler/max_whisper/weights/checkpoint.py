@@ -16,11 +16,13 @@ from max_whisper.files import expanded, is_folder, is_there
 from max_whisper.messages import nearest, printable, quote
 from max_whisper.progress import OnProgress, ignore_progress
 from max_whisper.spec import Spec
+from max_whisper.spec.source import PackageFile
 from max_whisper.tensors.cast import lossless_dtype, to_bfloat16, to_float32
 from max_whisper.tensors.dtypes import FLOAT32, FLOAT_DTYPES, ComputeDtype
 from max_whisper.weights.alignment import AlignmentHeads
 from max_whisper.weights.hub import fetch
 from max_whisper.weights.hub_files import PICKLE_ADVICE, FileFinder, is_pickle_name
+from max_whisper.weights.packages import installed_file
 from max_whisper.weights.source import TensorSource, open_source
 from max_whisper.weights.vocabulary import Vocabulary
 
@@ -39,6 +41,7 @@ def open_checkpoint(
     repo: str | None = None,
     revision: str | None = None,
     folder: Path | None = None,
+    package: PackageFile | None = None,
     offline: bool = False,
     progress: OnProgress = ignore_progress,
 ) -> Checkpoint:
@@ -47,10 +50,11 @@ def open_checkpoint(
     Args:
         weights: A Hub repository ("openai/whisper-tiny"), one file of a repository that has several
             ("ggerganov/whisper.cpp/ggml-base.bin"), or a folder or file in one of the formats; a path that exists takes
-            precedence over a repository of the same name. None is the spec's own source: `folder`, or else `repo`.
+            precedence over a repository of the same name. None is the spec's own source: `folder`, `package` or `repo`.
         repo: The Hub repository that the spec names, if any.
         revision: The branch, tag or commit of the Hub repository that is read; None is its main branch.
         folder: The local folder that the spec names, if any.
+        package: The file of a Python package that the spec names, if any.
         offline: As for `hub.fetch`.
         progress: As for `hub.fetch`.
 
@@ -59,6 +63,9 @@ def open_checkpoint(
         WeightsError: The checkpoint is broken.
         HubError: The Hub failed.
     """
+    if weights is None and package is not None:
+        path, version = installed_file(package)
+        return Checkpoint(open_source(path), package=version)
     chosen = folder if weights is None else weights
     if chosen is not None:
         if chosen == "":
@@ -97,6 +104,7 @@ class Checkpoint:
         source: The source, which has the tensors by the names of its format.
         repo: The Hub repository that it is from, if it is from the Hub; with the name of the file, if it is only one.
         commit: The commit of that repository, as 40 hexadecimal digits.
+        package: The Python package that it is from, with its version, if it is from one.
     """
 
     def __init__(
@@ -106,16 +114,20 @@ class Checkpoint:
         files: FileFinder | None = None,
         repo: str | None = None,
         commit: str | None = None,
+        package: str | None = None,
     ) -> None:
         """Makes a checkpoint of a source; `files` finds its other files, if these are elsewhere."""
         self.source = source
         self.repo = repo
         self.commit = commit
+        self.package = package
         self._find_file = files or source.file
         self._names = frozenset(source.names())
 
     def describe(self) -> str:
         """Returns the origin of the checkpoint for messages."""
+        if self.package is not None:
+            return printable(f"{self.source.path.name} of the Python package {self.package}")
         return printable(self.source if self.commit is None else f"{self.repo} (commit {self.commit[:12]})")
 
     def file(self, name: str) -> Path | None:
@@ -263,7 +275,7 @@ def _files_of(folder: Path) -> FileFinder:
 
 def _looks_like_path(text: str) -> bool:
     """Returns whether text that is no existing path was meant as one; repositories are called `owner/name`."""
-    return text.startswith((".", "/", "~")) or text.count("/") > 1 or text.endswith(".safetensors")
+    return text.startswith((".", "/", "~")) or text.count("/") > 1 or text.endswith((".safetensors", ".onnx"))
 
 
 def _listed(kind: str, shown: list[str], items: Sequence[Any]) -> str:

@@ -84,3 +84,17 @@ CTRANSLATE2 = RenameTable(
     }
 )
 """The names of CTranslate2; the part of a matrix that holds several, which its adapter takes apart, is in brackets."""
+
+SILERO = RenameTable(
+    {
+        "stft_conv.weight": "model.stft.forward_basis_buffer",
+        "conv1.": "model.encoder.0.reparam_conv.",
+        "conv2.": "model.encoder.1.reparam_conv.",
+        "conv3.": "model.encoder.2.reparam_conv.",
+        "conv4.": "model.encoder.3.reparam_conv.",
+        "lstm_cell.": "model.decoder.rnn.",
+        "final_conv.": "model.decoder.decoder.2.",
+    },
+    optional_prefix="_",
+)
+"""The names of Silero VAD's PyTorch module, which its ONNX and ggml files have, the latter with the prefix."""

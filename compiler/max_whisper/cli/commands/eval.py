@@ -16,6 +16,7 @@ from max_whisper.cli.threads import use_threads
 from max_whisper.errors import MaxWhisperError, UserError
 from max_whisper.runtime.decoding.options import DecodingOptions
 from max_whisper.runtime.transcription.options import TranscribeOptions
+from max_whisper.runtime.transcription.part_options import PartOptions
 from max_whisper.tools.options import EvalOptions
 
 if TYPE_CHECKING:
@@ -27,7 +28,9 @@ max-whisper eval speech.tsv --model artifacts/tiny-float32 --model artifacts/tin
     --html report.html
 """
 SEARCH = ("best_of", "beam_size")
-TRANSCRIPTION = ("condition_on_previous_text", "vad_filter")
+TRANSCRIPTION = ("condition_on_previous_text", "drop_suspect")
+NOT_OF_MANY = ("audio_track", "clip_timestamps")
+"""The options that are for one recording, and not for many."""
 
 report_option = heading("Report")
 
@@ -47,6 +50,7 @@ report_option = heading("Report")
 @options_from(DecodingOptions, leave_out={*DecodingOptions.declared} - {*SEARCH}, defaults={"best_of": 5})
 @options_from(FallbackOptions, defaults={"temperature_increment_on_fallback": None})
 @options_from(TranscribeOptions, leave_out={*TranscribeOptions.declared} - {*TRANSCRIPTION})
+@options_from(PartOptions, leave_out=NOT_OF_MANY)
 @report_option(
     "--json",
     "json_file",

@@ -9,7 +9,7 @@ import click
 
 from max_whisper.cli.group import current
 from max_whisper.cli.help import HeadedCommand
-from max_whisper.cli.models import load_model
+from max_whisper.cli.models import load_model, prepare_detector
 from max_whisper.cli.options import FallbackOptions, FormatType, ThreadOptions, heading, options_from
 from max_whisper.cli.outputs import Texts, check_files, formats_of, make_folder, output_files
 from max_whisper.cli.streams import check_input
@@ -20,7 +20,8 @@ from max_whisper.files import expanded
 from max_whisper.options import options_of
 from max_whisper.runtime.decoding.options import DecodingOptions
 from max_whisper.runtime.output.options import SubtitleOptions
-from max_whisper.runtime.transcription.options import TranscribeOptions
+from max_whisper.runtime.transcription.options import RECORDING_OPTIONS, TranscribeOptions
+from max_whisper.runtime.transcription.part_options import PartOptions
 
 output_option = heading("Output")
 
@@ -64,6 +65,7 @@ ffmpeg -i film.mkv -f wav - | max-whisper transcribe - --model artifacts/tiny
 @options_from(DecodingOptions, leave_out=("temperature", "prompt"), defaults={"best_of": 5})
 @options_from(FallbackOptions)
 @options_from(TranscribeOptions, leave_out=("temperature", "explain"))
+@options_from(PartOptions)
 @options_from(SubtitleOptions)
 @options_from(ThreadOptions)
 @click.option(
@@ -101,8 +103,9 @@ def transcribe(
     fallback = FallbackOptions(**{name: options.pop(name) for name in FallbackOptions.declared})
     subtitles.check(word_timestamps=options["word_timestamps"])
     options |= {"temperature": fallback.temperatures, "explain": explain}
-    options_of(options, TranscribeOptions, DecodingOptions)  # a wrong value is found before the model is loaded
+    _, parts, _ = options_of(options, *RECORDING_OPTIONS)  # a wrong value is found before the model is loaded
     loaded = load_model(model, offline)
+    prepare_detector(parts)
     batch = loaded.batch(audio, **options)
     if output_dir is not None:
         make_folder(output_dir)

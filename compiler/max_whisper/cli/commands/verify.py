@@ -30,7 +30,8 @@ def verify(artifact: Path, audio: str | None, tokens: int) -> None:
     ARTIFACT is the folder of the compiled model. The outputs of its layers and the tokens that it chooses are compared
     with those of Hugging Face transformers, the reference, for the same input.
 
-    This needs torch and transformers: pip install 'max-whisper[verify]'.
+    This needs torch and transformers: pip install 'max-whisper[verify]'. A voice detector is compared with Silero's own
+    ONNX file; this needs pip install 'max-whisper[vad]'.
     The layers are compiled once more with all of their outputs, which takes as long as a build. The exit code is 1
     where an error is larger than its bound.
     """

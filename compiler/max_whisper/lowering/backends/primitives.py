@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 from max.dtype import DType
 from max.graph import BufferValue, TensorValue, ops
 
@@ -56,6 +57,11 @@ def transpose(context: Context, x: TensorValue, *, axes: Sequence[int]) -> Tenso
     return ops.permute(x, list(axes))
 
 
+def take(context: Context, x: TensorValue, *, rows: Sequence[int]) -> TensorValue:
+    """Returns the rows of [batch, length, channels] with these indices."""
+    return ops.gather(x, ops.constant(np.array(rows), DType.int64, device=context.device), axis=1)
+
+
 def rows(context: Context, table: TensorValue, x: TensorValue, position: TensorValue | None = None) -> TensorValue:
     """Returns the rows of a table for the positions of the rows of `x`, which begin at `position`, or at 0."""
     if position is None:
@@ -92,6 +98,7 @@ PRIMITIVES: dict[str, Emitter] = {
     "tanh": lambda context, x: ops.tanh(x),
     "sigmoid": lambda context, x: ops.sigmoid(x),
     "rsqrt": lambda context, x: ops.rsqrt(x),
+    "sqrt": lambda context, x: ops.sqrt(x),
     "mean": lambda context, x: ops.mean(x, axis=-1),
     "softmax": lambda context, x: ops.softmax(x),
     "matmul": matmul,
@@ -100,6 +107,7 @@ PRIMITIVES: dict[str, Emitter] = {
     "slice": last_axis,
     "reshape": reshape,
     "transpose": transpose,
+    "take": take,
     "rows": rows,
     "rows_from": rows_from,
     "read": read,

@@ -24,11 +24,45 @@ from max_whisper.lowering.builder import Builder
 from max_whisper.lowering.decoder_context import DecoderContext, KeysValues
 from max_whisper.lowering.family import GraphRecipe, register
 from max_whisper.lowering.ops import Input, Program, Value
+from max_whisper.lowering.shapes import known
 from max_whisper.plan import BuildPlan
 from max_whisper.spec import Spec
 from max_whisper.spec.layers.cross_attention import CrossAttention
 from max_whisper.spec.tree import LayerNode
 from max_whisper.tokens import N_BOUNDS
+
+
+class WhisperBuilder(Builder):
+    """Records the programs of Whisper's graphs, with ops that no layer calls."""
+
+    def split_heads(self, x: Value, *, heads: int, dtype: str) -> Value:
+        """Returns [batch, heads, length, channels of a head] of [batch, length, channels], as attention reads it."""
+        batch, length, channels = x.shape
+        shape = (batch, heads, length, known(channels) // heads)
+        return self._op("split_heads", {"x": x}, shape, dtype, heads=heads, dtype=dtype)
+
+    def choose_token(self, logits: Value, mask: Value, allowed: Value, noise: Value) -> tuple[Value, Value]:
+        """Returns the next token, int64 [batch, 1], and its log-probability [batch, 1], by the last row of logits.
+
+        mask, allowed, noise: as in backends/max_selection.py.
+        """
+        shape = (logits.shape[0], 1)
+        token, logprob = Value(shape, "int64"), Value(shape)
+        inputs = {"logits": logits, "mask": mask, "allowed": allowed, "noise": noise}
+        self._record("choose_token", inputs, (token, logprob))
+        return token, logprob
+
+    def token_probability(self, logits: Value, token: Value) -> Value:
+        """Returns the probability [batch, 1] of a token, an int64 scalar on the host, by the first row of logits."""
+        return self._op("token_probability", {"logits": logits, "token": token}, (logits.shape[0], 1))
+
+    def attention_scores(self, q: Value, keys: Value, *, heads: Sequence[int]) -> Value:
+        """Returns the scores of these heads of a cross-attention, before the softmax: [batch, heads, length, n_keys].
+
+        q: [batch, length, channels]. keys: [batch, all heads, n_keys, channels of a head].
+        """
+        shape = (q.shape[0], len(heads), q.shape[1], keys.shape[2])
+        return self._op("attention_scores", {"q": q, "keys": keys}, shape, heads=tuple(heads))
 
 
 class Heads(NamedTuple):
@@ -41,7 +75,7 @@ class Heads(NamedTuple):
 def encoder(spec: Spec, plan: BuildPlan, kinds: Collection[str]) -> Program:
     """Returns the graph from log-mel to features."""
     mel = Input((plan.batch, spec.n_mels, spec.n_frames))
-    builder = Builder(plan.by_name, kinds, {"mel": mel})
+    builder = WhisperBuilder(plan.by_name, kinds, {"mel": mel})
     features = spec.encoder.lower(builder, builder.transpose(mel, (0, 2, 1)))
     return builder.program("encoder", {"features": features})
 
@@ -49,7 +83,7 @@ def encoder(spec: Spec, plan: BuildPlan, kinds: Collection[str]) -> Program:
 def cross_kv(spec: Spec, plan: BuildPlan, kinds: Collection[str]) -> Program:
     """Returns the graph from features to the keys and values of each cross-attention, in order."""
     features = Input((plan.batch, spec.n_audio_ctx, spec.d_model))
-    builder = Builder(plan.by_name, kinds, {"features": features})
+    builder = WhisperBuilder(plan.by_name, kinds, {"features": features})
     outputs = {}
     for i, layer in enumerate(spec.cross_attentions()):
         builder.begin(layer.path)
@@ -64,7 +98,7 @@ def decoder(spec: Spec, plan: BuildPlan, kinds: Collection[str]) -> Program:
     """Returns the graph from tokens at `position` and after to the next token and to logits."""
     inputs = _decoder_inputs(spec, plan, "length", scalars=("position", "first_scored", "no_speech"))
     context = _context(inputs, logits_from=inputs["first_scored"])
-    builder = Builder(plan.by_name, kinds, inputs, context)
+    builder = WhisperBuilder(plan.by_name, kinds, inputs, context)
     logits = spec.decoder.lower(builder, inputs["tokens"])
     builder.begin(None)
     token, logprob = builder.choose_token(logits, *_rules(inputs))
@@ -77,7 +111,7 @@ def decoder(spec: Spec, plan: BuildPlan, kinds: Collection[str]) -> Program:
 def step(spec: Spec, plan: BuildPlan, kinds: Collection[str]) -> Program:
     """Returns the graph from the token at `position` to the next token."""
     inputs = _decoder_inputs(spec, plan, 1, scalars=("position",))
-    builder = Builder(plan.by_name, kinds, inputs, _context(inputs))
+    builder = WhisperBuilder(plan.by_name, kinds, inputs, _context(inputs))
     logits = spec.decoder.lower(builder, inputs["tokens"])
     builder.begin(None)
     token, logprob = builder.choose_token(logits, *_rules(inputs))
@@ -90,7 +124,7 @@ def alignment(spec: Spec, plan: BuildPlan, kinds: Collection[str]) -> Program:
     heads = _cross_heads(spec)
     queries = {f"queries.{i}": Input((plan.batch, "length", heads[i].number * heads[i].channels)) for i in layers}
     inputs = queries | {f"cross_keys.{i}": cross[f"cross_keys.{i}"] for i in layers}
-    builder = Builder(plan.by_name, kinds, inputs)
+    builder = WhisperBuilder(plan.by_name, kinds, inputs)
     outputs = {}
     for i in layers:
         layer_heads = [head for layer, head in plan.alignment_heads if layer == i]

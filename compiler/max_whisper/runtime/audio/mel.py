@@ -75,19 +75,47 @@ class LogMel:
         # Frames that begin behind the last sample hold padding alone: their power is 0, raised to 1e-10.
         self._sounding = min(self.frames, -(-(len(samples) + N_FFT // 2) // HOP))
         self._kept: list[Floats] | None = [] if n_mels * self._sounding * 4 <= KEPT_BYTES else None
-        loudest = -10.0
+        loudest = [np.zeros(0, np.float32)]
         for first in range(0, self._sounding, _BLOCK):
             block = self._compute(first)
-            loudest = max(loudest, float(block.max()))
+            loudest.append(block.max(axis=0))
             if self._kept is not None:
                 self._kept.append(block)
+        self._loudest = np.concatenate(loudest)
         # In float32 numpy's log10(1e-10) is a hair below -10, torch's is not.
-        self._floor = max(np.float32(loudest) - np.float32(8), np.float32(-10))
+        self._floor = max(self._loudest.max(initial=-10) - np.float32(8), np.float32(-10))
 
     @property
     def seconds(self) -> float:
         """The duration of the recording in seconds, without the padding."""
         return len(self._samples) / SAMPLE_RATE
+
+    def heard_from(self, frame: int) -> int:
+        """Returns the first frame from `frame` on in which something is heard, which is always `frame`."""
+        return frame
+
+    @property
+    def heard(self) -> npt.NDArray[np.bool_]:
+        """Whether each frame before the padding is heard, which all are."""
+        return np.ones(len(self.loudness), bool)
+
+    @property
+    def silence(self) -> float:
+        """The value of a frame without any sound in all of its bands."""
+        return float((self._floor + 4) / 4)
+
+    @property
+    def loudness(self) -> Floats:
+        """The loudness of the loudest band of each frame before the padding in dB, float32 [frames].
+
+        That of silence is -60, or 80 less than that of the loudest frame.
+        """
+        frames = min(len(self._samples) // HOP, self.frames)
+        loudest = np.full(frames, -10, np.float32)
+        sounding = min(frames, self._sounding)
+        loudest[:sounding] = self._loudest[:sounding]
+        loudness: Floats = 10 * (np.maximum(loudest, self._floor) + 4)
+        return loudness
 
     def part(self, first: int, last: int) -> Floats:
         """Returns the frames from `first` up to, without, `last`: float32 [n_mels, last - first]."""

@@ -10,6 +10,8 @@ import numpy.typing as npt
 from max_whisper.errors import AudioError
 
 SAMPLE_RATE = 16000
+MAX_SECONDS = 86_400
+"""The longest recording: a day."""
 MAX_PEAK = 100.0
 """The largest sample that is accepted as audio of full scale 1.0 (+40 dB): integers stored as floats are larger."""
 

@@ -12,7 +12,7 @@ from max.driver import CPU, Buffer, Device
 from max.dtype import DType
 from numpy.typing import ArrayLike, NDArray
 
-from max_whisper.artifact.load import Artifact
+from max_whisper.artifact.load import WhisperArtifact
 from max_whisper.runtime.decoding.rule import Bounds
 
 KEPT_MASKS = 8
@@ -41,7 +41,7 @@ class Hypothesis:
 class Decoder:
     """The graphs of the decoder. The caller keeps the KV caches, so that several threads can use one decoder."""
 
-    def __init__(self, artifact: Artifact) -> None:
+    def __init__(self, artifact: WhisperArtifact) -> None:
         """Makes the buffers that every call takes."""
         manifest, device = artifact.manifest, artifact.device
         self.eot = manifest.tokens.eot

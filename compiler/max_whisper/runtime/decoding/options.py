@@ -13,7 +13,7 @@ from max_whisper.options import OptionError, Options
 from max_whisper.runtime.decoding.languages import TASKS, asked_language
 
 if TYPE_CHECKING:
-    from max_whisper.artifact.manifest import Manifest
+    from max_whisper.artifact.manifest import WhisperManifest
     from max_whisper.runtime.decoding.tokenizer import Tokenizer
 
 TIME_PRECISION = 0.02
@@ -187,7 +187,7 @@ class DecodingOptions(
             return replace(self, temperature=temperature, best_of=None)
         return replace(self, temperature=temperature, beam_size=None, patience=None)
 
-    def check(self, manifest: "Manifest", tokenizer: "Tokenizer") -> None:
+    def check(self, manifest: "WhisperManifest", tokenizer: "Tokenizer") -> None:
         """Raises UserError for values that conflict with each other, or that the model does not support."""
         any_language = next(iter(manifest.tokens.languages), None)
         tokenizer.prompt(any_language if self.language is None else self.language, self.task)  # raises for wrong ones
@@ -232,12 +232,12 @@ class DecodingOptions(
         """The number of finished texts with which a beam search ends (openai/whisper's max_candidates)."""
         return round((self.beam_size or 1) * (self.patience or 1.0))
 
-    def limit(self, manifest: "Manifest") -> int:
+    def limit(self, manifest: "WhisperManifest") -> int:
         """Returns the largest number of tokens that the text of a window may have."""
         return manifest.dims["n_text_ctx"] // 2 if self.max_new_tokens is None else self.max_new_tokens
 
     def prompt_tokens(
-        self, language: str | None, manifest: "Manifest", tokenizer: "Tokenizer"
+        self, language: str | None, manifest: "WhisperManifest", tokenizer: "Tokenizer"
     ) -> tuple[list[int], int]:
         """Returns the tokens that the decoder reads first, and the index of start-of-transcript among them.
 
@@ -263,7 +263,7 @@ class DecodingOptions(
             )
         return ids, len(previous)
 
-    def prefix_tokens(self, manifest: "Manifest", tokenizer: "Tokenizer") -> list[int]:
+    def prefix_tokens(self, manifest: "WhisperManifest", tokenizer: "Tokenizer") -> list[int]:
         """Returns the last tokens of the prefix, as many as leave half of the text context enough room for the text."""
         if self.prefix is None:
             return []

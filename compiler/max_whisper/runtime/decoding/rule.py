@@ -19,7 +19,7 @@ from max_whisper.errors import UserError
 from max_whisper.registry import import_modules
 
 if TYPE_CHECKING:
-    from max_whisper.artifact.manifest import Manifest
+    from max_whisper.artifact.manifest import WhisperManifest
     from max_whisper.runtime.decoding.options import DecodingOptions
     from max_whisper.runtime.decoding.tokenizer import Tokenizer
 
@@ -91,7 +91,7 @@ class LogitRule(ABC):
 
     @classmethod
     @abstractmethod
-    def of(cls, options: DecodingOptions, manifest: Manifest, tokenizer: Tokenizer) -> LogitRule | None:
+    def of(cls, options: DecodingOptions, manifest: WhisperManifest, tokenizer: Tokenizer) -> LogitRule | None:
         """Returns the rule that the options ask for, or None if they turn it off.
 
         Args:
@@ -151,7 +151,7 @@ def rules() -> list[type[LogitRule]]:
     return sorted(_rules.values(), key=lambda rule: rule.order)
 
 
-def active_rules(options: DecodingOptions, manifest: Manifest, tokenizer: Tokenizer) -> list[LogitRule]:
+def active_rules(options: DecodingOptions, manifest: WhisperManifest, tokenizer: Tokenizer) -> list[LogitRule]:
     """Returns the rules that the options turn on, in the order in which they are applied."""
     candidates = (rule.of(options, manifest, tokenizer) for rule in rules())
     return [rule for rule in candidates if rule is not None]

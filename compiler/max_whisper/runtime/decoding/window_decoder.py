@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from max_whisper.artifact.manifest import Manifest
+from max_whisper.artifact.manifest import WhisperManifest
 from max_whisper.errors import UserError
 from max_whisper.runtime.decoding.beam import search
 from max_whisper.runtime.decoding.cancelling import Stop, never
@@ -24,7 +24,7 @@ from max_whisper.runtime.results import DecodingResult, Override
 class WindowDecoder:
     """Decodes at most as many windows at once as the artifact has rows in a batch."""
 
-    def __init__(self, decoder: Decoder, manifest: Manifest, tokenizer: Tokenizer) -> None:
+    def __init__(self, decoder: Decoder, manifest: WhisperManifest, tokenizer: Tokenizer) -> None:
         """Takes the decoder, the manifest and the tokenizer of one artifact."""
         self._decoder = decoder
         self._manifest = manifest

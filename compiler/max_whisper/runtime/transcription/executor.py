@@ -12,7 +12,7 @@ import numpy as np
 from max.driver import Buffer
 from numpy.typing import NDArray
 
-from max_whisper.artifact.load import Artifact
+from max_whisper.artifact.load import WhisperArtifact
 from max_whisper.errors import UserError
 from max_whisper.options import checked_integer
 from max_whisper.runtime.arrays import token_list
@@ -43,7 +43,7 @@ SHARED_OPTIONS = attrgetter(*(DecodingOptions.declared.keys() - {"prompt", "lang
 class Executor:
     """Computes the answers to at most `batch` requests of one key at once. It may be used from several threads."""
 
-    def __init__(self, artifact: Artifact, tokenizer: Tokenizer) -> None:
+    def __init__(self, artifact: WhisperArtifact, tokenizer: Tokenizer) -> None:
         self.batch = artifact.manifest.plan.batch
         self._artifact = artifact
         self._manifest = artifact.manifest

@@ -1,4 +1,4 @@
-"""The options of the transcription of a whole recording.
+"""The options that say how the windows of a recording are transcribed.
 
 Names and defaults are those of openai/whisper where it has the option, else those of faster-whisper. Each field says
 what it takes (max_whisper/options.py), from which the checks and the command line's options come.
@@ -6,24 +6,23 @@ what it takes (max_whisper/options.py), from which the checks and the command li
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from max_whisper.option_kinds import Flag, Integer, Number, Numbers, Text
 from max_whisper.options import OptionError, Options
+from max_whisper.runtime.audio.waveform import MAX_SECONDS
 from max_whisper.runtime.decoding.keywords import TextKeywords
-from max_whisper.runtime.decoding.options import MAX_TEMPERATURE
+from max_whisper.runtime.decoding.options import MAX_TEMPERATURE, DecodingOptions
+from max_whisper.runtime.transcription.part_options import PartKeywords, PartOptions
 
 if TYPE_CHECKING:
-    from max_whisper.artifact.manifest import Manifest
+    from max_whisper.artifact.manifest import WhisperManifest
     from max_whisper.runtime.decoding.tokenizer import Tokenizer
 
 PREPENDED = "\"'“¿([{-"
 """Punctuation that belongs to the word after it."""
 APPENDED = "\"'.。,，!！?？:：”)]}、"
 """Punctuation that belongs to the word before it."""
-MAX_SECONDS = 86_400
-"""The longest recording: a day."""
 MAX_TEMPERATURES = 101
 
 
@@ -34,12 +33,12 @@ class TranscribeOptions(
         "temperature": "Temperature and retries",
         "condition_on_previous_text": "Text that the model reads before a window",
         "language_detection_segments": "Language",
-        "audio_track": "Parts of a recording",
         "word_timestamps": "Times of words",
+        "drop_suspect": "Invented text",
         "explain": "Output",
     },
 ):
-    """The options of the transcription of a whole recording."""
+    """How the windows of a recording are transcribed."""
 
     temperature: Annotated[
         float | Sequence[float],
@@ -125,60 +124,6 @@ class TranscribeOptions(
             unit="PROBABILITY",
         ),
     ] = 0.5
-    audio_track: Annotated[
-        int | None,
-        Integer(
-            "Transcribe this audio track of a file that has several; the first is 0.",
-            low=0,
-            high=1000,
-            unset="the file's default track",
-        ),
-    ] = None
-    clip_timestamps: Annotated[
-        str | Sequence[float],
-        Numbers(
-            "Transcribe only these parts, given as start,end,start,end,... Without its end, the last part goes "
-            "to the end of the recording, so that 0 is the whole.",
-            low=0,
-            high=MAX_SECONDS,
-            unit="SECONDS",
-            most=10_000,
-        ),
-    ] = "0"
-    vad_filter: Annotated[
-        bool,
-        Flag(
-            "Transcribe only the parts that are loud enough to be speech (voice activity detection), which "
-            "saves time where there are long pauses."
-        ),
-    ] = False
-    vad_threshold: Annotated[
-        float,
-        Number(
-            "How much louder than the quietest moments speech is, at least. Needs {vad_filter}.",
-            low=0,
-            high=200,
-            unit="DECIBELS",
-        ),
-    ] = 10.0
-    vad_min_silence: Annotated[
-        float,
-        Number(
-            "End a part at a pause of this length; it must be more than twice {vad_speech_pad}. Needs {vad_filter}.",
-            low=0,
-            high=MAX_SECONDS,
-            unit="SECONDS",
-        ),
-    ] = 2.0
-    vad_speech_pad: Annotated[
-        float,
-        Number(
-            "Add this time to both ends of a part, so that no word is cut. Needs {vad_filter}.",
-            low=0,
-            high=MAX_SECONDS,
-            unit="SECONDS",
-        ),
-    ] = 0.4
     word_timestamps: Annotated[
         bool, Flag("Find the time of every word. json then has the words, and subtitles can be cut by them.")
     ] = False
@@ -199,6 +144,14 @@ class TranscribeOptions(
             unset="nothing is left out",
         ),
     ] = None
+    drop_suspect: Annotated[
+        bool,
+        Flag(
+            "Leave out segments that were probably made up: their text repeats itself, lies in silence or behind the "
+            "end of the recording, is improbable where there may be no speech, or cannot be said so fast. Without "
+            "this option they have warnings."
+        ),
+    ] = False
     explain: Annotated[
         bool,
         Flag(
@@ -211,21 +164,6 @@ class TranscribeOptions(
         """Raises OptionError for values that conflict with each other."""
         if not self.temperatures:
             raise OptionError("{temperature}: expected at least one, got none")
-        if any(start > end for start, end in pairwise(self.clip_times)):
-            times = ", ".join(f"{time:g}" for time in self.clip_times)
-            raise OptionError("{clip_timestamps}: expected seconds in order, got {times}", times=times)
-        if self.vad_filter and self.clip_timestamps != (0.0,):
-            raise OptionError("{vad_filter}: finds the clips itself; leave it out, or {clip_timestamps}")
-        plain = TranscribeOptions()
-        vad = ("vad_threshold", "vad_min_silence", "vad_speech_pad")
-        if not self.vad_filter and any(getattr(self, name) != getattr(plain, name) for name in vad):
-            raise OptionError("{vad_threshold}, {vad_min_silence}, {vad_speech_pad}: are for {vad_filter}, give it too")
-        if not self.vad_min_silence > 2 * self.vad_speech_pad:
-            raise OptionError(
-                "{vad_min_silence}: expected more than {twice:g} seconds, which is twice {vad_speech_pad}, got {got:g}",
-                twice=2 * self.vad_speech_pad,
-                got=self.vad_min_silence,
-            )
         if self.word_timestamps:
             return
         if self.hallucination_silence_threshold is not None:
@@ -235,7 +173,7 @@ class TranscribeOptions(
                 "{prepend_punctuations}, {append_punctuations}: are for words, give {word_timestamps} too"
             )
 
-    def of_model(self, manifest: "Manifest", tokenizer: "Tokenizer") -> "TranscribeOptions":
+    def of_model(self, manifest: "WhisperManifest", tokenizer: "Tokenizer") -> "TranscribeOptions":
         """Returns the options with a model's default values filled in. Raises OptionError for values that conflict."""
         options = self
         if self.logprob_threshold == "model":
@@ -257,13 +195,12 @@ class TranscribeOptions(
         assert not isinstance(self.logprob_threshold, str)
         return self.logprob_threshold
 
-    @property
-    def clip_times(self) -> tuple[float, ...]:
-        """The times in seconds at which parts of the recording begin and end in turn."""
-        return tuple(float(time) for time in self.clip_timestamps)
+
+RECORDING_OPTIONS = (TranscribeOptions, PartOptions, DecodingOptions)
+"""The classes of the options of `Model.transcribe`; a name that several have belongs to the first of them."""
 
 
-class TranscribeKeywords(TextKeywords, total=False):
+class TranscribeKeywords(TextKeywords, PartKeywords, total=False):
     """The options of `Model.transcribe`, for type checkers and editors."""
 
     temperature: float | Sequence[float]
@@ -276,14 +213,9 @@ class TranscribeKeywords(TextKeywords, total=False):
     hotwords: str | None
     language_detection_segments: int
     language_detection_threshold: float
-    audio_track: int | None
-    clip_timestamps: str | Sequence[float]
-    vad_filter: bool
-    vad_threshold: float
-    vad_min_silence: float
-    vad_speech_pad: float
     word_timestamps: bool
     prepend_punctuations: str
     append_punctuations: str
     hallucination_silence_threshold: float | None
+    drop_suspect: bool
     explain: bool

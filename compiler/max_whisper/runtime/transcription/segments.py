@@ -1,36 +1,14 @@
-"""Cuts a recording into clips before it is decoded, and the text of a window into segments after that."""
+"""Cuts the text of a window into segments."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
 
-from max_whisper.options import OptionError
 from max_whisper.runtime.audio.mel import FRAMES_PER_SECOND
-from max_whisper.runtime.audio.vad import Clip
 from max_whisper.runtime.decoding.options import TIME_PRECISION
-from max_whisper.runtime.transcription.options import TranscribeOptions
 
 FRAMES_PER_TOKEN = round(TIME_PRECISION * FRAMES_PER_SECOND)
-
-
-def clips_of(options: TranscribeOptions, content: int) -> list[Clip]:
-    """Returns the parts of a recording that the options ask for.
-
-    content: the number of frames of the recording. Raises OptionError for times behind its end, where the reference
-    makes up text.
-    """
-    times = options.clip_times or (0.0,)
-    frames = [round(time * FRAMES_PER_SECOND) for time in times]
-    if frames[-1] > content:
-        raise OptionError(
-            "{clip_timestamps}: expected times within the {seconds:g} seconds of the recording, got {last:g}",
-            seconds=content / FRAMES_PER_SECOND,
-            last=times[-1],
-        )
-    if len(frames) % 2:
-        frames.append(content)
-    return list(zip(frames[::2], frames[1::2], strict=True))
 
 
 def cut(tokens: Sequence[int], timestamp_begin: int, length: int) -> tuple[list[tuple[float, float, list[int]]], int]:

@@ -14,14 +14,14 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from max_whisper.artifact.manifest import Manifest
+from max_whisper.artifact.manifest import WhisperManifest
 from max_whisper.progress import Progress
 from max_whisper.runtime.audio.mel import FRAMES_PER_SECOND, LogMel
-from max_whisper.runtime.audio.vad import Clip
 from max_whisper.runtime.decoding.options import DecodingOptions
 from max_whisper.runtime.decoding.tokenizer import Tokenizer
 from max_whisper.runtime.features import WindowFeatures
 from max_whisper.runtime.results import Attempt, DecodingResult, Segment, TranscriptionResult, Window
+from max_whisper.runtime.transcription.clips import Clip
 from max_whisper.runtime.transcription.driver import drive, in_order
 from max_whisper.runtime.transcription.hallucination import WindowPosition, speech_end
 from max_whisper.runtime.transcription.options import TranscribeOptions
@@ -38,7 +38,9 @@ from max_whisper.runtime.transcription.requests import (
 )
 from max_whisper.runtime.transcription.scheduler import Caller, Scheduler
 from max_whisper.runtime.transcription.segments import cut, ends_in_one_timestamp
+from max_whisper.runtime.transcription.warnings import KEPT_TEXTS, Hearing, with_warnings
 from max_whisper.runtime.transcription.word_times import with_words
+from max_whisper.runtime.vad.muted import MutedMel
 
 RESET_TEMPERATURE = 0.5
 """The text of a window that was sampled at a higher temperature is not shown to the next one."""
@@ -61,9 +63,9 @@ class Transcriber:
     def __init__(
         self,
         scheduler: Scheduler,
-        manifest: Manifest,
+        manifest: WhisperManifest,
         tokenizer: Tokenizer,
-        mel: LogMel,
+        mel: LogMel | MutedMel,
         clips: Sequence[Clip],
         options: TranscribeOptions,
         decoding: DecodingOptions,
@@ -89,6 +91,8 @@ class Transcriber:
         self._content = mel.frames - self._n_frames
         self._first_window: WindowFeatures | None = None  # where the language was detected
         self._last_speech = 0.0  # seconds at which the last word ended
+        self._hearing = Hearing(mel, options)
+        self._earlier: list[str] = []  # the texts of the last segments of this clip, those left out among them
         self._prompt, self._hotwords = (
             [] if text is None else tokenizer.encode(" " + text.strip())
             for text in (options.initial_prompt, options.hotwords)
@@ -100,6 +104,11 @@ class Transcriber:
     def seconds(self) -> float:
         """The duration of the recording in whole frames, in seconds."""
         return self._content / FRAMES_PER_SECOND
+
+    @property
+    def speech(self) -> list[tuple[float, float]] | None:
+        """The parts in which speech was found, as start and end in seconds; None where it was not looked for."""
+        return self._mel.speech if isinstance(self._mel, MutedMel) else None
 
     @property
     def segments(self) -> list[Segment]:
@@ -133,7 +142,7 @@ class Transcriber:
         for _ in drive(self._scheduler, [(self._caller, self._find_language())], 1):
             pass
         for part in parts:
-            part.language, part._first_window = self.language, self._first_window
+            part.language, part._first_window, part._hearing = self.language, self._first_window, self._hearing
         for window in self._drive([part.steps() for part in parts]):
             self._add(window)
             yield window
@@ -141,14 +150,19 @@ class Transcriber:
     def steps(self) -> Steps[Window]:
         """Yields each window when it is done, and before it the requests whose answers it needs."""
         yield from self._find_language()
-        for start, end in self._clips:
-            seek = start
-            while seek < end:
-                length = min(self._n_frames, self._content - seek, end - seek)
+        for clip in self._clips:
+            seek, self._earlier = clip.first, []
+            while seek < clip.last:
+                length = min(self._n_frames, self._content - seek, clip.last - seek)
                 window = yield from self._window(seek, length)
                 self._add(window)
                 yield window
-                seek = window.seek
+                seek = clip.heard_from(window.seek, unfinished=self._is_unfinished(window))
+
+    def _is_unfinished(self, window: Window) -> bool:
+        """Returns whether there is more text in a window than its segments: behind its last timestamps, for example."""
+        tokens = window.result.tokens
+        return not window.skipped and bool(tokens) and tokens[-1] < self._manifest.tokens.timestamp_begin
 
     def _drive(self, transcriptions: Sequence[Steps[Window]]) -> Iterator[Window]:
         """Yields the windows of parts of the recording in their order."""
@@ -179,13 +193,14 @@ class Transcriber:
         """Detects the language in the first windows: the first that is probable enough, else the most frequent one."""
         if self.language:
             return
-        detected = []
+        detected: list[str] = []
+        seek = 0
         for i in range(self._options.language_detection_segments):
-            seek = i * self._n_frames
+            seek = self._mel.heard_from(seek)
             if seek >= self._content and i > 0:
                 break
             features = yield from ask(Encode(self._mel.part(seek, seek + self._n_frames)))
-            if i == 0 and self._content >= self._n_frames:
+            if i == 0 and self._content >= seek + self._n_frames:
                 self._first_window = features
             probabilities = yield from ask(DetectLanguage(features))
             language, probability = next(iter(probabilities.items()))
@@ -193,6 +208,7 @@ class Transcriber:
             if probability > self._options.language_detection_threshold:
                 self.language = language
                 return
+            seek += self._n_frames
         self.language = Counter(detected).most_common(1)[0][0]
 
     def _window(self, seek: int, length: int) -> Asking[Window]:
@@ -208,6 +224,8 @@ class Transcriber:
             return Window(start, end, seek + length, [], attempts, result, "silence", overrides)
         pieces, advance = cut(result.tokens, tokens.timestamp_begin, length)
         segments = [self._segment(seek, start + first, start + last, part, result) for first, last, part in pieces]
+        if isinstance(self._mel, MutedMel):  # the next clip may begin before the time at which the model ends a text
+            segments = [replace(one, end=min(one.end, end)) if one.start < end else one for one in segments]
         next_seek, skipped = seek + (advance or length), ""
         if self._options.word_timestamps:
             text = [token for segment in segments for token in segment.tokens if token < tokens.eot]
@@ -222,11 +240,15 @@ class Transcriber:
             if not skipped and (last := speech_end(segments)) is not None:
                 self._last_speech = last
         heard = [segment for segment in segments if segment.start != segment.end and segment.text.strip()]
-        return Window(start, end, next_seek, heard, attempts, result, skipped, overrides)
+        heard = with_warnings(heard, self._earlier, self._hearing, end)
+        self._earlier = [*self._earlier, *(segment.text.strip() for segment in heard)][-KEPT_TEXTS:]
+        suspect = [segment for segment in heard if self._options.drop_suspect and segment.warnings]
+        kept = [segment for segment in heard if not (self._options.drop_suspect and segment.warnings)]
+        return Window(start, end, next_seek, kept, attempts, result, skipped, overrides, suspect)
 
     def _features(self, seek: int, length: int) -> Asking[WindowFeatures]:
         """Returns the features of a window; those of the first are there already if its language was detected."""
-        if self._first_window is not None and (seek, length) == (0, self._n_frames):
+        if self._first_window is not None and (seek, length) == (self._mel.heard_from(0), self._n_frames):
             return self._first_window
         mel = np.zeros((self._mel.n_mels, self._n_frames), np.float32)
         mel[:, :length] = self._mel.part(seek, seek + length)

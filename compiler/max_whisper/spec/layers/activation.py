@@ -34,3 +34,12 @@ class Relu(Activation):
 @register("silu")
 class Silu(Activation):
     """Applies SiLU (also called Swish), x * sigmoid(x)."""
+
+
+@register("sigmoid")
+@dataclass(frozen=True, kw_only=True)
+class Sigmoid(Layer):
+    """Applies the sigmoid, 1 / (1 + e^-x), which makes probabilities."""
+
+    def lower(self, ops: Ops, x: Value) -> Value:
+        return ops.sigmoid(x)

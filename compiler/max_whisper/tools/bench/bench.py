@@ -6,17 +6,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from max_whisper.artifact.load import check_artifact, open_artifact
+from max_whisper.artifact.manifest import VAD
 from max_whisper.compile.stored_spec import read_spec
 from max_whisper.errors import UserError
 from max_whisper.files import expanded
 from max_whisper.lowering.family import timed_graphs
+from max_whisper.options import OptionError
 from max_whisper.progress import OnProgress, Progress, check_progress, ignore_progress
 from max_whisper.spec import Spec
 from max_whisper.tools.bench.clocks import compile_instrumented, times
+from max_whisper.tools.bench.detector import DetectorReport, bench_detector
 from max_whisper.tools.bench.lower_bounds import lower_bounds
 from max_whisper.tools.bench.peak_rates import PeakRates, Probes, higher
 from max_whisper.tools.bench.phases import NoiseWindows, load_time, peak_memory, phases
-from max_whisper.tools.bench.roofline import Roofline, roofline
+from max_whisper.tools.bench.roofline import Roofline, roofline, whisper_layers
 from max_whisper.tools.options import BenchOptions
 
 
@@ -60,7 +63,9 @@ class BenchReport:
     rooflines: list[Roofline]
 
 
-def bench(folder: Path, *, n_tokens: int, rounds: int, progress: OnProgress = ignore_progress) -> BenchReport:
+def bench(
+    folder: Path, *, n_tokens: int, rounds: int, progress: OnProgress = ignore_progress
+) -> BenchReport | DetectorReport:
     """Measures an artifact's phases and layers on this machine.
 
     The graphs are compiled once more with timestamps around their kernels; the first time, that takes as long as a
@@ -68,7 +73,7 @@ def bench(folder: Path, *, n_tokens: int, rounds: int, progress: OnProgress = ig
 
     Args:
         folder: The artifact.
-        n_tokens: The number of tokens to decode in each window.
+        n_tokens: The number of tokens to decode in each window; a voice activity detector takes the default only.
         rounds: The number of measurements, whose medians are reported.
         progress: Called after each step.
 
@@ -81,11 +86,16 @@ def bench(folder: Path, *, n_tokens: int, rounds: int, progress: OnProgress = ig
     options = BenchOptions(n_tokens, rounds)
     n_tokens, rounds = options.tokens, options.rounds
     folder = expanded(folder)
-    plan = check_artifact(folder, machine=False).plan
+    manifest = check_artifact(folder, machine=False)
+    plan = manifest.plan
     if not plan.target.on_host:
         raise UserError(
             f"{folder} is for {plan.target}: only artifacts for a CPU can be measured; build one with `--target cpu`"
         )
+    if manifest.family == VAD:
+        if n_tokens != BenchOptions().tokens:
+            raise OptionError("{tokens}: is for a Whisper, a voice activity detector has none; leave it out")
+        return bench_detector(folder, rounds, progress)
     artifact = open_artifact(folder)
     spec = read_spec(folder, artifact.manifest)
     windows = NoiseWindows(artifact, n_tokens)
@@ -120,9 +130,8 @@ def bench(folder: Path, *, n_tokens: int, rounds: int, progress: OnProgress = ig
                 graph,
                 instrumented.calls[graph] if instrumented else [],
                 graph_times[graph],
-                spec=spec,
+                layers=whisper_layers(spec, graph, plan.batch, position),
                 peak_rates=peak_rates,
-                batch=plan.batch,
                 position=position,
             )
             for graph in timed_graphs(spec.family)

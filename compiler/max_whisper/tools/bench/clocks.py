@@ -12,7 +12,7 @@ from max.driver import Buffer
 from numpy.typing import NDArray
 
 from max_whisper.artifact.engine import Executable
-from max_whisper.artifact.load import Artifact
+from max_whisper.artifact.load import WhisperArtifact
 from max_whisper.compile.recompile import recompile
 from max_whisper.lowering.kernel_calls import KernelCall
 from max_whisper.progress import OnProgress
@@ -25,7 +25,7 @@ from max_whisper.tools.bench.phases import NoiseWindows
 class Instrumented:
     """The compiled instrumented graphs of an artifact, and their kernel calls."""
 
-    artifact: Artifact
+    artifact: WhisperArtifact
     calls: dict[str, list[KernelCall]]  # by graph
 
 
@@ -37,7 +37,7 @@ class Times:
     graph: float  # of the whole graph, without timestamps
 
 
-def compile_instrumented(artifact: Artifact, spec: Spec, progress: OnProgress) -> Instrumented:
+def compile_instrumented(artifact: WhisperArtifact, spec: Spec, progress: OnProgress) -> Instrumented:
     """Compiles the graphs of an artifact for a CPU once more, instrumented. Raises CompileError where MAX fails."""
     return Instrumented(*recompile(artifact.folder, artifact.manifest, spec, progress=progress, instrument=True))
 

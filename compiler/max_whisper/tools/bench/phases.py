@@ -12,7 +12,7 @@ import numpy as np
 from max.driver import Buffer
 from numpy.typing import NDArray
 
-from max_whisper.artifact.load import Artifact, open_artifact
+from max_whisper.artifact.load import WhisperArtifact, open_artifact
 from max_whisper.errors import UserError
 from max_whisper.runtime.audio.mel import HOP
 from max_whisper.runtime.audio.waveform import SAMPLE_RATE
@@ -28,7 +28,7 @@ Result = TypeVar("Result")
 class NoiseWindows:
     """A batch of windows of noise, which an artifact decodes to a fixed number of tokens, whatever its weights."""
 
-    def __init__(self, artifact: Artifact, n_tokens: int) -> None:
+    def __init__(self, artifact: WhisperArtifact, n_tokens: int) -> None:
         """Makes the noise. Raises UserError if the artifact cannot hold so many tokens."""
         self.artifact, self.n_tokens = artifact, n_tokens
         self.model, self.decoder = Model(artifact), Decoder(artifact)

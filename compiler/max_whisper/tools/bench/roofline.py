@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from max_whisper.lowering.backends.cpu.kernels import cost
@@ -120,26 +120,20 @@ def roofline(
     calls: Sequence[KernelCall],
     times: Times,
     *,
-    spec: Spec,
+    layers: Mapping[str, int],
     peak_rates: PeakRates,
-    batch: int,
-    position: int,
+    position: int = 0,
 ) -> Roofline:
     """Returns the times and costs of a graph, layer by layer.
 
-    calls: the kernel calls of the graph. batch: the windows that it computes at once. position: the tokens in the KV
-    cache, for a decode step.
+    calls: the kernel calls of the graph. layers: the operations of each of its layers, by path, in order of execution.
+    position: the tokens in the KV cache, for a decode step.
     """
     kernels = [_kernel(call, ms, peak_rates, position) for call, ms in zip(calls, times.kernels, strict=True)]
-    leaves = _leaves(spec, graph)
-    flops = {
-        path: batch * (node.flops_per_token(position) if graph == "step" else node.flops_per_window)
-        for path, node in leaves.items()
-    }
     rows: list[Row] = []
-    for layers in _joined([call.layers for call in calls], [*leaves]):
-        of_layers = [kernel for call, kernel in zip(calls, kernels, strict=True) if set(call.layers) & set(layers)]
-        _add(rows, Row([layers], of_layers, sum(flops[path] for path in layers)))
+    for paths in _joined([call.layers for call in calls], [*layers]):
+        of_layers = [kernel for call, kernel in zip(calls, kernels, strict=True) if set(call.layers) & set(paths)]
+        _add(rows, Row([paths], of_layers, sum(layers[path] for path in paths)))
     if without_layer := [kernel for call, kernel in zip(calls, kernels, strict=True) if not call.layers]:
         rows.append(Row([[TOKEN_CHOICE]], without_layer, 0))
     return Roofline(graph, rows, times.graph)
@@ -155,11 +149,14 @@ def _kernel(call: KernelCall, ms: float, peak_rates: PeakRates, position: int) -
     )
 
 
-def _leaves(spec: Spec, graph: str) -> dict[str, LayerNode]:
-    """Returns the layers that a graph computes by path, in order of execution."""
+def whisper_layers(spec: Spec, graph: str, batch: int, position: int) -> dict[str, int]:
+    """Returns the operations of each layer that a graph of a Whisper computes, by path, in order of execution.
+
+    batch: the windows that it computes at once. position: the tokens in the KV cache, for a decode step.
+    """
     nodes: Iterable[LayerNode] = (spec.encoder if graph == "encoder" else spec.decoder).walk()
     return {
-        node.path: node
+        node.path: batch * (node.flops_per_token(position) if graph == "step" else node.flops_per_window)
         for node in nodes
         if not node.children and (graph != "cross_kv" or node.layer.memory_tensors(node.input_shape))
     }

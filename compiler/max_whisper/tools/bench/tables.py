@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from max_whisper.console import Table, table_console
 from max_whisper.tools.bench.bench import BenchReport
+from max_whisper.tools.bench.detector import SECONDS, DetectorReport
 from max_whisper.tools.bench.roofline import Kernel, Roofline, Row
 
 PHASES = {
@@ -21,10 +22,14 @@ PHASES = {
 GRAPHS = {"encoder": PHASES["encoder"], "cross_kv": PHASES["cross_kv"], "step": "a token"}
 
 
-def show(report: BenchReport) -> None:
+def show(report: BenchReport | DetectorReport) -> None:
     """Prints the tables of phases and layers, and the machine's peak rates."""
     console = table_console()
-    console.print(phase_table(report), layer_table(report))
+    if isinstance(report, DetectorReport):
+        console.print(detector_table(report), layer_table([report.roofline], {"step": "a chunk"}))
+    else:
+        after = f"{GRAPHS['step']} after {report.position} tokens"
+        console.print(phase_table(report), layer_table(report.rooflines, {**GRAPHS, "step": after}))
     limits = [
         f"{value:,.1f} GB/s memory" if name == "memory" else f"{value:,.0f} GFLOP/s {name}"
         for name, value in report.peak_rates.items()
@@ -50,13 +55,25 @@ def phase_table(report: BenchReport) -> Table:
     return table
 
 
-def layer_table(report: BenchReport) -> Table:
-    """Returns a row for the layers that kernels compute together, and below it the kernels if there are several."""
+def detector_table(report: DetectorReport) -> Table:
+    """Returns the medians of a voice activity detector."""
+    table = _table(f"{report.model} in float32", ["phase"], ["ms", "× real time"])
+    table.add_row("load", _ms(report.load), "")
+    table.add_row(f"a recording of {SECONDS} s", _ms(report.recording), f"{report.speed:,.0f}")
+    table.add_row(f"a chunk of {report.chunk:g} ms", _ms(report.step), f"{report.chunk / report.step:,.0f}")
+    table.add_row("peak memory", f"{report.peak_memory:.0f} MB", "")
+    return table
+
+
+def layer_table(rooflines: Sequence[Roofline], titles: Mapping[str, str]) -> Table:
+    """Returns a row for the layers that kernels compute together, and below it the kernels if there are several.
+
+    titles: the heading of each graph, by its name.
+    """
     numbers = ["FLOPs", "MB", "ms", "achieved", "bound by", "of peak"]
     table = _table("layer by layer", ["layers", "kernel"], numbers)
-    for graph in report.rooflines:
-        after = f" after {report.position} tokens" if graph.graph == "step" else ""
-        table.add_row(f"{GRAPHS[graph.graph]}{after}", style="bold")
+    for graph in rooflines:
+        table.add_row(titles[graph.graph], style="bold")
         for row in graph.rows:
             table.add_row(*_row(row))
             if len(row.kernels) > 1:
@@ -71,8 +88,21 @@ def layer_table(report: BenchReport) -> Table:
     return table
 
 
-def as_json(report: BenchReport) -> dict[str, Any]:
+def as_json(report: BenchReport | DetectorReport) -> dict[str, Any]:
     """Returns the report as JSON values, in milliseconds, bytes and operations."""
+    if isinstance(report, DetectorReport):
+        return {
+            "artifact": str(report.artifact),
+            "model": report.model,
+            "rounds": report.rounds,
+            "threads": report.threads,
+            "peak_rates": dict(report.peak_rates),
+            "phases": {"load": report.load, "recording": report.recording, "step": report.step},
+            "recording_seconds": SECONDS,
+            "chunk_ms": report.chunk,
+            "peak_memory_mb": report.peak_memory,
+            "graphs": {"step": _graph_json(report.roofline)},
+        }
     return {
         "artifact": str(report.artifact),
         "model": report.model,

@@ -12,14 +12,16 @@ import numpy as np
 from max.driver import Buffer
 from numpy.typing import NDArray
 
-from max_whisper.artifact.load import Artifact
-from max_whisper.artifact.manifest import WEIGHTS_FILE, Manifest
+from max_whisper.artifact.load import WhisperArtifact
+from max_whisper.artifact.manifest import MANIFEST_FILE, VAD, WEIGHTS_FILE, WhisperManifest
+from max_whisper.artifact.read import read_manifest
 from max_whisper.compile.recompile import recompile
 from max_whisper.compile.stored_spec import read_spec
 from max_whisper.console import Table, table_console
 from max_whisper.errors import UserError
 from max_whisper.files import expanded
 from max_whisper.messages import printable
+from max_whisper.options import OptionError
 from max_whisper.plan import BuildPlan
 from max_whisper.progress import OnProgress, Progress, check_progress, ignore_progress
 from max_whisper.runtime.audio.load import load_audio
@@ -34,6 +36,7 @@ from max_whisper.tensors.pack import from_matrix, unpack
 from max_whisper.tensors.quantize import dequantize
 from max_whisper.tensors.stored import StoredTensor
 from max_whisper.tools.options import VerifyOptions
+from max_whisper.tools.verify.detector import DetectorVerification, verify_detector
 from max_whisper.tools.verify.reference import Layers, Reference
 
 BOUNDS = {"float32": (2e-4, 1e-3), "bfloat16": (0.25, 0.5), "int8": (1.0, 1.0)}
@@ -115,8 +118,10 @@ class VerifyReport:
 
 def verify(
     folder: str | PathLike[str], *, audio: str | None = None, n_tokens: int = 32, progress: OnProgress = ignore_progress
-) -> VerifyReport:
+) -> VerifyReport | DetectorVerification:
     """Compares an artifact with transformers' implementation of the model, which gets the artifact's weights.
+
+    A voice activity detector is compared with the official ONNX file of Silero VAD.
 
     Features, logits and tokens are those of the artifact itself. The outputs of the layers come from graphs that are
     compiled once more, which takes as long as a build.
@@ -137,6 +142,10 @@ def verify(
     check_progress(progress)
     n_tokens = VerifyOptions(n_tokens).tokens
     folder = expanded(folder)
+    if (folder / MANIFEST_FILE).is_file() and read_manifest(folder).family == VAD:
+        if n_tokens != VerifyOptions().tokens:
+            raise OptionError("{tokens}: is for a Whisper, a voice activity detector has none; leave it out")
+        return verify_detector(folder, audio, progress)
     model = load(folder)
     manifest = model.manifest
     if not manifest.plan.target.on_host or manifest.plan.batch != 1:
@@ -175,7 +184,7 @@ def compare(layers: Layers, expected: Layers, dtype: str) -> list[LayerError]:
     return errors
 
 
-def greedy_tokens(manifest: Manifest, scores: NDArray[np.float32]) -> list[int]:
+def greedy_tokens(manifest: WhisperManifest, scores: NDArray[np.float32]) -> list[int]:
     """Returns the tokens that greedy decoding chooses by logits [length, n_vocab], one for each row."""
     scores = scores.copy()
     scores[:, manifest.tokens.suppress] = -np.inf
@@ -185,7 +194,7 @@ def greedy_tokens(manifest: Manifest, scores: NDArray[np.float32]) -> list[int]:
 
 def layer_outputs(
     folder: Path,
-    manifest: Manifest,
+    manifest: WhisperManifest,
     spec: Spec,
     windows: Sequence[tuple[NDArray[np.float32], NDArray[np.int64]]],
     progress: OnProgress,
@@ -199,7 +208,7 @@ def layer_outputs(
     return [_layers(artifact, mel, tokens) for mel, tokens in windows]
 
 
-def _layers(artifact: Artifact, mel: NDArray[np.float32], tokens: NDArray[np.int64]) -> Layers:
+def _layers(artifact: WhisperArtifact, mel: NDArray[np.float32], tokens: NDArray[np.int64]) -> Layers:
     """Returns the outputs of the graphs that are outputs of layers: those whose name is a path, which has dots."""
     encoded = artifact.graphs["encoder"].execute(Buffer.from_numpy(mel))
     decoder = Decoder(artifact)

@@ -18,6 +18,7 @@ from max_whisper.tensors.dtypes import FLOAT16, FLOAT32
 from max_whisper.weights.alignment import AlignmentHeads, choose_heads
 from max_whisper.weights.conventions import whisper_tokens
 from max_whisper.weights.formats.ggml_file import MAGIC, OTHER_MAGICS, StoredTensor, read_ggml
+from max_whisper.weights.formats.ggml_silero import GgmlSilero
 from max_whisper.weights.hub_files import INDEX, WEIGHTS, FileFinder
 from max_whisper.weights.json_files import Configuration
 from max_whisper.weights.names import OPENAI
@@ -102,9 +103,10 @@ class Ggml(TensorSource):
 def _is_ggml(path: Path) -> bool:
     """Returns whether a file begins like one of ggml; never raises."""
     try:
-        return is_regular(path) and read_start(path, len(MAGIC)) in (MAGIC, *OTHER_MAGICS)
+        is_ggml = is_regular(path) and read_start(path, len(MAGIC)) in (MAGIC, *OTHER_MAGICS)
     except OSError:
         return False
+    return is_ggml and not GgmlSilero.recognizes(path)
 
 
 def _models(folder: Path) -> list[str]:

@@ -10,21 +10,24 @@ from __future__ import annotations
 
 import math
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from max_whisper.errors import WeightsError
-from max_whisper.files import open_regular
+from max_whisper.files import open_regular, read_start
 from max_whisper.mel_filters import N_FFT
 from max_whisper.messages import quote
 from max_whisper.weights.formats.ggml_blocks import TYPES, UNREAD, VERSION, BlockType
 
 MAGIC = b"lmgg"
 """The bytes that ggml files begin with, the number 0x67676d6c."""
+LONGEST_MODEL = 40
+"""The most bytes of the name of a model that is no Whisper."""
 LONGEST_NAME = 100
 """The most bytes of a tensor's name; the longest of Whisper's have 47."""
 MOST_TENSORS = 10_000
@@ -52,6 +55,9 @@ REQUANTIZE = "quantize the model's f16 file anew with whisper.cpp's whisper-quan
 """What to do with a type that is not read."""
 ADVICE = "get the file again"
 """What to do with a damaged file."""
+
+
+Content = TypeVar("Content")
 
 
 @dataclass(frozen=True)
@@ -107,22 +113,48 @@ def read_ggml(path: Path) -> GgmlFile:
 
     Raises WeightsError for a file that cannot be read, is not complete, or holds another kind of model.
     """
+    return read_with(_read, path)
+
+
+def read_with(read: Callable[[Cursor], Content], path: Path) -> Content:
+    """Returns what a function reads from the bytes of a file.
+
+    Raises WeightsError for a file that cannot be read, and where the function raises Fault.
+    """
     try:
         with open_regular(path) as file:
             data = np.memmap(file, np.uint8, mode="r").view(np.ndarray)
     except (OSError, ValueError) as e:
         raise WeightsError(f"{path} cannot be read: {getattr(e, 'strerror', None) or e}") from e
     try:
-        return _read(_Cursor(data))
-    except _Fault as fault:
+        return read(Cursor(data))
+    except Fault as fault:
         raise WeightsError(f"{path}: {fault}") from None
 
 
-class _Fault(Exception):
+def model_name(path: Path) -> str:
+    """Returns the name of the model that a ggml file of another model than Whisper begins with; "" if it has none."""
+    try:
+        start = read_start(path, len(MAGIC) + 4 + LONGEST_MODEL)
+    except OSError:
+        return ""
+    if len(start) < len(MAGIC) + 4 or not start.startswith(MAGIC):
+        return ""
+    return _model_name(start[len(MAGIC) :])
+
+
+def _model_name(header: bytes) -> str:
+    """Returns the name of the model that a header behind the magic number begins with; "" if it has none."""
+    (length,) = struct.unpack_from("<i", header)
+    name = header[4 : 4 + length] if 0 < length <= LONGEST_MODEL else b""
+    return name.decode() if name.isascii() and name.decode().isprintable() else ""
+
+
+class Fault(Exception):
     """What is wrong with a file, as the rest of a sentence that begins with its path."""
 
 
-class _Cursor:
+class Cursor:
     """A position in the bytes of a file, which every read moves on."""
 
     def __init__(self, data: NDArray[np.uint8]) -> None:
@@ -134,9 +166,9 @@ class _Cursor:
         return len(self._data) - self._position
 
     def take(self, size: int, what: str) -> NDArray[np.uint8]:
-        """Returns a view of the next bytes; raises _Fault if there are not so many."""
+        """Returns a view of the next bytes; raises Fault if there are not so many."""
         if size > self.left:
-            raise _Fault(
+            raise Fault(
                 f"it is cut off: {what} needs {size} bytes at byte {self._position}, but {self.left} are left; {ADVICE}"
             )
         start, self._position = self._position, self._position + size
@@ -147,35 +179,35 @@ class _Cursor:
         return struct.unpack(f"<{count}i", self.take(4 * count, what).tobytes())
 
 
-def _read(cursor: _Cursor) -> GgmlFile:
-    """Returns the content of the file at whose beginning a cursor is; raises _Fault."""
+def _read(cursor: Cursor) -> GgmlFile:
+    """Returns the content of the file at whose beginning a cursor is; raises Fault."""
     _check_magic(cursor.take(len(MAGIC), "the magic number").tobytes())
     dims, version = _read_header(cursor)
     filters = _read_filters(cursor, dims)
     tokens = _read_tokens(cursor, dims)
     tensors: dict[str, StoredTensor] = {}
     while cursor.left:
-        name, tensor = _read_tensor(cursor)
+        name, tensor = read_tensor(cursor)
         if tensor.type.dequantize is not None and version != VERSION:
-            raise _Fault(f"its blocks are of version {version}, expected {VERSION}: {REQUANTIZE}")
+            raise Fault(f"its blocks are of version {version}, expected {VERSION}: {REQUANTIZE}")
         if name in tensors:
-            raise _Fault(f"it holds tensor {quote(name)} twice; {ADVICE}")
+            raise Fault(f"it holds tensor {quote(name)} twice; {ADVICE}")
         if len(tensors) == MOST_TENSORS:
-            raise _Fault(f"it holds more than {MOST_TENSORS} tensors, which no Whisper model has; {ADVICE}")
+            raise Fault(f"it holds more than {MOST_TENSORS} tensors, which no Whisper model has; {ADVICE}")
         tensors[name] = tensor
     if not tensors:
-        raise _Fault("it holds no tensors, like the files with which whisper.cpp is tested: give a whole model")
+        raise Fault("it holds no tensors, like the files with which whisper.cpp is tested: give a whole model")
     return GgmlFile(dims, filters, tokens, tensors)
 
 
 def _check_magic(magic: bytes) -> None:
     if magic in OTHER_MAGICS:
-        raise _Fault(f"it is {OTHER_MAGICS[magic]}: {EXPECTED}")
+        raise Fault(f"it is {OTHER_MAGICS[magic]}: {EXPECTED}")
     if magic != MAGIC:
-        raise _Fault(f"it is no ggml file: {EXPECTED}")
+        raise Fault(f"it is no ggml file: {EXPECTED}")
 
 
-def _read_header(cursor: _Cursor) -> tuple[Dimensions, int]:
+def _read_header(cursor: Cursor) -> tuple[Dimensions, int]:
     """Returns the dimensions, and the version of the layout of blocks."""
     header = cursor.take(4 * 11, "the header").tobytes()
     *values, file_type = struct.unpack("<11i", header)
@@ -187,40 +219,39 @@ def _read_header(cursor: _Cursor) -> tuple[Dimensions, int]:
     ):
         return dims, file_type // VERSION_FACTOR
     # Files of other models have the same magic number; one for voice activity goes on with the model's name.
-    name = header[4 : 4 + values[0]] if 0 < values[0] <= 40 else b""
-    is_text = name.isascii() and name.decode().isprintable()
-    model = f" of the model {quote(name.decode())}" if name and is_text else ""
-    raise _Fault(f"it is a ggml file{model}, but not of a Whisper model: {EXPECTED}")
+    name = _model_name(header)
+    model = f" of the model {quote(name)}" if name else ""
+    raise Fault(f"it is a ggml file{model}, but not of a Whisper model: {EXPECTED}")
 
 
-def _read_filters(cursor: _Cursor, dims: Dimensions) -> NDArray[np.float32]:
+def _read_filters(cursor: Cursor, dims: Dimensions) -> NDArray[np.float32]:
     """Returns the mel filters, float32 [n_mels, 201]."""
     shape = cursor.integers(2, "the size of the mel filters")
     if shape != (dims.n_mels, N_FFT // 2 + 1):
-        raise _Fault(f"its mel filters are {list(shape)}, expected {[dims.n_mels, N_FFT // 2 + 1]}: {EXPECTED}")
+        raise Fault(f"its mel filters are {list(shape)}, expected {[dims.n_mels, N_FFT // 2 + 1]}: {EXPECTED}")
     return cursor.take(4 * math.prod(shape), "the mel filters").view("<f4").reshape(shape)
 
 
-def _read_tokens(cursor: _Cursor, dims: Dimensions) -> list[bytes]:
+def _read_tokens(cursor: Cursor, dims: Dimensions) -> list[bytes]:
     """Returns the text tokens by id."""
     (count,) = cursor.integers(1, "the number of text tokens")
     if not 0 < count <= dims.n_vocab:
-        raise _Fault(f"it has {count} text tokens, expected 1 to {dims.n_vocab} (its n_vocab); {ADVICE}")
+        raise Fault(f"it has {count} text tokens, expected 1 to {dims.n_vocab} (its n_vocab); {ADVICE}")
     tokens = []
     for i in range(count):
         what = f"text token {i}"
         (length,) = cursor.integers(1, f"the length of {what}")
         if not 0 <= length <= LONGEST_TOKEN:
-            raise _Fault(f"{what} has {length} bytes, expected 0 to {LONGEST_TOKEN}; {ADVICE}")
+            raise Fault(f"{what} has {length} bytes, expected 0 to {LONGEST_TOKEN}; {ADVICE}")
         tokens.append(cursor.take(length, what).tobytes())
     return tokens
 
 
-def _read_tensor(cursor: _Cursor) -> tuple[str, StoredTensor]:
-    """Returns the next tensor and its name."""
+def read_tensor(cursor: Cursor) -> tuple[str, StoredTensor]:
+    """Returns the next tensor and its name; raises Fault."""
     rank, length, number = cursor.integers(3, "the head of a tensor")
-    if not (1 <= rank <= 4 and 1 <= length <= LONGEST_NAME):
-        raise _Fault(
+    if not (0 <= rank <= 4 and 1 <= length <= LONGEST_NAME):
+        raise Fault(
             f"behind its last tensor are {cursor.left + 12} bytes that are no tensor (rank {rank}, name of {length} "
             f"bytes); {ADVICE}"
         )
@@ -228,14 +259,15 @@ def _read_tensor(cursor: _Cursor) -> tuple[str, StoredTensor]:
     name = cursor.take(length, "the name of a tensor").tobytes().decode(errors="replace")
     tensor = f"tensor {quote(name)}"
     if number not in TYPES:
-        raise _Fault(f"{tensor} is of type {UNREAD.get(number, number)}, expected one of {READ}: {REQUANTIZE}")
+        raise Fault(f"{tensor} is of type {UNREAD.get(number, number)}, expected one of {READ}: {REQUANTIZE}")
     if not all(0 < size <= LARGEST_DIMENSION for size in reversed_shape):
-        raise _Fault(f"{tensor} has the dimensions {list(reversed_shape)}, expected 1 to {LARGEST_DIMENSION}; {ADVICE}")
+        raise Fault(f"{tensor} has the dimensions {list(reversed_shape)}, expected 1 to {LARGEST_DIMENSION}; {ADVICE}")
     kind = TYPES[number]
-    if reversed_shape[0] % kind.elements:
-        raise _Fault(
+    row = reversed_shape[0] if rank else 1
+    if row % kind.elements:
+        raise Fault(
             f"{tensor} is of type {kind.name}, whose blocks have {kind.elements} elements, but its rows have "
-            f"{reversed_shape[0]}; {ADVICE}"
+            f"{row}; {ADVICE}"
         )
     size = math.prod(reversed_shape) // kind.elements * kind.layout.itemsize
     return name, StoredTensor(kind, reversed_shape[::-1], cursor.take(size, tensor).view(kind.layout))

@@ -10,7 +10,7 @@ import numpy as np
 from max_whisper.runtime.decoding.rule import Floats, History, LogitRule, register
 
 if TYPE_CHECKING:
-    from max_whisper.artifact.manifest import Manifest
+    from max_whisper.artifact.manifest import WhisperManifest
     from max_whisper.runtime.decoding.options import DecodingOptions
     from max_whisper.runtime.decoding.tokenizer import Tokenizer
 
@@ -34,7 +34,7 @@ class NoRepeatNgram(LogitRule):
     size: int
 
     @classmethod
-    def of(cls, options: DecodingOptions, manifest: Manifest, tokenizer: Tokenizer) -> NoRepeatNgram | None:
+    def of(cls, options: DecodingOptions, manifest: WhisperManifest, tokenizer: Tokenizer) -> NoRepeatNgram | None:
         """Returns the rule for any size but 0."""
         return None if options.no_repeat_ngram_size == 0 else cls(options.no_repeat_ngram_size)
 

@@ -10,7 +10,7 @@ import numpy as np
 from max_whisper.runtime.decoding.rule import Floats, History, LogitRule, register
 
 if TYPE_CHECKING:
-    from max_whisper.artifact.manifest import Manifest
+    from max_whisper.artifact.manifest import WhisperManifest
     from max_whisper.runtime.decoding.options import DecodingOptions
     from max_whisper.runtime.decoding.tokenizer import Tokenizer
 
@@ -33,7 +33,7 @@ class RepetitionPenalty(LogitRule):
     penalty: float
 
     @classmethod
-    def of(cls, options: DecodingOptions, manifest: Manifest, tokenizer: Tokenizer) -> RepetitionPenalty | None:
+    def of(cls, options: DecodingOptions, manifest: WhisperManifest, tokenizer: Tokenizer) -> RepetitionPenalty | None:
         """Returns the rule for any penalty but 1."""
         return None if options.repetition_penalty == 1 else cls(options.repetition_penalty)
 

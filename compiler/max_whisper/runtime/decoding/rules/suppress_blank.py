@@ -10,7 +10,7 @@ import numpy as np
 from max_whisper.runtime.decoding.rule import CompiledForm, Floats, History, LogitRule, register
 
 if TYPE_CHECKING:
-    from max_whisper.artifact.manifest import Manifest
+    from max_whisper.artifact.manifest import WhisperManifest
     from max_whisper.runtime.decoding.options import DecodingOptions
     from max_whisper.runtime.decoding.tokenizer import Tokenizer
 
@@ -23,7 +23,7 @@ class SuppressBlank(LogitRule):
     tokens: tuple[int, ...]
 
     @classmethod
-    def of(cls, options: DecodingOptions, manifest: Manifest, tokenizer: Tokenizer) -> SuppressBlank | None:
+    def of(cls, options: DecodingOptions, manifest: WhisperManifest, tokenizer: Tokenizer) -> SuppressBlank | None:
         """Returns the rule with the tokens that the checkpoint lists."""
         return cls(tuple(manifest.tokens.begin_suppress)) if options.suppress_blank else None
 

@@ -10,7 +10,7 @@ import numpy as np
 from max_whisper.runtime.decoding.rule import CompiledForm, Floats, History, LogitRule, register
 
 if TYPE_CHECKING:
-    from max_whisper.artifact.manifest import Manifest
+    from max_whisper.artifact.manifest import WhisperManifest
     from max_whisper.runtime.decoding.options import DecodingOptions
     from max_whisper.runtime.decoding.tokenizer import Tokenizer
 
@@ -23,7 +23,7 @@ class SuppressTokens(LogitRule):
     tokens: tuple[int, ...]
 
     @classmethod
-    def of(cls, options: DecodingOptions, manifest: Manifest, tokenizer: Tokenizer) -> SuppressTokens | None:
+    def of(cls, options: DecodingOptions, manifest: WhisperManifest, tokenizer: Tokenizer) -> SuppressTokens | None:
         """Returns the rule for the tokens of the option, and with them those that mean something to the decoder only.
 
         openai/whisper adds these, too, to any list but an empty one (`_get_suppress_tokens`).

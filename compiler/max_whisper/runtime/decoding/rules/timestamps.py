@@ -14,7 +14,7 @@ from max_whisper.runtime.decoding.rule import Bounds, CompiledForm, Floats, Hist
 from max_whisper.tokens import Tokens
 
 if TYPE_CHECKING:
-    from max_whisper.artifact.manifest import Manifest
+    from max_whisper.artifact.manifest import WhisperManifest
     from max_whisper.runtime.decoding.options import DecodingOptions
     from max_whisper.runtime.decoding.tokenizer import Tokenizer
 
@@ -41,7 +41,7 @@ class TimestampRules(LogitRule):
     max_initial: int
 
     @classmethod
-    def of(cls, options: DecodingOptions, manifest: Manifest, tokenizer: Tokenizer) -> TimestampRules | None:
+    def of(cls, options: DecodingOptions, manifest: WhisperManifest, tokenizer: Tokenizer) -> TimestampRules | None:
         """Returns the rule unless timestamps are off."""
         if options.without_timestamps:
             return None

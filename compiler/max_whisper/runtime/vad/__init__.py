@@ -1,0 +1,1 @@
+"""Voice activity detection by a model: how likely somebody speaks, and the parts of a recording with speech."""
