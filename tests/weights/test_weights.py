@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from max_whisper.compile.weights import write_weights
 from max_whisper.errors import UserError, WeightsError
 from max_whisper.spec import Spec, load_spec, shipped_specs
 from max_whisper.tensors.cast import CHUNK, lossless_dtype, to_bfloat16, to_float32
@@ -22,6 +23,7 @@ from max_whisper.weights.architecture import check_architecture
 from max_whisper.weights.checkpoint import Checkpoint, open_checkpoint
 from max_whisper.weights.source import SourceTensor, TensorSource
 from max_whisper.weights.vocabulary import read_vocabulary
+from support.artifacts import plan_of
 from support.models.checkpoint import make_weights, write_checkpoint, write_safetensors
 from support.models.small import dims_of
 from support.models.vocabulary import make_tokens, write_json
@@ -486,8 +488,8 @@ CONTRADICTIONS = {
     "encoder_attention_heads": (4, "encoder_attention_heads is 4, in the spec 2"),
     "decoder_attention_heads": (1, "decoder_attention_heads is 1, in the spec 2"),
     "num_mel_bins": (128, "num_mel_bins is 128, in the spec 80"),
-    "max_source_positions": (1500, "max_source_positions is 1500, in the spec 50"),
-    "max_target_positions": (448, "max_target_positions is 448, in the spec 64"),
+    "max_source_positions": (25, "max_source_positions is 25, in the spec 50"),
+    "max_target_positions": (32, "max_target_positions is 32, in the spec 64"),
     "vocab_size": (51865, "vocab_size is 51865, in the spec 1811"),
 }
 
@@ -505,6 +507,29 @@ def test_a_configuration_of_another_model(folder: Path, field: str, source: str)
     assert f"{folder / 'config.json'} does not fit the spec child: {words}" in str(caught.value)
     edit_json(folder / "config.json", **{field: None})
     check_architecture(open_checkpoint(weights), spec)
+
+
+def test_shorter_windows_take_the_first_positions(folder: Path, tmp_path: Path) -> None:
+    spec = spec_of({**SMALL, "n_audio_ctx": 20, "n_text_ctx": 30})
+    checkpoint = open_checkpoint(folder)
+    check_architecture(checkpoint, spec)
+    cut = {tensor.name for tensor in spec.tensors() if tensor.cut}
+    assert cut == {"model.encoder.embed_positions.weight", "model.decoder.embed_positions.weight"}
+    checkpoint.check([(tensor.name, tensor.shape) for tensor in spec.tensors()], cut=cut)
+    write_weights(tmp_path / "cut.safetensors", plan_of(spec), spec, checkpoint)
+    stored, whole = (open_tensors(path) for path in (tmp_path / "cut.safetensors", folder / "model.safetensors"))
+    for name, rows in zip(sorted(cut), (30, 20), strict=True):
+        assert whole[name].shape[0] > rows
+        np.testing.assert_array_equal(stored[name], whole[name][:rows])
+
+
+def test_longer_windows_have_no_positions(folder: Path) -> None:
+    spec = spec_of({**SMALL, "n_audio_ctx": 60})
+    expected = [(tensor.name, tensor.shape) for tensor in spec.tensors()]
+    with pytest.raises(WeightsError, match=r"'model.encoder.embed_positions.weight' expected in shape \[60, 32\]"):
+        open_checkpoint(folder).check(expected, cut={tensor.name for tensor in spec.tensors() if tensor.cut})
+    with pytest.raises(WeightsError, match="max_source_positions is 50, in the spec 60"):
+        check_architecture(open_checkpoint(folder), spec)
 
 
 @pytest.mark.parametrize(

@@ -85,11 +85,15 @@ def build(
             raise UserError(f"revision '{revision}' is for a Hub repository, the weights are a {checkpoint.describe()}")
         contents.check(checkpoint, model)
         expected = [(tensor.name, tensor.shape) for tensor in model.tensors() if tensor.computed is None]
-        checkpoint.check(expected)
+        tables = [tensor for tensor in model.tensors() if tensor.cut]
+        checkpoint.check(expected, cut={table.name for table in tables})
         own = contents.read(checkpoint, model)
         progress(
             Progress(f"checked {len(expected)} tensors of {checkpoint.describe()}, format {checkpoint.source.format}")
         )
+        for table in tables:
+            if (rows := checkpoint.rows(table.name)) > table.shape[0]:
+                progress(Progress(f"took the first {table.shape[0]} of the {rows} rows of {table.name}"))
         for origin in own.origins:
             progress(Progress(origin))
         plan = make_plan(model, checkpoint, own.alignment_heads, machine, chosen, chosen_dtype, options.batch)

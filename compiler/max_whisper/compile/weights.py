@@ -25,12 +25,14 @@ def write_weights(path: Path, plan: BuildPlan, spec: Spec, checkpoint: Checkpoin
 
     Raises WeightsError for a tensor that the checkpoint does not have, or that holds NaN or infinities.
     """
-    computed = {tensor.name: tensor.computed for tensor in spec.tensors()}
+    described = {tensor.name: tensor for tensor in spec.tensors()}
 
     def reader(tensor: StoredTensor) -> Read:
-        compute = computed[tensor.name]
+        compute = described[tensor.name].computed
         if compute is not None:
             return lambda dtype: compute(*tensor.shape)
+        if described[tensor.name].cut:
+            return lambda dtype: checkpoint.read(tensor.name, dtype)[: tensor.shape[0]]
         return lambda dtype: checkpoint.read(tensor.name, dtype)
 
     safetensors_file.write(path, [entry for tensor in plan.tensors for entry in _entries(tensor, reader(tensor))])

@@ -170,15 +170,22 @@ class Layer:
         """
         raise NotImplementedError
 
-    def tensor(self, name: str, *shape: int, computed: Callable[..., NDArray[np.float32]] | None = None) -> TensorSpec:
+    def tensor(
+        self,
+        name: str,
+        *shape: int,
+        computed: Callable[..., NDArray[np.float32]] | None = None,
+        cut: bool = False,
+    ) -> TensorSpec:
         """Returns a vector or a table of this layer, for `tensors`.
 
         Args:
             name: Its name in the checkpoint; that of a computed tensor begins with `self.path`.
             *shape: Its shape.
             computed: A function that returns a tensor that is in no checkpoint, given the sizes of its shape.
+            cut: Whether the checkpoint may have more rows, of which the first are taken.
         """
-        return TensorSpec(name, shape, self.path, computed)
+        return TensorSpec(name, shape, self.path, computed, cut=cut)
 
     def matrix(self, name: str, *shape: int) -> TensorSpec:
         """Returns the weights of a matrix product of this layer, for `tensors`.

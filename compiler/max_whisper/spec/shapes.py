@@ -55,6 +55,8 @@ class TensorSpec:
             time; None for one that is read from the checkpoint.
         matrix: Whether it holds the weights of a matrix product, [out, in, ...], and can have the dtype of the build.
             Vectors and tables of positions are not matrices: they stay in float32.
+        cut: Whether the checkpoint may have more rows of it, of which the first are taken: a table of positions, in a
+            spec with shorter windows or texts than the checkpoint was made for.
     """
 
     name: str
@@ -62,6 +64,7 @@ class TensorSpec:
     layer_path: str
     computed: Callable[..., NDArray[np.float32]] | None = None
     matrix: bool = False
+    cut: bool = False
 
     @property
     def size(self) -> int:

@@ -21,7 +21,10 @@ def sinusoids(length: int, channels: int) -> NDArray[np.float32]:
 @register("positions")
 @dataclass(frozen=True, kw_only=True)
 class Positions(Layer):
-    """Adds row p of a table to row p of the input; the table is in the checkpoint, or is computed as sinusoids."""
+    """Adds row p of a table to row p of the input; the table is in the checkpoint, or is computed as sinusoids.
+
+    The table of the checkpoint may have more rows than the input, which are not used then.
+    """
 
     weights: str | None = weight_name(
         "The prefix of the tensor `weight` [length, channels], a stored table.", default=None
@@ -44,7 +47,8 @@ class Positions(Layer):
         return f"{self.path}.sinusoids" if self.sinusoidal else f"{self.weights}.weight"
 
     def tensors(self, shape: Shape) -> list[TensorSpec]:
-        return [self.tensor(self.table, *shape, computed=sinusoids if self.sinusoidal else None)]
+        computed = sinusoids if self.sinusoidal else None
+        return [self.tensor(self.table, *shape, computed=computed, cut=not self.sinusoidal)]
 
     def lower(self, ops: Ops, x: Value) -> Value:
         return ops.positions(x, ops.weight(self.table))
