@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -104,7 +104,7 @@ class LogMel:
         """The value of a frame without any sound in all of its bands."""
         return float((self._floor + 4) / 4)
 
-    @property
+    @cached_property
     def loudness(self) -> Floats:
         """The loudness of the loudest band of each frame before the padding in dB, float32 [frames].
 

@@ -41,9 +41,10 @@ def find_detector(named: str | PathLike[str] | None, progress: OnProgress = igno
         MaxWhisperError: The build failed.
     """
     if named is None:
-        if not is_cached():
-            _build(cached_folder(), progress)
-        return cached_folder()
+        folder = cached_folder()
+        if not _is_built(folder):
+            _build(folder, progress)
+        return folder
     folder = expanded(named)
     if not is_folder(folder):
         raise OptionError(
@@ -56,7 +57,11 @@ def find_detector(named: str | PathLike[str] | None, progress: OnProgress = igno
 
 def is_cached() -> bool:
     """Returns whether Silero VAD is in the cache; False for a cache that cannot be read, of which a build says why."""
-    return os.path.exists(cached_folder() / MANIFEST_FILE)  # noqa: PTH110 - Path.exists raises for some of them
+    return _is_built(cached_folder())
+
+
+def _is_built(folder: Path) -> bool:
+    return os.path.exists(folder / MANIFEST_FILE)  # noqa: PTH110 - Path.exists raises where a folder cannot be read
 
 
 def cached_folder() -> Path:

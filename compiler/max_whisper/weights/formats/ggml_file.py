@@ -19,10 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from max_whisper.errors import WeightsError
-from max_whisper.files import open_regular, read_start
+from max_whisper.files import read_start
 from max_whisper.mel_filters import N_FFT
 from max_whisper.messages import quote
 from max_whisper.weights.formats.ggml_blocks import TYPES, UNREAD, VERSION, BlockType
+from max_whisper.weights.mapped import mapped_bytes
 
 MAGIC = b"lmgg"
 """The bytes that ggml files begin with, the number 0x67676d6c."""
@@ -121,11 +122,7 @@ def read_with(read: Callable[[Cursor], Content], path: Path) -> Content:
 
     Raises WeightsError for a file that cannot be read, and where the function raises Fault.
     """
-    try:
-        with open_regular(path) as file:
-            data = np.memmap(file, np.uint8, mode="r").view(np.ndarray)
-    except (OSError, ValueError) as e:
-        raise WeightsError(f"{path} cannot be read: {getattr(e, 'strerror', None) or e}") from e
+    data = mapped_bytes(path)
     try:
         return read(Cursor(data))
     except Fault as fault:

@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from max_whisper.errors import WeightsError
-from max_whisper.files import is_folder, open_regular
+from max_whisper.files import is_folder
 from max_whisper.messages import quote
 from max_whisper.tensors.dtypes import FLOAT16, FLOAT32, Dtype
+from max_whisper.weights.mapped import mapped_bytes
 from max_whisper.weights.names import SILERO
 from max_whisper.weights.source import SourceTensor, TensorSource, register
 
@@ -41,11 +42,7 @@ class Onnx(TensorSource):
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
-        try:
-            with open_regular(path) as file:
-                data = np.memmap(file, np.uint8, mode="r").view(np.ndarray)
-        except (OSError, ValueError) as e:
-            raise WeightsError(f"{path} cannot be read: {getattr(e, 'strerror', None) or e}") from e
+        data = mapped_bytes(path)
         try:
             self._tensors = dict(_initializers(data))
         except _Damaged as e:
