@@ -15,6 +15,7 @@ from .attention_scores import *
 from .cached_attention import *
 from .choose_token import *
 from .cross_attention import *
+from .decoder_layer import *
 from .full_attention import *
 from .fused_choose_token import *
 from .gemm import *
@@ -23,5 +24,6 @@ from .gemv import *
 from .gemv_qkv import *
 from .layernorm import *
 from .lstm import *
+from .quantize_rows import *
 from .token_embedding import *
 from .token_probability import *

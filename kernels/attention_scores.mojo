@@ -5,7 +5,7 @@ from extensibility import InputTensor, OutputTensor
 from max.gpu.host import DeviceContext
 from std.math import rsqrt
 
-from .attend import dot
+from .few_rows import FewRows, multiply_range
 
 
 @extensibility.register("attention_scores")
@@ -13,6 +13,7 @@ struct AttentionScores:
     """Takes q [batch, length, all heads * head_dim], keys [batch, all heads, n_keys, head_dim] and indices of heads.
 
     Returns the scores of these heads before the softmax, q keys^T / sqrt(head_dim): [batch, heads, length, n_keys].
+    Each int8 key has a scale: [batch, all heads, n_keys].
     """
 
     @staticmethod
@@ -22,6 +23,7 @@ struct AttentionScores:
         scores: OutputTensor[dtype=DType.float32, rank=4, ...],
         q: InputTensor[dtype=DType.float32, rank=3, ...],
         keys: InputTensor[dtype=dtype, rank=4, ...],
+        keys_scales: InputTensor[dtype=DType.float32, rank=3, ...],
         heads: InputTensor[dtype=DType.int64, rank=1, ...],
         ctx: DeviceContext,
     ) raises:
@@ -31,12 +33,19 @@ struct AttentionScores:
         var head_dim = keys.dim_size[3]()
         var n_heads = heads.dim_size[0]()
         var scale = rsqrt(Float32(head_dim))
+        var query = FewRows[dtype](1, head_dim)
         for b in range(q.dim_size[0]()):
             for n in range(n_heads):
                 var head = Int(heads.unsafe_ptr().unsafe_load(n))
-                var k = keys.unsafe_ptr().unsafe_offset((b * all_heads + head) * n_keys * head_dim)
+                var place = (b * all_heads + head) * n_keys
                 for i in range(length):
-                    var row = q.unsafe_ptr().unsafe_offset(((b * length + i) * all_heads + head) * head_dim)
+                    query.fill_row(0, q.unsafe_ptr().unsafe_offset(((b * length + i) * all_heads + head) * head_dim))
                     var y = scores.unsafe_ptr().unsafe_offset(((b * n_heads + n) * length + i) * n_keys)
+                    multiply_range[dtype](
+                        query, keys.unsafe_ptr().unsafe_offset(place * head_dim), y, n_keys, 0, n_keys
+                    )
                     for t in range(n_keys):
-                        y.unsafe_store(t, dot[dtype](row, k.unsafe_offset(t * head_dim), head_dim) * scale)
+                        var score = y.unsafe_load(t) * scale
+                        comptime if dtype == DType.int8:
+                            score *= keys_scales.unsafe_ptr().unsafe_load(place + t)
+                        y.unsafe_store(t, score)

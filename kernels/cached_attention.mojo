@@ -4,7 +4,27 @@ import extensibility
 from extensibility import InputTensor, OutputTensor, _MutableInputTensor
 from max.gpu.host import DeviceContext
 
-from .attend import attend
+from .attend import Memory, attend
+from .numerics import copy
+
+
+@always_inline
+def store_in_cache(
+    x: Pointer[Float32, ...],
+    cache: Pointer[mut=True, Float32, ...],
+    window: Int,
+    head: Int,
+    length: Int,
+    heads: Int,
+    head_dim: Int,
+    capacity: Int,
+    first: Int,
+):
+    """Writes a head's part of a window of x [batch, length, heads * head_dim] into a cache, from `first` on."""
+    for i in range(length):
+        var source = ((window * length + i) * heads + head) * head_dim
+        var place = ((window * heads + head) * capacity + first + i) * head_dim
+        copy(x.unsafe_offset(source), cache.unsafe_offset(place), head_dim)
 
 
 @extensibility.register("cached_attention")
@@ -33,24 +53,21 @@ struct CachedAttention:
         var capacity = key_cache.dim_size[2]()
         var head_dim = key_cache.dim_size[3]()
         var first = Int(position)
-        for b in range(batch):
-            for i in range(length):
-                for head in range(heads):
-                    var source = (b * length + i) * heads * head_dim + head * head_dim
-                    var place = ((b * heads + head) * capacity + first + i) * head_dim
-                    for c in range(head_dim):
-                        key_cache.unsafe_ptr().unsafe_store(place + c, k.unsafe_ptr().unsafe_load(source + c))
-                        value_cache.unsafe_ptr().unsafe_store(place + c, v.unsafe_ptr().unsafe_load(source + c))
-        attend[DType.float32](
-            q.unsafe_ptr(),
+        for window in range(batch):
+            for head in range(heads):
+                store_in_cache(
+                    k.unsafe_ptr(), key_cache.unsafe_ptr(), window, head, length, heads, head_dim, capacity, first
+                )
+                store_in_cache(
+                    v.unsafe_ptr(), value_cache.unsafe_ptr(), window, head, length, heads, head_dim, capacity, first
+                )
+        var memory = Memory[DType.float32](
             key_cache.unsafe_ptr(),
             value_cache.unsafe_ptr(),
-            y.unsafe_ptr(),
-            batch,
-            length,
+            key_cache.unsafe_ptr(),  # float32 has no scales
+            value_cache.unsafe_ptr(),
             heads,
-            head_dim,
-            first + length,
             capacity,
-            first,
+            head_dim,
         )
+        attend[DType.float32](q.unsafe_ptr(), memory, y.unsafe_ptr(), batch, length, first + length, first)

@@ -4,12 +4,15 @@ import extensibility
 from extensibility import InputTensor, OutputTensor
 from max.gpu.host import DeviceContext
 
-from .attend import attend
+from .attend import Memory, attend
 
 
 @extensibility.register("cross_attention")
 struct CrossAttention:
-    """Takes q [batch, length, heads * head_dim], keys and values [batch, heads, n_keys, head_dim]; returns y like q."""
+    """Takes q [batch, length, heads * head_dim], keys and values [batch, heads, n_keys, head_dim]; returns y like q.
+
+    Of int8, each row of keys and values has a scale: [batch, heads, n_keys].
+    """
 
     @staticmethod
     def execute[
@@ -18,20 +21,20 @@ struct CrossAttention:
         y: OutputTensor[dtype=DType.float32, rank=3, ...],
         q: InputTensor[dtype=DType.float32, rank=3, ...],
         keys: InputTensor[dtype=dtype, rank=4, ...],
+        keys_scales: InputTensor[dtype=DType.float32, rank=3, ...],
         values: InputTensor[dtype=dtype, rank=4, ...],
+        values_scales: InputTensor[dtype=DType.float32, rank=3, ...],
         ctx: DeviceContext,
     ) raises:
         var n_keys = keys.dim_size[2]()
-        attend[dtype](
-            q.unsafe_ptr(),
+        var memory = Memory[dtype](
             keys.unsafe_ptr(),
             values.unsafe_ptr(),
-            y.unsafe_ptr(),
-            q.dim_size[0](),
-            q.dim_size[1](),
+            keys_scales.unsafe_ptr(),
+            values_scales.unsafe_ptr(),
             keys.dim_size[1](),
+            n_keys,
             keys.dim_size[3](),
-            n_keys,
-            n_keys,
-            n_keys,  # every row sees all keys
         )
+        # Every row sees all keys.
+        attend[dtype](q.unsafe_ptr(), memory, y.unsafe_ptr(), q.dim_size[0](), q.dim_size[1](), n_keys, n_keys)

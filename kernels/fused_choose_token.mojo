@@ -1,22 +1,20 @@
 """The choice of the next token together with the logits that it needs, which are not written to memory.
 
-Each core computes the logits of its own ranges of the vocabulary, and tallies them while they are in its cache.
+The logits of a range of the vocabulary are tallied while they are in the cache of the core that computed them.
 """
 
 import extensibility
 from extensibility import InputTensor, OutputTensor
-from max.algorithm import sync_parallelize
 from max.gpu.host import DeviceContext
 from std.math import ceildiv
 from std.memory.alloc import unsafe_alloc
 
 from .choose_token import N_BOUNDS, Tally, choose, tally_allowed
-from .gemv import multiply_range
-from .numerics import normalize_rows
-from .parallel import task_count
+from .few_rows import FewRows, Norm, multiply_range
+from .parallel import for_each, thread_count
 
 comptime RANGE = 512
-"""Tokens that are tallied together, however many tasks there are: the bits of a sum depend on where it begins."""
+"""Tokens that are tallied together, however many threads there are: the bits of a sum depend on where it begins."""
 
 
 @extensibility.register("fused_choose_token")
@@ -47,8 +45,8 @@ struct FusedChooseToken:
         var n_vocab = table.dim_size[0]()
         var n_in = table.dim_size[1]()
         var ranges = ceildiv(n_vocab, RANGE)
-        var tasks = task_count(ranges)
-        var normed = unsafe_alloc[Float32](batch * n_in)
+        var threads = thread_count(ranges)
+        var rows = FewRows[dtype](batch, n_in)
         var logits = unsafe_alloc[Float32](batch * n_vocab)
         var tallies = unsafe_alloc[Tally](2 * batch * ranges)  # [ranges, batch, text and timestamps]
         var table_at = table.unsafe_ptr()
@@ -56,13 +54,13 @@ struct FusedChooseToken:
         var mask_at = mask.unsafe_ptr()
         var noise_at = noise.unsafe_ptr()
         var allowed_at = allowed.unsafe_ptr()
-        normalize_rows(x.unsafe_ptr(), norm_weight.unsafe_ptr(), norm_bias.unsafe_ptr(), eps, normed, batch, n_in)
+        rows.fill[True](x.unsafe_ptr(), Norm(norm_weight.unsafe_ptr(), norm_bias.unsafe_ptr(), eps))
 
-        @always_inline
         def tally_range(i: Int) {imm}:
-            """Tallies a range whose products have been computed."""
+            """Computes the logits of a range, and tallies them."""
             var first = i * RANGE
             var last = min(n_vocab, first + RANGE)
+            multiply_range[dtype](rows, table_at, logits, n_vocab, first, last)
             for b in range(batch):
                 var row = logits.unsafe_offset(b * n_vocab)
                 comptime if dtype == DType.int8:
@@ -79,17 +77,7 @@ struct FusedChooseToken:
                 tallies[unsafe_offset=2 * (i * batch + b)] = text
                 tallies[unsafe_offset=2 * (i * batch + b) + 1] = timestamps
 
-        def task(i: Int) raises {imm}:
-            var first = i * ranges // tasks
-            var last = (i + 1) * ranges // tasks
-            # All products of a task come first, so that it reads its part of the table in one stream.
-            multiply_range[dtype](
-                normed, table_at, logits, batch, n_in, n_vocab, first * RANGE, min(n_vocab, last * RANGE)
-            )
-            for j in range(first, last):
-                tally_range(j)
-
-        sync_parallelize(task, tasks)
+        for_each(ranges, threads, tally_range)
         for b in range(batch):
             var text = Tally()
             var timestamps = Tally()
@@ -99,6 +87,5 @@ struct FusedChooseToken:
             var chosen, score = choose(text, timestamps)
             token.unsafe_ptr().unsafe_store(b, Int64(chosen))
             logprob.unsafe_ptr().unsafe_store(b, score)
-        normed.unsafe_free()
         logits.unsafe_free()
         tallies.unsafe_free()

@@ -5,7 +5,7 @@
 All but the product is optional. Weights are packed at build time (tensors/pack.py) as float32, bfloat16 or int8 panels
 (tile.mojo); int8 weights have a scale for each output. Activations are float32 in memory. A block of rows is normalized
 and packed into scratch memory that stays in the L2 cache; bias, activation and residual are applied while sums are in
-registers. Each CPU core computes its own range of rows.
+registers. A thread takes a range of rows at a time.
 
 A row of the product is `n_in` neighboring numbers of x; the next row begins `row_stride` numbers later. The rows of a
 convolution over time overlap: they are what each output sees, and `left_padding` zeros stand before the first number.
@@ -13,18 +13,19 @@ convolution over time overlap: they are what each output sees, and `left_padding
 
 import extensibility
 from extensibility import InputTensor, OutputTensor
-from max.algorithm import sync_parallelize
 from max.gpu.host import DeviceContext
 from std.math import ceildiv
 from std.memory import stack_allocation
 from std.memory.alloc import unsafe_alloc
 
 from .numerics import LANES, activate, copy, load_partial, normalize
-from .parallel import task_count
+from .parallel import for_each, thread_count
 from .tile import PANEL, ROWS, elements_per_word, multiply_tile, pack_row, sum_dtype
 
 comptime SCRATCH = 1 << 18
 """Bytes of a block of packed rows; the weights are read once for each block."""
+comptime ITEMS_PER_THREAD = 4
+"""Parts of a product for each thread, so that one that comes late or is slow computes fewer of them."""
 
 
 @fieldwise_init
@@ -69,6 +70,11 @@ struct Rows(Copyable, ImplicitlyCopyable, Movable):
     @always_inline
     def strips(self) -> Int:
         return self.windows * self.strips_per_window()
+
+    @always_inline
+    def strips_per_item(self, threads: Int) -> Int:
+        """Returns how many strips a thread computes at a time: at most a block, and a few items for each thread."""
+        return min(self.strips_per_block, ceildiv(self.strips(), ITEMS_PER_THREAD * threads))
 
 
 struct Block(Movable):
@@ -161,7 +167,10 @@ def multiply_block[
         """Applies scales, bias, activation and residual to the sums, and writes them to y."""
         var window = strip // rows.strips_per_window()
         var first_row = strip % rows.strips_per_window() * ROWS
+        var y_window = y.unsafe_offset(window * rows.rows_per_window * n_out)
         for column in range(panel * PANEL, min(n_out, (panel + 1) * PANEL), LANES):
+            var head = column // head_dim
+            var channel = column % head_dim
             var valid = min(LANES, n_out - column)
             var scale = load_partial(scales.unsafe_offset(column), valid if dtype == DType.int8 else 0)
             var correction = load_partial(scales.unsafe_offset(n_out + column), valid if dtype == DType.int8 else 0)
@@ -175,8 +184,7 @@ def multiply_block[
                 comptime if has_residual:
                     var at = window * residual_stride + row * n_out + column
                     value += load_partial(residual.unsafe_offset(at), valid)
-                var y_window = y.unsafe_offset(window * rows.rows_per_window * n_out)
-                store_heads(value.cast[y_dtype](), valid, column, row, rows.rows_per_window, head_dim, y_window)
+                store_heads(value.cast[y_dtype](), valid, head, channel, row, rows.rows_per_window, head_dim, y_window)
 
     for panel in range(ceildiv(n_out, PANEL)):
         for strip in range(first, last):
@@ -197,15 +205,14 @@ def store_heads[
 ](
     value: SIMD[dtype, LANES],
     valid: Int,
-    column: Int,
+    head: Int,
+    channel: Int,
     row: Int,
     n_rows: Int,
     head_dim: Int,
     y: Pointer[mut=True, Scalar[dtype], ...],
 ):
-    """Writes the columns from `column` of a row to a window of y [heads, n_rows, head_dim]; `valid` of them."""
-    var head = column // head_dim
-    var channel = column % head_dim
+    """Writes `valid` columns of a row, from a channel of a head, to a window of y [heads, n_rows, head_dim]."""
     var y_row = y.unsafe_offset((head * n_rows + row) * head_dim)
     if valid == LANES and channel + LANES <= head_dim:
         y_row.unsafe_store(channel, value)
@@ -270,27 +277,27 @@ struct Gemm:
         var norm_weight_at = norm_weight.unsafe_ptr()
         var norm_bias_at = norm_bias.unsafe_ptr()
         var residual_at = residual.unsafe_ptr()
-        var tasks = task_count(rows.strips())
+        var threads = thread_count(rows.strips())
+        var size = rows.strips_per_item(threads)
 
-        def task(i: Int) raises {imm}:
+        def item(i: Int) {imm}:
             var block = Block(rows, rows.padded_words * elements_per_word[dtype])
-            var end = (i + 1) * rows.strips() // tasks
-            for first in range(i * rows.strips() // tasks, end, rows.strips_per_block):
-                var last = min(end, first + rows.strips_per_block)
-                load_block[dtype, has_norm](rows, first, last, x_at, norm_weight_at, norm_bias_at, eps, block)
-                multiply_block[dtype, y_dtype, has_bias, has_residual, activation](
-                    rows,
-                    first,
-                    last,
-                    block,
-                    weights_at,
-                    scales_at,
-                    bias_at,
-                    residual_at,
-                    residual_stride,
-                    y_at,
-                    heads,
-                    head_dim,
-                )
+            var first = i * size
+            var last = min(rows.strips(), first + size)
+            load_block[dtype, has_norm](rows, first, last, x_at, norm_weight_at, norm_bias_at, eps, block)
+            multiply_block[dtype, y_dtype, has_bias, has_residual, activation](
+                rows,
+                first,
+                last,
+                block,
+                weights_at,
+                scales_at,
+                bias_at,
+                residual_at,
+                residual_stride,
+                y_at,
+                heads,
+                head_dim,
+            )
 
-        sync_parallelize(task, tasks)
+        for_each(ceildiv(rows.strips(), size), threads, item)

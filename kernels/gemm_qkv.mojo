@@ -2,11 +2,11 @@
 
 import extensibility
 from extensibility import InputTensor, OutputTensor
-from max.algorithm import sync_parallelize
 from max.gpu.host import DeviceContext
+from std.math import ceildiv
 
 from .gemm import Block, Rows, load_block, multiply_block
-from .parallel import task_count
+from .parallel import for_each, thread_count
 from .tile import elements_per_word
 
 
@@ -55,9 +55,10 @@ struct GemmQKV:
         var v_bias_at = v_bias.unsafe_ptr()
         var norm_weight_at = norm_weight.unsafe_ptr()
         var norm_bias_at = norm_bias.unsafe_ptr()
-        var tasks = task_count(rows.strips())
+        var threads = thread_count(rows.strips())
+        var size = rows.strips_per_item(threads)
 
-        def task(i: Int) raises {imm}:
+        def item(i: Int) {imm}:
             var block = Block(rows, rows.padded_words * elements_per_word[dtype])
 
             @always_inline
@@ -75,12 +76,11 @@ struct GemmQKV:
                     rows, first, last, block, weights, scales, bias, x_at, 0, y, 1, n_out
                 )
 
-            var end = (i + 1) * rows.strips() // tasks
-            for first in range(i * rows.strips() // tasks, end, rows.strips_per_block):
-                var last = min(end, first + rows.strips_per_block)
-                load_block[dtype, has_norm](rows, first, last, x_at, norm_weight_at, norm_bias_at, eps, block)
-                multiply[True](first, last, q_weights_at, q_scales_at, q_bias_at, q_at)
-                multiply[False](first, last, k_weights_at, k_scales_at, q_bias_at, k_at)  # does not read the bias
-                multiply[True](first, last, v_weights_at, v_scales_at, v_bias_at, v_at)
+            var first = i * size
+            var last = min(rows.strips(), first + size)
+            load_block[dtype, has_norm](rows, first, last, x_at, norm_weight_at, norm_bias_at, eps, block)
+            multiply[True](first, last, q_weights_at, q_scales_at, q_bias_at, q_at)
+            multiply[False](first, last, k_weights_at, k_scales_at, q_bias_at, k_at)  # does not read the bias
+            multiply[True](first, last, v_weights_at, v_scales_at, v_bias_at, v_at)
 
-        sync_parallelize(task, tasks)
+        for_each(ceildiv(rows.strips(), size), threads, item)

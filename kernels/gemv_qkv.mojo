@@ -2,14 +2,13 @@
 
 import extensibility
 from extensibility import InputTensor, OutputTensor
-from max.algorithm import sync_parallelize
 from max.gpu.host import DeviceContext
-from std.memory.alloc import unsafe_alloc
+from std.math import ceildiv
 from std.sys import size_of
 
-from .gemv import finish_range, multiply_range, outputs_per_task
-from .numerics import normalize_rows
-from .parallel import BYTES_PER_TASK, task_count
+from .few_rows import FewRows, Matrix, Norm, linear_range
+from .gemv import outputs_per_item
+from .parallel import BYTES_PER_THREAD, for_each, thread_count
 
 
 @extensibility.register("gemv_qkv")
@@ -43,48 +42,24 @@ struct GemvQKV:
         var n_rows = x.dim_size[0]() * x.dim_size[1]()
         var n_out = q_weights.dim_size[0]()
         var n_in = q_weights.dim_size[1]()
+        var q_matrix = Matrix[dtype](q_weights.unsafe_ptr(), q_scales.unsafe_ptr(), q_bias.unsafe_ptr(), n_out, n_in)
+        var k_matrix = Matrix[dtype](k_weights.unsafe_ptr(), k_scales.unsafe_ptr(), q_bias.unsafe_ptr(), n_out, n_in)
+        var v_matrix = Matrix[dtype](v_weights.unsafe_ptr(), v_scales.unsafe_ptr(), v_bias.unsafe_ptr(), n_out, n_in)
         var x_at = x.unsafe_ptr()
         var q_at = q.unsafe_ptr()
         var k_at = k.unsafe_ptr()
         var v_at = v.unsafe_ptr()
-        var q_weights_at = q_weights.unsafe_ptr()
-        var k_weights_at = k_weights.unsafe_ptr()
-        var v_weights_at = v_weights.unsafe_ptr()
-        var q_scales_at = q_scales.unsafe_ptr()
-        var k_scales_at = k_scales.unsafe_ptr()
-        var v_scales_at = v_scales.unsafe_ptr()
-        var q_bias_at = q_bias.unsafe_ptr()
-        var v_bias_at = v_bias.unsafe_ptr()
-        var norm_weight_at = norm_weight.unsafe_ptr()
-        var norm_bias_at = norm_bias.unsafe_ptr()
-        var tasks = task_count(3 * n_out * n_in * size_of[Scalar[dtype]]() // BYTES_PER_TASK)
-        var per_task = outputs_per_task(n_out, tasks)
+        var rows = FewRows[dtype](n_rows, n_in)
+        rows.fill[has_norm](x_at, Norm(norm_weight.unsafe_ptr(), norm_bias.unsafe_ptr(), eps))
+        var threads = thread_count(3 * n_out * n_in * size_of[Scalar[dtype]]() // BYTES_PER_THREAD)
+        var size = outputs_per_item(n_out, threads)
 
-        @always_inline
-        def project(rows: Pointer[Float32, ...], first: Int, last: Int) {imm}:
-            """Writes the columns first to last of q, k and v. The bias of k and the residuals are dummies."""
-            multiply_range[dtype](rows, q_weights_at, q_at, n_rows, n_in, n_out, first, last)
-            multiply_range[dtype](rows, k_weights_at, k_at, n_rows, n_in, n_out, first, last)
-            multiply_range[dtype](rows, v_weights_at, v_at, n_rows, n_in, n_out, first, last)
-            finish_range[dtype, True, False, "none"](q_scales_at, q_bias_at, x_at, q_at, n_rows, n_out, first, last)
-            comptime if dtype == DType.int8:
-                finish_range[dtype, False, False, "none"](
-                    k_scales_at, q_bias_at, x_at, k_at, n_rows, n_out, first, last
-                )
-            finish_range[dtype, True, False, "none"](v_scales_at, v_bias_at, x_at, v_at, n_rows, n_out, first, last)
+        def item(i: Int) {imm}:
+            """Computes some columns of q, k and v. The residuals, and the bias of k, are dummies."""
+            var first = i * size
+            var last = min(n_out, first + size)
+            linear_range[dtype, True, False, "none"](rows, q_matrix, x_at, q_at, first, last)
+            linear_range[dtype, False, False, "none"](rows, k_matrix, x_at, k_at, first, last)
+            linear_range[dtype, True, False, "none"](rows, v_matrix, x_at, v_at, first, last)
 
-        def task(i: Int) raises {imm}:
-            var first = min(n_out, i * per_task)
-            var last = min(n_out, first + per_task)
-            comptime if has_norm:
-                var normed = unsafe_alloc[Float32](n_rows * n_in)
-                normalize_rows(x_at, norm_weight_at, norm_bias_at, eps, normed, n_rows, n_in)
-                project(normed, first, last)
-                normed.unsafe_free()
-            else:
-                project(x_at, first, last)
-
-        if tasks == 1:
-            task(0)
-        else:
-            sync_parallelize(task, tasks)
+        for_each(ceildiv(n_out, size), threads, item)

@@ -2,13 +2,13 @@
 
 import extensibility
 from extensibility import InputTensor, OutputTensor
-from max.algorithm import sync_parallelize
 from max.gpu.host import DeviceContext
+from std.math import ceildiv
 
 from .numerics import normalize_rows
-from .parallel import task_count
+from .parallel import for_each, thread_count
 
-comptime ROWS_PER_TASK = 64
+comptime ROWS_PER_ITEM = 64
 
 
 @extensibility.register("layernorm")
@@ -32,17 +32,13 @@ struct LayerNorm:
         var y_at = y.unsafe_ptr()
         var weight_at = weight.unsafe_ptr()
         var bias_at = bias.unsafe_ptr()
-        var tasks = task_count(rows // ROWS_PER_TASK)
 
-        def task(i: Int) raises {imm}:
-            var first = i * rows // tasks
-            var n_rows = (i + 1) * rows // tasks - first
+        def item(i: Int) {imm}:
+            var first = i * ROWS_PER_ITEM
             var place = first * channels
+            var n_rows = min(ROWS_PER_ITEM, rows - first)
             normalize_rows(
                 x_at.unsafe_offset(place), weight_at, bias_at, eps, y_at.unsafe_offset(place), n_rows, channels
             )
 
-        if tasks == 1:
-            task(0)
-        else:
-            sync_parallelize(task, tasks)
+        for_each(ceildiv(rows, ROWS_PER_ITEM), thread_count(rows // ROWS_PER_ITEM), item)

@@ -6,7 +6,7 @@ from max.gpu.host import DeviceContext
 from std.math import exp, tanh
 from std.memory.alloc import unsafe_alloc
 
-from .gemv import multiply_range
+from .few_rows import FewRows, multiply_range
 from .numerics import LANES, load_partial, store_partial
 
 comptime ROWS_AT_ONCE = 64
@@ -91,16 +91,14 @@ struct Lstm:
         var n_gates = 4 * size
         var from_input = unsafe_alloc[Float32](ROWS_AT_ONCE * n_gates)
         var from_hidden = unsafe_alloc[Float32](n_gates)
+        var state = FewRows[DType.float32](1, size)
         for first in range(0, n_rows, ROWS_AT_ONCE):
-            var rows = min(ROWS_AT_ONCE, n_rows - first)
-            var block = x.unsafe_ptr().unsafe_offset(first * n_in)
-            multiply_range[DType.float32](
-                block, input_weight.unsafe_ptr(), from_input, rows, n_in, n_gates, 0, n_gates
-            )
-            for i in range(rows):
-                multiply_range[DType.float32](
-                    hidden.unsafe_ptr(), hidden_weight.unsafe_ptr(), from_hidden, 1, size, n_gates, 0, n_gates
-                )
+            var rows = FewRows[DType.float32](min(ROWS_AT_ONCE, n_rows - first), n_in)
+            rows.fill(x.unsafe_ptr().unsafe_offset(first * n_in))
+            multiply_range[DType.float32](rows, input_weight.unsafe_ptr(), from_input, n_gates, 0, n_gates)
+            for i in range(rows.n_rows):
+                state.fill(hidden.unsafe_ptr())
+                multiply_range[DType.float32](state, hidden_weight.unsafe_ptr(), from_hidden, n_gates, 0, n_gates)
                 update(
                     from_input.unsafe_offset(i * n_gates),
                     from_hidden,

@@ -48,7 +48,7 @@ def copy(x: Pointer[Float32, ...], y: Pointer[mut=True, Float32, ...], n: Int):
 def exp2[coarse: Bool = False](x: SIMD[DType.float32, LANES]) -> SIMD[DType.float32, LANES]:
     """Returns 2^x for x up to 127, and 2^-126 below -126, with a relative error of 2e-7.
 
-    With `coarse`, which is for results that are rounded to bfloat16, the error is 8e-5. The polynomials approximate 2^r
+    With `coarse`, which is for results that are rounded to 8 bits, the error is 8e-5. The polynomials approximate 2^r
     for r from -1/2 to 1/2, by least squares at Chebyshev nodes.
     """
     comptime to_integer = Float32(12582912)  # 1.5 * 2^23: a sum with it has no bits left for a fraction

@@ -1,15 +1,16 @@
 """The inner product of all large matrix products: a tile of ROWS rows times PANEL columns, in registers.
 
-The CPU's dot-product instructions want their operands in 32-bit words: one float32, two bfloat16 or four int8 numbers,
-neighbors in a row. A row is packed as words; columns are packed in panels of 32, [words of a column][32 columns], so
-that a vector holds the same word of 16 columns. tensors/pack.py packs the weights of a model, at build time.
+The CPU's dot-product instructions want their operands in 32-bit words: one float32, two bfloat16 or int16, or four int8
+numbers, neighbors in a row. A row is packed as words; columns are packed in panels of 32, [words of a column][32
+columns], so that a vector holds the same word of 16 columns. tensors/pack.py packs the weights of a model, at build
+time.
 
-Sums are float32; those of int8 products are int32. With AVX-512 a tile has 12 rows, and its 24 vectors of sums stay in
+Sums are float32; those of integers are int32. With AVX-512 a tile has 12 rows, and its 24 vectors of sums stay in
 registers; with 16 registers of 256 bits, or 32 of 128, it has 3 rows.
 """
 
 from std.memory import bitcast, stack_allocation
-from std.sys import CompilationTarget
+from std.sys import CompilationTarget, size_of
 from std.sys.intrinsics import llvm_intrinsic
 
 from .numerics import LANES, simd_max
@@ -22,8 +23,8 @@ comptime ZERO_POINT = 128
 """The unsigned 8-bit value of an activation of 0; `ZERO_POINT` of tensors/quantize.py."""
 comptime MAX_INT8 = 127
 
-comptime sum_dtype[dtype: DType]: DType = DType.int32 if dtype == DType.int8 else DType.float32
-comptime elements_per_word[dtype: DType]: Int = 1 if dtype == DType.float32 else (2 if dtype == DType.bfloat16 else 4)
+comptime sum_dtype[dtype: DType]: DType = DType.int32 if dtype.is_integral() else DType.float32
+comptime elements_per_word[dtype: DType]: Int = 4 // size_of[Scalar[dtype]]()
 
 
 @always_inline
@@ -100,13 +101,12 @@ def pack_row[
 def multiply_add[
     dtype: DType
 ](
-    word: UInt32, columns: SIMD[DType.uint32, LANES], sums: SIMD[sum_dtype[dtype], LANES]
+    row: SIMD[DType.uint32, LANES], columns: SIMD[DType.uint32, LANES], sums: SIMD[sum_dtype[dtype], LANES]
 ) -> SIMD[sum_dtype[dtype], LANES]:
-    """Returns the sums plus the products of one word of a row with the same word of 16 columns.
+    """Returns the sums plus the products of the elements of 16 words of rows with those of 16 words of columns.
 
-    int8 elements of the row are unsigned, those of the columns are signed.
+    int8 elements of rows are unsigned, those of columns are signed. int16 is for CPUs with AVX-512 VNNI.
     """
-    var row = SIMD[DType.uint32, LANES](word)
     comptime if dtype == DType.float32:
         var x = bitcast[DType.float32, LANES](row)
         var y = bitcast[DType.float32, LANES](columns)
@@ -124,6 +124,10 @@ def multiply_add[
                 bitcast[DType.float32, LANES](columns & high), total
             )
             return rebind[SIMD[sum_dtype[dtype], LANES]](total)
+    elif dtype == DType.int16:
+        return llvm_intrinsic["llvm.x86.avx512.vpdpwssd.512", SIMD[sum_dtype[dtype], LANES]](
+            sums, bitcast[DType.int16, 2 * LANES](row), bitcast[DType.int16, 2 * LANES](columns)
+        )
     else:
         comptime if CompilationTarget._has_feature["avx512vnni"]():
             return llvm_intrinsic["llvm.x86.avx512.vpdpbusd.512", SIMD[sum_dtype[dtype], LANES]](
@@ -163,7 +167,7 @@ def multiply_tile[
         var left = bitcast[DType.uint32, LANES](panel.unsafe_load[width=half](2 * k * half))
         var right = bitcast[DType.uint32, LANES](panel.unsafe_load[width=half]((2 * k + 1) * half))
         comptime for i in range(ROWS):
-            var word = rows.unsafe_load(i * row_stride + k)
+            var word = SIMD[DType.uint32, LANES](rows.unsafe_load(i * row_stride + k))
             total[unsafe_offset=2 * i] = multiply_add[dtype](word, left, total[unsafe_offset=2 * i])
             total[unsafe_offset=2 * i + 1] = multiply_add[dtype](word, right, total[unsafe_offset=2 * i + 1])
     comptime for i in range(ROWS):

@@ -12,10 +12,12 @@ from typing import Annotated, Literal
 import msgspec
 
 from max_whisper.records import Hash, Id, Identifier, Name, Record
-from max_whisper.tensors.dtypes import BUILD_DTYPES, COMPUTE_DTYPES, LOSSLESS_DTYPES, BuildDtype, ComputeDtype
+from max_whisper.tensors.dtypes import BUILD_DTYPES, COMPUTE_DTYPES, LOSSLESS_DTYPES, BuildDtype
 from max_whisper.tensors.stored import StoredTensor
 
 MAX_BATCH = 256
+INT8_FEATURE = "avx512_vnni"
+"""The feature of a CPU with which int8 is the fastest dtype (kernels/tile.mojo); without it, float32 is."""
 
 Kernels = Literal["ours", "max"]
 
@@ -100,12 +102,14 @@ class BuildPlan(Record, frozen=True):
         return "float32" if self.kernels == "max" else self.dtype
 
     @property
-    def cross_kv_dtype(self) -> ComputeDtype:
-        """The dtype of the cross-attention KV cache.
+    def cross_kv_dtype(self) -> BuildDtype:
+        """The dtype of the cross-attention KV cache, which has a scale for each row in int8.
 
         A CPU reads the cache again for each token, so its size counts; MAX's attention takes operands of one dtype.
         """
-        return "bfloat16" if self.kernels == "ours" and self.dtype != "float32" else "float32"
+        if self.kernels != "ours" or self.dtype == "float32":
+            return "float32"
+        return "int8" if self.dtype == "int8" and INT8_FEATURE in self.target.features else "bfloat16"
 
     @property
     def by_name(self) -> dict[str, StoredTensor]:

@@ -33,8 +33,9 @@ def test_cross_compiled_for_a_gpu(cuda_artifact: Path, monkeypatch: pytest.Monke
 
 @pytest.mark.slow
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="for x86-64")
-def test_a_portable_cpu(spec: Path, checkpoint: Path, tmp_path: Path) -> None:
-    folder = build(spec, weights=checkpoint, dtype="float32", out=tmp_path / "small", target="cpu:x86-64-v3")
+@pytest.mark.parametrize("dtype", ["float32", "int8"])
+def test_a_portable_cpu(spec: Path, checkpoint: Path, tmp_path: Path, dtype: str) -> None:
+    folder = build(spec, weights=checkpoint, dtype=dtype, out=tmp_path / "small", target="cpu:x86-64-v3")
     target = read_manifest(folder).plan.target
     assert target.arch == "x86-64-v3" and "avx512f" not in target.features
     assert load(folder).transcribe(sweep(2.0), max_new_tokens=3).segments

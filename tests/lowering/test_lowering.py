@@ -21,6 +21,7 @@ from max_whisper.lowering.ops import EFFECTS, Op, Program, Value
 from max_whisper.lowering.passes.expose import expose
 from max_whisper.lowering.passes.fuse import fuse
 from max_whisper.lowering.passes.instrument import TIMES, instrument
+from max_whisper.plan import INT8_FEATURE
 from max_whisper.spec import Spec, load_spec
 from max_whisper.spec.family import families
 from max_whisper.spec.layer import kinds as kinds_of_layers
@@ -304,10 +305,11 @@ def test_both_backends_have_an_emitter_for_every_op_that_is_recorded() -> None:
     assert families()["vad"].kernels == ("ours",)
 
 
-def kernel_calls(spec: Spec, kernels: str) -> list[KernelCall]:
+def kernel_calls(spec: Spec, kernels: str, *, dtype: str = "float32", expose: bool = False) -> list[KernelCall]:
     calls = []
+    plan = plan_of(spec, kernels=kernels, dtype=dtype, features=[INT8_FEATURE])
     for module in graphs_of(spec.family):
-        lowered = lower(spec, plan_of(spec, kernels=kernels), module, kernels=kernels_package(cache_folder()))
+        lowered = lower(spec, plan, module, kernels=kernels_package(cache_folder()), expose=expose)
         assert [*lowered.calls] == [*lowered.graphs]
         calls += [call for of_graph in lowered.calls.values() for call in of_graph]
     return calls
@@ -315,9 +317,9 @@ def kernel_calls(spec: Spec, kernels: str) -> list[KernelCall]:
 
 def test_every_kernel_call_of_a_model_is_described() -> None:
     called = set()
-    for name in ("tiny", "silero-vad"):
+    for name, dtype in (("tiny", "float32"), ("tiny", "int8"), ("silero-vad", "float32")):
         spec = load_spec(name)
-        calls = kernel_calls(spec, "ours")
+        calls = kernel_calls(spec, "ours", dtype=dtype) + kernel_calls(spec, "ours", dtype=dtype, expose=True)
         weights = {operand.weight for call in calls for operand in call.operands}
         assert {tensor.name for tensor in spec.tensors() if tensor.matrix} <= weights
         called |= {call.kernel for call in calls}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,12 +58,18 @@ def replan(folder: Path, **changes: Any) -> Manifest:
 
 
 def plan_of(
-    spec: Spec, *, dtype: str = "float32", kernels: str = "ours", batch: int = 1, device: str = "cpu"
+    spec: Spec,
+    *,
+    dtype: str = "float32",
+    kernels: str = "ours",
+    batch: int = 1,
+    device: str = "cpu",
+    features: Sequence[str] = (),
 ) -> BuildPlan:
     """Returns a plan without a checkpoint; the heads of the first cross-attention, if any, are alignment heads."""
     whisper = spec.family == "whisper"
     heads = [(0, head) for head in range(spec.cross_attentions()[0].heads)] if whisper else []
-    target = Target(device, "x86_64" if device == "cpu" else "sm_90a", [])
+    target = Target(device, "x86_64" if device == "cpu" else "sm_90a", [*features])
     plan = BuildPlan(SpecIdentity(spec.name, spec.hash), target, dtype, kernels, batch, heads, tensors=[])
     return with_tensors(plan, spec, lossless={})
 

@@ -24,7 +24,6 @@ from max_whisper.tensors.dtypes import (
 PACKAGE = Path(max_whisper.__file__).parent
 TABLE = PACKAGE / "tensors" / "dtypes.py"
 OTHERS = {  # modules with tables by dtype of something that is no property of the dtype
-    "lowering/backends/cpu/attention.py",  # how many operations a kernel does in each
     "tools/bench/peak_rates.py",  # instructions of a CPU
     "tools/verify/verify.py",  # tolerances
 }

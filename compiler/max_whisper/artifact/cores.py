@@ -2,7 +2,7 @@
 
 MAX's threads busy-wait for each other. Alone that is fastest; but where there are more threads than cores, a thread
 that waits takes the CPU from one that works, and two processes at once took twice as long as one after the other.
-A kernel makes one task for each core that the thread running it may use (kernels/parallel.mojo), so binding MAX's
+A kernel works on one thread for each core that the one running it may use (kernels/parallel.mojo), so binding MAX's
 threads to cores is all that is done here: on a single core no thread waits for another.
 """
 

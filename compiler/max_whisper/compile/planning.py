@@ -8,15 +8,12 @@ import msgspec
 
 from max_whisper.compile.options import BuildOptions
 from max_whisper.errors import UserError
-from max_whisper.plan import MATRIX_DTYPES, BuildPlan, Kernels, SpecIdentity, Target
+from max_whisper.plan import INT8_FEATURE, MATRIX_DTYPES, BuildPlan, Kernels, SpecIdentity, Target
 from max_whisper.spec import Spec
 from max_whisper.spec.family import Family
 from max_whisper.tensors.dtypes import FLOAT32, BuildDtype
 from max_whisper.tensors.layout import logits_tables, stored_tensors, token_matrices
 from max_whisper.weights.checkpoint import Checkpoint
-
-INT8_FEATURE = "avx512_vnni"
-"""The feature of a CPU with which int8 is the fastest dtype (kernels/tile.mojo); without it, float32 is."""
 
 
 def make_plan(

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
-from max_whisper.lowering.decoder_context import DecoderContext, next_pair
+from max_whisper.lowering.decoder_context import DecoderContext, next_of
 from max_whisper.lowering.ops import Dim, Input, Op, Program, Value, WeightValue
 from max_whisper.lowering.shapes import (
     broadcast,
@@ -115,7 +115,7 @@ class Builder(Ops):
             return self._op("full_attention", inputs, q.shape, heads=heads)
         if self._decoder is None:
             raise ValueError("causal attention needs a KV cache: it is for decoders")
-        keys, values = next_pair(self._decoder.caches, "a layer with causal attention must say `self_attention = True`")
+        keys, values = next_of(self._decoder.caches, "a layer with causal attention must say `self_attention = True`")
         inputs |= {"key_cache": keys, "value_cache": values, "position": self._decoder.position}
         return self._op("cached_attention", inputs, q.shape, heads=heads)
 
@@ -126,8 +126,8 @@ class Builder(Ops):
         check_rows("cross_attention", q)
         check_heads("cross_attention", q, heads)
         self._decoder.queries.append(q)
-        keys, values = next_pair(self._decoder.cross, "only cross_attention has keys and values of the features")
-        return self._op("cross_attention", {**inputs, "keys": keys, "values": values}, q.shape, heads=heads)
+        memory = next_of(self._decoder.cross, "only cross_attention has keys and values of the features")
+        return self._op("cross_attention", {**inputs, **memory}, q.shape, heads=heads)
 
     def add(self, x: Value, y: Value) -> Value:
         return self._elementwise("add", x, y)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from max_whisper.lowering.ops import Value
 
+T = TypeVar("T")
 KeysValues = tuple[Value, Value]  # [batch, heads, length, channels of a head] each
 
 
@@ -17,21 +19,21 @@ class DecoderContext:
     Attributes:
         position: The position of the first token, an int64 scalar on the host.
         caches: The KV cache of each self-attention, in order.
-        cross: The keys and values of the features for each cross-attention, in order.
+        cross: The keys and values of the features for each cross-attention, in order, by the names of its operands.
         logits_from: The index of the first token that logits are computed for; None for all tokens.
         queries: The queries of each cross-attention, in order, added as they are recorded.
     """
 
     position: Value
     caches: Iterator[KeysValues]
-    cross: Iterator[KeysValues]
+    cross: Iterator[Mapping[str, Value]]
     logits_from: Value | None = None
     queries: list[Value] = field(default_factory=list)
 
 
-def next_pair(pairs: Iterator[KeysValues], advice: str) -> KeysValues:
+def next_of(caches: Iterator[T], advice: str) -> T:
     """Returns the next keys and values. Raises ValueError, with advice, where none are left."""
-    pair = next(pairs, None)
-    if pair is None:
+    cache = next(caches, None)
+    if cache is None:
         raise ValueError(f"there is no KV cache for this layer: {advice}")
-    return pair
+    return cache

@@ -11,7 +11,7 @@ from max_whisper.tensors.stored import StoredTensor
 
 Dim = int | str  # a name is a dimension that is not known when the graph is compiled
 
-EFFECTS = frozenset({"write", "cached_attention", "lstm"})
+EFFECTS = frozenset({"write", "cached_attention", "decoder_layer", "lstm"})
 """Kinds of ops that change a buffer, and so are kept even where nothing reads their outputs."""
 
 

@@ -68,7 +68,8 @@ def recorded(spec: Spec, part: str, x: Value) -> Program:
     """Returns the ops of a part of a spec, whose input is `x`."""
     tensors = {tensor.name: tensor for tensor in stored_tensors(spec, dtype="float32", packed=True)}
     position, cache = Value((), "int64"), (Value(("cache",)), Value(("cache",)))
-    decoder = DecoderContext(position, repeat(cache), repeat(cache)) if part == "decoder" else None
+    memory = dict(zip(("keys", "values"), cache, strict=True))
+    decoder = DecoderContext(position, repeat(cache), repeat(memory)) if part == "decoder" else None
     builder = Builder(tensors, (), {}, decoder)
     return builder.program(part, {"y": spec.parts[part].lower(builder, x)})
 

@@ -62,11 +62,13 @@ def signatures(manifest: WhisperManifest) -> Signatures:
     cross_heads = _heads("cross_", ports)
 
     def caches(prefix: str, dtype: str, length: int) -> Signature:
-        return [
-            (f"{prefix}{part}.{i}", dtype, (batch, n, length, channels))
-            for i, (n, channels) in enumerate(_heads(prefix, ports))
-            for part in ("keys", "values")
-        ]
+        signature: Signature = []
+        for i, (n, channels) in enumerate(_heads(prefix, ports)):
+            for part in ("keys", "values"):
+                signature.append((f"{prefix}{part}.{i}", dtype, (batch, n, length, channels)))
+                if dtype == "int8":
+                    signature.append((f"{prefix}{part}_scales.{i}", "float32", (batch, n, length)))
+        return signature
 
     cross_kv = caches("cross_", manifest.plan.cross_kv_dtype, n_audio_ctx)
     rules: Signature = [
@@ -80,6 +82,7 @@ def signatures(manifest: WhisperManifest) -> Signatures:
     features: Signature = [("features", "float32", (batch, n_audio_ctx, dims["d_model"]))]
     chosen: Signature = [("token", "int64", (batch, 1)), ("logprob", "float32", (batch, 1))]
     aligned = Counter(layer for layer, _ in manifest.plan.alignment_heads)
+    keys = [port for i in aligned for port in cross_kv if port[0] in (f"cross_keys.{i}", f"cross_keys_scales.{i}")]
     queries = [(f"queries.{i}", "float32", (batch, None, cross_heads[i][0] * cross_heads[i][1])) for i in aligned]
     scored: Signature = [
         ("no_speech_prob", "float32", (batch, 1)),
@@ -91,7 +94,7 @@ def signatures(manifest: WhisperManifest) -> Signatures:
         "cross_kv": (features, cross_kv),
         "decoder": ([("tokens", "int64", (batch, None)), *scalars, *state], [*chosen, *scored, *queries]),
         "step": ([("tokens", "int64", (batch, 1)), *position, *state], chosen),
-        "alignment": ([*queries, *(cross_kv[2 * i] for i in aligned)], scores),
+        "alignment": ([*queries, *keys], scores),
     }
 
 

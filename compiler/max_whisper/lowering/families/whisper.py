@@ -1,7 +1,8 @@
 """The graphs of Whisper.
 
     encoder   mel [batch, n_mels, n_frames]      -> features [batch, n_audio_ctx, d_model]
-    cross_kv  features                           -> keys and values of each cross-attention, once per window
+    cross_kv  features                           -> keys and values of each cross-attention, once per window, and
+                                                    the scales of their rows where they are int8
     decoder   tokens [batch, length] that follow -> token [batch, 1] that comes next, its log-probability,
               `position` tokens in the caches       logits [batch, scored, n_vocab] of the last tokens, and the
                                                     probability of one token (no-speech) after the first of these
@@ -41,6 +42,15 @@ class WhisperBuilder(Builder):
         shape = (batch, heads, length, known(channels) // heads)
         return self._op("split_heads", {"x": x}, shape, dtype, heads=heads, dtype=dtype)
 
+    def quantize_rows(self, x: Value, *, centered: bool) -> tuple[Value, Value]:
+        """Returns the rows of x [batch, heads, length, channels] in int8, and their scales [batch, heads, length].
+
+        centered: the mean of the rows is subtracted first. That changes no attention weight where rows are keys.
+        """
+        rows, scales = Value(x.shape, "int8"), Value(x.shape[:-1])
+        self._record("quantize_rows", {"x": x}, (rows, scales), centered=centered)
+        return rows, scales
+
     def choose_token(self, logits: Value, mask: Value, allowed: Value, noise: Value) -> tuple[Value, Value]:
         """Returns the next token, int64 [batch, 1], and its log-probability [batch, 1], by the last row of logits.
 
@@ -56,13 +66,17 @@ class WhisperBuilder(Builder):
         """Returns the probability [batch, 1] of a token, an int64 scalar on the host, by the first row of logits."""
         return self._op("token_probability", {"logits": logits, "token": token}, (logits.shape[0], 1))
 
-    def attention_scores(self, q: Value, keys: Value, *, heads: Sequence[int]) -> Value:
+    def attention_scores(self, q: Value, keys: Mapping[str, Value], *, heads: Sequence[int]) -> Value:
         """Returns the scores of these heads of a cross-attention, before the softmax: [batch, heads, length, n_keys].
 
-        q: [batch, length, channels]. keys: [batch, all heads, n_keys, channels of a head].
+        q: [batch, length, channels]. keys: those of all heads [batch, heads, n_keys, channels of a head], by the names
+        of `cross_attention`'s operands.
         """
-        shape = (q.shape[0], len(heads), q.shape[1], keys.shape[2])
-        return self._op("attention_scores", {"q": q, "keys": keys}, shape, heads=tuple(heads))
+        shape = (q.shape[0], len(heads), q.shape[1], keys["keys"].shape[2])
+        return self._op("attention_scores", {"q": q, **keys}, shape, heads=tuple(heads))
+
+
+Memory = list[dict[str, Input]]
 
 
 class Heads(NamedTuple):
@@ -84,20 +98,28 @@ def cross_kv(spec: Spec, plan: BuildPlan, kinds: Collection[str]) -> Program:
     """Returns the graph from features to the keys and values of each cross-attention, in order."""
     features = Input((plan.batch, spec.n_audio_ctx, spec.d_model))
     builder = WhisperBuilder(plan.by_name, kinds, {"features": features})
-    outputs = {}
+    outputs: dict[str, Value] = {}
     for i, layer in enumerate(spec.cross_attentions()):
         builder.begin(layer.path)
         pair = layer.lower_memory(builder, features)
-        builder.begin(None)
+        quantized = plan.cross_kv_dtype == "int8"
+        dtype = "float32" if quantized else plan.cross_kv_dtype
         for part, projected in zip(("keys", "values"), pair, strict=True):
-            outputs[f"cross_{part}.{i}"] = builder.split_heads(projected, heads=layer.heads, dtype=plan.cross_kv_dtype)
+            rows = builder.split_heads(projected, heads=layer.heads, dtype=dtype)
+            if quantized:
+                rows, scales = builder.quantize_rows(rows, centered=part == "keys")
+                outputs |= {f"cross_{part}.{i}": rows, f"cross_{part}_scales.{i}": scales}
+            else:
+                outputs[f"cross_{part}.{i}"] = rows
+        builder.begin(None)
     return builder.program("cross_kv", outputs)
 
 
 def decoder(spec: Spec, plan: BuildPlan, kinds: Collection[str]) -> Program:
     """Returns the graph from tokens at `position` and after to the next token and to logits."""
-    inputs = _decoder_inputs(spec, plan, "length", scalars=("position", "first_scored", "no_speech"))
-    context = _context(inputs, logits_from=inputs["first_scored"])
+    memory = _cross_memory(spec, plan)
+    inputs = _decoder_inputs(spec, plan, memory, "length", scalars=("position", "first_scored", "no_speech"))
+    context = _context(inputs, memory, logits_from=inputs["first_scored"])
     builder = WhisperBuilder(plan.by_name, kinds, inputs, context)
     logits = spec.decoder.lower(builder, inputs["tokens"])
     builder.begin(None)
@@ -110,8 +132,9 @@ def decoder(spec: Spec, plan: BuildPlan, kinds: Collection[str]) -> Program:
 
 def step(spec: Spec, plan: BuildPlan, kinds: Collection[str]) -> Program:
     """Returns the graph from the token at `position` to the next token."""
-    inputs = _decoder_inputs(spec, plan, 1, scalars=("position",))
-    builder = WhisperBuilder(plan.by_name, kinds, inputs, _context(inputs))
+    memory = _cross_memory(spec, plan)
+    inputs = _decoder_inputs(spec, plan, memory, 1, scalars=("position",))
+    builder = WhisperBuilder(plan.by_name, kinds, inputs, _context(inputs, memory))
     logits = spec.decoder.lower(builder, inputs["tokens"])
     builder.begin(None)
     token, logprob = builder.choose_token(logits, *_rules(inputs))
@@ -120,21 +143,22 @@ def step(spec: Spec, plan: BuildPlan, kinds: Collection[str]) -> Program:
 
 def alignment(spec: Spec, plan: BuildPlan, kinds: Collection[str]) -> Program:
     """Returns the graph from queries and keys to the scores of the alignment heads, in order, before the softmax."""
-    cross, layers = _cross_inputs(spec, plan), _aligned_layers(plan)
+    cross, layers = _cross_memory(spec, plan), _aligned_layers(plan)
     heads = _cross_heads(spec)
     queries = {f"queries.{i}": Input((plan.batch, "length", heads[i].number * heads[i].channels)) for i in layers}
-    inputs = queries | {f"cross_keys.{i}": cross[f"cross_keys.{i}"] for i in layers}
+    keys = {i: {name: value for name, value in cross[i].items() if name.startswith("keys")} for i in layers}
+    inputs = queries | {f"cross_{name}.{i}": value for i in layers for name, value in keys[i].items()}
     builder = WhisperBuilder(plan.by_name, kinds, inputs)
     outputs = {}
     for i in layers:
         layer_heads = [head for layer, head in plan.alignment_heads if layer == i]
-        outputs[f"scores.{i}"] = builder.attention_scores(
-            inputs[f"queries.{i}"], inputs[f"cross_keys.{i}"], heads=layer_heads
-        )
+        outputs[f"scores.{i}"] = builder.attention_scores(inputs[f"queries.{i}"], keys[i], heads=layer_heads)
     return builder.program("alignment", outputs)
 
 
-def _decoder_inputs(spec: Spec, plan: BuildPlan, length: int | str, *, scalars: Sequence[str]) -> dict[str, Input]:
+def _decoder_inputs(
+    spec: Spec, plan: BuildPlan, memory: Memory, length: int | str, *, scalars: Sequence[str]
+) -> dict[str, Input]:
     """Returns the inputs of `decoder` and `step`, in their order: tokens, scalars, rules, caches."""
     return {
         "tokens": Input((plan.batch, length), "int64"),
@@ -142,34 +166,38 @@ def _decoder_inputs(spec: Spec, plan: BuildPlan, length: int | str, *, scalars: 
         "mask": Input((spec.n_vocab,)),
         "allowed": Input((plan.batch, N_BOUNDS), "int64"),
         "noise": Input((plan.batch, spec.n_vocab)),
-        **_caches("self", _self_heads(spec), plan.batch, spec.n_text_ctx, "float32", state=True),
-        **_cross_inputs(spec, plan),
+        **_caches(_self_heads(spec), plan.batch, spec.n_text_ctx),
+        **{f"cross_{name}.{i}": value for i, operands in enumerate(memory) for name, value in operands.items()},
     }
 
 
-def _cross_inputs(spec: Spec, plan: BuildPlan) -> dict[str, Input]:
-    return _caches("cross", _cross_heads(spec), plan.batch, spec.n_audio_ctx, plan.cross_kv_dtype)
+def _cross_memory(spec: Spec, plan: BuildPlan) -> Memory:
+    """Returns the keys and values of each cross-attention, in order, by the names of the operands that read them."""
+    memory = []
+    for heads in _cross_heads(spec):
+        rows = (plan.batch, heads.number, spec.n_audio_ctx)
+        operands = {}
+        for part in ("keys", "values"):
+            operands[part] = Input((*rows, heads.channels), plan.cross_kv_dtype)
+            if plan.cross_kv_dtype == "int8":
+                operands[f"{part}_scales"] = Input(rows)
+        memory.append(operands)
+    return memory
 
 
-def _caches(
-    name: str, heads: Sequence[Heads], batch: int, length: int, dtype: str, *, state: bool = False
-) -> dict[str, Input]:
-    """Returns the keys [batch, heads, length, channels of a head] of each attention, each followed by its values."""
+def _caches(heads: Sequence[Heads], batch: int, length: int) -> dict[str, Input]:
+    """Returns the KV cache of each self-attention: [batch, heads, length, channels of a head], keys before values."""
     return {
-        f"{name}_{part}.{i}": Input((batch, number, length, channels), dtype, state=state)
+        f"self_{part}.{i}": Input((batch, number, length, channels), state=True)
         for i, (number, channels) in enumerate(heads)
         for part in ("keys", "values")
     }
 
 
-def _context(inputs: Mapping[str, Input], logits_from: Value | None = None) -> DecoderContext:
-    caches, cross = (iter(_pairs(inputs, prefix)) for prefix in ("self_", "cross_"))
-    return DecoderContext(inputs["position"], caches, cross, logits_from)
-
-
-def _pairs(inputs: Mapping[str, Input], prefix: str) -> list[KeysValues]:
-    values = [value for name, value in inputs.items() if name.startswith(prefix)]
-    return list(zip(values[::2], values[1::2], strict=True))
+def _context(inputs: Mapping[str, Input], memory: Memory, logits_from: Value | None = None) -> DecoderContext:
+    caches = [value for name, value in inputs.items() if name.startswith("self_")]
+    pairs: list[KeysValues] = list(zip(caches[::2], caches[1::2], strict=True))
+    return DecoderContext(inputs["position"], iter(pairs), iter(memory), logits_from)
 
 
 def _self_heads(spec: Spec) -> list[Heads]:

@@ -124,7 +124,7 @@ def _fuse_positions(fused: _FusedOps, op: Op) -> Iterable[Op]:
     if embedding is None:
         return (op,)
     inputs = {**embedding.inputs, "positions": table, "position": op.inputs["position"]}
-    return (Op("token_embedding", inputs, op.outputs, {}, _layers(embedding, op)),)
+    return (Op("token_embedding", inputs, op.outputs, {}, layers_of(embedding, op)),)
 
 
 def _fuse_split_heads(fused: _FusedOps, op: Op) -> Iterable[Op]:
@@ -142,7 +142,7 @@ def _fuse_attention(fused: _FusedOps, op: Op) -> Iterable[Op]:
     inputs |= {f"{name}_weight": part.inputs["weight"] for name, part in zip("qkv", (q, k, v), strict=True)}
     inputs |= {"q_bias": q.inputs["bias"], "v_bias": v.inputs["bias"]}
     outputs = tuple(Value(part.outputs[0].shape) for part in (q, k, v))
-    joint = Op("qkv_projections", inputs, outputs, {"eps": q.attributes["eps"]}, _layers(q, k, v))
+    joint = Op("qkv_projections", inputs, outputs, {"eps": q.attributes["eps"]}, layers_of(q, k, v))
     return joint, replace(op, inputs={**op.inputs, **dict(zip("qkv", outputs, strict=True))})
 
 
@@ -153,7 +153,7 @@ def _fuse_choose_token(fused: _FusedOps, op: Op) -> Iterable[Op]:
         return (op,)
     inputs = {**logits.inputs, **{name: value for name, value in op.inputs.items() if name != "logits"}}
     attributes = {"eps": logits.attributes["eps"]}
-    return (Op("fused_choose_token", inputs, op.outputs, attributes, _layers(logits, op)),)
+    return (Op("fused_choose_token", inputs, op.outputs, attributes, layers_of(logits, op)),)
 
 
 def _after_norm(linear: Op, norm: Op) -> Op:
@@ -165,7 +165,7 @@ def _after_norm(linear: Op, norm: Op) -> Op:
         "norm_bias": norm.inputs["bias"],
     }
     attributes = {**PLAIN, "eps": norm.attributes["eps"]}
-    return Op("fused_linear", inputs, linear.outputs, attributes, _layers(norm, linear))
+    return Op("fused_linear", inputs, linear.outputs, attributes, layers_of(norm, linear))
 
 
 def _extended(
@@ -177,7 +177,7 @@ def _extended(
         inputs={**linear.inputs, **(inputs or {})},
         outputs=op.outputs,
         attributes={**linear.attributes, **(attributes or {})},
-        layers=_layers(linear, op),
+        layers=layers_of(linear, op),
     )
 
 
@@ -195,7 +195,7 @@ def _are_projections(q: Op, k: Op, v: Op) -> bool:
     return same_rows and plain and same_shape and "bias" in q.inputs and "bias" not in k.inputs and "bias" in v.inputs
 
 
-def _layers(*ops: Op) -> tuple[str, ...]:
+def layers_of(*ops: Op) -> tuple[str, ...]:
     """Returns the layers of all ops, each once."""
     return tuple(dict.fromkeys(path for op in ops for path in op.layers))
 

@@ -18,7 +18,7 @@ from max_whisper.runtime.decoding.rule import Bounds
 KEPT_MASKS = 8
 """The number of masks that are kept on the device; a transcription uses two."""
 CrossKV = list[Buffer]
-"""The keys and the values of each cross-attention layer in turn."""
+"""The keys and the values of each cross-attention layer in turn, each followed by its scales in int8."""
 TOKEN, LOGPROB, NO_SPEECH, LOGITS, QUERIES = range(5)
 """The indexes of the graph's outputs. From QUERIES on, there is one for each layer that has alignment heads."""
 
@@ -52,6 +52,8 @@ class Decoder:
         self._cross_kv = artifact.graphs["cross_kv"]
         self._alignment = artifact.graphs["alignment"]
         self._aligned_layers = sorted({layer for layer, _ in manifest.plan.alignment_heads})
+        self._alignment_inputs = {port.name for port in manifest.graphs["alignment"].inputs}
+        self._cross_names = [port.name for port in manifest.graphs["cross_kv"].outputs]
         self._device = device
         self._host = CPU()
         self._on_host = device.is_host
@@ -148,7 +150,10 @@ class Decoder:
         """
         outputs = self.teacher_forced(cross_kv, self._padded(np.asarray(tokens, np.int64)))
         queries = outputs[QUERIES : QUERIES + len(self._aligned_layers)]
-        scores = self._alignment.execute(*queries, *(cross_kv[2 * layer] for layer in self._aligned_layers))
+        keys = [
+            buffer for name, buffer in zip(self._cross_names, cross_kv, strict=True) if name in self._alignment_inputs
+        ]
+        scores = self._alignment.execute(*queries, *keys)
         return outputs[LOGITS].to_numpy(), np.concatenate([layer.to_numpy() for layer in scores], axis=1)
 
     def read(self, column: Buffer, rows: int) -> list[Any]:

@@ -20,7 +20,7 @@ from max_whisper.artifact.scheduling import LowPriorityThreadsGraph
 from max_whisper.artifact.target import machine_features
 from max_whisper.compile.modules import cache_folder
 from max_whisper.compile.mojo_packages import kernels_package
-from max_whisper.compile.planning import INT8_FEATURE
+from max_whisper.plan import INT8_FEATURE
 
 PeakRates = Mapping[str, float]  # GFLOP/s by dtype, where the CPU has an instruction for it, and GB/s as "memory"
 

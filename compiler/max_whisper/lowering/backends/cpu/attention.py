@@ -8,8 +8,8 @@ import numpy as np
 from max.dtype import DType
 from max.graph import BufferValue, TensorValue, ops
 
-from max_whisper.lowering.backends.cpu.costs import CostRule, Work
-from max_whisper.lowering.backends.cpu.operands import result
+from max_whisper.lowering.backends.cpu.costs import CostRule, Work, of_elements
+from max_whisper.lowering.backends.cpu.operands import or_dummy, result
 from max_whisper.lowering.backends.emission import HOST, Context, Emitter, Invocation, scalar
 from max_whisper.lowering.kernel_calls import KernelCall
 
@@ -20,16 +20,11 @@ def full_attention(context: Context, q: TensorValue, k: TensorValue, v: TensorVa
     return Invocation("full_attention", operands, [result(q.shape)], {"dtype": DType[context.dtype]})
 
 
-def attention_products(dtype: str, flops: int) -> dict[str, int]:
-    """Returns the operations of `full_attention` by dtype; in int8, the half with the values is bfloat16."""
-    return {"int8": flops // 2, "bfloat16": flops // 2} if dtype == "int8" else {dtype: flops}
-
-
 def full_attention_cost(call: KernelCall, position: int) -> Work:
     """Returns the work of the scores and of the weighted sum, of every row to every row."""
     batch, length, channels = call.outputs[0].dims
     assert call.dtype is not None
-    return attention_products(call.dtype, 2 * 2 * batch * length * length * channels), 0
+    return {call.dtype: 2 * 2 * batch * length * length * channels}, 0
 
 
 def cached_attention(
@@ -57,10 +52,21 @@ def cached_attention_cost(call: KernelCall, position: int) -> Work:
 
 
 def cross_attention(
-    context: Context, q: TensorValue, keys: TensorValue, values: TensorValue, *, heads: int
+    context: Context,
+    q: TensorValue,
+    keys: TensorValue,
+    values: TensorValue,
+    keys_scales: TensorValue | None = None,
+    values_scales: TensorValue | None = None,
+    *,
+    heads: int,
 ) -> Invocation:
-    """Returns the attention of `q` to keys and values [batch, heads, n_keys, channels of a head]."""
-    return Invocation("cross_attention", [q, keys, values], [result(q.shape)])
+    """Returns the attention of `q` to keys and values [batch, heads, n_keys, channels of a head].
+
+    Scales, [batch, heads, n_keys], are for int8.
+    """
+    operands = [q, keys, or_dummy(keys_scales, 3), values, or_dummy(values_scales, 3)]
+    return Invocation("cross_attention", operands, [result(q.shape)])
 
 
 def cross_attention_cost(call: KernelCall, position: int) -> Work:
@@ -70,11 +76,24 @@ def cross_attention_cost(call: KernelCall, position: int) -> Work:
     return {"float32": 2 * 2 * batch * length * n_keys * channels}, 0
 
 
-def attention_scores(context: Context, q: TensorValue, keys: TensorValue, *, heads: Sequence[int]) -> Invocation:
+def quantize_rows(context: Context, x: TensorValue, *, centered: bool) -> Invocation:
+    """Returns the rows of [batch, heads, length, channels of a head] in int8, and their scales."""
+    results = [result(x.shape, DType.int8), result(x.shape[:-1])]
+    return Invocation("quantize_rows", [x], results, {"centered": centered})
+
+
+def attention_scores(
+    context: Context,
+    q: TensorValue,
+    keys: TensorValue,
+    keys_scales: TensorValue | None = None,
+    *,
+    heads: Sequence[int],
+) -> Invocation:
     """Returns the scores of these heads before the softmax: [batch, these heads, length, n_keys]."""
     chosen = ops.constant(np.array(heads), DType.int64, device=HOST)
     shape = [q.shape[0], len(heads), q.shape[1], keys.shape[2]]
-    return Invocation("attention_scores", [q, keys, chosen], [result(shape)])
+    return Invocation("attention_scores", [q, keys, or_dummy(keys_scales, 3), chosen], [result(shape)])
 
 
 def attention_scores_cost(call: KernelCall, position: int) -> Work:
@@ -87,11 +106,13 @@ EMITTERS: dict[str, Emitter] = {
     "full_attention": full_attention,
     "cached_attention": cached_attention,
     "cross_attention": cross_attention,
+    "quantize_rows": quantize_rows,
     "attention_scores": attention_scores,
 }
 COSTS: dict[str, CostRule] = {
     "full_attention": full_attention_cost,
     "cached_attention": cached_attention_cost,
     "cross_attention": cross_attention_cost,
+    "quantize_rows": of_elements,
     "attention_scores": attention_scores_cost,
 }

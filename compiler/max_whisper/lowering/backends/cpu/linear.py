@@ -88,7 +88,7 @@ def gemm_cost(call: KernelCall, position: int) -> Work:
 
 
 def gemv_cost(call: KernelCall, position: int) -> Work:
-    """Returns the work of the product, which is float32 whatever the dtype of the weights."""
+    """Returns the work of the product, which counts as float32's: reading the weights takes longer anyway."""
     n_out, n_in = call.operands[1].dims
     batch, rows, _ = call.outputs[0].dims
     return of_product("float32", batch * rows, n_out, n_in)
@@ -125,7 +125,7 @@ def gemm_qkv_cost(call: KernelCall, position: int) -> Work:
 
 
 def gemv_qkv_cost(call: KernelCall, position: int) -> Work:
-    """Returns the work of three products, which are float32 whatever the dtype of the weights."""
+    """Returns the work of three products, which count as float32's."""
     batch, rows, n_in = call.operands[0].dims
     return of_product("float32", batch * rows, 3 * call.outputs[0].dims[2], n_in)
 

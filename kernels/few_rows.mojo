@@ -1,0 +1,346 @@
+"""The product of a few rows with a matrix, as a decode step has it: bound by reading the weights.
+
+The weights are laid out as in the checkpoint, [out, in], in float32, float16, bfloat16 or int8. For up to FEW_ROWS rows
+they are read in one stream, with a prefetch ahead of it: several streams side by side reach half the speed. For more
+rows, blocks of 4 x 4 sums are computed, so that each weight that was read is used four times.
+
+Rows and sums are float32, with one exception: where the CPU has an instruction for it, int8 weights are multiplied with
+integers, with a scale for each row, and summed up in int32, which is exact. That takes a third of the instructions. The
+integers have 15 bits in rows of up to 1024 numbers, and 13 in rows of 5120, so that no sum can exceed an int32. The
+many rows of a prompt are computed in tiles (prompt_tiles.mojo).
+
+The bits of a sum do not depend on the range of columns that is computed with it. Nor do they on the other rows, if the
+rows are integers or no more than FEW_ROWS. Where a product is added here, `fma` says so: the compiler would round in
+between in one place and not in another.
+"""
+
+from std.math import ceildiv
+from std.memory import bitcast, stack_allocation
+from std.memory.alloc import unsafe_alloc
+from std.sys import CompilationTarget, size_of
+from std.sys.intrinsics import PrefetchOptions, prefetch
+
+from .numerics import LANES, activate, copy, load_partial, normalize_rows, simd_max, store_partial
+from .prompt_tiles import multiply_tiles
+from .tile import ROWS, multiply_add, sum_dtype
+
+comptime BLOCK = 4
+"""Rows, and outputs, that are computed together."""
+comptime FEW_ROWS = 7
+"""The most rows for which the weights are read in one stream."""
+comptime PREFETCH_DISTANCE = 2048
+"""Bytes from what is read to what is prefetched."""
+comptime MAX_INTEGER = 16383
+"""The largest integer of a row."""
+comptime TILED_ROWS = ROWS
+"""The least rows of integers for which panels of the weights are packed."""
+
+comptime integer_rows[dtype: DType]: Bool = dtype == DType.int8 and CompilationTarget._has_feature["avx512vnni"]()
+"""Whether rows are integers in products with weights of this dtype."""
+comptime row_dtype[dtype: DType]: DType = DType.int16 if integer_rows[dtype] else DType.float32
+comptime product_dtype[dtype: DType]: DType = DType.int32 if integer_rows[dtype] else DType.float32
+"""The dtype of sums of products with weights of a dtype."""
+comptime step_size[dtype: DType]: Int = 2 * LANES if integer_rows[dtype] else LANES
+"""The elements of a row that are multiplied at once."""
+
+
+struct FewRows[dtype: DType](Movable):
+    """Rows as products with weights of a dtype take them: [n_rows, n_in], with a scale for each row of integers.
+
+    Behind a row, zeros fill up a word; whole rows of zeros fill up a tile.
+    """
+
+    var numbers: Pointer[Scalar[row_dtype[Self.dtype]], MutUntrackedOrigin]
+    var scales: Pointer[Float32, MutUntrackedOrigin]
+    var n_rows: Int
+    var n_in: Int
+    var stride: Int
+    """Numbers from a row to the next: no multiple of 4096 bytes, which would share a cache set."""
+
+    def __init__(out self, n_rows: Int, n_in: Int):
+        """Takes memory for the rows, which `fill` must write."""
+        self.n_rows = n_rows
+        self.n_in = n_in
+        self.stride = n_in
+        var rows = n_rows
+        comptime if integer_rows[Self.dtype]:
+            self.stride = ceildiv(n_in, 2 * LANES) * 2 * LANES + 2 * LANES
+            if n_rows >= TILED_ROWS:
+                rows = ceildiv(n_rows, ROWS) * ROWS
+        self.numbers = unsafe_alloc[Scalar[row_dtype[Self.dtype]]](rows * self.stride)
+        self.scales = unsafe_alloc[Float32](n_rows)
+        comptime if integer_rows[Self.dtype]:
+            for i in range(rows):
+                for k in range(n_in if i < n_rows else 0, self.stride):
+                    self.numbers.unsafe_store(i * self.stride + k, Scalar[row_dtype[Self.dtype]](0))
+
+    def __deinit__(deinit self):
+        self.numbers.unsafe_free()
+        self.scales.unsafe_free()
+
+    def fill(self, x: Pointer[Float32, ...]):
+        """Writes the rows x [n_rows, n_in]."""
+        for i in range(self.n_rows):
+            self.fill_row(i, x.unsafe_offset(i * self.n_in))
+
+    @always_inline
+    def fill_row(self, i: Int, x: Pointer[Float32, ...]):
+        """Writes row i, as it is or rounded to integers."""
+        var row = self.numbers.unsafe_offset(i * self.stride)
+        comptime if integer_rows[Self.dtype]:
+            self.scales.unsafe_store(i, round_row(x, row.unsafe_bitcast[Int16](), self.n_in))
+        else:
+            copy(x, row.unsafe_bitcast[Float32](), self.n_in)
+
+    def fill[has_norm: Bool](self, x: Pointer[Float32, ...], norm: Norm):
+        """Writes the rows x [n_rows, n_in], or their layer normalization; without it, the norm is not read."""
+        comptime if has_norm:
+            var normed = unsafe_alloc[Float32](self.n_rows * self.n_in)
+            normalize_rows(x, norm.weight, norm.bias, norm.eps, normed, self.n_rows, self.n_in)
+            self.fill(normed)
+            normed.unsafe_free()
+        else:
+            self.fill(x)
+
+
+@always_inline
+def round_row(x: Pointer[Float32, ...], y: Pointer[mut=True, Int16, ...], n: Int) -> Float32:
+    """Writes a row of n numbers as integers, and returns their scale.
+
+    The largest becomes MAX_INTEGER, or less where n products of that with 127 could exceed an int32.
+    """
+    var largest = SIMD[DType.float32, LANES](0)
+    var zero = SIMD[DType.float32, LANES](0)
+    for i in range(0, n, LANES):
+        var numbers = load_partial(x.unsafe_offset(i), min(LANES, n - i))
+        largest = simd_max(largest, abs(numbers))
+        zero = numbers.fma(zero, zero)  # NaN where a number is NaN or infinite, which no integer could say
+    var greatest = largest.reduce_max()
+    var maximum = Float32(min(MAX_INTEGER, Int(Int32.MAX) // (128 * n)))
+    var scale = (greatest / maximum if greatest > 1e-30 else Float32(1)) + zero.reduce_add()
+    var inverse = 1 / scale
+    var whole = n // LANES * LANES
+    for i in range(0, whole, LANES):
+        y.unsafe_store(i, round(x.unsafe_load[width=LANES](i) * inverse).cast[DType.int16]())
+    for i in range(whole, n):
+        y.unsafe_store(i, round(x.unsafe_load(i) * inverse).cast[DType.int16]())
+    return scale
+
+
+@always_inline
+def add_products[
+    dtype: DType
+](
+    x: SIMD[row_dtype[dtype], step_size[dtype]],
+    weights: SIMD[row_dtype[dtype], step_size[dtype]],
+    sums: SIMD[product_dtype[dtype], LANES],
+) -> SIMD[product_dtype[dtype], LANES]:
+    """Returns the sums plus the products of elements of a row and as many weights."""
+    comptime row = row_dtype[dtype]
+    var total = multiply_add[row](
+        bitcast[DType.uint32, LANES](x),
+        bitcast[DType.uint32, LANES](weights),
+        rebind[SIMD[sum_dtype[row], LANES]](sums),
+    )
+    return rebind[SIMD[product_dtype[dtype], LANES]](total)
+
+
+@always_inline
+def multiply_few[
+    dtype: DType, rows: Int, columns: Int, chains: Int
+](
+    x: Pointer[Scalar[row_dtype[dtype]], ...],
+    x_scales: Pointer[Float32, ...],
+    weights: Pointer[Scalar[dtype], ...],
+    y: Pointer[mut=True, Float32, ...],
+    n_in: Int,
+    x_stride: Int,
+    n_out: Int,
+):
+    """Writes x @ weights^T, times the scales of the rows, to y [rows, columns], whose rows are n_out apart.
+
+    x is [rows, n_in], with rows x_stride apart, weights are [columns, n_in]. Each sum is split into `chains` vectors,
+    because an addition to a vector waits for the one before.
+    """
+    comptime size = step_size[dtype]
+    comptime step = size * chains
+    comptime distance = PREFETCH_DISTANCE // size_of[Scalar[dtype]]()
+    var sums = stack_allocation[rows * columns * chains, SIMD[product_dtype[dtype], LANES]]()
+    comptime for i in range(rows * columns * chains):
+        sums[unsafe_offset=i] = 0
+    var whole = n_in // step * step
+    for k in range(0, whole, step):
+        comptime for j in range(columns):
+            comptime for c in range(chains):
+                var at = j * n_in + k + c * size
+                comptime if columns == 1:
+                    prefetch[PrefetchOptions().for_read().high_locality().to_data_cache()](
+                        weights.unsafe_offset(at + distance)
+                    )
+                var w = weights.unsafe_load[width=size](at).cast[row_dtype[dtype]]()
+                comptime for i in range(rows):
+                    comptime sum = (i * columns + j) * chains + c
+                    var vector = x.unsafe_load[width=size](i * x_stride + k + c * size)
+                    sums[unsafe_offset=sum] = add_products[dtype](vector, w, sums[unsafe_offset=sum])
+    comptime for j in range(columns):
+        comptime for i in range(rows):
+            comptime first = (i * columns + j) * chains
+            var sum = sums[unsafe_offset=first]
+            comptime for c in range(1, chains):
+                sum += sums[unsafe_offset=first + c]
+            comptime if integer_rows[dtype]:
+                var total = sum.reduce_add()
+                for k in range(whole, n_in):
+                    total += (
+                        x.unsafe_load(i * x_stride + k).cast[product_dtype[dtype]]()
+                        * weights.unsafe_load(j * n_in + k).cast[product_dtype[dtype]]()
+                    )
+                y.unsafe_store(i * n_out + j, total.cast[DType.float32]() * x_scales.unsafe_load(i))
+            else:
+                var total = sum.cast[DType.float32]().reduce_add()
+                for k in range(whole, n_in):
+                    var element = x.unsafe_load(i * x_stride + k).cast[DType.float32]()
+                    total = element.fma(weights.unsafe_load(j * n_in + k).cast[DType.float32](), total)
+                y.unsafe_store(i * n_out + j, total)
+
+
+def multiply_range[
+    dtype: DType
+](
+    x: FewRows[dtype],
+    weights: Pointer[Scalar[dtype], ...],
+    y: Pointer[mut=True, Float32, ...],
+    n_out: Int,
+    first: Int,
+    last: Int,
+):
+    """Writes the columns first to last of x [n_rows, n_in] @ weights [n_out, n_in]^T to y [n_rows, n_out]."""
+    var n_rows = x.n_rows
+    var n_in = x.n_in
+
+    @always_inline
+    def block[rows: Int, columns: Int, chains: Int](i: Int, j: Int) {imm}:
+        multiply_few[dtype, rows, columns, chains](
+            x.numbers.unsafe_offset(i * x.stride),
+            x.scales.unsafe_offset(i),
+            weights.unsafe_offset(j * n_in),
+            y.unsafe_offset(i * n_out + j),
+            n_in,
+            x.stride,
+            n_out,
+        )
+
+    var whole_rows = n_rows // BLOCK * BLOCK
+
+    @always_inline
+    def few[chains: Int]() {imm}:
+        for j in range(first, last):
+            for i in range(0, whole_rows, BLOCK):
+                block[BLOCK, 1, chains](i, j)
+            for i in range(whole_rows, n_rows):
+                block[1, 1, chains](i, j)
+
+    comptime if integer_rows[dtype]:
+        if n_rows >= TILED_ROWS:
+            return multiply_tiles(
+                x.numbers.unsafe_bitcast[Int16](),
+                x.stride,
+                x.scales,
+                n_rows,
+                n_in,
+                weights.unsafe_bitcast[Int8](),
+                y,
+                n_out,
+                first,
+                last,
+            )
+        if n_rows <= FEW_ROWS and n_in < 4 * step_size[dtype]:  # the keys of a head
+            return few[2]() if n_in >= 2 * step_size[dtype] else few[1]()
+    # All blocks of a call have the same number of chains, so that float32 sums of a row do not depend on its place.
+    if n_rows <= FEW_ROWS:
+        return few[4]()
+    var whole_columns = first + (last - first) // BLOCK * BLOCK
+    for j in range(first, whole_columns, BLOCK):
+        for i in range(0, whole_rows, BLOCK):
+            block[BLOCK, BLOCK, 1](i, j)
+        for i in range(whole_rows, n_rows):
+            block[1, BLOCK, 1](i, j)
+    for j in range(whole_columns, last):
+        for i in range(n_rows):
+            block[1, 1, 1](i, j)
+
+
+struct Matrix[dtype: DType](Copyable, ImplicitlyCopyable, Movable):
+    """The weights of a linear layer, [n_out, n_in], with its scales (of int8 weights) and its bias [n_out]."""
+
+    var weights: Pointer[Scalar[Self.dtype], MutUntrackedOrigin]
+    var scales: Pointer[Float32, MutUntrackedOrigin]
+    var bias: Pointer[Float32, MutUntrackedOrigin]
+    var n_out: Int
+    var n_in: Int
+
+    def __init__(
+        out self,
+        weights: Pointer[Scalar[Self.dtype], MutAnyOrigin],
+        scales: Pointer[Float32, MutAnyOrigin],
+        bias: Pointer[Float32, MutAnyOrigin],
+        n_out: Int,
+        n_in: Int,
+    ):
+        """Takes operands of a kernel, which live until it returns."""
+        self.weights = weights.unsafe_origin_cast[MutUntrackedOrigin]()
+        self.scales = scales.unsafe_origin_cast[MutUntrackedOrigin]()
+        self.bias = bias.unsafe_origin_cast[MutUntrackedOrigin]()
+        self.n_out = n_out
+        self.n_in = n_in
+
+
+struct Norm(Copyable, ImplicitlyCopyable, Movable):
+    """The weight and the bias of a layer normalization, and its eps."""
+
+    var weight: Pointer[Float32, MutUntrackedOrigin]
+    var bias: Pointer[Float32, MutUntrackedOrigin]
+    var eps: Float32
+
+    def __init__(
+        out self, weight: Pointer[Float32, MutAnyOrigin], bias: Pointer[Float32, MutAnyOrigin], eps: Float32
+    ):
+        """Takes operands of a kernel, which live until it returns."""
+        self.weight = weight.unsafe_origin_cast[MutUntrackedOrigin]()
+        self.bias = bias.unsafe_origin_cast[MutUntrackedOrigin]()
+        self.eps = eps
+
+
+def linear_range[
+    dtype: DType, has_bias: Bool, has_residual: Bool, activation: StaticString
+](
+    x: FewRows[dtype],
+    matrix: Matrix[dtype],
+    residual: Pointer[Float32, ...],
+    y: Pointer[mut=True, Float32, ...],
+    first: Int,
+    last: Int,
+):
+    """Writes the columns first to last of residual + activation(x @ weights^T * scales + bias) to y [n_rows, n_out].
+
+    All but the product is optional; only int8 weights have scales.
+    """
+    multiply_range[dtype](x, matrix.weights, y, matrix.n_out, first, last)
+    comptime if dtype != DType.int8 and not has_bias and not has_residual and activation == "none":
+        return
+    for i in range(x.n_rows):
+        for j in range(first, last, LANES):
+            var valid = min(LANES, last - j)
+            var place = y.unsafe_offset(i * matrix.n_out + j)
+            var shift = SIMD[DType.float32, LANES](0)
+            comptime if has_bias:
+                shift = load_partial(matrix.bias.unsafe_offset(j), valid)
+            var value = load_partial(place, valid)
+            comptime if dtype == DType.int8:
+                value = value.fma(load_partial(matrix.scales.unsafe_offset(j), valid), shift)
+            else:
+                value += shift
+            value = activate[activation](value)
+            comptime if has_residual:
+                value += load_partial(residual.unsafe_offset(i * matrix.n_out + j), valid)
+            store_partial(place, value, valid)
