@@ -11,6 +11,7 @@ from std.math import ceildiv
 from std.memory.alloc import unsafe_alloc
 
 from .numerics import LANES
+from .pack_attention import mean_of_rows, subtract
 from .parallel import for_each, thread_count
 from .tile import int8_scale, max_abs
 
@@ -21,11 +22,11 @@ struct QuantizeRows:
 
     @staticmethod
     def execute[
-        dtype: DType, centered: Bool, target: StaticString
+        centered: Bool, target: StaticString
     ](
         rows: OutputTensor[dtype=DType.int8, rank=4, ...],
         scales: OutputTensor[dtype=DType.float32, rank=3, ...],
-        x: InputTensor[dtype=dtype, rank=4, ...],
+        x: InputTensor[dtype=DType.float32, rank=4, ...],
         ctx: DeviceContext,
     ) raises:
         var heads = x.dim_size[0]() * x.dim_size[1]()
@@ -37,7 +38,7 @@ struct QuantizeRows:
 
         def one_head(head: Int) {imm}:
             var place = head * length
-            quantize_head[dtype, centered](
+            quantize_head[centered](
                 x_at.unsafe_offset(place * channels),
                 length,
                 channels,
@@ -49,9 +50,9 @@ struct QuantizeRows:
 
 
 def quantize_head[
-    dtype: DType, centered: Bool
+    centered: Bool
 ](
-    x: Pointer[Scalar[dtype], ...],
+    x: Pointer[Float32, ...],
     n_rows: Int,
     n: Int,
     rows: Pointer[mut=True, Int8, ...],
@@ -66,28 +67,15 @@ def quantize_head[
         mean.unsafe_store(c, Float32(0))
         line.unsafe_store(c, Float32(0))
     comptime if centered:
-        for t in range(n_rows):
-            var row = x.unsafe_offset(t * n)
-            for c in range(0, whole, LANES):
-                var sum = mean.unsafe_load[width=LANES](c) + row.unsafe_load[width=LANES](c).cast[DType.float32]()
-                mean.unsafe_store(c, sum)
-            for c in range(whole, n):
-                mean.unsafe_store(c, mean.unsafe_load(c) + row.unsafe_load(c).cast[DType.float32]())
-        for c in range(0, padded, LANES):
-            mean.unsafe_store(c, mean.unsafe_load[width=LANES](c) / Float32(n_rows))
+        mean_of_rows(x, n, n_rows, n, mean)
     for t in range(n_rows):
-        var row = x.unsafe_offset(t * n)
-        var place = rows.unsafe_offset(t * n)
-        for c in range(0, whole, LANES):
-            var difference = row.unsafe_load[width=LANES](c).cast[DType.float32]() - mean.unsafe_load[width=LANES](c)
-            line.unsafe_store(c, difference)
-        for c in range(whole, n):
-            line.unsafe_store(c, row.unsafe_load(c).cast[DType.float32]() - mean.unsafe_load(c))
+        subtract(x.unsafe_offset(t * n), mean, line, n)
         var zero = SIMD[DType.float32, LANES](0)
         for c in range(0, padded, LANES):
             zero = line.unsafe_load[width=LANES](c).fma(zero, zero)
         var scale = int8_scale(max_abs(line, n)) + zero.reduce_add()  # NaN, if a number is NaN or infinite
         var inverse = 1 / scale
+        var place = rows.unsafe_offset(t * n)
         scales.unsafe_store(t, scale)
         for c in range(0, whole, LANES):
             place.unsafe_store(c, round(line.unsafe_load[width=LANES](c) * inverse).cast[DType.int8]())
