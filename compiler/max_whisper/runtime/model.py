@@ -18,6 +18,7 @@ from max_whisper.errors import ArtifactError, UserError
 from max_whisper.options import OptionError, lists_options, options_of
 from max_whisper.progress import OnProgress, check_progress, ignore_progress
 from max_whisper.runtime.audio.waveform import SAMPLE_RATE
+from max_whisper.runtime.decoding.conflicts import check_decoding
 from max_whisper.runtime.results import TranscriptionResult
 from max_whisper.runtime.transcription.batch import BatchTranscriber
 from max_whisper.runtime.transcription.opening import Audio, RecordingOptions, open_transcriber
@@ -25,7 +26,6 @@ from max_whisper.runtime.transcription.options import RECORDING_OPTIONS, Transcr
 from max_whisper.runtime.transcription.part_options import PartOptions
 from max_whisper.runtime.transcription.scheduler import Caller
 from max_whisper.runtime.transcription.transcriber import Transcriber
-from max_whisper.runtime.vad.cached import find_detector
 from max_whisper.runtime.vad.detector import VoiceDetector, load_detector
 from max_whisper.runtime.window_model import WindowModel
 
@@ -158,14 +158,19 @@ class Model(WindowModel):
         options, parts, decoding = options_of(keywords, *RECORDING_OPTIONS)
         options = options.of_model(self.manifest, self.tokenizer)
         parts.check()
+        if decoding.draft is not None and 0 not in options.temperatures:
+            raise OptionError("{draft}: is for {temperature} 0, which is not asked for; leave out one of them")
         for temperature in options.temperatures:
-            decoding.at(temperature).check(self.manifest, self.tokenizer)
+            check_decoding(decoding.at(temperature), self.manifest, self.tokenizer)
         return RecordingOptions(options, parts, decoding, self._detector(parts, progress))
 
     def _detector(self, parts: PartOptions, progress: OnProgress) -> VoiceDetector | None:
         """Returns the model that finds speech, where one is asked for; it is loaded once, and built if need be."""
         if parts.detector != "silero":
             return None
+        # Only here: it imports subprocess and OpenSSL, which take 5 ms of the time to a first text.
+        from max_whisper.runtime.vad.cached import find_detector
+
         with self._finding_detector:
             folder = find_detector(parts.vad_model, progress)
             if folder not in self._detectors:
