@@ -42,7 +42,8 @@ BELOW: dict[str, set[str]] = {
     "compile": {"artifact", "lowering", "plan", "spec", "tensors", "weights"} | GROUND,
     "runtime": {"artifact"} | GROUND,
 }
-BELOW["tools"] = {*BELOW} | GROUND
+BELOW["serve"] = {"artifact", "runtime"} | GROUND
+BELOW["tools"] = {*BELOW} - {"serve"} | GROUND
 BELOW["cli"] = {*BELOW} | GROUND
 BELOW["__init__"] = {"compile", "runtime", "spec", "tools"} | GROUND
 BELOW["__main__"] = {"__init__", "cli"} | GROUND

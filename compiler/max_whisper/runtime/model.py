@@ -67,7 +67,7 @@ class Model(WindowModel):
         """Returns the text of a whole recording, with the times of its segments (openai/whisper, transcribe.py).
 
         Args:
-            audio: A path ("-" is stdin), an open binary file, or a 16 kHz mono waveform.
+            audio: A path ("-" is stdin), an open binary file, a 16 kHz mono waveform, or what `open_audio` returned.
             progress: Called after each window with the seconds of the recording that are done, and their total; and
                 with each step of building the voice detector, where `vad_filter` needs it for the first time.
             **options: Those of `TranscribeOptions`, `PartOptions` and `DecodingOptions`, which explain them.

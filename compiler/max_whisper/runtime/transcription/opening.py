@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from max_whisper.artifact.manifest import WhisperManifest
 from max_whisper.options import OptionError
 from max_whisper.runtime.audio.mel import FRAMES_PER_SECOND, HOP, LogMel, Samples
+from max_whisper.runtime.audio.recording import Recording
 from max_whisper.runtime.audio.waveform import check_waveform
 from max_whisper.runtime.decoding.languages import language_code
 from max_whisper.runtime.decoding.options import DecodingOptions
@@ -26,8 +27,8 @@ from max_whisper.runtime.vad.loudness import loud_frames
 from max_whisper.runtime.vad.muted import MutedMel
 from max_whisper.runtime.vad.speech import speech_parts, up_to_ends
 
-Audio: TypeAlias = str | PathLike[str] | BinaryIO | NDArray[Any]
-"""A path ("-" is standard input), an open binary file, or a 16 kHz mono waveform [samples]."""
+Audio: TypeAlias = str | PathLike[str] | BinaryIO | NDArray[Any] | Recording
+"""A path ("-" is standard input), an open binary file, a 16 kHz mono waveform [samples], or a decoded recording."""
 
 
 @dataclass(frozen=True)
@@ -98,10 +99,10 @@ def _spectrogram(samples: Samples, manifest: WhisperManifest) -> LogMel:
 
 def _samples(audio: Audio, track: int | None) -> Samples:
     """Returns the samples of a recording. FFmpeg is imported when there is a file to decode: it takes 45 ms, 19 MB."""
-    if isinstance(audio, np.ndarray):
+    if isinstance(audio, np.ndarray | Recording):
         if track is not None:
             raise OptionError("{audio_track}: is for files, a waveform has no tracks; leave it out")
-        return check_waveform(audio)
+        return audio if isinstance(audio, Recording) else check_waveform(audio)
     from max_whisper.runtime.audio.load import open_audio
 
     return open_audio(audio, track=track)

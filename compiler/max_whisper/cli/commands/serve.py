@@ -1,0 +1,166 @@
+"""`max-whisper serve`."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import click
+
+from max_whisper.cli.group import current
+from max_whisper.cli.help import HeadedCommand
+from max_whisper.cli.models import artifact_folder
+from max_whisper.cli.options import ThreadOptions, heading, options_from
+from max_whisper.cli.threads import use_threads
+from max_whisper.errors import UserError
+from max_whisper.serve.options import ServeOptions
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+EXAMPLES = """
+max-whisper serve --model artifacts/base
+max-whisper serve --model base=artifacts/base --model english=artifacts/base.en
+max-whisper serve --model artifacts/base --host 0.0.0.0 --api-key SECRET \\
+    --ssl-certfile cert.pem --ssl-keyfile key.pem
+"""
+
+address_option = heading("Address")
+access_option = heading("Who may use it")
+
+
+@click.command(cls=HeadedCommand, examples=EXAMPLES)
+@click.option(
+    "--model",
+    "models",
+    required=True,
+    multiple=True,
+    metavar="[NAME=]DIR_OR_SPEC",
+    help='Folder that "build" made, or a spec, as for "transcribe". Give the option several times to serve several '
+    "models; the first is also the answer to whisper-1. Requests choose by NAME, or else by the name of the folder.",
+)
+@address_option(
+    "--host",
+    default="127.0.0.1",
+    show_default=True,
+    metavar="ADDRESS",
+    help="Listen at this address. 127.0.0.1 is reached from this machine alone, 0.0.0.0 from every other one.",
+)
+@address_option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8000,
+    show_default=True,
+    metavar="N",
+    help="Listen at this port; 0 takes any that is free.",
+)
+@address_option(
+    "--ssl-certfile",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Serve https with the certificates in this PEM file.  [default: serve http]",
+)
+@address_option(
+    "--ssl-keyfile",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="PEM file with the private key.  [default: the key is in --ssl-certfile]",
+)
+@access_option(
+    "--api-key",
+    envvar="MAX_WHISPER_API_KEY",
+    metavar="KEY",
+    help="Answer only requests with this key, except for /health and the page itself. Other users of this machine can "
+    "read the options of a command; the variable MAX_WHISPER_API_KEY is read in its place.  [default: no key is asked "
+    "for]",
+)
+@access_option(
+    "--cors-origin",
+    "cors_origins",
+    multiple=True,
+    metavar="ORIGIN",
+    help="Let the pages of this origin, such as https://example.org, use the server from a browser; * lets all. Give "
+    "the option several times for several.  [default: only the server's own page]",
+)
+@options_from(ServeOptions)
+@options_from(ThreadOptions)
+@click.option(
+    "--offline", is_flag=True, help="Do not connect to the Hub where a spec is built; use what is in its cache."
+)
+def serve(
+    models: tuple[str, ...],
+    host: str,
+    port: int,
+    ssl_certfile: Path | None,
+    ssl_keyfile: Path | None,
+    api_key: str | None,
+    cors_origins: tuple[str, ...],
+    threads: int | None,
+    offline: bool,
+    **limits: Any,
+) -> None:
+    """Serve models to programs that speak OpenAI's API for speech to text.
+
+    This needs pip install 'max-whisper[serve]'. Set the base URL of a client to the address that is shown, with /v1
+    behind it. The server stops at SIGTERM or Ctrl-C, after the requests that it works on.
+    """
+    run = current()
+    if ssl_keyfile is not None and ssl_certfile is None:
+        raise UserError("--ssl-keyfile: is for https, give --ssl-certfile too")
+    if api_key is not None and not (api_key.isascii() and api_key.isprintable() and api_key.strip() == api_key != ""):
+        raise UserError("--api-key: expected letters, digits and signs of ASCII, without spaces around them")
+    options = ServeOptions(**limits)
+    use_threads(threads, waits=True)
+    with run.interrupts.held():
+        try:
+            from max_whisper.serve.app import create_app
+            from max_whisper.serve.metrics import Metrics
+            from max_whisper.serve.pool import ModelPool
+            from max_whisper.serve.run import address_of, listen
+            from max_whisper.serve.run import serve as serve_app
+            from max_whisper.serve.service import Service
+        except ImportError as error:
+            raise UserError(
+                f"serve needs starlette, uvicorn and others: pip install 'max-whisper[serve]' ({error})"
+            ) from error
+    folders = named_folders(models, offline)
+    metrics = Metrics()
+    pool = ModelPool(folders, options.unload_after, metrics.model_changed)
+    listener = listen(host, port)
+    pool.preload()
+    service = Service(options, pool, metrics)
+    address = address_of(listener, ssl_certfile is not None)
+    if api_key is None and listener.getsockname()[0] not in ("127.0.0.1", "::1"):
+        run.streams.warn(f"everybody who can reach {address} may use it: give --api-key to change that")
+    serve_app(
+        create_app(service, api_key, cors_origins),
+        service,
+        listener,
+        certfile=None if ssl_certfile is None else str(ssl_certfile),
+        keyfile=None if ssl_keyfile is None else str(ssl_keyfile),
+        started=lambda: run.streams.say(f"serving {', '.join(folders)} at {address}/v1"),
+    )
+
+
+def named_folders(models: tuple[str, ...], offline: bool) -> dict[str, Path]:
+    """Returns the folder of each model by the name that requests choose it by, in their order.
+
+    Raises MaxWhisperError for a model that is not there or cannot be built, UserError for a name that is none or taken.
+    """
+    folders: dict[str, Path] = {}
+    for text in models:
+        name, sign, source = text.partition("=")
+        if not sign or "/" in name:
+            name, source = "", text
+        folder = artifact_folder(source, offline)
+        name = name or folder.resolve().name
+        if not NAME.fullmatch(name):
+            raise UserError(
+                f"--model {text}: expected a name of letters, digits, dots and dashes: give one as NAME={source}"
+            )
+        if name in folders:
+            raise UserError(
+                f"--model {text}: another model is called {name}: give it a name of its own as NAME={source}"
+            )
+        folders[name] = folder
+    return folders

@@ -1,0 +1,69 @@
+"""Puts the protocols together to one ASGI application."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp
+
+from max_whisper.messages import printable
+from max_whisper.serve import status
+from max_whisper.serve.answers import openai_error
+from max_whisper.serve.errors import RequestError
+from max_whisper.serve.middleware import Access, Answering, Draining
+from max_whisper.serve.openai.routes import routes as openai_routes
+from max_whisper.serve.service import Service
+
+
+def create_app(service: Service, api_key: str | None = None, cors_origins: Sequence[str] = ()) -> ASGIApp:
+    """Returns the application of a server.
+
+    Args:
+        service: The models, limits and metrics.
+        api_key: The key that requests must have; None where they need none.
+        cors_origins: The origins whose pages may use the server from a browser, such as "https://example.org"; "*" for
+            all.
+    """
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        freeing = asyncio.create_task(service.pool.free_what_rests())
+        yield
+        freeing.cancel()
+        service.close()
+
+    cors = Middleware(
+        CORSMiddleware,
+        allow_origins=cors_origins,
+        allow_methods=["GET", "POST"],
+        allow_headers=["*"],
+        expose_headers=["x-request-id", "retry-after"],
+    )
+    app = Starlette(
+        routes=[*openai_routes(service), *status.routes(service)],
+        middleware=[
+            Middleware(Draining),
+            *([cors] if cors_origins else []),
+            Middleware(Access, api_key=api_key, origins=cors_origins),
+        ],
+        exception_handlers={HTTPException: _not_served},
+        lifespan=lifespan,
+    )
+    return Answering(app, service.metrics)
+
+
+async def _not_served(request: Request, error: Exception) -> Response:
+    """Returns the answer for paths and methods that are not served."""
+    assert isinstance(error, HTTPException)
+    where = f"{request.method} {printable(request.url.path, 200)}"
+    what = {404: "there is no such address", 405: "this address does not take this method"}
+    message = f"{where}: {what.get(error.status_code, printable(error.detail, 200))}; see the page on serving"
+    return openai_error(RequestError(error.status_code, message, headers=error.headers))

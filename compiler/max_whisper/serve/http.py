@@ -1,0 +1,71 @@
+"""Endpoints that compute: a request is admitted, worked on, and answered, and everything is given back after that."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TypeAlias
+
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.types import Message, Receive, Scope, Send
+
+from max_whisper.serve.answers import log_failure, openai_error
+from max_whisper.serve.errors import RequestError, request_error
+from max_whisper.serve.jobs import gone
+from max_whisper.serve.service import Service, Work
+
+Handler: TypeAlias = Callable[[Request, Work], Awaitable[Response]]
+"""Answers a request, with the work that it was admitted for. It may raise RequestError and other errors."""
+ErrorForm: TypeAlias = Callable[[RequestError], Response]
+
+
+class Endpoint:
+    """An ASGI application for one path whose requests compute.
+
+    It is no function that takes a request and returns a response: what a request holds (its place among those that are
+    worked on, its file, its model) is given back after the last byte of the response, whatever happens before.
+    """
+
+    def __init__(self, service: Service, name: str, handler: Handler, error_form: ErrorForm = openai_error) -> None:
+        """Makes the application of a path. name: the path, for metrics. error_form: writes an error."""
+        self._service = service
+        self._name = name
+        self._handler = handler
+        self._error_form = error_form
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers a request."""
+        started = False
+
+        async def noting_send(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            async with self._service.admitted(self._name, lambda: _disconnected(receive)) as work:
+                response = await self._answer(Request(scope, receive), work)
+                await response(scope, receive, noting_send)
+        except RequestError as error:  # there was no place for it
+            if started:
+                raise
+            await self._error_form(error)(scope, receive, send)
+
+    async def _answer(self, request: Request, work: Work) -> Response:
+        """Returns the response to a request, which is that of an error where the handler raises one."""
+        try:
+            return await self._handler(request, work)
+        except ClientDisconnect:  # in the middle of its upload
+            work.job.cancel(gone())
+            raise
+        except Exception as error:
+            answer = request_error(error)
+            if answer.status >= 500 and not isinstance(error, RequestError):
+                log_failure(self._name, error)
+            return self._error_form(answer)
+
+
+async def _disconnected(receive: Receive) -> None:
+    """Returns when the client has closed its connection. The body of the request must have been read before."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
