@@ -15,12 +15,12 @@ else:
 
 from max_whisper.artifact.load import WhisperArtifact, open_artifact
 from max_whisper.errors import ArtifactError, UserError
-from max_whisper.options import OptionError, lists_options, options_of
+from max_whisper.options import OptionError, lists_options
 from max_whisper.progress import OnProgress, check_progress, ignore_progress
 from max_whisper.runtime.audio.waveform import SAMPLE_RATE
 from max_whisper.runtime.results import TranscriptionResult
 from max_whisper.runtime.transcription.batch import BatchTranscriber
-from max_whisper.runtime.transcription.opening import Audio, RecordingOptions, open_transcriber
+from max_whisper.runtime.transcription.opening import Audio, RecordingOptions, checked_options, open_transcriber
 from max_whisper.runtime.transcription.options import RECORDING_OPTIONS, TranscribeKeywords
 from max_whisper.runtime.transcription.part_options import PartOptions
 from max_whisper.runtime.transcription.scheduler import Caller
@@ -155,11 +155,7 @@ class Model(WindowModel):
         """Returns the options of a call, with the model's default values filled in; raises UserError for wrong ones."""
         if "prompt" in keywords:
             raise OptionError("{prompt}: belongs to one window; give the text before the recording as {initial_prompt}")
-        options, parts, decoding = options_of(keywords, *RECORDING_OPTIONS)
-        options = options.of_model(self.manifest, self.tokenizer)
-        parts.check()
-        for temperature in options.temperatures:
-            decoding.at(temperature).check(self.manifest, self.tokenizer)
+        options, parts, decoding = checked_options(keywords, self.manifest, self.tokenizer)
         return RecordingOptions(options, parts, decoding, self._detector(parts, progress))
 
     def _detector(self, parts: PartOptions, progress: OnProgress) -> VoiceDetector | None:

@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import BinaryIO
 
 from max_whisper.runtime.audio.load import open_audio
 from max_whisper.runtime.audio.recording import Recording
+from max_whisper.runtime.decoding.languages import language_code
 from max_whisper.runtime.model import Model
 from max_whisper.runtime.results import TranscriptionResult, Window
+from max_whisper.runtime.transcription.opening import checked_options, spectrogram
 from max_whisper.runtime.transcription.options import TranscribeKeywords
+from max_whisper.runtime.transcription.requests import Answer, DetectLanguage, Encode, Request
+from max_whisper.runtime.transcription.scheduler import Caller, Scheduler
 from max_whisper.runtime.transcription.transcriber import Transcriber
 from max_whisper.serve.pool import Entry
 from max_whisper.serve.service import Work
 
 OnWindow = Callable[[Transcriber, Window], None]
+
+
+def nothing(transcriber: Transcriber, window: Window) -> None:
+    """Does nothing with a window."""
 
 
 @dataclass
@@ -34,6 +42,10 @@ class Task:
     entry: Entry
     model: Model
 
+    def check(self, options: TranscribeKeywords) -> None:
+        """Raises UserError for options that are wrong, or that the model does not support, before any work is done."""
+        checked_options(options, self.model.manifest, self.model.tokenizer)
+
     def decode(self, file: BinaryIO, name: str) -> Recording:
         """Returns the sound of a file, decoded in a process of its own, whatever its name says.
 
@@ -45,7 +57,7 @@ class Task:
             return open_audio(file, isolated=True, name=name, max_seconds=longest, stop=lambda: job.cancelled)
 
     def transcribe(
-        self, recording: Recording, options: TranscribeKeywords, on_window: OnWindow = lambda transcriber, window: None
+        self, recording: Recording, options: TranscribeKeywords, on_window: OnWindow = nothing
     ) -> TranscriptionResult:
         """Returns the text of a recording, the same as `Model.transcribe` returns for it.
 
@@ -66,7 +78,7 @@ class Task:
         try:
             windows = iter(transcriber)
             while True:
-                with self._turn():
+                with self.turn():
                     began = time.monotonic()
                     window = next(windows, None)
                     computing += time.monotonic() - began
@@ -83,6 +95,42 @@ class Task:
             metrics.real_time_factor.labels(self.entry.name).observe(computing / result.duration)
         return result
 
-    def _turn(self) -> AbstractContextManager[None]:
+    def detect_language(self, recording: Recording, among: Sequence[str] = ()) -> dict[str, float]:
+        """Returns the probability of each language in the first window of a recording, the most probable first.
+
+        Args:
+            recording: The sound.
+            among: The languages that it can be, as codes or names; empty for all that the model knows.
+
+        Raises:
+            UserError: The model does not know one of the languages, or is English-only and there is nothing to detect.
+            Cancelled: The work was cancelled.
+        """
+        model, job = self.model, self.work.job
+        codes = [language_code(text, model.manifest.tokens.languages or ("en",)) for text in among]
+        if not model.multilingual:
+            return {"en": 1.0}
+        job.check()
+        caller, scheduler = Caller(), model.scheduler
+        withdraw = job.on_cancel(lambda: scheduler.cancel(caller))
+        try:
+            mel = spectrogram(recording, None, model.manifest).part(0, model.n_frames)
+            with self.turn():
+                features = _answer(scheduler, Encode(mel), caller)
+                probabilities = _answer(scheduler, DetectLanguage(features), caller)
+        finally:
+            withdraw()
+        wanted = {code: p for code, p in probabilities.items() if code in codes or not codes}
+        total = sum(wanted.values()) or 1.0
+        return {code: p / total for code, p in wanted.items()}
+
+    def turn(self) -> AbstractContextManager[None]:
         """Returns the context of a turn, in which the model may compute."""
         return self.work.service.turns.take(self.work.job, self.entry.name, self.model.scheduler.batch)
+
+
+def _answer(scheduler: Scheduler, request: Request[Answer], caller: Caller) -> Answer:
+    """Returns the answer to a request, which ends with Cancelled where its caller is cancelled."""
+    future = scheduler.submit(request, caller)
+    scheduler.wait([future])
+    return future.result()

@@ -63,6 +63,10 @@ class Tokenizer:
         table = self._bytes
         return b"".join(table[i] for i in ids if 0 <= i < len(table)).decode(errors="replace")
 
+    def token_bytes(self, token: int) -> bytes:
+        """Returns the bytes of one id, which need not be whole characters; none for special tokens and timestamps."""
+        return self._bytes[token] if 0 <= token < len(self._bytes) else b""
+
     def prompt(self, language: str | None, task: str = "transcribe", without_timestamps: bool = False) -> list[int]:
         """Returns the ids that every window starts with.
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from max_whisper.artifact.manifest import WhisperManifest
-from max_whisper.options import OptionError
+from max_whisper.options import OptionError, options_of
 from max_whisper.runtime.audio.mel import FRAMES_PER_SECOND, HOP, LogMel, Samples
 from max_whisper.runtime.audio.recording import Recording
 from max_whisper.runtime.audio.waveform import check_waveform
@@ -18,7 +18,7 @@ from max_whisper.runtime.decoding.languages import language_code
 from max_whisper.runtime.decoding.options import DecodingOptions
 from max_whisper.runtime.decoding.tokenizer import Tokenizer
 from max_whisper.runtime.transcription.clips import JOINED_WINDOWS, Clip, named_clips, speech_clips
-from max_whisper.runtime.transcription.options import TranscribeOptions
+from max_whisper.runtime.transcription.options import RECORDING_OPTIONS, TranscribeKeywords, TranscribeOptions
 from max_whisper.runtime.transcription.part_options import PartOptions
 from max_whisper.runtime.transcription.scheduler import Caller, Scheduler
 from max_whisper.runtime.transcription.transcriber import Transcriber
@@ -46,6 +46,21 @@ class RecordingOptions:
     parts: PartOptions
     decoding: DecodingOptions
     detector: VoiceDetector | None
+
+
+def checked_options(
+    keywords: TranscribeKeywords, manifest: WhisperManifest, tokenizer: Tokenizer
+) -> tuple[TranscribeOptions, PartOptions, DecodingOptions]:
+    """Returns the options of a transcription, with the model's default values filled in.
+
+    Raises UserError for values that are wrong, conflict with each other, or that the model does not support.
+    """
+    options, parts, decoding = options_of(keywords, *RECORDING_OPTIONS)
+    options = options.of_model(manifest, tokenizer)
+    parts.check()
+    for temperature in options.temperatures:
+        decoding.at(temperature).check(manifest, tokenizer)
+    return options, parts, decoding
 
 
 def open_transcriber(

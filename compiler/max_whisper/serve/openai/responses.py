@@ -7,16 +7,21 @@ from typing import Any
 
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
+from max_whisper.runtime.decoding.tokenizer import Tokenizer
 from max_whisper.runtime.output.writers import render
 from max_whisper.runtime.results import Segment, TranscriptionResult
 from max_whisper.serve.openai.fields import TranscriptionRequest
+from max_whisper.serve.openai.logprobs import all_logprobs
 from max_whisper.tokens import LANGUAGES
 
 MEDIA_TYPES = {"srt": "application/x-subrip", "vtt": "text/vtt"}
 
 
-def response(result: TranscriptionResult, asked: TranscriptionRequest, task: str) -> Response:
-    """Returns a transcription in the form that was asked for. task: "transcribe" or "translate"."""
+def response(result: TranscriptionResult, asked: TranscriptionRequest, task: str, tokenizer: Tokenizer) -> Response:
+    """Returns a transcription in the form that was asked for.
+
+    task: "transcribe" or "translate". tokenizer: that of the model.
+    """
     if asked.response_format == "text":
         return PlainTextResponse(result.text.strip() + "\n")
     if asked.response_format in MEDIA_TYPES:
@@ -24,7 +29,8 @@ def response(result: TranscriptionResult, asked: TranscriptionRequest, task: str
         return PlainTextResponse(text, media_type=MEDIA_TYPES[asked.response_format])
     if asked.response_format == "verbose_json":
         return JSONResponse(verbose_json(result, asked, task))
-    return JSONResponse(plain_json(result))
+    listed = {"logprobs": all_logprobs(result.windows, tokenizer)} if asked.logprobs else {}
+    return JSONResponse({**plain_json(result), **listed})
 
 
 def plain_json(result: TranscriptionResult) -> dict[str, Any]:
