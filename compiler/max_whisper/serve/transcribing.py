@@ -101,12 +101,14 @@ class Task:
     def detect_language(self, recording: Recording, among: Sequence[str] = ()) -> dict[str, float]:
         """Returns the probability of each language in the first window of a recording, the most probable first.
 
+        An English-only model hears English.
+
         Args:
             recording: The sound.
             among: The languages that it can be, as codes or names; empty for all that the model knows.
 
         Raises:
-            UserError: The model does not know one of the languages, or is English-only and there is nothing to detect.
+            UserError: The model does not know one of the languages.
             Cancelled: The work was cancelled.
         """
         model, job = self.model, self.work.job
