@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,12 @@ access_option = heading("Who may use it")
     metavar="FILE",
     help="PEM file with the private key.  [default: the key is in --ssl-certfile]",
 )
+@address_option(
+    "--wyoming",
+    metavar="[HOST:]PORT",
+    help="Speak Wyoming as well, for Home Assistant, at this port of 127.0.0.1 or of HOST; 10300 is usual. No key "
+    "protects it: whoever reaches the port may use it.  [default: only http or https]",
+)
 @access_option(
     "--api-key",
     envvar="MAX_WHISPER_API_KEY",
@@ -93,6 +100,7 @@ def serve(
     port: int,
     ssl_certfile: Path | None,
     ssl_keyfile: Path | None,
+    wyoming: str | None,
     api_key: str | None,
     cors_origins: tuple[str, ...],
     threads: int | None,
@@ -116,30 +124,44 @@ def serve(
             from max_whisper.serve.app import create_app
             from max_whisper.serve.metrics import Metrics
             from max_whisper.serve.pool import ModelPool
-            from max_whisper.serve.run import address_of, listen
+            from max_whisper.serve.run import address_of, host_and_port, listen
             from max_whisper.serve.run import serve as serve_app
             from max_whisper.serve.service import Service
+
+            if wyoming is not None:
+                import max_whisper.serve.wyoming.server  # noqa: F401 (the application imports it when it runs)
         except ImportError as error:
             raise UserError(
-                f"serve needs starlette, uvicorn and others: pip install 'max-whisper[serve]' ({error})"
+                f"serve needs starlette, uvicorn, wyoming and others: pip install 'max-whisper[serve]' ({error})"
             ) from error
     folders = named_folders(models, offline)
     metrics = Metrics()
     pool = ModelPool(folders, options.unload_after, metrics.model_changed)
     listener = listen(host, port)
+    also = None if wyoming is None else listen(*host_and_port(wyoming, "--wyoming"), f"--wyoming {wyoming}")
     pool.preload()
     service = Service(options, pool, metrics)
-    address = address_of(listener, ssl_certfile is not None)
-    if api_key is None and listener.getsockname()[0] not in ("127.0.0.1", "::1"):
+    address = address_of(listener, "http" if ssl_certfile is None else "https")
+    if api_key is None and not is_local(listener):
         run.streams.warn(f"everybody who can reach {address} may use it: give --api-key to change that")
+    by_wyoming = "" if also is None else address_of(also, "tcp")
+    if also is not None and not is_local(also):
+        run.streams.warn(f"everybody who can reach {by_wyoming} may use it: Wyoming knows no keys")
     serve_app(
-        create_app(service, api_key, cors_origins),
+        create_app(service, api_key, cors_origins, also),
         service,
         listener,
         certfile=None if ssl_certfile is None else str(ssl_certfile),
         keyfile=None if ssl_keyfile is None else str(ssl_keyfile),
-        started=lambda: run.streams.say(f"serving {', '.join(folders)} at {address}/v1"),
+        started=lambda: run.streams.say(
+            f"serving {', '.join(folders)} at {address}/v1" + (by_wyoming and f", by Wyoming at {by_wyoming}")
+        ),
     )
+
+
+def is_local(listener: socket.socket) -> bool:
+    """Returns whether a socket is reached from this machine alone."""
+    return listener.getsockname()[0] in ("127.0.0.1", "::1")
 
 
 def named_folders(models: tuple[str, ...], offline: bool) -> dict[str, Path]:
