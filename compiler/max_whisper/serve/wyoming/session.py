@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Iterator
 from contextlib import aclosing
 from typing import TypeVar
 
-from wyoming.asr import Transcript
+from wyoming.asr import Transcript, TranscriptStart, TranscriptStop
 from wyoming.error import Error
 from wyoming.event import Event, async_write_event
 from wyoming.ping import Pong
@@ -100,7 +100,7 @@ class Session:
                 if self._service.stopping:
                     return
             elif head.type == "audio-stop":  # nothing was heard, as where Home Assistant's microphone gives no sound
-                await self._write(Transcript("").event())
+                await self._no_text()
             elif head.type == "transcribe":
                 asked = read_asked(head.data)
             else:
@@ -114,7 +114,7 @@ class Session:
                 await self._task(work, asked)  # loads the model while somebody speaks
                 sound, asked = await self._hear(first, asked, work)
                 if sound is None or not sound.size:
-                    await self._write(Transcript("").event())
+                    await self._no_text()
                     return
                 task = await self._task(work, asked)
                 async with aclosing(answer(task, sound, asked)) as events:
@@ -126,6 +126,11 @@ class Session:
         finally:
             service.metrics.requests.labels(PROTOCOL, str(status)).inc()
             service.metrics.latency.labels(PROTOCOL).observe(time.monotonic() - began)
+
+    async def _no_text(self) -> None:
+        """Answers a request without sound."""
+        for part in (TranscriptStart(), Transcript(""), TranscriptStop()):
+            await self._write(part.event())
 
     async def _task(self, work: Work, asked: Asked) -> Task:
         entry: Entry = self._service.pool.entry(asked.model)
