@@ -20,8 +20,8 @@ BACKLOG = 512
 """Connections that the system holds while the server is busy with others."""
 SAME_SECONDS = 0.1
 """A second signal within this time counts as the first one, as in cli/interrupts.py."""
-CLOSE_SECONDS = 5
-"""The seconds that clients have to read their answers, after the last request has ended."""
+CLOSE_SECONDS = 10
+"""The seconds that clients have to read their answers, after the last request has ended or was cancelled."""
 
 
 def listen(host: str, port: int, option: str = "") -> socket.socket:
@@ -97,11 +97,12 @@ def serve(
         http="h11",
         ws="none",
         log_config=None,
+        log_level="error",  # a stranger's broken request is no news
         access_log=False,
         server_header=False,
         ssl_certfile=certfile,
         ssl_keyfile=keyfile,
-        timeout_graceful_shutdown=int(service.options.stop_seconds) + CLOSE_SECONDS,
+        timeout_graceful_shutdown=CLOSE_SECONDS,
     )
     try:
         config.load()
