@@ -38,7 +38,9 @@ def listen(host: str, port: int, option: str = "") -> socket.socket:
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return listener
     except (OSError, UnicodeError) as error:
-        asked, reason = option or f"--host {host} --port {port}", getattr(error, "strerror", None) or error
+        asked = option or f"--host {host} --port {port}"
+        number = getattr(error, "errno", None) or 0
+        reason = os.strerror(number) if number > 0 else getattr(error, "strerror", None) or error
         raise UserError(
             f"{asked}: this address cannot be listened at ({reason}): give another port, 0 for any that is free, or an "
             "address of this machine"

@@ -22,6 +22,9 @@ from max_whisper.serve.pool import Entry
 from max_whisper.serve.service import Work
 
 OnWindow = Callable[[Transcriber, Window], None]
+AT_ONCE = 2
+"""The windows that a model computes at once if it has no batches: one uses the cores while another is between two
+tokens. Two took 10 to 23 % less time than one after the other (base, int8, two cores)."""
 
 
 def nothing(transcriber: Transcriber, window: Window) -> None:
@@ -98,12 +101,14 @@ class Task:
     def detect_language(self, recording: Recording, among: Sequence[str] = ()) -> dict[str, float]:
         """Returns the probability of each language in the first window of a recording, the most probable first.
 
+        An English-only model hears English.
+
         Args:
             recording: The sound.
             among: The languages that it can be, as codes or names; empty for all that the model knows.
 
         Raises:
-            UserError: The model does not know one of the languages, or is English-only and there is nothing to detect.
+            UserError: The model does not know one of the languages.
             Cancelled: The work was cancelled.
         """
         model, job = self.model, self.work.job
@@ -126,7 +131,7 @@ class Task:
 
     def turn(self) -> AbstractContextManager[None]:
         """Returns the context of a turn, in which the model may compute."""
-        return self.work.service.turns.take(self.work.job, self.entry.name, self.model.scheduler.batch)
+        return self.work.service.turns.take(self.work.job, self.entry.name, max(AT_ONCE, self.model.scheduler.batch))
 
 
 def _answer(scheduler: Scheduler, request: Request[Answer], caller: Caller) -> Answer:
