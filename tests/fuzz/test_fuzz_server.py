@@ -20,10 +20,10 @@ FIELDS = (
 )  # fmt: skip
 VALUES = (
     "", " ", "nano", "english", "multilingual", "whisper-1", "json", "text", "srt", "vtt", "verbose_json",
-    "diarized_json", "0", "1", "-1", "0.2", "1e308", "1e400", "nan", "inf", "9" * 5000, "true", "false", "True", "None",
-    "null", "word", "segment", "logprobs", "auto", "server_vad", "en", "de", "zz", "\x00", "\x1b[2J", "é" * 300, "\udcff", "{}",
-    "[]", '{"type": "server_vad"}', '{"type": "server_vad", "threshold": "x"}', '{"type": []}', "[" * 5000, "x" * 120_000,
-    "<|startoftranscript|>", "one two",
+    "diarized_json", "0", "1", "-1", "0.2", "1e308", "1e400", "nan", "inf", "9" * 5000, "true", "false", "True",
+    "None", "null", "word", "segment", "logprobs", "auto", "server_vad", "en", "de", "zz", "\x00", "\x1b[2J",
+    "é" * 300, "\udcff", "{}", "[]", '{"type": "server_vad"}', '{"type": "server_vad", "threshold": "x"}',
+    '{"type": []}', "[" * 5000, "x" * 120_000, "<|startoftranscript|>", "one two",
 )  # fmt: skip
 HEADERS = (
     "authorization", "origin", "content-type", "accept", "x-request-id", "content-encoding", "range", "cookie", "te",

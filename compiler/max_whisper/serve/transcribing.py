@@ -75,7 +75,7 @@ class Task:
         """
         job, metrics = self.work.job, self.work.service.metrics
         job.check()
-        transcriber = self.model.transcriber(recording, **options)
+        transcriber = self._transcriber(recording, options)
         withdraw = job.on_cancel(transcriber.cancel)
         computing = 0.0
         try:
@@ -97,6 +97,14 @@ class Task:
         if result.duration:
             metrics.real_time_factor.labels(self.entry.name).observe(computing / result.duration)
         return result
+
+    def _transcriber(self, recording: Recording, options: TranscribeKeywords) -> Transcriber:
+        """Returns the transcriber of a recording. To find speech takes some seconds of computing for ten hours."""
+        service = self.work.service
+        if not options.get("vad_filter"):
+            return self.model.transcriber(recording, **options)
+        with service.decoding.take(self.work.job, "decoding", service.decoders):
+            return self.model.transcriber(recording, **options)
 
     def detect_language(self, recording: Recording, among: Sequence[str] = ()) -> dict[str, float]:
         """Returns the probability of each language in the first window of a recording, the most probable first.

@@ -40,6 +40,7 @@ access_option = heading("Who may use it")
     help='Folder that "build" made, or a spec, as for "transcribe". Give the option several times to serve several '
     "models; the first is also the answer to whisper-1. Requests choose by NAME, or else by the name of the folder.",
 )
+@options_from(ServeOptions)
 @tls_option(
     "--ssl-certfile",
     type=click.Path(path_type=Path),
@@ -74,7 +75,6 @@ access_option = heading("Who may use it")
     help="Let the pages of this origin, such as https://example.org, use the server from a browser; * lets all. Give "
     "the option several times for several.  [default: only the server's own page]",
 )
-@options_from(ServeOptions)
 @options_from(ThreadOptions)
 @click.option(
     "--offline", is_flag=True, help="Do not connect to the Hub where a spec is built; use what is in its cache."
