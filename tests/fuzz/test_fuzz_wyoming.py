@@ -65,15 +65,7 @@ def received(running: Server, data: bytes, random: random.Random) -> list[dict[s
                 answer += more
         except OSError:  # closed, or silent
             pass
-    return events_of(answer[: answer.rfind(b"\n") + 1]) if answer.count(b"\n") == 1 else whole_events(answer)
-
-
-def whole_events(answer: bytes) -> list[dict[str, object]]:
-    """Returns the events of an answer that may be cut where it was read last."""
-    try:
-        return events_of(answer)
-    except ValueError:
-        return []
+    return events_of(answer)
 
 
 def test_events(shared: Server, nano: Model, budget: Budget) -> None:

@@ -98,12 +98,14 @@ def answers_to(running: Server, data: bytes, *, close: bool = True) -> list[dict
 
 
 def events_of(received: bytes) -> list[dict[str, object]]:
-    """Returns events, with their data merged."""
+    """Returns events, with their data merged; the last may be cut off, and is left out then."""
     events = []
-    while received:
+    while b"\n" in received:
         line, _, received = received.partition(b"\n")
         event = json.loads(line)
         length = event.get("data_length", 0)
+        if len(received) < length:
+            break
         event["data"] = {**event.get("data", {}), **(json.loads(received[:length]) if length else {})}
         received = received[length:]
         events.append(event)

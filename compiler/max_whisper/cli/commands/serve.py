@@ -24,6 +24,7 @@ max-whisper serve --model artifacts/base
 max-whisper serve --model base=artifacts/base --model english=artifacts/base.en
 max-whisper serve --model artifacts/base --host 0.0.0.0 --api-key SECRET \\
     --ssl-certfile cert.pem --ssl-keyfile key.pem
+max-whisper serve --model artifacts/base --wyoming 0.0.0.0:10300
 """
 
 tls_option = heading("Encryption")
@@ -53,12 +54,6 @@ access_option = heading("Who may use it")
     metavar="FILE",
     help="PEM file with the private key.  [default: the key is in --ssl-certfile]",
 )
-@address_option(
-    "--wyoming",
-    metavar="[HOST:]PORT",
-    help="Speak Wyoming as well, for Home Assistant, at this port of 127.0.0.1 or of HOST; 10300 is usual. No key "
-    "protects it: whoever reaches the port may use it.  [default: only http or https]",
-)
 @access_option(
     "--api-key",
     envvar="MAX_WHISPER_API_KEY",
@@ -83,14 +78,13 @@ def serve(
     models: tuple[str, ...],
     ssl_certfile: Path | None,
     ssl_keyfile: Path | None,
-    wyoming: str | None,
     api_key: str | None,
     cors_origins: tuple[str, ...],
     threads: int | None,
     offline: bool,
     **settings: Any,
 ) -> None:
-    """Serve models to programs that speak OpenAI's API for speech to text.
+    """Serve models to programs that speak OpenAI's API for speech to text, to Bazarr, and to Home Assistant.
 
     This needs pip install 'max-whisper[serve]'. Set the base URL of a client to the address that is shown, with /v1
     behind it. The server stops at SIGTERM or Ctrl-C, after the requests that it works on.
@@ -111,7 +105,7 @@ def serve(
             from max_whisper.serve.run import serve as serve_app
             from max_whisper.serve.service import Service
 
-            if wyoming is not None:
+            if options.wyoming is not None:
                 import max_whisper.serve.wyoming.server  # noqa: F401 (the application imports it when it runs)
         except ImportError as error:
             raise UserError(
@@ -121,7 +115,9 @@ def serve(
     metrics = Metrics()
     pool = ModelPool(folders, options.unload_after, metrics.model_changed)
     listener = listen(options.host, options.port)
-    also = None if wyoming is None else listen(*host_and_port(wyoming, "--wyoming"), f"--wyoming {wyoming}")
+    also = None
+    if options.wyoming is not None:
+        also = listen(*host_and_port(options.wyoming, "--wyoming"), f"--wyoming {options.wyoming}")
     pool.preload()
     service = Service(options, pool, metrics)
     address = address_of(listener, "http" if ssl_certfile is None else "https")
