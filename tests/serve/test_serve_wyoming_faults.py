@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import socket
 import time
@@ -244,3 +245,14 @@ def test_it_warns_that_no_key_protects_it(nano_artifact: Path, tmp_path: Path) -
     options = ("--model", nano_artifact, "--wyoming", "0.0.0.0:0", "--api-key", "secret")
     with server(tmp_path, *options) as running:
         assert [line for line in running.lines if line.startswith("warning: everybody who can reach tcp://0.0.0.0:")]
+
+
+def test_without_its_package(nano_artifact: Path, tmp_path: Path) -> None:
+    """Only those who ask for Wyoming need its package."""
+    (tmp_path / "sitecustomize.py").write_text("import sys; sys.modules['wyoming'] = None\n")
+    env = {"PYTHONPATH": os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])}
+    with server(tmp_path, "--model", nano_artifact, env=env) as running:
+        assert running.get("/status").status_code == 200
+    with pytest.raises(AssertionError, match=r"pip install 'max-whisper\[serve\]'.*wyoming"):  # noqa: SIM117
+        with server(tmp_path, "--model", nano_artifact, "--wyoming", "0", env=env):
+            pass

@@ -109,7 +109,7 @@ def serve(
                 import max_whisper.serve.wyoming.server  # noqa: F401 (the application imports it when it runs)
         except ImportError as error:
             raise UserError(
-                f"serve needs starlette, uvicorn, wyoming and others: pip install 'max-whisper[serve]' ({error})"
+                f"serve needs starlette, uvicorn and others: pip install 'max-whisper[serve]' ({error})"
             ) from error
     folders = named_folders(models, offline)
     metrics = Metrics()
