@@ -29,7 +29,7 @@ def model_options(nano_artifact: Path, artifact: Path, english_artifact: Path) -
 @pytest.fixture(scope="session")
 def shared(model_options: list[str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """Returns a server with all models; tests must not end it."""
-    with server(tmp_path_factory.mktemp("serve"), *model_options) as running:
+    with server(tmp_path_factory.mktemp("serve"), *model_options, "--wyoming", "0") as running:
         yield running
 
 

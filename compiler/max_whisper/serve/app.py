@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -15,7 +16,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp
 
 from max_whisper.messages import printable
-from max_whisper.serve import status
+from max_whisper.serve import bazarr, status
 from max_whisper.serve.answers import openai_error
 from max_whisper.serve.errors import RequestError
 from max_whisper.serve.middleware import Access, Answering, Draining
@@ -23,7 +24,12 @@ from max_whisper.serve.openai.routes import routes as openai_routes
 from max_whisper.serve.service import Service
 
 
-def create_app(service: Service, api_key: str | None = None, cors_origins: Sequence[str] = ()) -> ASGIApp:
+def create_app(
+    service: Service,
+    api_key: str | None = None,
+    cors_origins: Sequence[str] = (),
+    wyoming: socket.socket | None = None,
+) -> ASGIApp:
     """Returns the application of a server.
 
     Args:
@@ -31,12 +37,18 @@ def create_app(service: Service, api_key: str | None = None, cors_origins: Seque
         api_key: The key that requests must have; None where they need none.
         cors_origins: The origins whose pages may use the server from a browser, such as "https://example.org"; "*" for
             all.
+        wyoming: The socket at which Wyoming is spoken as long as the application runs; None where it is not.
     """
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         freeing = asyncio.create_task(service.pool.free_what_rests())
-        yield
+        async with AsyncExitStack() as running:
+            if wyoming is not None:
+                from max_whisper.serve.wyoming.server import wyoming_server  # its package is needed for nothing else
+
+                await running.enter_async_context(wyoming_server(service, wyoming))
+            yield
         freeing.cancel()
         service.close()
 
@@ -48,7 +60,7 @@ def create_app(service: Service, api_key: str | None = None, cors_origins: Seque
         expose_headers=["x-request-id", "retry-after"],
     )
     app = Starlette(
-        routes=[*openai_routes(service), *status.routes(service)],
+        routes=[*openai_routes(service), *bazarr.routes(service), *status.routes(service)],
         middleware=[
             Middleware(Draining),
             *([cors] if cors_origins else []),

@@ -28,6 +28,15 @@ class ServeOptions(
         ),
     ] = "127.0.0.1"
     port: Annotated[int, Integer("Listen at this port; 0 takes any that is free.", low=0, high=65_535)] = 8000
+    wyoming: Annotated[
+        str | None,
+        Text(
+            "Speak Wyoming as well, for Home Assistant, at this port of 127.0.0.1 or of HOST; 10300 is usual. No key "
+            "protects it: whoever reaches the port may use it.",
+            unit="[HOST:]PORT",
+            unset="only http or https",
+        ),
+    ] = None
     max_requests: Annotated[
         int,
         Integer(

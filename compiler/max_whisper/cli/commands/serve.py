@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ max-whisper serve --model artifacts/base
 max-whisper serve --model base=artifacts/base --model english=artifacts/base.en
 max-whisper serve --model artifacts/base --host 0.0.0.0 --api-key SECRET \\
     --ssl-certfile cert.pem --ssl-keyfile key.pem
+max-whisper serve --model artifacts/base --wyoming 0.0.0.0:10300
 """
 
 tls_option = heading("Encryption")
@@ -82,7 +84,7 @@ def serve(
     offline: bool,
     **settings: Any,
 ) -> None:
-    """Serve models to programs that speak OpenAI's API for speech to text.
+    """Serve models to programs that speak OpenAI's API for speech to text, to Bazarr, and to Home Assistant.
 
     This needs pip install 'max-whisper[serve]'. Set the base URL of a client to the address that is shown, with /v1
     behind it. The server stops at SIGTERM or Ctrl-C, after the requests that it works on.
@@ -99,9 +101,12 @@ def serve(
             from max_whisper.serve.app import create_app
             from max_whisper.serve.metrics import Metrics
             from max_whisper.serve.pool import ModelPool
-            from max_whisper.serve.run import address_of, listen
+            from max_whisper.serve.run import address_of, host_and_port, listen
             from max_whisper.serve.run import serve as serve_app
             from max_whisper.serve.service import Service
+
+            if options.wyoming is not None:
+                import max_whisper.serve.wyoming.server  # noqa: F401 (the application imports it when it runs)
         except ImportError as error:
             raise UserError(
                 f"serve needs starlette, uvicorn and others: pip install 'max-whisper[serve]' ({error})"
@@ -110,19 +115,32 @@ def serve(
     metrics = Metrics()
     pool = ModelPool(folders, options.unload_after, metrics.model_changed)
     listener = listen(options.host, options.port)
+    also = None
+    if options.wyoming is not None:
+        also = listen(*host_and_port(options.wyoming, "--wyoming"), f"--wyoming {options.wyoming}")
     pool.preload()
     service = Service(options, pool, metrics)
-    address = address_of(listener, ssl_certfile is not None)
-    if api_key is None and listener.getsockname()[0] not in ("127.0.0.1", "::1"):
+    address = address_of(listener, "http" if ssl_certfile is None else "https")
+    if api_key is None and not is_local(listener):
         run.streams.warn(f"everybody who can reach {address} may use it: give --api-key to change that")
+    by_wyoming = "" if also is None else address_of(also, "tcp")
+    if also is not None and not is_local(also):
+        run.streams.warn(f"everybody who can reach {by_wyoming} may use it: Wyoming knows no keys")
     serve_app(
-        create_app(service, api_key, cors_origins),
+        create_app(service, api_key, cors_origins, also),
         service,
         listener,
         certfile=None if ssl_certfile is None else str(ssl_certfile),
         keyfile=None if ssl_keyfile is None else str(ssl_keyfile),
-        started=lambda: run.streams.say(f"serving {', '.join(folders)} at {address}/v1"),
+        started=lambda: run.streams.say(
+            f"serving {', '.join(folders)} at {address}/v1" + (by_wyoming and f", by Wyoming at {by_wyoming}")
+        ),
     )
+
+
+def is_local(listener: socket.socket) -> bool:
+    """Returns whether a socket is reached from this machine alone."""
+    return listener.getsockname()[0] in ("127.0.0.1", "::1")
 
 
 def named_folders(models: tuple[str, ...], offline: bool) -> dict[str, Path]:
