@@ -133,13 +133,20 @@ def serve(
     if api_key is None and listener.getsockname()[0] not in ("127.0.0.1", "::1"):
         run.streams.warn(f"everybody who can reach {address} may use it: give --api-key to change that")
     serve_app(
-        create_app(service, api_key, cors_origins),
+        create_app(service, _layers, api_key, cors_origins),
         service,
         listener,
         certfile=None if ssl_certfile is None else str(ssl_certfile),
         keyfile=None if ssl_keyfile is None else str(ssl_keyfile),
         started=lambda: run.streams.say(f"serving {', '.join(folders)} at {address}/v1"),
     )
+
+
+def _layers(folder: Path) -> dict[str, Any]:
+    """Returns the layers of an artifact. What reads specs is imported when a page asks for them, and not before."""
+    from max_whisper.tools.layers import layer_report
+
+    return layer_report(folder)
 
 
 def named_folders(models: tuple[str, ...], offline: bool) -> dict[str, Path]:
