@@ -86,7 +86,8 @@ def bench_times(folder: Path, plan: BuildPlan) -> tuple[dict[str, Any] | None, s
         bench = msgspec.json.decode(path.read_bytes(), type=BenchFile)
         older = path.stat().st_mtime < (folder / MANIFEST_FILE).stat().st_mtime
     except OSError:
-        return None, f"No times were measured yet: run {command} in the folder that the artifact is in, and open this page again."
+        how = f"run {command} in the folder that the artifact is in, and open this page again"
+        return None, f"No times were measured yet: {how}."
     except ValueError as error:  # msgspec.DecodeError is one
         return None, f"The times in {path.name} cannot be read ({error}): run {command} again."
     measured = (bench.model, bench.dtype, bench.kernels, bench.batch)

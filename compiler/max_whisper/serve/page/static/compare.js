@@ -68,8 +68,8 @@ function other(run, own, chunks) {
     pieces.push(...after.map((i) => [tag, words[i], words[i].start]));
   }
   const total = sums.other + sums.missing + sums.added;
-  const parts = [["other", "other"], ["missing", "missing"], ["added", "added"]].filter(([kind]) => sums[kind]).map(([kind, name]) => `${sums[kind]} ${name}`);
-  const about = total ? `${total} of ${count(own.length, "word")} differ: ${parts.join(", ")}` : `the same ${count(own.length, "word")}`;
+  const parts = Object.entries(sums).filter(([, number]) => number).map(([kind, number]) => `${number} ${kind}`);
+  const about = total ? `${count(total, "difference")} in ${count(own.length, "word")}: ${parts.join(", ")}` : `the same ${count(own.length, "word")}`;
   return column(run, about, pieces);
 }
 

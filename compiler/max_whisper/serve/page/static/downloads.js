@@ -11,7 +11,10 @@ export function showDownloads(box, files, name) {
   addresses = [];
   for (const link of box.querySelectorAll("a")) link.remove();
   const stem = name.replace(/\.[^.]+$/, "") || name;
-  for (const [format, content] of Object.entries(files)) {
+  // The common formats first, and then those that others have added to max-whisper.
+  for (const format of new Set([...Object.keys(TYPES), ...Object.keys(files)])) {
+    if (!(format in files)) continue;
+    const content = files[format];
     const address = URL.createObjectURL(new Blob([content], { type: `${TYPES[format] ?? "text/plain"};charset=utf-8` }));
     addresses.push(address);
     const download = `${stem}.${format}`;

@@ -84,7 +84,8 @@ function placeTimes(rows, groups) {
 
 function timeCell(ms, largest, rows) {
   const bar = element("div", { class: "track", "aria-hidden": "true" }, element("div", { class: "fill", width: `${(100 * ms) / largest}%` }));
-  return element("td", { class: "right", rowspan: rows }, digits(ms), bar);
+  const cell = element("div", { class: "timed" }, bar, element("span", {}, digits(ms)));
+  return element("td", { class: "right measured", rowspan: rows }, cell);
 }
 
 const blank = (number) => Array.from({ length: number }, () => element("td", {}));

@@ -40,6 +40,7 @@ function refused(error) {
   const missing = error.status === 401;
   const first = missing && !hasKey(); // that a key is needed is no error of anybody's
   say(byId("error"), first ? "" : error instanceof Refusal ? error.message : `The page failed with ${error}: this is a bug of max-whisper.`);
+  if (!first) byId("error").scrollIntoView({ block: "nearest" });
   if (!missing) return;
   byId("key-form").hidden = false;
   byId("key").focus();
@@ -66,7 +67,8 @@ async function take(chosen) {
 async function run() {
   const names = chosenModels();
   if (!names.length) {
-    say(byId("error"), "No model is ticked: tick at least one.");
+    say(byId("error"), "No model is ticked: tick at least one, and press “Transcribe again”.");
+    byId("again").hidden = false;
     return;
   }
   begin(names);
@@ -107,6 +109,9 @@ function busy(isBusy) {
 }
 
 function finished(names) {
+  for (const { name, result, failed } of runs.values()) {
+    if (!result && !failed) progress.fail(name, "The answer of the server ended before this text.");
+  }
   const texts = names.filter((name) => runs.get(name).result).length;
   return texts === names.length ? "Done." : `${names.length - texts} of ${names.length} models gave no text; the reason stands beside them.`;
 }

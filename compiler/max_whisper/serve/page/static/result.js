@@ -53,10 +53,7 @@ export class ResultView {
     byId("transcript").setAttribute("aria-busy", String(!run.result));
     showDownloads(byId("downloads"), run.result?.files ?? {}, this.#file.name);
     const { result } = run;
-    const nothing = result && !run.segments.length ? " No speech was found." : "";
-    byId("summary").textContent = result
-      ? `${capital(result.language.name)}. ${duration(result.seconds)} in ${duration(result.computing)}: ${digits(result.seconds / result.computing)} × real time.${nothing}`
-      : "";
+    byId("summary").textContent = result ? summary(result) : "";
     this.#update(run);
   }
 
@@ -112,4 +109,10 @@ export class ResultView {
     if (canvas.id !== "overview") return; // the strip moves while the sound plays: dragging there would run away
     target.addEventListener("pointermove", (event) => target.hasPointerCapture(event.pointerId) && seek(event));
   }
+}
+
+function summary(result) {
+  const found = result.segments.length ? capital(result.language.name) : "No speech was found";
+  const speed = digits(result.seconds / result.computing);
+  return `${found}; ${duration(result.seconds)} of sound, computed in ${duration(result.computing)}, ${speed} × real time`;
 }
