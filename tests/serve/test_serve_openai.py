@@ -119,7 +119,7 @@ def test_stream(client: openai.OpenAI, nano: Model) -> None:
     assert done.text == result.text.strip() == "".join(delta.delta for delta in deltas)
     assert len(deltas) == len([window for window in result.windows if window.segments])
     tokens = [token for delta in deltas for token in delta.logprobs or []]
-    assert tokens == done.logprobs
+    assert [token.to_dict() for token in tokens] == [token.to_dict() for token in done.logprobs or []]
     assert b"".join(bytes(token.bytes or []) for token in tokens).decode().strip() == done.text
     assert done.usage is not None
     assert done.usage.output_tokens == sum(len(window.result.tokens) for window in result.windows)

@@ -20,8 +20,8 @@ BACKLOG = 512
 """Connections that the system holds while the server is busy with others."""
 SAME_SECONDS = 0.1
 """A second signal within this time counts as the first one, as in cli/interrupts.py."""
-CLOSE_SECONDS = 5
-"""The seconds that clients have to read their answers, after the last request has ended."""
+CLOSE_SECONDS = 10
+"""The seconds that clients have to read their answers, after the last request has ended or was cancelled."""
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -33,7 +33,8 @@ def listen(host: str, port: int) -> socket.socket:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         return socket.create_server(address[:2], family=family, backlog=BACKLOG)
     except (OSError, UnicodeError) as error:
-        reason = getattr(error, "strerror", None) or error
+        number = getattr(error, "errno", None) or 0
+        reason = os.strerror(number) if number > 0 else getattr(error, "strerror", None) or error
         raise UserError(
             f"--host {host} --port {port}: this address cannot be listened at ({reason}): give another port, 0 for any "
             "that is free, or an address of this machine"
@@ -84,11 +85,12 @@ def serve(
         http="h11",
         ws="none",
         log_config=None,
+        log_level="error",  # a stranger's broken request is no news
         access_log=False,
         server_header=False,
         ssl_certfile=certfile,
         ssl_keyfile=keyfile,
-        timeout_graceful_shutdown=int(service.options.stop_seconds) + CLOSE_SECONDS,
+        timeout_graceful_shutdown=CLOSE_SECONDS,
     )
     try:
         config.load()

@@ -121,6 +121,8 @@ class Work:
             while not self._thread.done():  # even where this task is cancelled itself: files are still in use
                 with contextlib.suppress(asyncio.CancelledError):
                     await asyncio.wait({self._thread})
+        if self._thread is not None and not self._thread.cancelled():
+            self._thread.exception()  # or asyncio would log one that nobody has asked for
         await self.held.aclose()
 
 

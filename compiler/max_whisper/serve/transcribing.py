@@ -22,6 +22,9 @@ from max_whisper.serve.pool import Entry
 from max_whisper.serve.service import Work
 
 OnWindow = Callable[[Transcriber, Window], None]
+AT_ONCE = 2
+"""The windows that a model computes at once if it has no batches: one uses the cores while another is between two
+tokens. Two took 10 to 23 % less time than one after the other (base, int8, two cores)."""
 
 
 def nothing(transcriber: Transcriber, window: Window) -> None:
@@ -128,7 +131,7 @@ class Task:
 
     def turn(self) -> AbstractContextManager[None]:
         """Returns the context of a turn, in which the model may compute."""
-        return self.work.service.turns.take(self.work.job, self.entry.name, self.model.scheduler.batch)
+        return self.work.service.turns.take(self.work.job, self.entry.name, max(AT_ONCE, self.model.scheduler.batch))
 
 
 def _answer(scheduler: Scheduler, request: Request[Answer], caller: Caller) -> Answer:
