@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TypeAlias
 
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response
-from starlette.types import Message, Receive, Scope, Send
+from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from max_whisper.serve.answers import log_failure, openai_error
 from max_whisper.serve.errors import RequestError, request_error
@@ -18,12 +19,15 @@ Handler: TypeAlias = Callable[[Request, Work], Awaitable[Response]]
 """Answers a request, with the work that it was admitted for. It may raise RequestError and other errors."""
 ErrorForm: TypeAlias = Callable[[RequestError], Response]
 
+GRACE_SECONDS = 10
+"""The seconds that a client has to read the end of a stream after the time of its request is over."""
+
 
 class Endpoint:
     """An ASGI application for one path whose requests compute.
 
     It is no function that takes a request and returns a response: what a request holds (its place among those that are
-    worked on, its file, its model) is given back after the last byte of the response, whatever happens before.
+    worked on, its file, its model) is given back before the response, and after the last byte of a stream.
     """
 
     def __init__(self, service: Service, name: str, handler: Handler, error_form: ErrorForm = openai_error) -> None:
@@ -35,21 +39,16 @@ class Endpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers a request."""
-        started = False
-
-        async def noting_send(message: Message) -> None:
-            nonlocal started
-            started = True
-            await send(message)
-
         try:
             async with self._service.admitted(self._name, lambda: _disconnected(receive)) as work:
                 response = await self._answer(Request(scope, receive), work)
-                await response(scope, receive, noting_send)
+                if isinstance(response, StreamingResponse):
+                    # A client that stops reading must not keep its place for ever.
+                    await asyncio.wait_for(response(scope, receive, send), work.seconds_left + GRACE_SECONDS)
+                    return
         except RequestError as error:  # there was no place for it
-            if started:
-                raise
-            await self._error_form(error)(scope, receive, send)
+            response = self._error_form(error)
+        await response(scope, receive, send)
 
     async def _answer(self, request: Request, work: Work) -> Response:
         """Returns the response to a request, which is that of an error where the handler raises one."""

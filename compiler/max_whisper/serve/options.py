@@ -1,9 +1,9 @@
-"""The options of the server: its limits, and how long it keeps what rests."""
+"""The options of the server: its address, its limits, and how long it keeps what rests."""
 
 from dataclasses import dataclass
 from typing import Annotated
 
-from max_whisper.option_kinds import Integer, Number
+from max_whisper.option_kinds import Integer, Number, Text
 from max_whisper.options import Options
 from max_whisper.runtime.audio.waveform import MAX_SECONDS
 
@@ -11,10 +11,23 @@ from max_whisper.runtime.audio.waveform import MAX_SECONDS
 @dataclass(frozen=True)
 class ServeOptions(
     Options,
-    headings={"max_requests": "Limits", "unload_after": "Models", "stop_seconds": "Starting and stopping"},
+    headings={
+        "host": "Address",
+        "max_requests": "Limits",
+        "unload_after": "Models",
+        "stop_seconds": "Starting and stopping",
+    },
 ):
-    """The limits of a server, and how long it keeps what rests."""
+    """The address of a server, its limits, and how long it keeps what rests."""
 
+    host: Annotated[
+        str,
+        Text(
+            "Listen at this address. 127.0.0.1 is reached from this machine alone, 0.0.0.0 from every other one.",
+            unit="ADDRESS",
+        ),
+    ] = "127.0.0.1"
+    port: Annotated[int, Integer("Listen at this port; 0 takes any that is free.", low=0, high=65_535)] = 8000
     max_requests: Annotated[
         int,
         Integer(

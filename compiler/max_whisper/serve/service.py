@@ -27,8 +27,11 @@ Gone = Callable[[], Awaitable[None]]
 RETRY_SECONDS = 2
 """The seconds after which a client that was refused may ask again."""
 
+DECODERS_PER_CORE = 4
+"""The recordings that are decoded at once: more than there are cores, so that no long one keeps a short one waiting."""
 
-@dataclass
+
+@dataclass(eq=False)
 class Work:
     """A request that was admitted: what its handler works with.
 
@@ -134,7 +137,8 @@ class Service:
         pool: The models.
         metrics: What is counted and timed.
         turns: The queue of those that want to compute a window.
-        decoding: The queue of those that want to decode a file, in a process on one core.
+        decoding: The queue of those that want to decode a file, in a process of its own, or to find speech in one.
+        decoders: The number of these at the same time.
         threads: The threads in which the work is done, one for each request.
     """
 
@@ -144,10 +148,10 @@ class Service:
         self.metrics = metrics
         self.turns = Turns(metrics.waiting.observe)
         self.decoding = Turns()
-        self.decoders = max(1, len(usable_cores()))
+        self.decoders = DECODERS_PER_CORE * len(usable_cores())
         self.threads = ThreadPoolExecutor(options.max_requests, thread_name_prefix="request")
         self.stopping = False
-        self._works: dict[int, Work] = {}
+        self._works: set[Work] = set()
         metrics.running.set_function(lambda: len(self._works))
         metrics.queue.set_function(lambda: self.turns.waiting)
 
@@ -181,13 +185,12 @@ class Service:
                 )
             )
         work = Work(self, Job(name), gone, time.monotonic() + self.options.max_request_seconds)
-        key = id(work)
-        self._works[key] = work
+        self._works.add(work)
         try:
             yield work
         finally:
             await work.close()
-            del self._works[key]
+            self._works.discard(work)
             if work.job.reason is not None:
                 self.metrics.cancelled.labels(work.job.reason.code).inc()
 
@@ -201,7 +204,7 @@ class Service:
         deadline = time.monotonic() + self.options.stop_seconds
         while self._works and time.monotonic() < deadline:
             await asyncio.sleep(0.05)
-        for work in self._works.values():
+        for work in self._works:
             work.job.cancel(stopping())
 
     def close(self) -> None:

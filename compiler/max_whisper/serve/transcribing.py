@@ -77,7 +77,7 @@ class Task:
         """
         job, metrics = self.work.job, self.work.service.metrics
         job.check()
-        transcriber = self.model.transcriber(recording, **options)
+        transcriber = self._transcriber(recording, options)
         withdraw = job.on_cancel(transcriber.cancel)
         self.computing = 0.0
         try:
@@ -100,15 +100,25 @@ class Task:
             metrics.real_time_factor.labels(self.entry.name).observe(self.computing / result.duration)
         return result
 
+    def _transcriber(self, recording: Recording, options: TranscribeKeywords) -> Transcriber:
+        """Returns the transcriber of a recording. To find speech takes some seconds of computing for ten hours."""
+        service = self.work.service
+        if not options.get("vad_filter"):
+            return self.model.transcriber(recording, **options)
+        with service.decoding.take(self.work.job, "decoding", service.decoders):
+            return self.model.transcriber(recording, **options)
+
     def detect_language(self, recording: Recording, among: Sequence[str] = ()) -> dict[str, float]:
         """Returns the probability of each language in the first window of a recording, the most probable first.
+
+        An English-only model hears English.
 
         Args:
             recording: The sound.
             among: The languages that it can be, as codes or names; empty for all that the model knows.
 
         Raises:
-            UserError: The model does not know one of the languages, or is English-only and there is nothing to detect.
+            UserError: The model does not know one of the languages.
             Cancelled: The work was cancelled.
         """
         model, job = self.model, self.work.job

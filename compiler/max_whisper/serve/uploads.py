@@ -54,6 +54,8 @@ class Form:
         others = [other for other in self.files if other != name]
         if others:
             raise wrong_field(others[0], f"unknown field with a file, expected the file in {quote(name)}")
+        if name in self.fields:
+            raise wrong_field(name, "expected a file, got text: send it with a file name")
         if name not in self.files:
             raise RequestError(
                 400,

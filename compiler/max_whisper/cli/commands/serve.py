@@ -25,7 +25,7 @@ max-whisper serve --model artifacts/base --host 0.0.0.0 --api-key SECRET \\
     --ssl-certfile cert.pem --ssl-keyfile key.pem
 """
 
-address_option = heading("Address")
+tls_option = heading("Encryption")
 access_option = heading("Who may use it")
 
 
@@ -39,28 +39,14 @@ access_option = heading("Who may use it")
     help='Folder that "build" made, or a spec, as for "transcribe". Give the option several times to serve several '
     "models; the first is also the answer to whisper-1. Requests choose by NAME, or else by the name of the folder.",
 )
-@address_option(
-    "--host",
-    default="127.0.0.1",
-    show_default=True,
-    metavar="ADDRESS",
-    help="Listen at this address. 127.0.0.1 is reached from this machine alone, 0.0.0.0 from every other one.",
-)
-@address_option(
-    "--port",
-    type=click.IntRange(0, 65535),
-    default=8000,
-    show_default=True,
-    metavar="N",
-    help="Listen at this port; 0 takes any that is free.",
-)
-@address_option(
+@options_from(ServeOptions)
+@tls_option(
     "--ssl-certfile",
     type=click.Path(path_type=Path),
     metavar="FILE",
     help="Serve https with the certificates in this PEM file.  [default: serve http]",
 )
-@address_option(
+@tls_option(
     "--ssl-keyfile",
     type=click.Path(path_type=Path),
     metavar="FILE",
@@ -82,22 +68,19 @@ access_option = heading("Who may use it")
     help="Let the pages of this origin, such as https://example.org, use the server from a browser; * lets all. Give "
     "the option several times for several.  [default: only the server's own page]",
 )
-@options_from(ServeOptions)
 @options_from(ThreadOptions)
 @click.option(
     "--offline", is_flag=True, help="Do not connect to the Hub where a spec is built; use what is in its cache."
 )
 def serve(
     models: tuple[str, ...],
-    host: str,
-    port: int,
     ssl_certfile: Path | None,
     ssl_keyfile: Path | None,
     api_key: str | None,
     cors_origins: tuple[str, ...],
     threads: int | None,
     offline: bool,
-    **limits: Any,
+    **settings: Any,
 ) -> None:
     """Serve models to programs that speak OpenAI's API for speech to text.
 
@@ -109,7 +92,7 @@ def serve(
         raise UserError("--ssl-keyfile: is for https, give --ssl-certfile too")
     if api_key is not None and not (api_key.isascii() and api_key.isprintable() and api_key.strip() == api_key != ""):
         raise UserError("--api-key: expected letters, digits and signs of ASCII, without spaces around them")
-    options = ServeOptions(**limits)
+    options = ServeOptions(**settings)
     use_threads(threads, waits=True)
     with run.interrupts.held():
         try:
@@ -126,7 +109,7 @@ def serve(
     folders = named_folders(models, offline)
     metrics = Metrics()
     pool = ModelPool(folders, options.unload_after, metrics.model_changed)
-    listener = listen(host, port)
+    listener = listen(options.host, options.port)
     pool.preload()
     service = Service(options, pool, metrics)
     address = address_of(listener, ssl_certfile is not None)

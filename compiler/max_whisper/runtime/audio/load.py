@@ -92,7 +92,7 @@ def open_audio(
             take too much memory or time, then raises AudioError and does not end this process. This takes 0.2 s.
         name: What messages call the source. None takes the name of the file.
         max_seconds: The longest audio that is read, in seconds, at most MAX_HOURS.
-        stop: A function that is called while the file is decoded, and ends that where it returns True.
+        stop: A function that is called while the file is decoded, and whenever samples are read; True ends that.
 
     Returns:
         The samples, in memory or in a temporary file, of which parts can be read.
@@ -122,7 +122,7 @@ def open_audio(
         pcm.flush()
     for warning in outcome.warnings:
         _LOG.warning("%s", printable(warning))
-    return Recording(pcm.file)
+    return Recording(pcm.file, stop)
 
 
 def _index(value: object) -> int | None:

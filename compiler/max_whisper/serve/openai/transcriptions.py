@@ -25,8 +25,8 @@ async def answer(request: Request, work: Work, fields: Collection[str], task: st
     fields: the fields that its form may have. task: "transcribe" or "translate".
     """
     form = await read_form(request, work)
-    asked = read_fields(form.fields, fields, task)
     upload = form.take_file("file")
+    asked = read_fields(form.fields, fields, task)
     entry = work.service.pool.entry(asked.model)
     recording = Task(work, entry, await work.model(entry))
     options: TranscribeKeywords = {**asked.options, "token_logprobs": asked.logprobs}
