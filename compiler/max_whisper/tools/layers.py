@@ -107,13 +107,15 @@ def bench_times(folder: Path, plan: BuildPlan) -> tuple[dict[str, Any] | None, s
 
 def _layers(spec: Spec, part: ModelPart) -> Iterator[dict[str, Any]]:
     """Yields the layers of a part, without the containers that they are in."""
-    for node, copies in shown_layers(part):
+    copies: dict[str, int] = {}
+    for node, alike in shown_layers(part):
+        copies |= {below.path: copies.get(below.path, 1) * alike for below in node.walk()}
         if node.children:
             continue
         yield {
             "path": node.path,
             "kind": node.layer.kind,
-            "copies": copies,
+            "copies": copies[node.path],
             "output": list(map(str, node.output_shape)),
             "parameters": sum(tensor.size for tensor in node.tensors if tensor.computed is None),
             "flops_per_window": node.flops_per_window,
@@ -121,18 +123,21 @@ def _layers(spec: Spec, part: ModelPart) -> Iterator[dict[str, Any]]:
         }
 
 
-def shown_layers(tree: ModelPart | LayerNode, copies: int = 1) -> Iterator[tuple[LayerNode, int]]:
-    """Yields the nodes of a tree, of repeated layers the first copy alone, each with the number of its copies."""
+def shown_layers(tree: ModelPart | LayerNode, *, every: bool = False) -> Iterator[tuple[LayerNode, int]]:
+    """Yields the nodes to show, each with the number of copies that it stands for.
+
+    every: whether each copy of a repeated layer is shown, instead of the first alone.
+    """
     nodes = tree.nodes if isinstance(tree, ModelPart) else tree.children
     for place, node in enumerate(nodes):
-        repeated = node.layer.kind == "repeat"
-        if repeated and place > 0 and are_copies(nodes[place - 1].layer, node.layer):
+        repeated = node.layer.kind == "repeat" and not every
+        if repeated and place > 0 and _are_copies(nodes[place - 1].layer, node.layer):
             continue
-        alike = sum(are_copies(node.layer, other.layer) for other in nodes) if repeated else 1
-        yield node, copies * alike
-        yield from shown_layers(node, copies * alike)
+        copies = sum(_are_copies(node.layer, other.layer) for other in nodes) if repeated else 1
+        yield node, copies
+        yield from shown_layers(node, every=every)
 
 
-def are_copies(one: Layer, other: Layer) -> bool:
+def _are_copies(one: Layer, other: Layer) -> bool:
     """Returns whether two nodes are copies of one layer of the spec."""
     return one.kind == other.kind and one.canonical() == other.canonical()
