@@ -250,6 +250,16 @@ def test_a_transcription_can_be_cancelled(page: Any, shared: Server, long_record
     shared.wait_until_idle()
 
 
+def test_another_recording_takes_the_place_of_one_under_way(page: Any, shared: Server, long_recording: Path) -> None:
+    page.locator("#file").set_input_files(long_recording)
+    page.locator("#transcript .word").first.wait_for()
+    drop(page, COMMANDS)
+    wait_until_done(page)
+    assert page.locator("#error").is_hidden()
+    assert page.locator('a[download="commands.txt"]').is_visible()
+    shared.wait_until_idle()
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 390, 320])
 def test_widths_and_colors(browse: Open, shared: Server, scheme: str, width: int) -> None:

@@ -53,12 +53,15 @@ function partTable(name, layers, times) {
 function layerCells(part, layer, { flops }) {
   const path = layer.path.startsWith(`${part}.`) ? layer.path.slice(part.length + 1) : layer.path;
   return [
-    element("th", { scope: "row" }, path, layer.copies > 1 ? element("small", {}, `  × ${layer.copies}`) : null),
+    element("th", { scope: "row" }, ...breakable(path), layer.copies > 1 ? element("small", {}, ` ×\u00a0${layer.copies}`) : null),
     element("td", {}, layer.output.join(" × ")),
     element("td", { class: "right" }, layer.parameters ? (layer.parameters * layer.copies).toLocaleString("en") : ""),
     element("td", { class: "right" }, short(layer[flops] * layer.copies)),
   ];
 }
+
+// Returns a path that may be broken after its dots, for narrow screens.
+const breakable = (path) => path.split(/(?<=\.)/).flatMap((part) => [part, element("wbr")]);
 
 // Puts the time of each group of layers beside its first layer, over as many rows as stand together.
 // Returns the rows of groups that belong to no layer that is listed.

@@ -57,7 +57,11 @@ async function loadLayers() {
 }
 
 async function take(chosen) {
-  if (!chosen || current) return;
+  if (!chosen) return;
+  if (current) { // the recording before is given up
+    current.abort();
+    await current.done.catch(() => {});
+  }
   file = chosen;
   byId("file-about").textContent = `${file.name}, ${megabytes(file.size)}. Drop or choose another one at any time.`;
   view.open(file).catch(refused);
@@ -105,7 +109,6 @@ function busy(isBusy) {
   byId("choose").classList.toggle("busy", isBusy);
   byId("cancel").hidden = !isBusy;
   byId("again").hidden = isBusy || !file;
-  byId("file").disabled = isBusy;
 }
 
 function finished(names) {
