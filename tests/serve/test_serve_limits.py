@@ -244,11 +244,13 @@ def test_models_are_freed_and_loaded_again(model_options: list[str], tmp_path: P
 
         text = running.client().audio.transcriptions.create(file=COMMANDS, model="english").text
         assert "english" in loaded()
+        assert "weights.safetensors" in Path(f"/proc/{running.process.pid}/maps").read_text()
         end = time.monotonic() + 10
         while loaded():
             assert time.monotonic() < end
             time.sleep(0.05)
         assert running.metric("max_whisper_model_loaded", model="english") == 0
+        assert "weights.safetensors" not in Path(f"/proc/{running.process.pid}/maps").read_text()
         assert running.client().audio.transcriptions.create(file=COMMANDS, model="english").text == text
         assert loaded() == {"english"}
 

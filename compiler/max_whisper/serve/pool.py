@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -127,6 +128,7 @@ class ModelPool:
                 rested = time.monotonic() - entry.rests_since
                 if entry.model is not None and entry.users == 0 and rested >= self._unload_after:
                     entry.model = None
+                    gc.collect()  # the parts of a model refer to each other
                     self._changed(entry.name, None)
 
 

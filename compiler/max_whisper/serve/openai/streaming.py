@@ -94,4 +94,4 @@ def event_stream(work: Work, run: Callable[[Give], None]) -> StreamingResponse:
 
 
 def _event(data: dict[str, Any]) -> str:
-    return f"data: {json.dumps(data, ensure_ascii=False)}\n\n"
+    return f"data: {json.dumps(data)}\n\n"  # all ASCII: some clients end a line at U+2028 or U+0085

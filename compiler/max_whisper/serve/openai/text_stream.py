@@ -22,13 +22,18 @@ class TextStream:
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self.tokenizer = tokenizer
+        self._text = ""  # of all tokens but these
         self._tokens: list[int] = []
         self._sent = ""
 
     def add(self, segments: Sequence[Segment]) -> str:
         """Adds segments, and returns the next delta, which may be empty."""
         self._tokens += [token for segment in segments for token in segment.tokens]
-        return self._until(self.tokenizer.decode(self._tokens).rstrip(UNFINISHED).strip())
+        added = self.tokenizer.decode(self._tokens)
+        text = self._text + added.rstrip(UNFINISHED)
+        if not added.endswith(UNFINISHED):
+            self._text, self._tokens = text, []
+        return self._until(text.strip())
 
     def rest(self, text: str) -> str:
         """Returns what is left of the text that is there at the end."""
