@@ -78,7 +78,8 @@ ROOMS: dict[str, dict[str, set[str]]] = {
     },
     "tools": {
         "options": set(),
-        "inspect": set(),
+        "layers": set(),
+        "inspect": {"layers"},
         "bench": {"options"},
         "eval": {"options"},
         "verify": {"options"},

@@ -21,11 +21,14 @@ from max_whisper.serve.answers import openai_error
 from max_whisper.serve.errors import RequestError
 from max_whisper.serve.middleware import Access, Answering, Draining
 from max_whisper.serve.openai.routes import routes as openai_routes
+from max_whisper.serve.page.facts import Layers
+from max_whisper.serve.page.routes import routes as page_routes
 from max_whisper.serve.service import Service
 
 
 def create_app(
     service: Service,
+    layers: Layers,
     api_key: str | None = None,
     cors_origins: Sequence[str] = (),
     wyoming: socket.socket | None = None,
@@ -34,6 +37,7 @@ def create_app(
 
     Args:
         service: The models, limits and metrics.
+        layers: Returns the layers of an artifact's folder, for the page.
         api_key: The key that requests must have; None where they need none.
         cors_origins: The origins whose pages may use the server from a browser, such as "https://example.org"; "*" for
             all.
@@ -60,7 +64,12 @@ def create_app(
         expose_headers=["x-request-id", "retry-after"],
     )
     app = Starlette(
-        routes=[*openai_routes(service), *bazarr.routes(service), *status.routes(service)],
+        routes=[
+            *openai_routes(service),
+            *bazarr.routes(service),
+            *status.routes(service),
+            *page_routes(service, layers),
+        ],
         middleware=[
             Middleware(Draining),
             *([cors] if cors_origins else []),

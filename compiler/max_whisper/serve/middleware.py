@@ -22,7 +22,8 @@ from max_whisper.serve.errors import RequestError, request_error
 from max_whisper.serve.metrics import Metrics
 
 OPEN_PATHS = ("/health", "/")
-"""The paths that need no key: they tell nothing, and cost nothing."""
+OPEN_PREFIX = "/page/"
+"""The paths that need no key: they tell nothing, and cost nothing. The page is among them, as it asks for the key."""
 MAX_DRAINED = 64 << 20
 """The most bytes of a refused upload that are read and thrown away, so that the client reads the answer."""
 DRAIN_SECONDS = 5.0
@@ -131,7 +132,8 @@ class Access:
                 kind="permission_error",
                 code="origin_not_allowed",
             )
-        if self._key is None or path in OPEN_PATHS or hmac.compare_digest(_key(headers), self._key):
+        is_open = path in OPEN_PATHS or path.startswith(OPEN_PREFIX)
+        if self._key is None or is_open or hmac.compare_digest(_key(headers), self._key):
             return None
         return RequestError(
             401,

@@ -39,11 +39,13 @@ class Task:
         work: The work of the request.
         entry: The model's place among those of the server.
         model: The model.
+        computing: The seconds for which the model has computed so far, without those in which others had their turn.
     """
 
     work: Work
     entry: Entry
     model: Model
+    computing: float = 0.0
 
     def check(self, options: TranscribeKeywords) -> None:
         """Raises UserError for options that are wrong, or that the model does not support, before any work is done."""
@@ -77,25 +79,25 @@ class Task:
         job.check()
         transcriber = self._transcriber(recording, options)
         withdraw = job.on_cancel(transcriber.cancel)
-        computing = 0.0
+        self.computing = 0.0
         try:
             windows = iter(transcriber)
             while True:
                 with self.turn():
                     began = time.monotonic()
                     window = next(windows, None)
-                    computing += time.monotonic() - began
+                    self.computing += time.monotonic() - began
                 if window is None:
                     break
                 metrics.tokens.labels(self.entry.name).inc(len(window.result.tokens))
                 on_window(transcriber, window)
         finally:
             withdraw()
-            metrics.computing.labels(self.entry.name).inc(computing)
+            metrics.computing.labels(self.entry.name).inc(self.computing)
         result = transcriber.result()
         metrics.audio.labels(self.entry.name).inc(result.duration)
         if result.duration:
-            metrics.real_time_factor.labels(self.entry.name).observe(computing / result.duration)
+            metrics.real_time_factor.labels(self.entry.name).observe(self.computing / result.duration)
         return result
 
     def _transcriber(self, recording: Recording, options: TranscribeKeywords) -> Transcriber:

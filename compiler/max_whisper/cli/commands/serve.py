@@ -127,7 +127,7 @@ def serve(
     if also is not None and not is_local(also):
         run.streams.warn(f"everybody who can reach {by_wyoming} may use it: Wyoming knows no keys")
     serve_app(
-        create_app(service, api_key, cors_origins, also),
+        create_app(service, _layers, api_key, cors_origins, also),
         service,
         listener,
         certfile=None if ssl_certfile is None else str(ssl_certfile),
@@ -141,6 +141,13 @@ def serve(
 def is_local(listener: socket.socket) -> bool:
     """Returns whether a socket is reached from this machine alone."""
     return listener.getsockname()[0] in ("127.0.0.1", "::1")
+
+
+def _layers(folder: Path) -> dict[str, Any]:
+    """Returns the layers of an artifact. What reads specs is imported when a page asks for them, and not before."""
+    from max_whisper.tools.layers import layer_report
+
+    return layer_report(folder)
 
 
 def named_folders(models: tuple[str, ...], offline: bool) -> dict[str, Path]:
