@@ -26,8 +26,8 @@ class ServeOptions(
     host: Annotated[
         str,
         Text(
-            "Listen at this address. 127.0.0.1 is reached from this machine alone, 0.0.0.0 from every other one, :: also "
-            "by IPv6.",
+            "Listen at this address. 127.0.0.1 is reached from this machine alone, 0.0.0.0 from every other one, :: "
+            "also by IPv6.",
             unit="ADDRESS",
         ),
     ] = "127.0.0.1"
@@ -53,8 +53,8 @@ class ServeOptions(
     max_upload_mb: Annotated[
         int,
         Integer(
-            "Take at most this many megabytes with a request; a larger one gets the answer 413 before more is read. All "
-            "uploads together may have eight times as many; beyond that, the answer is 503.",
+            "Take at most this many megabytes with a request; a larger one gets the answer 413 before more is read. "
+            "All uploads together may have eight times as many; beyond that, the answer is 503.",
             low=1,
             high=1_000_000,
             unit="MB",

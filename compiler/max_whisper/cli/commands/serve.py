@@ -78,8 +78,8 @@ access_option = heading("Who may use it")
     "hosts",
     multiple=True,
     metavar="NAME",
-    help="Answer requests that call the server by this name as well. Where it listens at this machine alone and asks for "
-    "no key, it otherwise answers to localhost, 127.0.0.1, [::1] and --host, because pages of others can make a name of "
+    help="Answer requests that call the server by this name as well. Where it is reached from this machine alone and "
+    "asks for no key, it answers to localhost, 127.0.0.1, [::1] and --host, because pages of others can make a name of "
     "their own stand for this machine. Give the option several times for several.",
 )
 @options_from(ThreadOptions)
@@ -130,9 +130,8 @@ def serve(
             if options.wyoming is not None:
                 import max_whisper.serve.wyoming.server  # noqa: F401 (the application imports it when it runs)
         except ImportError as error:
-            needs = (
-                "--wyoming needs wyoming" if error.name == "wyoming" else "serve needs starlette, uvicorn and others"
-            )
+            is_wyoming = (error.name or "").partition(".")[0] == "wyoming"
+            needs = "--wyoming needs the package wyoming" if is_wyoming else "serve needs starlette, uvicorn and others"
             raise UserError(f"{needs}: pip install 'max-whisper[serve]' ({error})") from error
     folders = named_folders(models, offline)
     metrics = Metrics()
@@ -167,8 +166,9 @@ def is_local(listener: socket.socket) -> bool:
 
 
 def names_of(listener: socket.socket, host: str, hosts: tuple[str, ...], api_key: str | None) -> frozenset[str] | None:
-    """Returns the names by which a server may be called; None for any: a page that takes over a name has no key, and
-    reaches no other machine that it could not reach without.
+    """Returns the names by which a server may be called; None for any.
+
+    Which names lead to a server of a network, only its owner knows. A page that has taken over a name has no key.
     """
     if api_key is not None or not is_local(listener):
         return None
