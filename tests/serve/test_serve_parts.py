@@ -26,7 +26,7 @@ def test_turns_go_round() -> None:
         while left[name]:
             with turns.take(Job(name), "model", 1):
                 others = sum(left[other] > 0 for other in left if other != name)
-                until(lambda: turns.waiting == others)
+                until(lambda expected=others: turns.waiting == expected)
                 order.append(name)
                 left[name] -= 1
 

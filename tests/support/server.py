@@ -91,7 +91,7 @@ class Server:
         if self.process.poll() is None:
             for link in Path(f"/proc/{self.process.pid}/fd").iterdir():
                 with contextlib.suppress(FileNotFoundError):  # closed meanwhile
-                    unnamed.append(Path(os.readlink(link)))
+                    unnamed.append(link.readlink())
         inside = [path for path in unnamed if path.is_relative_to(self.temporary) and path.name.endswith("(deleted)")]
         return [*self.temporary.rglob("*"), *inside]
 
