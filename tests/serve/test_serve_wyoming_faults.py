@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import socket
 from collections.abc import Iterator
@@ -214,7 +215,39 @@ def test_a_server_that_stops(nano_artifact: Path, tmp_path: Path, nano: Model) -
             assert error_of(rest_of(speaking))[1] == "server_stopping"
             assert rest_of(idle) == []
             assert running.process.wait(PATIENCE) == 0
-        needed = r"--wyoming needs the package wyoming: pip install 'max-whisper\[serve\]'"
-    with pytest.raises(AssertionError, match=needed):  # noqa: SIM117
-        with server(tmp_path, "--model", nano_artifact, "--wyoming", "0", env=env):
-            pass
+        with pytest.raises(OSError):
+            socket.create_connection(address(running), timeout=5)
+        assert running.lines[1:] == []
+        assert running.left_files() == []
+
+
+def test_a_request_that_ends_while_the_server_stops(nano_artifact: Path, tmp_path: Path, nano: Model) -> None:
+    with server(tmp_path, "--model", nano_artifact, "--wyoming", "0") as running, opened(running) as plain:
+        plain.sendall(event("audio-chunk", FORMAT, PCM))
+        running.wait_for(1)
+        running.process.send_signal(signal.SIGTERM)
+        until(running.is_stopping)
+        assert error_of(answers_to(running, event("audio-start", FORMAT)))[1] == "server_stopping"
+        plain.sendall(event("audio-stop"))
+        transcript = next(one for one in rest_of(plain) if one["type"] == "transcript")
+        assert transcript["data"]["text"] == nano.transcribe(SOUND).text.strip()
+        assert running.process.wait(PATIENCE) == 0
+
+
+def test_it_warns_that_no_key_protects_it(nano_artifact: Path, tmp_path: Path) -> None:
+    options = ("--model", nano_artifact, "--wyoming", "0.0.0.0:0", "--api-key", "secret")
+    with server(tmp_path, *options) as running:
+        assert [line for line in running.lines if line.startswith("warning: everybody who can reach tcp://0.0.0.0:")]
+
+
+def test_without_its_package(nano_artifact: Path, tmp_path: Path) -> None:
+    """Only those who ask for Wyoming need its package."""
+    (tmp_path / "sitecustomize.py").write_text("import sys; sys.modules['wyoming'] = None\n")
+    env = {"PYTHONPATH": os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])}
+    with server(tmp_path, "--model", nano_artifact, env=env) as running:
+        assert running.get("/status").status_code == 200
+    with (
+        pytest.raises(AssertionError, match=r"--wyoming needs the package wyoming: pip install 'max-whisper\[serve\]'"),
+        server(tmp_path, "--model", nano_artifact, "--wyoming", "0", env=env),
+    ):
+        pass
