@@ -77,7 +77,8 @@ class Task:
         """
         service, job = self.work.service, self.work.job
         longest = service.options.max_audio_seconds
-        with service.decoding(job, file.seek(0, os.SEEK_END) > SHORT_BYTES):
+        file.seek(0, os.SEEK_END)
+        with service.decoding(job, file.tell() > SHORT_BYTES):
             recording = open_audio(
                 file,
                 isolated=True,

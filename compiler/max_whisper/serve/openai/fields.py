@@ -172,7 +172,7 @@ class _Fields:
             return {}
         unknown = given.keys() - {"type", "threshold", "prefix_padding_ms", "silence_duration_ms"}
         if given.get("type") != "server_vad" or unknown:
-            kind = f"type {quote(str(given['type']))}" if "type" in given else "none"
+            kind = f"type {quote(str(given['type']))}" if "type" in given else "no type"
             odd = f"the key {quote(min(unknown))}" if unknown else kind
             raise wrong_field(
                 name,
