@@ -34,9 +34,9 @@ class _Protocol(H11Protocol):
 
         async def app(scope: Scope, receive: Receive, send: Send) -> None:
             scope.setdefault("extensions", {})[ABORT] = self.transport.abort
-            await served(scope, receive, send)  # type: ignore[arg-type]
+            await served(scope, receive, send)
 
-        self.app = app  # type: ignore[assignment]
+        self.app = app
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Notes a connection, or refuses it."""

@@ -97,7 +97,11 @@ class Work:
         """
         loop = asyncio.get_running_loop()
         task, ended = asyncio.ensure_future(doing), asyncio.Event()
-        withdraw = self.job.on_cancel(lambda: loop.call_soon_threadsafe(ended.set))
+
+        def end() -> None:
+            loop.call_soon_threadsafe(ended.set)
+
+        withdraw = self.job.on_cancel(end)
         others = [asyncio.ensure_future(ended.wait()), *([asyncio.ensure_future(self.gone())] if gone_too else [])]
         waited: set[asyncio.Future[Any]] = {task, *others}
         try:
