@@ -84,6 +84,15 @@ def host_and_port(text: str, option: str) -> tuple[str, int]:
 class _Server(uvicorn.Server):
     """A server that leaves signals to `serve`: uvicorn's own handlers raise them again, and the exit code tells it."""
 
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Starts. Raises MaxWhisperError where the application does not; uvicorn would end the process, or return."""
+        try:
+            await super().startup(sockets)
+        except SystemExit:
+            self.should_exit = True
+        if self.should_exit and not self.started:
+            raise MaxWhisperError("the server could not start: what it wrote before this says why")
+
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Does nothing."""
@@ -167,5 +176,3 @@ async def _serve(
     if server.started:
         started()
     await serving
-    if not server.started and not stops:
-        raise MaxWhisperError("the server could not start: what it wrote before this says why")
