@@ -15,12 +15,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-import multiprocessing
 import os
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +28,10 @@ from rich.console import Console
 from benchmarks.common import help_text, machine, rotated, use_cpus
 from benchmarks.peers.records import commit
 from benchmarks.peers.setup import say
-from benchmarks.peers.tasks import clips as chosen_clips
-from benchmarks.peers.tasks import read_manifest
 from benchmarks.serving import peer
 from benchmarks.serving.clients import Clip, Load, Lost, in_turn
 from benchmarks.serving.figures import load_figures, table
+from benchmarks.serving.recordings import read_clips, right_texts
 from benchmarks.serving.servers import Server, free_port, running
 
 OURS, PEER = "max-whisper", "faster-whisper"
@@ -79,7 +76,7 @@ def main(
     with tempfile.TemporaryDirectory() as folder:
         if only != PEER:
             say(f"{OURS}: making the texts of {len(clips)} recordings")
-            texts = in_a_process(artifact, [speech / clip.name for clip in clips], [clip.language for clip in clips])
+            texts = right_texts(artifact, speech, clips)
             port = free_port()
             command = [sys.executable, "-m", "max_whisper", "serve", "--model", artifact, "--port", str(port)]
             with running(command, port, Path(folder, OURS), os.environ) as server:
@@ -97,28 +94,6 @@ def main(
         facts |= {"artifact": artifact.name, "commit": commit(), "peer": list(peer.PACKAGES), "servers": servers}
         json_file.write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n")
     sys.exit(any(problem.startswith(OURS) for problem in problems))
-
-
-def read_clips(artifact: Path, speech: Path, most: int) -> list[Clip]:
-    """Returns recordings of 1 to 30 s of the languages that an artifact knows: a fixed choice, one language in turn."""
-    multilingual = bool(json.loads((artifact / "manifest.json").read_text())["tokens"]["languages"])
-    chosen = chosen_clips(read_manifest(speech / "manifest.tsv"), multilingual)[:most]
-    return [Clip(r.file, (speech / r.file).read_bytes(), r.seconds, r.language) for r in chosen]
-
-
-def in_a_process(artifact: Path, files: Sequence[Path], languages: Sequence[str]) -> dict[str, str]:
-    """Returns the texts by the names of the files, made in a process that is gone before the server starts."""
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(right_texts, artifact, files, languages).result()
-
-
-def right_texts(artifact: Path, files: Sequence[Path], languages: Sequence[str]) -> dict[str, str]:
-    """Returns what Model.transcribe makes of each recording, without spaces around it, by the file's name."""
-    import max_whisper
-
-    model = max_whisper.load(artifact)
-    pairs = zip(files, languages, strict=True)
-    return {file.name: model.transcribe(file, language=language).text.strip() for file, language in pairs}
 
 
 def measured(
