@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import difflib
 import json
 import random
@@ -12,7 +13,7 @@ from typing import Any
 
 import pytest
 from max_whisper import Model, TranscriptionResult, render
-from support.browser import Open, chromium, drop, poor_contrasts, wait_until_done
+from support.browser import DROP, Open, chromium, drop, poor_contrasts, wait_until_done
 from support.server import Server, server
 from support.server_fixtures import COMMANDS
 
@@ -109,14 +110,12 @@ def test_everything_that_is_reached_by_tab_is_seen(done: Any) -> None:
 
 
 def test_the_waveform_is_drawn(done: Any) -> None:
-    done.wait_for_timeout(300)
     for name in ("overview", "strip"):
-        drawn = f"""() => {{
+        done.wait_for_function(f"""() => {{
           const canvas = document.getElementById("{name}");
           const pixels = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
-          return pixels.filter((value, i) => i % 4 === 3 && value > 0).length;
-        }}"""
-        assert done.evaluate(drawn) > 2000
+          return pixels.filter((value, i) => i % 4 === 3 && value > 0).length > 2000;
+        }}""")
     assert done.locator("#sound-about").is_hidden()
     done.locator("#overview").click(position={"x": 600, "y": 10})
     assert seconds(done) > 1
@@ -260,6 +259,22 @@ def test_another_recording_takes_the_place_of_one_under_way(page: Any, shared: S
     shared.wait_until_idle()
 
 
+def test_of_several_quick_drops_the_last_one_counts(page: Any, shared: Server, long_recording: Path) -> None:
+    begun: list[str] = []
+    page.on("request", lambda asked: begun.append(asked.url) if asked.method == "POST" else None)
+    page.locator("#file").set_input_files(long_recording)
+    page.locator("#transcript .word").first.wait_for()
+    content = base64.b64encode(COMMANDS.read_bytes()).decode()
+    drops = [[f"{name}.flac", content] for name in ("first", "second", "third")]
+    page.evaluate(f"(drops) => drops.forEach({DROP})", drops)
+    page.locator("#file-about", has_text="third.flac").wait_for()
+    wait_until_done(page)
+    assert page.locator('a[download="third.txt"]').is_visible()
+    assert page.locator("#error").is_hidden()
+    assert len(begun) == 2
+    shared.wait_until_idle()
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 390, 320])
 def test_widths_and_colors(browse: Open, shared: Server, scheme: str, width: int) -> None:
@@ -305,12 +320,13 @@ def test_the_files_of_the_page(shared: Server) -> None:
 def test_wrong_fields_are_refused(shared: Server) -> None:
     """This needs no browser."""
 
-    def sentence(status: int, **fields: str) -> str:
+    def sentence(status: int, **fields: object) -> str:
         answer = shared.post("/page-data/transcriptions", files={"file": COMMANDS.read_bytes()}, data=fields)
         assert answer.status_code == status
         return answer.json()["error"]["message"]
 
     assert "expected the code of a language" in sentence(400, language="klingon")
-    assert "unknown field; did you mean 'model'?" in sentence(400, modle="nano")
+    assert "unknown field 'modle'; did you mean 'model'?" in sentence(400, modle="nano")
+    assert "language: expected one value, got 2" in sentence(400, language=["e", "n"])
     assert "does not exist" in sentence(404, model="other")
     assert shared.get("/page-data/models/other/layers").status_code == 404

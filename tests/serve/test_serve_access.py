@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx2
 import openai
@@ -36,7 +38,7 @@ def test_a_key(nano_artifact: Path, tmp_path: Path, by: str) -> None:
 
 def test_pages_of_others_are_refused(shared: Server) -> None:
     host = shared.url.removeprefix("http://")
-    for origin, status in ((f"http://{host}", 200), ("https://example.org", 403), ("null", 403)):
+    for origin, status in ((f"http://{host}", 200), ("https://example.org", 403), ("null", 403), ("http://[::1", 403)):
         response = shared.get("/v1/models", headers={"origin": origin})
         assert response.status_code == status
         assert "access-control-allow-origin" not in response.headers
@@ -78,3 +80,29 @@ def test_tls(nano_artifact: Path, tmp_path: Path) -> None:
             assert client.audio.transcriptions.create(file=COMMANDS, model="nano").text
         with pytest.raises(openai.APIConnectionError):
             running.client().models.list()
+
+
+def test_other_names_are_refused(nano_artifact: Path, tmp_path: Path) -> None:
+    """A page of somebody else's can make a name of its own stand for 127.0.0.1."""
+    with server(tmp_path, "--model", nano_artifact, "--allow-host", "Voice.example") as running:
+        port = running.url.rpartition(":")[2]
+        names = ("localhost", f"localhost:{port}", f"127.0.0.1:{port}", f"[::1]:{port}", "[::1]", "voice.EXAMPLE:80")
+        for host in names:
+            assert running.get("/v1/models", headers={"host": host}).status_code == 200, host
+        for host in ("example.org", f"example.org:{port}", "127.0.0.1.example.org", "[::2]", "x"):
+            refused = running.get("/v1/models", headers={"host": host, "origin": f"http://{host}"})
+            assert (refused.status_code, refused.json()["error"]["code"]) == (403, "host_not_allowed"), host
+    with server(tmp_path, "--model", nano_artifact, "--api-key", KEY) as running:  # such a page has no key
+        headers = {"host": "example.org", "authorization": f"Bearer {KEY}"}
+        assert running.get("/v1/models", headers=headers).status_code == 200
+
+
+def test_a_refused_upload_is_not_asked_for(nano_artifact: Path, tmp_path: Path) -> None:
+    with server(tmp_path, "--model", nano_artifact, "--api-key", KEY) as running:
+        parts = urlsplit(running.url)
+        head = (
+            "POST /v1/audio/transcriptions HTTP/1.1\r\nhost: x\r\ncontent-length: 900\r\nexpect: 100-continue\r\n\r\n"
+        )
+        with socket.create_connection((parts.hostname, parts.port), timeout=60) as opened:
+            opened.sendall(head.encode())
+            assert opened.recv(1 << 16).startswith(b"HTTP/1.1 401 ")

@@ -8,7 +8,8 @@ from pathlib import Path
 import openai
 import pytest
 from max_whisper import Model, load_audio, render
-from support.server import Server
+from support.raw_requests import BOUNDARY, form
+from support.server import Server, server
 from support.server_fixtures import COMMANDS
 
 
@@ -217,3 +218,43 @@ def test_what_is_no_sound(shared: Server, content: bytes, stream: bool) -> None:
     assert (answer.status_code, error["param"]) == (400, "file")
     assert "speech.wav" in error["message"]
     assert shared.left_files() == []
+
+
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        ({"prompt": "diarized_json"}, ""),
+        ({"response_format": "diarized_json"}, "response_format: who speaks cannot be told by Whisper"),
+        ({"chunking_strategy": '{"type": "server_vad", "threshold": %s}' % ("9" * 400)}, "expected a number, 0 to 1"),
+        ({"chunking_strategy": "{}"}, "chunking_strategy: expected auto"),
+        ({"stream": "maybe"}, "stream: expected true or false, got 'maybe'"),
+    ],
+    ids=["a prompt", "a form", "a long number", "no type", "a flag"],
+)  # fmt: skip
+def test_odd_values(shared: Server, fields: dict[str, str], sentence: str) -> None:
+    data = {"model": "nano", **fields}
+    answer = shared.post("/v1/audio/transcriptions", files={"file": COMMANDS.read_bytes()}, data=data)
+    assert answer.status_code == (400 if sentence else 200)
+    assert sentence in (answer.json()["error"]["message"] if sentence else "")
+    assert "None" not in answer.text
+
+
+@pytest.mark.parametrize("charset", ["undefined", "unicode_escape", "utf-7", "x" * 5000])
+def test_the_charset_of_a_form_is_not_the_clients(shared: Server, charset: str) -> None:
+    content = form(COMMANDS.read_bytes(), **{"\\ud800": "x", "model": "nano"})
+    headers = {"content-type": f"multipart/form-data; charset={charset}; boundary={BOUNDARY}"}
+    answer = shared.post("/v1/audio/transcriptions", content=content, headers=headers)
+    assert answer.status_code == 400
+    assert "unknown field" in answer.json()["error"]["message"]
+
+
+def test_a_missing_detector_is_told_before_a_stream_begins(nano_artifact: Path, tmp_path: Path) -> None:
+    (tmp_path / "cache").touch()  # no folder, so that none can be compiled to it
+    env = {"XDG_CACHE_HOME": str(tmp_path / "cache")}
+    (tmp_path / "temporary").mkdir()
+    with server(tmp_path / "temporary", "--model", nano_artifact, env=env) as running:
+        with pytest.raises(openai.BadRequestError) as refused:
+            running.client().audio.transcriptions.create(
+                file=COMMANDS, model="nano", stream=True, chunking_strategy="auto"
+            )
+        assert "voice detector could not be compiled" in str(refused.value)

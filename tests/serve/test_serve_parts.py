@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import json
 import threading
-import time
 from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
@@ -12,57 +12,52 @@ import pytest
 from max_whisper import Model
 from max_whisper.errors import AudioError, Cancelled
 from max_whisper.options import OptionError
-from max_whisper.serve.errors import RequestError, request_error
+from max_whisper.serve.errors import LONGEST_PARAM, RequestError, request_error
 from max_whisper.serve.jobs import Job, gone, stopping
-from max_whisper.serve.openai.text_stream import TextStream
+from max_whisper.serve.text_stream import TextStream
 from max_whisper.serve.turns import Turns
-
-
-def in_turn(turns: Turns, order: list[str], name: str, kind: str, windows: int, at_once: int = 1) -> threading.Thread:
-    """Starts a thread that takes some turns, and waits until it has its first or waits for it."""
-
-    def work() -> None:
-        for _ in range(windows):
-            with turns.take(job, kind, at_once):
-                order.append(name)
-                time.sleep(0.02)
-
-    job, thread = Job(name), threading.Thread(target=work)
-    thread.start()
-    time.sleep(0.005)
-    return thread
+from support.server import until
 
 
 def test_turns_go_round() -> None:
-    turns, order = Turns(), list[str]()
-    threads = [in_turn(turns, order, name, "model", windows) for name, windows in (("a", 6), ("b", 3), ("c", 1))]
+    turns, order, left = Turns(), list[str](), {"a": 6, "b": 3, "c": 1}
+
+    def work(name: str) -> None:
+        while left[name]:
+            with turns.take(Job(name), "model", 1):
+                others = sum(left[other] > 0 for other in left if other != name)
+                until(lambda expected=others: turns.waiting == expected)
+                order.append(name)
+                left[name] -= 1
+
+    threads = [threading.Thread(target=work, args=[name]) for name in left]
+    with turns.take(Job("first"), "model", 1):
+        for number, thread in enumerate(threads):
+            thread.start()
+            until(lambda behind=number: turns.waiting == behind + 1)
     for thread in threads:
         thread.join()
-    assert order[:6] == ["a", "b", "c", "a", "b", "a"]
-    assert order[6:] in (["b", "a", "a", "a"], ["b", "a", "a"]), order
+    assert order == [*"abcababaaa"]
 
 
 def test_turns_of_one_kind_run_at_once_and_others_wait() -> None:
-    turns, running, seen, lock = Turns(), dict[str, int](), list[dict[str, int]](), threading.Lock()
+    turns, order = Turns(), list[str]()
 
     def work(kind: str) -> None:
-        for _ in range(5):
-            with turns.take(Job(kind), kind, 2):
-                with lock:
-                    running[kind] = running.get(kind, 0) + 1
-                    seen.append({name: count for name, count in running.items() if count})
-                time.sleep(0.003)
-                with lock:
-                    running[kind] -= 1
+        with turns.take(Job(kind), kind, 2):
+            order.append(kind)
 
-    threads = [threading.Thread(target=work, args=[kind]) for kind in "aaab"]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert all(len(now) == 1 for now in seen)
-    assert max(max(now.values()) for now in seen) == 2
-    assert any(now == {"b": 1} for now in seen)
+    threads = [threading.Thread(target=work, args=[kind]) for kind in "ab"]
+    with turns.take(Job("a"), "a", 2):
+        with turns.take(Job("a"), "a", 2):
+            for number, thread in enumerate(threads):
+                thread.start()
+                until(lambda behind=number: turns.waiting == behind + 1)
+            assert order == []  # there are two already
+        threads[0].join(60)
+        assert (order, turns.waiting) == (["a"], 1)  # the other kind waits for both
+    threads[1].join(60)
+    assert order == ["a", "b"]
 
 
 def test_who_waits_for_a_turn_can_be_cancelled() -> None:
@@ -79,10 +74,9 @@ def test_who_waits_for_a_turn_can_be_cancelled() -> None:
     with turns.take(Job("works"), "model", 1):
         thread = threading.Thread(target=wait)
         thread.start()
-        while not turns.waiting:
-            time.sleep(0.001)
-        waiting.cancel(gone())
-        thread.join(5)
+        until(lambda: turns.waiting)
+        waiting.cancel(gone)
+        thread.join(60)
         assert not thread.is_alive()
     assert len(errors) == 1
     assert order == []
@@ -103,10 +97,10 @@ def test_the_first_reason_counts() -> None:
     job.on_cancel(lambda: calls.append(1))
     withdraw = job.on_cancel(lambda: calls.append(2))
     withdraw()
-    first = stopping()
-    job.cancel(first)
-    job.cancel(gone())
-    assert job.reason is first
+    job.cancel(stopping)
+    job.cancel(gone)
+    assert job.reason and job.reason.code == "server_stopping"
+    assert job.reason is not job.reason  # an error that was raised holds what its functions held
     assert calls == [1]
     job.on_cancel(lambda: calls.append(3))
     assert calls == [1, 3]
@@ -138,5 +132,7 @@ def test_errors_name_fields_as_requests_have_them() -> None:
     unknown = request_error(ZeroDivisionError("x"))
     assert (unknown.status, unknown.kind) == (500, "server_error")
     assert "ZeroDivisionError" in str(unknown)
+    json.dumps(RequestError(400, "x", param="\ud800" * 500).body(), ensure_ascii=False).encode()
+    assert len(RequestError(400, "x", param="y" * 500).body()["error"]["param"]) <= LONGEST_PARAM
     known = RequestError(418, "a teapot")
     assert request_error(known) is known

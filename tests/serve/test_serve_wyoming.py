@@ -103,6 +103,7 @@ def test_formats(shared: Server, nano: Model, tmp_path: Path, rate: int, width: 
         file.writeframes(pcm)
     expected = nano.transcribe(tmp_path / "sound.wav").text.strip()
     assert with_client(shared, lambda client: ask(client, pcm, rate, width, channels)) == expected
+    shared.wait_until_idle()  # the connection is closed after the last event, and the request ends after that
     assert shared.left_files() == []
 
 
@@ -111,6 +112,7 @@ def test_long_sound_is_on_disk(shared: Server, nano: Model) -> None:
     assert len(long) * 2 > 4 << 20
     text = with_client(shared, lambda client: ask(client, int16(long).tobytes()))
     assert text == nano.transcribe(long).text.strip()
+    shared.wait_until_idle()
     assert shared.left_files() == []
 
 

@@ -56,11 +56,10 @@ def chromium() -> Iterator[Open]:
 
     At the end it is checked that no page has written an error to its console, or asked another host for anything.
     """
-    sync_api = pytest.importorskip(
-        "playwright.sync_api", reason="playwright is not installed: pip install '.[page-test]'"
-    )
     if CHROMIUM is None:
         pytest.skip("there is no Chromium: apt-get install chromium")
+    from playwright import sync_api
+
     errors: list[str] = []
     with sync_api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])

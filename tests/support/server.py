@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -9,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +19,17 @@ import httpx2
 import openai
 
 ADDRESS = re.compile(r"serving .* at (https?://\S+)/v1")
-START_SECONDS = 60
+START_SECONDS = 120
+PATIENCE = 60.0
+"""The seconds for which tests wait for what must happen: CI's machine is shared, and may be slow."""
+
+
+def until(condition: Callable[[], object], seconds: float = PATIENCE) -> None:
+    """Waits until a function returns something true; fails after some seconds."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "what was waited for did not happen"
+        time.sleep(0.01)
 
 
 @dataclass
@@ -62,19 +73,29 @@ class Server:
                 return float(value)
         return 0.0
 
-    def wait_until_idle(self, seconds: float = 20) -> float:
-        """Returns the seconds until no request is worked on; fails after `seconds`."""
-        began = time.monotonic()
-        while self.get("/health").json()["requests"]:
-            assert time.monotonic() - began < seconds, "a request is still worked on"
-            time.sleep(0.02)
-        return time.monotonic() - began
+    def wait_for(self, requests: int) -> None:
+        """Waits until some number of requests is worked on."""
+        until(lambda: self.get("/health").json()["requests"] == requests)
+
+    def wait_until_idle(self) -> None:
+        """Waits until no request is worked on."""
+        self.wait_for(0)
+
+    def is_stopping(self) -> bool:
+        """Returns whether it takes no more requests."""
+        return self.get("/health").status_code == 503
 
     def left_files(self) -> list[Path]:
-        """Returns what lies in its folder for temporary files."""
-        return [*self.temporary.rglob("*")]
+        """Returns what it has in its folder for temporary files, also those without a name that it has open."""
+        unnamed = []
+        if self.process.poll() is None:
+            for link in Path(f"/proc/{self.process.pid}/fd").iterdir():
+                with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+                    unnamed.append(link.readlink())
+        inside = [path for path in unnamed if path.is_relative_to(self.temporary) and path.name.endswith("(deleted)")]
+        return [*self.temporary.rglob("*"), *inside]
 
-    def stop(self, number: int = signal.SIGTERM, seconds: float = 40) -> int:
+    def stop(self, number: int = signal.SIGTERM, seconds: float = 90) -> int:
         """Sends a signal and returns the exit code."""
         self.process.send_signal(number)
         return self.process.wait(seconds)

@@ -9,7 +9,7 @@ import traceback
 from starlette.responses import JSONResponse, Response
 
 from max_whisper.messages import printable
-from max_whisper.serve.errors import RequestError
+from max_whisper.serve.errors import RequestError, request_error
 
 TRACEBACK = "MAX_WHISPER_TRACEBACK"
 """The environment variable that makes a failure show where it comes from, as for every command."""
@@ -19,6 +19,17 @@ _LOG = logging.getLogger(__name__)
 def openai_error(error: RequestError) -> Response:
     """Returns an error in OpenAI's form."""
     return JSONResponse(error.body(), error.status, error.headers)
+
+
+def answer_to(error: BaseException, what: str) -> RequestError:
+    """Returns the answer to any exception that a request ended with, and logs it where it is the server's fault.
+
+    what: the path or the id of the request.
+    """
+    answer = request_error(error)
+    if answer.status >= 500 and answer is not error:
+        log_failure(what, error)
+    return answer
 
 
 def log_failure(what: str, error: BaseException) -> None:

@@ -18,7 +18,7 @@ from max_whisper.options import OptionError
 from max_whisper.runtime.audio.recording import Recording
 from max_whisper.runtime.output.writers import render
 from max_whisper.runtime.transcription.options import TranscribeKeywords
-from max_whisper.serve.errors import RequestError, wrong_field
+from max_whisper.serve.errors import RequestError, read_flag, unknown_field, wrong_field
 from max_whisper.serve.http import Endpoint
 from max_whisper.serve.raw_sound import has_header, raw_recording
 from max_whisper.serve.service import Service, Work
@@ -44,7 +44,6 @@ ASR_FIELDS = (
 SPEAKERS = ("min_speakers", "max_speakers")
 OUTPUTS = {"txt": "text/plain", "vtt": "text/vtt", "srt": "text/plain", "tsv": "text/plain", "json": "application/json"}
 """The forms of a transcription, the first of which is the default, with their types."""
-TRUE, FALSE = ("true", "1", "yes", "on"), ("false", "0", "no", "off")
 
 
 def routes(service: Service) -> list[BaseRoute]:
@@ -135,9 +134,7 @@ class _Fields:
         in_form = [(name, value) for name, values in form.fields.items() for value in values]
         for name, value in [*in_address, *in_form]:
             if name not in known:
-                raise RequestError(
-                    400, f"unknown field {quote(name)}{suggestion(name, known)}; expected one of {', '.join(known)}"
-                )
+                raise unknown_field(name, known)
             if self._values.setdefault(name, value) != value:
                 raise wrong_field(name, "expected one value, got several")
 
@@ -155,8 +152,4 @@ class _Fields:
     def flag(self, name: str, default: bool = False) -> bool:
         """Returns whether a field is true."""
         word = self.text(name)
-        if word is None:
-            return default
-        if word.lower() not in (*TRUE, *FALSE):
-            raise wrong_field(name, f"expected true or false, got {quote(word)}")
-        return word.lower() in TRUE
+        return default if word is None else read_flag(name, word)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from max_whisper.errors import ArtifactError, AudioError, MaxWhisperError, UserError
+from max_whisper.messages import printable, quote, suggestion
 from max_whisper.options import OptionError
 
 FIELD_NAMES = {
@@ -17,6 +18,10 @@ FIELD_NAMES = {
     "vad_filter": "chunking_strategy",
 }
 """The names of options of `Model.transcribe` as requests have them, where they differ."""
+
+TRUE, FALSE = ("true", "1", "yes", "on"), ("false", "0", "no", "off")
+LONGEST_PARAM = 100
+"""The most characters of a field's name in an answer: it may be one that a stranger made up."""
 
 
 class RequestError(MaxWhisperError):
@@ -44,7 +49,7 @@ class RequestError(MaxWhisperError):
         super().__init__(message)
         self.status = status
         self.kind = kind
-        self.param = param
+        self.param = None if param is None else printable(param, LONGEST_PARAM)
         self.code = code
         self.headers = dict(headers or {})
 
@@ -56,6 +61,24 @@ class RequestError(MaxWhisperError):
 def wrong_field(name: str, message: str) -> RequestError:
     """Returns the error for a field of a request. message: what was expected and what came."""
     return RequestError(400, f"{name}: {message}", param=name)
+
+
+def unknown_field(name: str, known: Collection[str]) -> RequestError:
+    """Returns the error for a field that an address does not take. known: those that it takes."""
+    plain = name.partition("[")[0]
+    return RequestError(
+        400,
+        f"unknown field {quote(name)}{suggestion(plain, known)}; expected one of {', '.join(known)}",
+        param=name,
+        code="unknown_field",
+    )
+
+
+def read_flag(name: str, text: str) -> bool:
+    """Returns whether the text of a field is true. Raises RequestError where it is neither true nor false."""
+    if text.lower() not in (*TRUE, *FALSE):
+        raise wrong_field(name, f"expected true or false, got {quote(text)}")
+    return text.lower() in TRUE
 
 
 def request_error(error: BaseException) -> RequestError:

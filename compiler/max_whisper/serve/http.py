@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import contextlib
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import TypeAlias
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
-from max_whisper.serve.answers import log_failure, openai_error
-from max_whisper.serve.errors import RequestError, request_error
+from max_whisper.serve.answers import answer_to, openai_error
+from max_whisper.serve.connections import ABORT
+from max_whisper.serve.errors import RequestError
 from max_whisper.serve.jobs import gone
 from max_whisper.serve.service import Service, Work
 
@@ -21,6 +23,10 @@ ErrorForm: TypeAlias = Callable[[RequestError], Response]
 
 GRACE_SECONDS = 10
 """The seconds that a client has to read the end of a stream after the time of its request is over."""
+SEND_SECONDS = 30.0
+"""The seconds after which a client that does not read a part of its answer is given up."""
+IDLE_SECONDS = 15.0
+"""The seconds after which a stream without news sends a sign of life: proxies close connections without any."""
 
 
 class Endpoint:
@@ -38,13 +44,22 @@ class Endpoint:
         self._error_form = error_form
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answers a request."""
+        """Answers a request. One whose client has gone ends silently."""
+        with contextlib.suppress(ClientDisconnect):
+            await self._respond(scope, receive, _Patient(scope, send))
+
+    async def _respond(self, scope: Scope, receive: Receive, send: _Patient) -> None:
         try:
             async with self._service.admitted(self._name, lambda: _disconnected(receive)) as work:
                 response = await self._answer(Request(scope, receive), work)
                 if isinstance(response, StreamingResponse):
-                    # A client that stops reading must not keep its place for ever.
-                    await asyncio.wait_for(response(scope, receive, send), work.seconds_left + GRACE_SECONDS)
+                    try:
+                        await asyncio.wait_for(response(scope, receive, send), work.seconds_left + GRACE_SECONDS)
+                    except asyncio.TimeoutError:  # it was read, but too slowly
+                        await send.give_up()
+                    finally:
+                        if isinstance(response.body_iterator, AsyncGenerator):
+                            await response.body_iterator.aclose()
                     return
         except RequestError as error:  # there was no place for it
             response = self._error_form(error)
@@ -55,13 +70,31 @@ class Endpoint:
         try:
             return await self._handler(request, work)
         except ClientDisconnect:  # in the middle of its upload
-            work.job.cancel(gone())
+            work.job.cancel(gone)
             raise
         except Exception as error:
-            answer = request_error(error)
-            if answer.status >= 500 and not isinstance(error, RequestError):
-                log_failure(self._name, error)
-            return self._error_form(answer)
+            return self._error_form(answer_to(error, self._name))
+
+
+class _Patient:
+    """Sends an answer to a client, and ends the connection where that does not read it for too long."""
+
+    def __init__(self, scope: Scope, send: Send) -> None:
+        self._send = send
+        self._abort: Callable[[], None] = scope.get("extensions", {}).get(ABORT, lambda: None)
+
+    async def __call__(self, message: Message) -> None:
+        """Sends a part. Raises ClientDisconnect where the client does not take it."""
+        try:
+            await asyncio.wait_for(self._send(message), SEND_SECONDS)
+        except asyncio.TimeoutError:
+            await self.give_up()
+
+    async def give_up(self) -> None:
+        """Ends the connection, and raises ClientDisconnect."""
+        self._abort()
+        await asyncio.sleep(0.01)  # until the server knows that it is lost
+        raise ClientDisconnect from None
 
 
 async def _disconnected(receive: Receive) -> None:

@@ -8,6 +8,10 @@ from collections.abc import Callable
 from max_whisper.errors import Cancelled
 from max_whisper.serve.errors import RequestError
 
+Reason = Callable[[], RequestError]
+"""Makes the answer that says why work was cancelled. An error that was raised keeps the variables of all functions that
+it went through, the recording among them, so each time a new one is made, and none is kept."""
+
 
 def gone() -> RequestError:
     """Returns the reason to end the work of a client that has closed its connection; nobody reads it."""
@@ -19,8 +23,8 @@ def too_long() -> RequestError:
     """Returns the answer to a request that takes more time than the server gives it."""
     return RequestError(
         504,
-        "the request took longer than the server allows: send a shorter recording, or start the server with a larger "
-        "--max-request-seconds",
+        "the request took longer than this server gives to one: send a shorter recording, or send it again when fewer "
+        "others wait",
         kind="server_error",
         code="request_timeout",
         headers={"x-should-retry": "false"},  # it would take as long again
@@ -38,6 +42,17 @@ def stopping() -> RequestError:
     )
 
 
+def no_room() -> RequestError:
+    """Returns the answer to an upload for which there is no room beside the others."""
+    return RequestError(
+        503,
+        "there is no room for this upload beside the others: send it again in half a minute",
+        kind="server_error",
+        code="no_room",
+        headers={"retry-after": "30"},
+    )
+
+
 class Job:
     """The work for one request. All methods may be called from any thread.
 
@@ -48,7 +63,7 @@ class Job:
     def __init__(self, name: str) -> None:
         self.name = name
         self._lock = threading.Lock()
-        self._reason: RequestError | None = None
+        self._reason: Reason | None = None
         self._callbacks: dict[object, Callable[[], None]] = {}
 
     @property
@@ -58,15 +73,15 @@ class Job:
 
     @property
     def reason(self) -> RequestError | None:
-        """The answer that says why the work was cancelled; None where it was not."""
-        return self._reason
+        """A new error that says why the work was cancelled; None where it was not."""
+        return None if self._reason is None else self._reason()
 
     def check(self) -> None:
         """Raises Cancelled if the work was cancelled."""
         if self.cancelled:
             raise Cancelled
 
-    def cancel(self, reason: RequestError) -> None:
+    def cancel(self, reason: Reason) -> None:
         """Ends the work soon: at the next token, or at the end of a run of the encoder. The first reason counts."""
         with self._lock:
             if self._reason is not None:

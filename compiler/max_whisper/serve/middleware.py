@@ -9,7 +9,6 @@ import contextlib
 import hmac
 import time
 from collections.abc import Collection
-from urllib.parse import urlsplit
 from uuid import uuid4
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -23,7 +22,8 @@ from max_whisper.serve.metrics import Metrics
 
 OPEN_PATHS = ("/health", "/")
 OPEN_PREFIX = "/page/"
-"""The paths that need no key: they tell nothing, and cost nothing. The page is among them, as it asks for the key."""
+"""The paths that need no key: what watches a server has none, and the page is what asks for it. They cost nothing, and
+tell the names of the models and how many requests there are."""
 MAX_DRAINED = 64 << 20
 """The most bytes of a refused upload that are read and thrown away, so that the client reads the answer."""
 DRAIN_SECONDS = 5.0
@@ -53,14 +53,14 @@ class Answering:
         try:
             await self._app(scope, receive, answering)
         except ClientDisconnect:
-            status = status or 499
+            pass
         except Exception as error:
             log_failure(request_id, error)
             if not status:
                 await openai_error(request_error(error))(scope, receive, answering)
         finally:
             path = getattr(scope.get("route"), "path", "other")
-            self._metrics.requests.labels(path, str(status)).inc()
+            self._metrics.requests.labels(path, str(status or 499)).inc()  # nobody was there to be answered
             self._metrics.latency.labels(path).observe(time.monotonic() - began)
 
 
@@ -79,12 +79,13 @@ class Draining:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        unread = True
+        # Who waits to be told to go on has sent nothing, and is not told: uvicorn says it where a body is read.
+        unread = "100-continue" not in Headers(scope=scope).get("expect", "").lower()
 
         async def noting(*_: object) -> Message:
             nonlocal unread
             message = await receive()
-            unread = unread and message["type"] == "http.request" and message.get("more_body", False)
+            unread = message["type"] == "http.request" and message.get("more_body", False)
             return message
 
         async def draining(message: Message) -> None:
@@ -104,10 +105,14 @@ class Draining:
 class Access:
     """Lets only those in who have the key, and only those pages of browsers that are the server's own or allowed."""
 
-    def __init__(self, app: ASGIApp, api_key: str | None, origins: Collection[str]) -> None:
+    def __init__(
+        self, app: ASGIApp, api_key: str | None, origins: Collection[str], hosts: Collection[str] | None
+    ) -> None:
+        """Takes the key, the other origins that are allowed, and the server's own names; None stands for any name."""
         self._app = app
         self._key = None if api_key is None else api_key.encode()
         self._origins = origins
+        self._hosts = hosts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers a request."""
@@ -123,8 +128,18 @@ class Access:
 
     def _refusal(self, headers: Headers, path: str) -> RequestError | None:
         """Returns why a request is refused; None where it is not."""
-        origin = headers.get("origin")
-        if origin and not {origin, "*"} & {*self._origins} and urlsplit(origin).netloc != headers.get("host"):
+        host, origin = headers.get("host", "").lower(), headers.get("origin", "").lower()
+        if host and self._hosts is not None and _without_port(host) not in self._hosts:
+            # A page of somebody else's can make a name of its own stand for this machine (DNS rebinding): then the
+            # browser takes the server for the page's own.
+            return RequestError(
+                403,
+                f"this server is not called {printable(_without_port(host), 200)}: start it with --allow-host to allow "
+                "that",
+                kind="permission_error",
+                code="host_not_allowed",
+            )
+        if origin and not {origin, "*"} & {*self._origins} and origin.partition("://")[2] != host:
             # A page of somebody else's can send forms to a server on this machine, even though it cannot read answers.
             return RequestError(
                 403,
@@ -143,6 +158,12 @@ class Access:
             code="invalid_api_key",
             headers={"www-authenticate": "Bearer"},
         )
+
+
+def _without_port(host: str) -> str:
+    """Returns the name of a `Host` header; an address of IPv6 keeps its brackets."""
+    name, colon, port = host.rpartition(":")
+    return (name if colon and "]" not in port else host).rstrip(".")
 
 
 def _key(headers: Headers) -> bytes:

@@ -7,6 +7,9 @@ from max_whisper.option_kinds import Integer, Number, Text
 from max_whisper.options import Options
 from max_whisper.runtime.audio.waveform import MAX_SECONDS
 
+LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
+"""The names by which a machine reaches itself."""
+
 
 @dataclass(frozen=True)
 class ServeOptions(
@@ -23,7 +26,8 @@ class ServeOptions(
     host: Annotated[
         str,
         Text(
-            "Listen at this address. 127.0.0.1 is reached from this machine alone, 0.0.0.0 from every other one.",
+            "Listen at this address. 127.0.0.1 is reached from this machine alone, 0.0.0.0 from every other one, :: "
+            "also by IPv6.",
             unit="ADDRESS",
         ),
     ] = "127.0.0.1"
@@ -49,7 +53,8 @@ class ServeOptions(
     max_upload_mb: Annotated[
         int,
         Integer(
-            "Take at most this many megabytes with a request; a larger one gets the answer 413 before more is read.",
+            "Take at most this many megabytes with a request; a larger one gets the answer 413 before more is read. "
+            "All uploads together may have eight times as many; beyond that, the answer is 503.",
             low=1,
             high=1_000_000,
             unit="MB",

@@ -7,7 +7,7 @@ import gc
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from max_whisper.artifact.manifest import MANIFEST_FILE, WhisperManifest
@@ -34,6 +34,7 @@ class Entry:
         model: The model; None while it is not loaded.
         users: The number of requests that use it.
         rests_since: When the last of them ended, by `time.monotonic`.
+        loading: What loads the model, for all who wait for it; None while nothing does.
     """
 
     name: str
@@ -42,7 +43,7 @@ class Entry:
     model: Model | None = None
     users: int = 0
     rests_since: float = 0.0
-    loading: asyncio.Lock = field(default_factory=asyncio.Lock)
+    loading: asyncio.Task[None] | None = None
 
 
 class ModelPool:
@@ -106,19 +107,27 @@ class ModelPool:
     async def lease(self, entry: Entry) -> AsyncIterator[Model]:
         """Yields a model, which is loaded first if need be, and stays loaded for the time of the block.
 
-        Raises MaxWhisperError where its artifact is refused.
+        Who is cancelled need not wait for the end of loading. Raises MaxWhisperError where its artifact is refused.
         """
         entry.users += 1
         try:
-            async with entry.loading:
-                if entry.model is None:
-                    started = time.monotonic()
-                    entry.model = await asyncio.to_thread(_load, entry)
-                    self._changed(entry.name, time.monotonic() - started)
+            while entry.model is None:
+                if entry.loading is None:
+                    entry.loading = asyncio.ensure_future(self._load(entry))
+                await asyncio.shield(entry.loading)
             yield entry.model
         finally:
             entry.users -= 1
             entry.rests_since = time.monotonic()
+
+    async def _load(self, entry: Entry) -> None:
+        started = time.monotonic()
+        try:
+            entry.model = await asyncio.to_thread(_load, entry)
+            entry.rests_since = time.monotonic()
+            self._changed(entry.name, entry.rests_since - started)
+        finally:
+            entry.loading = None
 
     async def free_what_rests(self) -> None:
         """Frees models that have rested for long enough, until it is cancelled."""
@@ -127,8 +136,8 @@ class ModelPool:
             for entry in self.entries:
                 rested = time.monotonic() - entry.rests_since
                 if entry.model is not None and entry.users == 0 and rested >= self._unload_after:
-                    entry.model = None
-                    gc.collect()  # the parts of a model refer to each other
+                    freed, entry.model = [entry.model], None
+                    await asyncio.to_thread(_free, freed)
                     self._changed(entry.name, None)
 
 
@@ -138,6 +147,12 @@ def _entry(name: str, folder: Path) -> Entry:
     if not isinstance(manifest, WhisperManifest):
         raise UserError(f"{folder}: it is an artifact of the family {manifest.family}, which does not transcribe")
     return Entry(name, folder, int((folder / MANIFEST_FILE).stat().st_mtime))
+
+
+def _free(models: list[Model]) -> None:
+    """Frees models that nobody else holds."""
+    models.clear()
+    gc.collect()  # the parts of a model refer to each other
 
 
 def _load(entry: Entry) -> Model:

@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterator
 import uvicorn
 from starlette.types import ASGIApp
 
-from max_whisper.errors import UserError
+from max_whisper.errors import MaxWhisperError, UserError
+from max_whisper.serve.connections import SPARE_CONNECTIONS, protocol_class
 from max_whisper.serve.service import Service
 
 BACKLOG = 512
@@ -22,6 +23,21 @@ SAME_SECONDS = 0.1
 """A second signal within this time counts as the first one, as in cli/interrupts.py."""
 CLOSE_SECONDS = 10
 """The seconds that clients have to read their answers, after the last request has ended or was cancelled."""
+
+SILENT_SECONDS = 60
+"""The seconds after which a client is given up that does not take what was sent, or is no longer there."""
+SOCKET_OPTIONS = (
+    # asyncio sets it for sockets that it makes itself: without it, the second of two small parts of an answer waits for
+    # 40 ms.
+    (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
+    # A client that vanishes without a word, while it waits for its answer, would keep its place until the time is over.
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, SILENT_SECONDS // 2),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, SILENT_SECONDS // 6),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
+    (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 1000 * SILENT_SECONDS),
+)
+"""Those of every connection, which inherits them from the socket that listens."""
 
 
 def listen(host: str, port: int, option: str = "") -> socket.socket:
@@ -32,10 +48,10 @@ def listen(host: str, port: int, option: str = "") -> socket.socket:
     """
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        listener = socket.create_server(address[:2], family=family, backlog=BACKLOG)
-        # Connections inherit it. asyncio sets it for sockets that it makes itself, and without it, the second of two
-        # small parts of an answer waits for 40 ms.
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        both = host == "::" and socket.has_dualstack_ipv6()  # every address, of the older kind as well
+        listener = socket.create_server(address[:2], family=family, backlog=BACKLOG, dualstack_ipv6=both)
+        for level, name, value in SOCKET_OPTIONS:
+            listener.setsockopt(level, name, value)
         return listener
     except (OSError, UnicodeError) as error:
         asked = option or f"--host {host} --port {port}"
@@ -68,6 +84,15 @@ def host_and_port(text: str, option: str) -> tuple[str, int]:
 class _Server(uvicorn.Server):
     """A server that leaves signals to `serve`: uvicorn's own handlers raise them again, and the exit code tells it."""
 
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Starts. Raises MaxWhisperError where the application does not; uvicorn would end the process, or return."""
+        try:
+            await super().startup(sockets)
+        except SystemExit:
+            self.should_exit = True
+        if self.should_exit and not self.started:
+            raise MaxWhisperError("the server could not start: what it wrote before this says why")
+
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Does nothing."""
@@ -97,10 +122,11 @@ def serve(
 
     Raises:
         UserError: The certificates cannot be read.
+        MaxWhisperError: The application does not start.
     """
     config = uvicorn.Config(
         app,
-        http="h11",
+        http=protocol_class(service.options.max_requests + SPARE_CONNECTIONS),
         ws="none",
         log_config=None,
         log_level="error",  # a stranger's broken request is no news
@@ -108,14 +134,16 @@ def serve(
         server_header=False,
         ssl_certfile=certfile,
         ssl_keyfile=keyfile,
+        ssl_keyfile_password=" ",  # without one, OpenSSL asks for it at the terminal; keys without a password need none
         timeout_graceful_shutdown=CLOSE_SECONDS,
     )
     try:
         config.load()
     except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
+        files = f"--ssl-certfile {certfile}" + (f", --ssl-keyfile {keyfile}" if keyfile else "")
         raise UserError(
-            f"--ssl-certfile {certfile}, --ssl-keyfile {keyfile}: the certificate cannot be used "
-            f"({getattr(error, 'strerror', None) or error}): give both as PEM files that belong together"
+            f"{files}: the certificate cannot be used ({getattr(error, 'strerror', None) or error}): give PEM files "
+            "with a certificate and its private key, which needs no password"
         ) from error
     asyncio.run(_serve(_Server(config), service, listener, started))
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -15,7 +16,8 @@ from max_whisper.artifact.cores import usable_cores
 from max_whisper.errors import Cancelled
 from max_whisper.runtime.model import Model
 from max_whisper.serve.errors import RequestError
-from max_whisper.serve.jobs import Job, gone, stopping, too_long
+from max_whisper.serve.handover import END, Handover
+from max_whisper.serve.jobs import Job, gone, no_room, stopping, too_long
 from max_whisper.serve.metrics import Metrics
 from max_whisper.serve.options import ServeOptions
 from max_whisper.serve.pool import Entry, ModelPool
@@ -27,8 +29,10 @@ Gone = Callable[[], Awaitable[None]]
 RETRY_SECONDS = 2
 """The seconds after which a client that was refused may ask again."""
 
-DECODERS_PER_CORE = 4
-"""The recordings that are decoded at once: more than there are cores, so that no long one keeps a short one waiting."""
+DECODERS_PER_CORE = 2
+"""The short recordings that are decoded at once, and as many long ones besides."""
+UPLOADS_STORED = 8
+"""All uploads together may have as many bytes as this number of the largest ones."""
 
 
 @dataclass(eq=False)
@@ -49,15 +53,75 @@ class Work:
     deadline: float
     held: AsyncExitStack = field(default_factory=AsyncExitStack)
     _thread: asyncio.Future[Any] | None = None
+    _stored: int = 0
 
     async def model(self, entry: Entry) -> Model:
-        """Returns a model, which stays loaded until the work is over."""
-        return await self.held.enter_async_context(self.service.pool.lease(entry))
+        """Returns a model, which stays loaded until the work is over. Where it must be loaded, this ends as `run`."""
+        return await self.held.enter_async_context(self.lease(entry))
+
+    @asynccontextmanager
+    async def lease(self, entry: Entry) -> AsyncIterator[Model]:
+        """Yields a model, which stays loaded for the time of the block."""
+        async with AsyncExitStack() as stack:
+            yield await self.until(stack.enter_async_context(self.service.pool.lease(entry)))
 
     @property
     def seconds_left(self) -> float:
         """The time that is left, in seconds."""
         return max(0.0, self.deadline - time.monotonic())
+
+    def store(self, size: int) -> None:
+        """Counts bytes of an upload until the work is over. Raises RequestError where all uploads have too many."""
+        service = self.service
+        if service.stored + size > UPLOADS_STORED * service.options.max_upload_mb * 1_000_000:
+            raise no_room()
+        if not self._stored:
+            self.held.callback(self._forget)
+        self._stored += size
+        service.stored += size
+
+    def _forget(self) -> None:
+        self.service.stored -= self._stored
+
+    async def until(self, doing: Awaitable[Result], seconds: float = math.inf, *, gone_too: bool = True) -> Result:
+        """Returns the result of something that the event loop does; it is given up where the work ends before that.
+
+        Args:
+            doing: What is awaited.
+            seconds: The time after which it is given up as well.
+            gone_too: Whether to look if the client has gone. A body that is being read tells that by itself.
+
+        Raises:
+            RequestError: The work has ended, and this is why.
+            asyncio.TimeoutError: The seconds are over.
+        """
+        loop = asyncio.get_running_loop()
+        task, ended = asyncio.ensure_future(doing), asyncio.Event()
+
+        def end() -> None:
+            loop.call_soon_threadsafe(ended.set)
+
+        withdraw = self.job.on_cancel(end)
+        others = [asyncio.ensure_future(ended.wait()), *([asyncio.ensure_future(self.gone())] if gone_too else [])]
+        waited: set[asyncio.Future[Any]] = {task, *others}
+        try:
+            bound = min(seconds, self.seconds_left)
+            await asyncio.wait(waited, timeout=bound, return_when=asyncio.FIRST_COMPLETED)
+            if task.done():
+                return task.result()
+            if gone_too and others[-1].done():
+                self.job.cancel(gone)
+            elif not self.seconds_left:
+                self.job.cancel(too_long)
+            if self.job.cancelled:
+                raise self.job.reason or gone()
+            raise asyncio.TimeoutError
+        finally:
+            withdraw()
+            for future in waited:
+                future.cancel()
+            await asyncio.wait(waited)
+            del task, others, waited, future  # an error that is raised keeps the variables of this function
 
     async def run(self, function: Callable[[], Result]) -> Result:
         """Runs a function in a thread and returns its result.
@@ -65,47 +129,57 @@ class Work:
         Where the client goes, the time is over, or the server stops, the job is cancelled: the function gets Cancelled
         from whatever it calls with the job. Raises the reason as a RequestError then, and else the function's error.
         """
-        thread: asyncio.Future[Result] = asyncio.get_running_loop().run_in_executor(self.service.threads, function)
-        self._thread = thread
+        thread = self._start(function)
         gone_task = asyncio.ensure_future(self.gone())
         waited: set[asyncio.Future[Any]] = {thread, gone_task}
         try:
             await asyncio.wait(waited, timeout=self.seconds_left, return_when=asyncio.FIRST_COMPLETED)
             if not thread.done():
-                self.job.cancel(gone() if gone_task.done() else too_long())
+                self.job.cancel(gone if gone_task.done() else too_long)
                 await asyncio.wait({thread})
             return self._outcome(thread)
         finally:
             gone_task.cancel()
+            del thread, waited
 
-    async def stream(self, function: Callable[[Callable[[Any], None]], None]) -> AsyncIterator[Any]:
+    async def stream(
+        self, function: Callable[[Callable[[Any], None]], None], idle: float = math.inf
+    ) -> AsyncGenerator[Any, None]:
         """Runs a function in a thread and yields what it gives to the function that it is called with.
 
-        It ends as `run` does; whoever iterates stops when the client has gone.
+        It ends as `run` does; whoever iterates closes this when the client has gone. The function waits where too much
+        of what it gave was not taken yet. idle: the seconds after which None is yielded where nothing came.
         """
-        loop, items = asyncio.get_running_loop(), asyncio.Queue[Any]()
-        end = object()
-
-        def give(item: Any) -> None:
-            loop.call_soon_threadsafe(items.put_nowait, item)
-
-        thread = loop.run_in_executor(self.service.threads, function, give)
-        self._thread = thread
-        thread.add_done_callback(lambda _: items.put_nowait(end))
+        handover = Handover(self.job)
+        thread = self._start(lambda: function(handover.give))
+        thread.add_done_callback(lambda _: handover.end())
         try:
             while True:
+                left = math.inf if self.job.cancelled else self.seconds_left
+                bound = min(left, idle)
                 try:
-                    item = await asyncio.wait_for(items.get(), None if self.job.cancelled else self.seconds_left)
+                    item = await handover.take(None if bound == math.inf else bound)
                 except asyncio.TimeoutError:
-                    self.job.cancel(too_long())
+                    if left <= idle:
+                        self.job.cancel(too_long)
+                    else:
+                        yield None
                     continue
-                if item is end:
+                if item is END:
                     break
                 yield item
             self._outcome(thread)
         finally:
             if not thread.done():
-                self.job.cancel(gone())
+                self.job.cancel(gone)
+            del thread
+
+    def _start(self, function: Callable[[], Result]) -> asyncio.Future[Result]:
+        """Starts a function in a thread of the server."""
+        thread = asyncio.get_running_loop().run_in_executor(self.service.threads, function)
+        thread.add_done_callback(_look_at)
+        self._thread = thread
+        return thread
 
     def _outcome(self, thread: asyncio.Future[Result]) -> Result:
         """Returns the result of a thread that has ended, or raises its error or the reason for which it was cancelled.
@@ -116,17 +190,24 @@ class Work:
             return thread.result()
         except Cancelled:
             raise self.job.reason or gone() from None
+        finally:
+            del thread
 
     async def close(self) -> None:
         """Ends the work, waits until its thread has ended, and closes what it needed."""
         if self._thread is not None and not self._thread.done():
-            self.job.cancel(gone())
+            self.job.cancel(gone)
             while not self._thread.done():  # even where this task is cancelled itself: files are still in use
                 with contextlib.suppress(asyncio.CancelledError):
                     await asyncio.wait({self._thread})
-        if self._thread is not None and not self._thread.cancelled():
-            self._thread.exception()  # or asyncio would log one that nobody has asked for
+        self._thread = None  # its error keeps the variables of its functions, this work among them
         await self.held.aclose()
+
+
+def _look_at(thread: asyncio.Future[Any]) -> None:
+    """Takes note of the error of a thread: asyncio would log one that nobody asks for, as where a client has gone."""
+    if not thread.cancelled():
+        thread.exception()
 
 
 class Service:
@@ -137,8 +218,7 @@ class Service:
         pool: The models.
         metrics: What is counted and timed.
         turns: The queue of those that want to compute a window.
-        decoding: The queue of those that want to decode a file, in a process of its own, or to find speech in one.
-        decoders: The number of these at the same time.
+        stored: The bytes of all uploads that are kept now.
         threads: The threads in which the work is done, one for each request.
     """
 
@@ -147,10 +227,11 @@ class Service:
         self.pool = pool
         self.metrics = metrics
         self.turns = Turns(metrics.waiting.observe)
-        self.decoding = Turns()
-        self.decoders = DECODERS_PER_CORE * len(usable_cores())
+        self._decoding = {is_long: Turns() for is_long in (False, True)}
+        self._decoders = DECODERS_PER_CORE * len(usable_cores())
         self.threads = ThreadPoolExecutor(options.max_requests, thread_name_prefix="request")
         self.stopping = False
+        self.stored = 0
         self._works: set[Work] = set()
         metrics.running.set_function(lambda: len(self._works))
         metrics.queue.set_function(lambda: self.turns.waiting)
@@ -159,6 +240,13 @@ class Service:
     def running(self) -> int:
         """The number of requests that are worked on or wait."""
         return len(self._works)
+
+    def decoding(self, job: Job, is_long: bool) -> AbstractContextManager[None]:
+        """Returns the context in which a file is decoded, in a process of its own, or speech is found in one.
+
+        Long recordings, which take minutes, have places of their own, so that the short ones need not wait for them.
+        """
+        return self._decoding[is_long].take(job, "decoding", self._decoders)
 
     @asynccontextmanager
     async def admitted(self, name: str, gone: Gone) -> AsyncIterator[Work]:
@@ -191,8 +279,8 @@ class Service:
         finally:
             await work.close()
             self._works.discard(work)
-            if work.job.reason is not None:
-                self.metrics.cancelled.labels(work.job.reason.code).inc()
+            if (reason := work.job.reason) is not None:  # it is not raised
+                self.metrics.cancelled.labels(reason.code).inc()
 
     def _refusal(self, error: RequestError) -> RequestError:
         self.metrics.refused.labels(error.code).inc()
@@ -205,7 +293,7 @@ class Service:
         while self._works and time.monotonic() < deadline:
             await asyncio.sleep(0.05)
         for work in self._works:
-            work.job.cancel(stopping())
+            work.job.cancel(stopping)
 
     def close(self) -> None:
         """Ends the threads. All requests have ended by then."""

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import BinaryIO
 
+from max_whisper.options import OptionError
 from max_whisper.runtime.audio.load import open_audio
 from max_whisper.runtime.audio.recording import Recording
+from max_whisper.runtime.audio.waveform import SAMPLE_RATE
 from max_whisper.runtime.decoding.languages import language_code
 from max_whisper.runtime.model import Model
 from max_whisper.runtime.results import TranscriptionResult, Window
@@ -25,6 +28,15 @@ OnWindow = Callable[[Transcriber, Window], None]
 AT_ONCE = 2
 """The windows that a model computes at once if it has no batches: one uses the cores while another is between two
 tokens. Two took 10 to 23 % less time than one after the other (base, int8, two cores)."""
+
+LONGEST_TEXT = 20_000
+"""The most characters of a prompt, or of all keywords. The model reads 223 tokens of them."""
+SHORT_BYTES = 8 << 20
+"""The bytes of a file up to which it is decoded beside the short ones."""
+SHORT_SAMPLES = 1800 * SAMPLE_RATE
+"""The samples of a recording up to which speech is found in it beside the short ones."""
+IN_MEMORY = 4 << 20
+"""The bytes of a decoded recording that are kept in memory: two minutes. There may be as many as there are requests."""
 
 
 def nothing(transcriber: Transcriber, window: Window) -> None:
@@ -48,7 +60,14 @@ class Task:
     computing: float = 0.0
 
     def check(self, options: TranscribeKeywords) -> None:
-        """Raises UserError for options that are wrong, or that the model does not support, before any work is done."""
+        """Raises UserError for options that are wrong, or that the model does not support, before any work is done.
+
+        This counts the tokens of texts, so it belongs into the request's thread as well.
+        """
+        for name in ("initial_prompt", "hotwords"):
+            size = len(str(options.get(name) or ""))
+            if size > LONGEST_TEXT:
+                raise OptionError(f"{{{name}}}: expected at most {LONGEST_TEXT} characters, got {size}")
         checked_options(options, self.model.manifest, self.model.tokenizer)
 
     def decode(self, file: BinaryIO, name: str) -> Recording:
@@ -57,9 +76,36 @@ class Task:
         Raises AudioError for what is no sound or too long, Cancelled where the work is cancelled.
         """
         service, job = self.work.service, self.work.job
-        with service.decoding.take(job, "decoding", service.decoders):
-            longest = service.options.max_audio_seconds
-            return open_audio(file, isolated=True, name=name, max_seconds=longest, stop=lambda: job.cancelled)
+        longest = service.options.max_audio_seconds
+        file.seek(0, os.SEEK_END)
+        with service.decoding(job, file.tell() > SHORT_BYTES):
+            recording = open_audio(
+                file,
+                isolated=True,
+                name=name,
+                max_seconds=longest,
+                in_memory=IN_MEMORY,
+                stop=lambda: job.cancelled,
+            )
+        self.work.held.callback(recording.close)  # the work waits for this thread before it closes what it holds
+        return recording
+
+    def prepare(self, recording: Recording, options: TranscribeKeywords) -> Transcriber:
+        """Returns the transcriber of a recording, for `transcribe_by`. It takes no turn.
+
+        To find speech takes some seconds of computing for ten hours.
+
+        Raises:
+            UserError: The value of an option is wrong, or the model does not support it; or the voice detector is
+                missing.
+            Cancelled: The work was cancelled.
+        """
+        self.work.job.check()
+        self.check(options)
+        if not options.get("vad_filter"):
+            return self.model.transcriber(recording, **options)
+        with self.work.service.decoding(self.work.job, len(recording) > SHORT_SAMPLES):
+            return self.model.transcriber(recording, **options)
 
     def transcribe(
         self, recording: Recording, options: TranscribeKeywords, on_window: OnWindow = nothing
@@ -75,9 +121,11 @@ class Task:
             UserError: The value of an option is wrong, or the model does not support it.
             Cancelled: The work was cancelled.
         """
+        return self.transcribe_by(self.prepare(recording, options), on_window)
+
+    def transcribe_by(self, transcriber: Transcriber, on_window: OnWindow = nothing) -> TranscriptionResult:
+        """Returns the text that a transcriber from `prepare` finds, as `transcribe` does."""
         job, metrics = self.work.job, self.work.service.metrics
-        job.check()
-        transcriber = self._transcriber(recording, options)
         withdraw = job.on_cancel(transcriber.cancel)
         self.computing = 0.0
         try:
@@ -99,14 +147,6 @@ class Task:
         if result.duration:
             metrics.real_time_factor.labels(self.entry.name).observe(self.computing / result.duration)
         return result
-
-    def _transcriber(self, recording: Recording, options: TranscribeKeywords) -> Transcriber:
-        """Returns the transcriber of a recording. To find speech takes some seconds of computing for ten hours."""
-        service = self.work.service
-        if not options.get("vad_filter"):
-            return self.model.transcriber(recording, **options)
-        with service.decoding.take(self.work.job, "decoding", service.decoders):
-            return self.model.transcriber(recording, **options)
 
     def detect_language(self, recording: Recording, among: Sequence[str] = ()) -> dict[str, float]:
         """Returns the probability of each language in the first window of a recording, the most probable first.

@@ -6,24 +6,32 @@ A file without a name is gone when it is closed, and also when the process dies.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
-from starlette.datastructures import UploadFile
+from python_multipart.multipart import parse_options_header
+from starlette.datastructures import Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
 from max_whisper.messages import printable, quote
 from max_whisper.runtime.audio.recording import check_room, temporary_folder
+from max_whisper.serve.answers import log_failure
 from max_whisper.serve.errors import RequestError, wrong_field
-from max_whisper.serve.jobs import too_long
+from max_whisper.serve.jobs import no_room
 from max_whisper.serve.service import Work
 
 MAX_FIELDS = 200
 MAX_FIELD_BYTES = 256 << 10
+"""The most bytes of all fields that are no file, together."""
+MAX_BOUNDARY = 200
 STALLED_SECONDS = 30.0
 """The seconds without a byte after which an upload is given up."""
+SLOWEST = 2000
+"""The bytes a second that an upload must have on average after STALLED_SECONDS: a trickle would hold its place for
+hours. The worst sound that is worth sending has as many."""
 _ROOM_STEP = 16 << 20
 
 
@@ -78,15 +86,10 @@ async def read_form(request: Request, work: Work) -> Form:
     if kind != "multipart/form-data":
         raise RequestError(
             415 if kind else 400,
-            f"the body is {printable(kind, 100) or 'of no type'}, expected multipart/form-data with the file in it",
+            f"{'the body is ' + printable(kind, 100) if kind else 'the header content-type is missing'}, expected "
+            "multipart/form-data with the file in it",
         )
-    parser = MultiPartParser(
-        request.headers,
-        bounded_body(request, work),
-        max_files=1,
-        max_fields=MAX_FIELDS,
-        max_part_size=MAX_FIELD_BYTES,
-    )
+    parser = _Parser(_form_type(request), bounded_body(request, work), max_files=1, max_fields=MAX_FIELDS)
     try:
         with temporary_folder():
             parsed = await parser.parse()
@@ -106,6 +109,30 @@ async def read_form(request: Request, work: Work) -> Form:
     return form
 
 
+class _Parser(MultiPartParser):
+    """Starlette's parser with a bound on all fields together."""
+
+    _bytes_of_fields = 0
+
+    def on_part_data(self, data: bytes, start: int, end: int) -> None:
+        """Takes bytes of a field or of a file."""
+        if self._current_part.file is None:
+            self._bytes_of_fields += end - start
+            if self._bytes_of_fields > MAX_FIELD_BYTES:
+                raise MultiPartException(f"its fields have more than {MAX_FIELD_BYTES >> 10} KB together")
+        super().on_part_data(data, start, end)
+
+
+def _form_type(request: Request) -> Headers:
+    """Returns the type of a form with its boundary alone: a client may name any codec of Python as its `charset`."""
+    boundary = parse_options_header(request.headers["content-type"])[1].get(b"boundary", b"")
+    if not 0 < len(boundary) <= MAX_BOUNDARY or not all(0x20 <= c < 0x7F and c not in b'"\\' for c in boundary):
+        raise RequestError(
+            400, f"the boundary of the form is missing or odd, expected 1 to {MAX_BOUNDARY} characters of ASCII"
+        )
+    return Headers(raw=[(b"content-type", b'multipart/form-data; boundary="' + boundary + b'"')])
+
+
 async def bounded_body(request: Request, work: Work) -> AsyncGenerator[bytes, None]:
     """Yields the body of a request as it comes.
 
@@ -116,29 +143,37 @@ async def bounded_body(request: Request, work: Work) -> AsyncGenerator[bytes, No
     announced = request.headers.get("content-length", "")
     if announced.isdecimal() and int(announced) > most:
         raise _too_large(most)
-    stream, size, room = request.stream(), 0, 0
+    stream, size, room, began = request.stream(), 0, 0, time.monotonic()
     while True:
         try:
-            chunk = await asyncio.wait_for(_next(stream), min(STALLED_SECONDS, work.seconds_left))
+            chunk = await work.until(_next(stream), STALLED_SECONDS, gone_too=False)
         except asyncio.TimeoutError:
-            if work.seconds_left <= 0:
-                raise too_long() from None
-            raise RequestError(
-                408,
-                f"the upload stopped for {STALLED_SECONDS:g} seconds: send the request again",
-                code="upload_stalled",
-            ) from None
+            raise _too_slow(f"the upload stopped for {STALLED_SECONDS:g} seconds") from None
         if chunk is None:
             return
-        if work.job.reason is not None:
-            raise work.job.reason
         size += len(chunk)
         if size > most:
             raise _too_large(most)
+        if size < (time.monotonic() - began - STALLED_SECONDS) * SLOWEST:
+            raise _too_slow(f"the upload has less than {SLOWEST} bytes a second")
+        work.store(len(chunk))
         if size > room:
-            check_room(_ROOM_STEP)
+            _check_room(work)
             room = size + _ROOM_STEP
         yield chunk
+
+
+def _check_room(work: Work) -> None:
+    """Raises RequestError where the disk has no room for more of an upload."""
+    try:
+        check_room(_ROOM_STEP)
+    except OSError as error:
+        log_failure(work.job.name, error)
+        raise no_room() from None
+
+
+def _too_slow(what: str) -> RequestError:
+    return RequestError(408, f"{what}: send the request again", code="upload_stalled")
 
 
 def _too_large(most: int) -> RequestError:

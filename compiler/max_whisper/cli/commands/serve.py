@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import socket
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,11 @@ from max_whisper.cli.models import artifact_folder
 from max_whisper.cli.options import ThreadOptions, heading, options_from
 from max_whisper.cli.threads import use_threads
 from max_whisper.errors import UserError
-from max_whisper.serve.options import ServeOptions
+from max_whisper.serve.options import LOOPBACK_NAMES, ServeOptions
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+ORIGIN = re.compile(r"\*|[a-z][a-z0-9+.-]*://[^/\s?#@]+")
+HOST = re.compile(r"[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]")
 
 EXAMPLES = """
 max-whisper serve --model artifacts/base
@@ -70,6 +73,15 @@ access_option = heading("Who may use it")
     help="Let the pages of this origin, such as https://example.org, use the server from a browser; * lets all. Give "
     "the option several times for several.  [default: only the server's own page]",
 )
+@access_option(
+    "--allow-host",
+    "hosts",
+    multiple=True,
+    metavar="NAME",
+    help="Answer requests that call the server by this name as well. Where it is reached from this machine alone and "
+    "asks for no key, it answers to localhost, 127.0.0.1, [::1] and --host, because pages of others can make a name of "
+    "their own stand for this machine. Give the option several times for several.",
+)
 @options_from(ThreadOptions)
 @click.option(
     "--offline", is_flag=True, help="Do not connect to the Hub where a spec is built; use what is in its cache."
@@ -80,6 +92,7 @@ def serve(
     ssl_keyfile: Path | None,
     api_key: str | None,
     cors_origins: tuple[str, ...],
+    hosts: tuple[str, ...],
     threads: int | None,
     offline: bool,
     **settings: Any,
@@ -94,6 +107,15 @@ def serve(
         raise UserError("--ssl-keyfile: is for https, give --ssl-certfile too")
     if api_key is not None and not (api_key.isascii() and api_key.isprintable() and api_key.strip() == api_key != ""):
         raise UserError("--api-key: expected letters, digits and signs of ASCII, without spaces around them")
+    for origin in cors_origins:
+        if not ORIGIN.fullmatch(origin):
+            raise UserError(
+                f"--cors-origin {origin}: expected * or an origin as browsers name it, such as https://example.org, in "
+                "lower case and without a slash behind it"
+            )
+    for host in hosts:
+        if not HOST.fullmatch(host):
+            raise UserError(f"--allow-host {host}: expected the name of a host without a port, such as example.org")
     options = ServeOptions(**settings)
     use_threads(threads, waits=True)
     with run.interrupts.held():
@@ -108,9 +130,9 @@ def serve(
             if options.wyoming is not None:
                 import max_whisper.serve.wyoming.server  # noqa: F401 (the application imports it when it runs)
         except ImportError as error:
-            raise UserError(
-                f"serve needs starlette, uvicorn and others: pip install 'max-whisper[serve]' ({error})"
-            ) from error
+            is_wyoming = (error.name or "").partition(".")[0] == "wyoming"
+            needs = "--wyoming needs the package wyoming" if is_wyoming else "serve needs starlette, uvicorn and others"
+            raise UserError(f"{needs}: pip install 'max-whisper[serve]' ({error})") from error
     folders = named_folders(models, offline)
     metrics = Metrics()
     pool = ModelPool(folders, options.unload_after, metrics.model_changed)
@@ -127,7 +149,7 @@ def serve(
     if also is not None and not is_local(also):
         run.streams.warn(f"everybody who can reach {by_wyoming} may use it: Wyoming knows no keys")
     serve_app(
-        create_app(service, _layers, api_key, cors_origins, also),
+        create_app(service, _layers, api_key, cors_origins, names_of(listener, options.host, hosts, api_key), also),
         service,
         listener,
         certfile=None if ssl_certfile is None else str(ssl_certfile),
@@ -140,7 +162,17 @@ def serve(
 
 def is_local(listener: socket.socket) -> bool:
     """Returns whether a socket is reached from this machine alone."""
-    return listener.getsockname()[0] in ("127.0.0.1", "::1")
+    return ip_address(listener.getsockname()[0]).is_loopback
+
+
+def names_of(listener: socket.socket, host: str, hosts: tuple[str, ...], api_key: str | None) -> frozenset[str] | None:
+    """Returns the names by which a server may be called; None for any.
+
+    Which names lead to a server of a network, only its owner knows. A page that has taken over a name has no key.
+    """
+    if api_key is not None or not is_local(listener):
+        return None
+    return frozenset(name.lower() for name in (*LOOPBACK_NAMES, f"[{host}]" if ":" in host else host, *hosts))
 
 
 def _layers(folder: Path) -> dict[str, Any]:

@@ -72,6 +72,7 @@ def open_audio(
     isolated: bool = False,
     name: str | None = None,
     max_seconds: float = MAX_HOURS * 3600,
+    in_memory: int = IN_MEMORY,
     stop: Callable[[], bool] = lambda: False,
 ) -> Recording:
     """Decodes an audio track of an audio or video file.
@@ -92,6 +93,7 @@ def open_audio(
             take too much memory or time, then raises AudioError and does not end this process. This takes 0.2 s.
         name: What messages call the source. None takes the name of the file.
         max_seconds: The longest audio that is read, in seconds, at most MAX_HOURS.
+        in_memory: The bytes of int16 samples up to which they are kept in memory, and not in a temporary file.
         stop: A function that is called while the file is decoded, and whenever samples are read; True ends that.
 
     Returns:
@@ -113,7 +115,8 @@ def open_audio(
         file, found, suffix = _open(source, stack)
         request = Request(found if name is None else printable(name, 500), suffix, number)
         isolated = isolated or has_many_edits(file)
-        pcm = _Sound(request.name, min(max_seconds, MAX_HOURS * 3600), stop)
+        pcm = _Sound(request.name, min(max_seconds, MAX_HOURS * 3600), in_memory, stop)
+        stack.push(lambda failed, *_: pcm.file.close() if failed else None)
         outcome = _decode(file, request, pcm, isolated)
         if outcome.loudest_channel is not None:
             pcm.clear()
@@ -152,8 +155,8 @@ class _Sound(Storage):
         stop: Returns whether to stop decoding.
     """
 
-    def __init__(self, name: str, max_seconds: float, stop: Callable[[], bool]) -> None:
-        super().__init__(IN_MEMORY)
+    def __init__(self, name: str, max_seconds: float, in_memory: int, stop: Callable[[], bool]) -> None:
+        super().__init__(in_memory)
         self._name = name
         self._max_seconds = max_seconds
         self.stop = stop
@@ -161,14 +164,11 @@ class _Sound(Storage):
     def write(self, data: bytes) -> None:
         """Appends samples; raises AudioError for more than are allowed, and Cancelled where `stop()` returns True."""
         if self.stop():
-            self.file.close()
             raise Cancelled
         super().write(data)
         if self.size > self._max_seconds * SAMPLE_RATE * 2:
-            self.file.close()
-            longest = (
-                f"{MAX_HOURS} hours" if self._max_seconds == MAX_HOURS * 3600 else f"{self._max_seconds:g} seconds"
-            )
+            all_hours = self._max_seconds == MAX_HOURS * 3600
+            longest = f"{MAX_HOURS} hours" if all_hours else f"{self._max_seconds:g} seconds"
             raise AudioError(f"{self._name} is longer than {longest}: cut it into shorter files")
 
 

@@ -114,6 +114,10 @@ class Recording:
     def __len__(self) -> int:
         return self._length
 
+    def close(self) -> None:
+        """Gives the memory or the file back. The recording can no longer be read."""
+        self._pcm.close()
+
     def __getitem__(self, part: slice) -> Waveform:
         start, stop, step = part.indices(self._length)
         assert step == 1

@@ -9,7 +9,7 @@ from typing import Any
 
 from max_whisper.messages import one_of, quote, suggestion
 from max_whisper.runtime.transcription.options import TranscribeKeywords
-from max_whisper.serve.errors import RequestError, wrong_field
+from max_whisper.serve.errors import RequestError, read_flag, unknown_field, wrong_field
 
 FORMATS = ("json", "text", "srt", "verbose_json", "vtt")
 RISING_TEMPERATURES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
@@ -114,18 +114,12 @@ class _Fields:
         for name, values in sent.items():
             plain, bracket, key = name.partition("[")
             key = key.removesuffix("]")
-            if plain in SPEAKERS or "diarized_json" in values:
+            if plain in SPEAKERS or (plain == "response_format" and "diarized_json" in values):
                 raise RequestError(
                     400, f"{name}: who speaks cannot be told by Whisper; leave it out", param=name, code="unsupported"
                 )
             if plain not in known or (bracket and not (plain in LISTS or plain == "chunking_strategy")):
-                known_names = ", ".join(["file", *known])
-                raise RequestError(
-                    400,
-                    f"unknown field {quote(name)}{suggestion(plain, known)}; expected one of {known_names}",
-                    param=name,
-                    code="unknown_field",
-                )
+                raise unknown_field(name, ["file", *known])
             if plain == "chunking_strategy" and key:
                 self._chunking[key] = values[-1]
             elif plain in LISTS:
@@ -159,7 +153,7 @@ class _Fields:
 
     def flag(self, name: str) -> bool:
         """Returns whether a field is true."""
-        return _flag(name, self.text(name) or "false")
+        return read_flag(name, self.text(name) or "false")
 
     def temperature(self) -> float | tuple[float, ...]:
         """Returns the temperature, or several that are tried in turn where it is 0 or not given."""
@@ -178,7 +172,8 @@ class _Fields:
             return {}
         unknown = given.keys() - {"type", "threshold", "prefix_padding_ms", "silence_duration_ms"}
         if given.get("type") != "server_vad" or unknown:
-            odd = f"the key {quote(min(unknown))}" if unknown else f"type {quote(str(given.get('type')))}"
+            kind = f"type {quote(str(given['type']))}" if "type" in given else "no type"
+            odd = f"the key {quote(min(unknown))}" if unknown else kind
             raise wrong_field(
                 name,
                 "expected auto, or an object with type server_vad and threshold, prefix_padding_ms or "
@@ -195,16 +190,10 @@ class _Fields:
         return options
 
 
-def _flag(name: str, text: str) -> bool:
-    if text.lower() not in ("true", "false", "1", "0"):
-        raise wrong_field(name, f"expected true or false, got {quote(text)}")
-    return text.lower() in ("true", "1")
-
-
 def _number(name: str, text: Any, low: float, high: float) -> float:
     try:
         number = float(text)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = float("nan")
     if not low <= number <= high:  # not true of NaN either
         raise wrong_field(name, f"expected a number, {low:g} to {high:g}, got {quote(str(text))}")

@@ -7,19 +7,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
 from typing import Any
 
 from starlette.responses import StreamingResponse
 
 from max_whisper.runtime.results import TranscriptionResult, Window
 from max_whisper.runtime.transcription.transcriber import Transcriber
-from max_whisper.serve.answers import log_failure
-from max_whisper.serve.errors import request_error
+from max_whisper.serve.answers import answer_to
+from max_whisper.serve.http import IDLE_SECONDS
 from max_whisper.serve.openai.logprobs import all_logprobs
-from max_whisper.serve.openai.text_stream import TextStream
 from max_whisper.serve.service import Work
+from max_whisper.serve.text_stream import TextStream
 
 Give = Callable[[Any], None]
+PING = ": ping\n\n"
+"""A comment, which clients leave out."""
 POSITIONS_PER_SECOND = 50
 """The positions of the encoder for a second of sound, which `usage` counts as the tokens that were read."""
 
@@ -80,14 +83,12 @@ def event_stream(work: Work, run: Callable[[Give], None]) -> StreamingResponse:
 
     async def events() -> AsyncIterator[str]:
         try:
-            async for item in work.stream(run):
-                yield _event(item)
+            async with aclosing(work.stream(run, IDLE_SECONDS)) as items:
+                async for item in items:
+                    yield PING if item is None else _event(item)
             yield "data: [DONE]\n\n"
         except Exception as error:
-            answer = request_error(error)
-            if answer.status >= 500 and answer is not error:
-                log_failure(work.job.name, error)
-            yield _event(answer.body())
+            yield _event(answer_to(error, work.job.name).body())
 
     headers = {"cache-control": "no-cache", "x-accel-buffering": "no"}  # nginx would collect them
     return StreamingResponse(events(), media_type="text/event-stream", headers=headers)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -23,9 +24,23 @@ from max_whisper.tokens import LANGUAGES
 Layers: TypeAlias = Callable[[Path], Mapping[str, Any]]
 """Returns the layers of an artifact as JSON values. The server does not import the spec language; the command does."""
 
+KEPT_SECONDS = 10.0
+"""The seconds for which the layers of a model are kept: a benchmark beside it may be new after that."""
+
 
 def routes(service: Service, layers: Layers) -> list[BaseRoute]:
     """Returns the addresses of this file."""
+    reports: dict[str, tuple[float, Mapping[str, Any]]] = {}  # when each was made, by the name of its model
+    one_at_a_time = asyncio.Lock()
+
+    async def report(entry: Entry) -> Mapping[str, Any]:
+        """Returns the layers of a model. No key makes the server compute this more than once in a while."""
+        async with one_at_a_time:
+            made, known = reports.get(entry.name, (0.0, None))
+            if known is None or time.monotonic() - made > KEPT_SECONDS:
+                known = await asyncio.to_thread(layers, entry.folder)
+                reports[entry.name] = time.monotonic(), known
+            return known
 
     async def models(request: Request) -> Response:
         try:
@@ -37,7 +52,7 @@ def routes(service: Service, layers: Layers) -> list[BaseRoute]:
     async def layers_of_model(request: Request) -> Response:
         try:
             entry = service.pool.entry(request.path_params["name"])
-            return JSONResponse(await asyncio.to_thread(layers, entry.folder))
+            return JSONResponse(await report(entry))
         except MaxWhisperError as error:
             return openai_error(request_error(error))
 

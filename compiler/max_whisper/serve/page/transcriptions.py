@@ -10,21 +10,23 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import aclosing
 from dataclasses import asdict
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from max_whisper.messages import quote, suggestion
+from max_whisper.messages import quote
 from max_whisper.runtime.audio.recording import Recording
 from max_whisper.runtime.audio.waveform import SAMPLE_RATE
 from max_whisper.runtime.output.writers import known_formats, render
 from max_whisper.runtime.results import Segment, TranscriptionResult, Window
 from max_whisper.runtime.transcription.options import TranscribeKeywords
 from max_whisper.runtime.transcription.transcriber import Transcriber
-from max_whisper.serve.answers import log_failure
-from max_whisper.serve.errors import RequestError, request_error, wrong_field
+from max_whisper.serve.answers import answer_to
+from max_whisper.serve.errors import RequestError, unknown_field, wrong_field
+from max_whisper.serve.http import IDLE_SECONDS
 from max_whisper.serve.pool import Entry
 from max_whisper.serve.service import Work
 from max_whisper.serve.transcribing import Task
@@ -41,17 +43,21 @@ async def answer(request: Request, work: Work) -> Response:
     form = await read_form(request, work)
     for name in form.fields:
         if name not in FIELDS:
-            raise wrong_field(name, f"unknown field{suggestion(name, FIELDS)}; expected file, {' or '.join(FIELDS)}")
+            raise unknown_field(name, ["file", *FIELDS])
     upload = form.take_file("file")
     entries = [work.service.pool.entry(name) for name in dict.fromkeys(form.fields.get("model", []))]
     entries = entries or [work.service.pool.default]
-    language = "".join(form.fields.get("language", [])).strip()
+    languages = form.fields.get("language", [])
+    if len(languages) > 1:
+        raise wrong_field("language", f"expected one value, got {len(languages)}")
+    language = "".join(languages).strip()
     if language and language not in LANGUAGES:
         raise wrong_field("language", f"expected the code of a language, got {quote(language)}")
     # Before the answer begins: after that, a recording that cannot be read could not get the status of an error.
-    task = Task(work, entries[0], await work.model(entries[0]))
-    began = time.monotonic()
-    sound = await work.run(lambda: task.decode(upload.file, upload.name))
+    async with work.lease(entries[0]) as model:
+        task = Task(work, entries[0], model)
+        began = time.monotonic()
+        sound = await work.run(lambda: task.decode(upload.file, upload.name))
     started = {"event": "decoded", "seconds": len(sound) / SAMPLE_RATE, "took": time.monotonic() - began}
     headers = {"cache-control": "no-cache", "x-accel-buffering": "no"}  # nginx would collect the lines
     return StreamingResponse(_lines(work, entries, sound, language, started), media_type=MEDIA_TYPE, headers=headers)
@@ -63,20 +69,19 @@ async def _lines(
     """Yields the lines of an answer. An error of a model is a line of its own, and the next model goes on."""
     yield _line(started)
     for entry in entries:
-        began, failure = time.monotonic(), None
+        began = time.monotonic()
         try:
             yield _line({"event": "loading", "model": entry.name})
-            task = Task(work, entry, await work.model(entry))
-            yield _line({"event": "loaded", "model": entry.name, "took": time.monotonic() - began})
-            async for event in work.stream(_transcription(task, sound, language)):
-                yield _line({**event, "model": entry.name})
+            async with work.lease(entry) as model:  # each is given back before the next one is loaded
+                yield _line({"event": "loaded", "model": entry.name, "took": time.monotonic() - began})
+                run = _transcription(Task(work, entry, model), sound, language)
+                async with aclosing(work.stream(run, IDLE_SECONDS)) as events:
+                    async for event in events:
+                        yield _line({"event": "waiting"} if event is None else {**event, "model": entry.name})
         except Exception as error:
-            failure = request_error(error)
-            if failure.status >= 500 and failure is not error:
-                log_failure(work.job.name, error)
-            yield _line({"event": "error", "model": entry.name, **failure.body()})
-        if failure is not None and work.job.reason is not None:
-            return  # the whole request was cancelled
+            yield _line({"event": "error", "model": entry.name, **answer_to(error, work.job.name).body()})
+            if work.job.cancelled:
+                return
 
 
 def _transcription(task: Task, sound: Recording, language: str) -> Callable[[Callable[[Event], None]], None]:

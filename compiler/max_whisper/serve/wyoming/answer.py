@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
-from typing import Any, cast
+from typing import Any
 
 from wyoming.asr import Transcript, TranscriptChunk, TranscriptStart, TranscriptStop
 from wyoming.event import Event
@@ -14,8 +14,8 @@ from max_whisper.runtime.results import Window
 from max_whisper.runtime.transcription.options import TranscribeKeywords
 from max_whisper.runtime.transcription.transcriber import Transcriber
 from max_whisper.serve.jobs import gone
-from max_whisper.serve.openai.text_stream import TextStream
 from max_whisper.serve.service import Work
+from max_whisper.serve.text_stream import TextStream
 from max_whisper.serve.transcribing import Task
 from max_whisper.serve.wyoming.fields import Asked, hotwords
 from max_whisper.serve.wyoming.sound import Sound
@@ -29,8 +29,7 @@ async def answer(task: Task, sound: Sound, asked: Asked) -> AsyncGenerator[Event
     """
     watching = asyncio.ensure_future(_cancel_when_gone(task.work))
     try:
-        stream = task.work.stream(lambda give: _transcribe(task, sound, asked, give))
-        async with aclosing(cast("AsyncGenerator[Event, None]", stream)) as events:
+        async with aclosing(task.work.stream(lambda give: _transcribe(task, sound, asked, give))) as events:
             async for event in events:
                 yield event
     finally:
@@ -65,4 +64,4 @@ def _transcribe(task: Task, sound: Sound, asked: Asked, give: Callable[[Any], No
 
 async def _cancel_when_gone(work: Work) -> None:
     await work.gone()
-    work.job.cancel(gone())
+    work.job.cancel(gone)

@@ -14,7 +14,7 @@ from wyoming.error import Error
 from wyoming.event import Event, async_write_event
 from wyoming.ping import Pong
 
-from max_whisper.serve.answers import log_failure
+from max_whisper.serve.answers import answer_to
 from max_whisper.serve.errors import RequestError, request_error
 from max_whisper.serve.jobs import gone, too_long
 from max_whisper.serve.pool import Entry
@@ -80,11 +80,11 @@ class Session:
 
     async def _refuse(self, error: Exception) -> None:
         """Sends an error, as far as the client is there and reads it."""
-        refusal = request_error(error)
-        if isinstance(error, ConnectionError) or refusal.code == gone().code:
+        if isinstance(error, ConnectionError):
             return
-        if refusal.status >= 500 and refusal is not error:
-            log_failure(PROTOCOL, error)
+        refusal = answer_to(error, PROTOCOL)
+        if refusal.code == gone().code:
+            return
         with contextlib.suppress(Exception):
             await self._write(Error(str(refusal), refusal.code).event())
             self._writer.write_eof()
@@ -178,6 +178,7 @@ class Session:
             piece = await self._of_request(self._reader.read(min(left, PIECE)), work)
             if not piece:
                 raise gone()
+            work.store(len(piece))
             await sound.write(piece)
             left -= len(piece)
 
@@ -223,8 +224,8 @@ class Session:
 
     async def _of_request(self, reading: Awaitable[Value], work: Work) -> Value:
         """Returns what is read for a request. Raises RequestError where nothing comes, or its time is over."""
-        if work.job.reason is not None:
-            raise work.job.reason
+        if work.job.cancelled:
+            raise work.job.reason or gone()
         return await self._within(reading, min(STALLED_SECONDS, work.seconds_left), work)
 
     async def _within(self, reading: Awaitable[Value], seconds: float, work: Work | None = None) -> Value:

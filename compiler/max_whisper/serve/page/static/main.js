@@ -18,6 +18,7 @@ let runs = new Map();
 let shown = null;
 let seconds = 0;
 let current = null; // the request that is under way
+let turn = 0; // counts what was asked for: only the last one may begin
 
 async function start() {
   say(byId("error"), "");
@@ -58,10 +59,12 @@ async function loadLayers() {
 
 async function take(chosen) {
   if (!chosen) return;
-  if (current) { // the recording before is given up
+  const mine = ++turn;
+  while (current) { // the recording before is given up, and run() says when it has ended
     current.abort();
-    await current.done.catch(() => {});
+    await current.ended;
   }
+  if (mine !== turn) return; // another one was dropped meanwhile
   file = chosen;
   byId("file-about").textContent = `${file.name}, ${megabytes(file.size)}. Drop or choose another one at any time.`;
   view.open(file).catch(refused);
@@ -69,6 +72,7 @@ async function take(chosen) {
 }
 
 async function run() {
+  if (current) return;
   const names = chosenModels();
   if (!names.length) {
     say(byId("error"), "No model is ticked: tick at least one, and press “Transcribe again”.");
@@ -76,10 +80,13 @@ async function run() {
     return;
   }
   begin(names);
+  let end;
+  const ended = new Promise((resolve) => (end = resolve));
   current = transcribe(file, names, chosenLanguage(), {
     onUpload: (share) => progress.set(UPLOAD, share, share < 1 ? percent(share) : "sent; it is decoded"),
     onEvent: takeEvent,
   });
+  current.ended = ended;
   let message = "";
   try {
     await current.done;
@@ -92,6 +99,7 @@ async function run() {
   current = null;
   busy(false);
   byId("status").textContent = message;
+  end();
 }
 
 function begin(names) {
