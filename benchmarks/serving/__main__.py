@@ -117,14 +117,15 @@ def measured(
         raise click.ClickException(f"{name}: {error}") from None
     right = warm if texts is None else texts
     problems += [f"changed: {clip!r}: {warm[clip]!r}" for clip in warm if warm[clip] != right[clip]]
-    server.wait_until_idle()
+    if server.wait_until_idle()[0] is None:
+        problems.append("does not rest after them")
     loads = []
     for number in clients:
         say(f"{name}: {number} clients for {seconds:g} s")
         load = Load(server.port, rotated(clips, number), right, faults=faults, ours=name == OURS, seed=SEED + number)
         before = server.memory_mb()
         figures = load_figures(asyncio.run(load.run(number, seconds)), number, seconds)
-        figures["busy_after_seconds"] = server.wait_until_idle()
+        figures["busy_after_seconds"], figures["cpu_at_rest"] = server.wait_until_idle()
         figures |= {"memory_before_mb": before, "memory_after_mb": server.memory_mb(), "left": server.left()}
         loads.append(figures)
         found = [f"{key}: {figures[key]}" for key in ("wrong", "lost", "unexpected", "left") if figures[key]]

@@ -19,9 +19,9 @@ from benchmarks.serving.clients import answers
 
 START_SECONDS = 120
 STOP_SECONDS = 60
-IDLE_SECONDS = 300
-IDLE_CPU = 0.05
-"""A server rests when it takes less than this share of one CPU for a second."""
+IDLE_SECONDS = 120
+IDLE_CPU = 0.2
+"""A server rests when it takes less than this share of one CPU for a second; it is waited for IDLE_SECONDS."""
 
 
 @dataclass
@@ -50,15 +50,16 @@ class Server:
         fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
-    def wait_until_idle(self) -> float | None:
-        """Returns the seconds until it rests, without that of looking; None where it does not."""
-        began = time.monotonic()
+    def wait_until_idle(self) -> tuple[float | None, float]:
+        """Returns the seconds until it rests, None where it does not, and the share of a CPU that it takes then."""
+        began, share = time.monotonic(), 0.0
         while time.monotonic() - began < IDLE_SECONDS:
             start, cpu = time.monotonic(), self.cpu_seconds()
             time.sleep(1)
-            if (self.cpu_seconds() - cpu) / (time.monotonic() - start) < IDLE_CPU:
-                return start - began
-        return None
+            share = (self.cpu_seconds() - cpu) / (time.monotonic() - start)
+            if share < IDLE_CPU:
+                return start - began, share
+        return None, share
 
     def left(self) -> list[str]:
         """Returns what it left: files in its folder, open files there without a name, and processes."""

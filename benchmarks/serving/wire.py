@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 BOUNDARY = "benchmark-7d1f0b5c"
-TIMEOUT = 600.0  # seconds for one exchange; after that an answer counts as lost
+TIMEOUT = 180.0  # seconds for one exchange; after that an answer counts as lost
 SLOW_BYTES, SLOW_PAUSE = 24, 0.05
 """A slow reader takes so many bytes, and then rests for so many seconds."""
 
