@@ -28,11 +28,12 @@ from rich.console import Console
 from benchmarks.common import help_text, machine, rotated, use_cpus
 from benchmarks.peers.records import commit
 from benchmarks.peers.setup import say
-from benchmarks.serving import peer
-from benchmarks.serving.clients import Clip, Load, Lost, in_turn
+from benchmarks.serving.clients import Clip, Load, in_turn
 from benchmarks.serving.figures import load_figures, table
+from benchmarks.serving.peer import PACKAGES, peer_command
 from benchmarks.serving.recordings import read_clips, right_texts
 from benchmarks.serving.servers import Server, free_port, running
+from benchmarks.serving.wire import Lost
 
 OURS, PEER = "max-whisper", "faster-whisper"
 SEED = 19
@@ -78,12 +79,21 @@ def main(
             say(f"{OURS}: making the texts of {len(clips)} recordings")
             texts = right_texts(artifact, speech, clips)
             port = free_port()
-            command = [sys.executable, "-m", "max_whisper", "serve", "--model", artifact, "--port", str(port)]
+            command: list[str | Path] = [
+                sys.executable,
+                "-m",
+                "max_whisper",
+                "serve",
+                "--model",
+                artifact,
+                "--port",
+                str(port),
+            ]
             with running(command, port, Path(folder, OURS), os.environ) as server:
                 servers.append(measured(OURS, server, clips, texts, clients, seconds, faults))
         if checkpoint is not None and work is not None and only != OURS:
             port = free_port()
-            words, variables = peer.command(checkpoint.absolute(), work.absolute(), port)
+            words, variables = peer_command(checkpoint.absolute(), work.absolute(), port)
             with running(words, port, Path(folder, PEER), variables) as server:
                 servers.append(measured(PEER, server, clips, None, clients, seconds, faults))
     Console(width=None if sys.stdout.isatty() else 200).print(table(servers))
@@ -91,7 +101,7 @@ def main(
         click.echo(problem)
     if json_file is not None:
         facts = {"machine": machine(), "threads": threads, "faults": faults, "clips": [clip.name for clip in clips]}
-        facts |= {"artifact": artifact.name, "commit": commit(), "peer": list(peer.PACKAGES), "servers": servers}
+        facts |= {"artifact": artifact.name, "commit": commit(), "peer": list(PACKAGES), "servers": servers}
         json_file.write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n")
     sys.exit(any(problem.startswith(OURS) for problem in problems))
 

@@ -15,7 +15,7 @@ WEB = ("fastapi==0.163.2", "uvicorn==0.54.0", "python-multipart==0.0.34")
 PACKAGES = (*ENGINES[ENGINE].pip[0], *WEB)
 
 
-def command(checkpoint: Path, work: Path, port: int) -> tuple[list[str | Path], dict[str, str]]:
+def peer_command(checkpoint: Path, work: Path, port: int) -> tuple[list[str | Path], dict[str, str]]:
     """Returns the command line of the peer's server and its variables, after making what it needs.
 
     Raises click.ClickException where that fails.
@@ -26,5 +26,14 @@ def command(checkpoint: Path, work: Path, port: int) -> tuple[list[str | Path], 
         convert(ENGINE, work, checkpoint, models)
     except SetupError as error:
         raise click.ClickException(str(error)) from None
-    words = [python, "-m", "uvicorn", "benchmarks.serving.peer_app:app", "--port", str(port), "--log-level", "error"]
+    words: list[str | Path] = [
+        python,
+        "-m",
+        "uvicorn",
+        "benchmarks.serving.peer_app:app",
+        "--port",
+        str(port),
+        "--log-level",
+        "error",
+    ]
     return words, variables(python) | {"MODEL": str(models / "model")}
