@@ -184,8 +184,8 @@ def cached_attention() -> Iterator[Case]:
 
 
 def fused_choose_token() -> Iterator[Case]:
-    vector, noise = f32("channels", WIDTH), f32("1 n_vocab", 1, VOCABULARY, value=0)
-    mask, allowed = f32("n_vocab", VOCABULARY, value=0), Operand("int64", "1 4", (1, 4), VOCABULARY)
+    vector, noise = f32("channels", WIDTH), f32("1 1 n_vocab", 1, 1, VOCABULARY, value=0)
+    mask, allowed = f32("n_vocab", VOCABULARY, value=0), Operand("int64", "1 1 4", (1, 1, 4), VOCABULARY)
     outputs = [Operand("int64", "1 1", (1, 1)), f32("1 1", 1, 1)]
     for dtype in DTYPES:
         table = Operand(dtype, "n_vocab channels", (VOCABULARY, WIDTH), cold=True)

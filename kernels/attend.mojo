@@ -124,9 +124,9 @@ def attend_memory[
     while i + BLOCK <= length:
         rows[BLOCK, BLOCK](i)
         i += BLOCK
-    while i < length:
-        rows[1, 1](i)
-        i += 1
+    comptime for left in range(1, BLOCK):
+        if length - i == left:
+            rows[left, left](i)
     scores.unsafe_free()
 
 

@@ -53,6 +53,8 @@ struct CachedAttention:
         var capacity = key_cache.dim_size[2]()
         var head_dim = key_cache.dim_size[3]()
         var first = Int(position)
+        if first + length > capacity:
+            raise Error("a token behind the end of the text context")
         for window in range(batch):
             for head in range(heads):
                 store_in_cache(

@@ -23,12 +23,12 @@ comptime N_BOUNDS = 4
 
 @extensibility.register("choose_token")
 struct ChooseToken:
-    """Takes logits [batch, rows, n_vocab], of which the last row counts; returns token and logprob [batch, 1].
+    """Takes logits [texts, rows, n_vocab]; returns token and logprob [texts, length], by the last `length` rows.
 
     Args of `execute`:
         mask: [n_vocab], 0 or -inf.
-        allowed: [batch, N_BOUNDS].
-        noise: [batch, n_vocab].
+        allowed: [texts, length, N_BOUNDS].
+        noise: [texts, length, n_vocab].
     """
 
     @staticmethod
@@ -39,24 +39,26 @@ struct ChooseToken:
         logprob: OutputTensor[dtype=DType.float32, rank=2, ...],
         logits: InputTensor[dtype=DType.float32, rank=3, ...],
         mask: InputTensor[dtype=DType.float32, rank=1, ...],
-        allowed: InputTensor[dtype=DType.int64, rank=2, ...],
-        noise: InputTensor[dtype=DType.float32, rank=2, ...],
+        allowed: InputTensor[dtype=DType.int64, rank=3, ...],
+        noise: InputTensor[dtype=DType.float32, rank=3, ...],
         ctx: DeviceContext,
     ) raises:
         var rows = logits.dim_size[1]()
         var n_vocab = logits.dim_size[2]()
-        for b in range(logits.dim_size[0]()):
+        var length = allowed.dim_size[1]()
+        for i in range(logits.dim_size[0]() * length):
+            var row = i // length * rows + rows - length + i % length
             var text, timestamps = tally_allowed(
-                logits.unsafe_ptr().unsafe_offset((b * rows + rows - 1) * n_vocab),
+                logits.unsafe_ptr().unsafe_offset(row * n_vocab),
                 mask.unsafe_ptr(),
-                noise.unsafe_ptr().unsafe_offset(b * n_vocab),
-                allowed.unsafe_ptr().unsafe_offset(b * N_BOUNDS),
+                noise.unsafe_ptr().unsafe_offset(i * n_vocab),
+                allowed.unsafe_ptr().unsafe_offset(i * N_BOUNDS),
                 0,
                 n_vocab,
             )
             var chosen, score = choose(text, timestamps)
-            token.unsafe_ptr().unsafe_store(b, Int64(chosen))
-            logprob.unsafe_ptr().unsafe_store(b, score)
+            token.unsafe_ptr().unsafe_store(i, Int64(chosen))
+            logprob.unsafe_ptr().unsafe_store(i, score)
 
 
 @fieldwise_init

@@ -9,9 +9,10 @@ from .attend import Memory, attend
 
 @extensibility.register("cross_attention")
 struct CrossAttention:
-    """Takes q [batch, length, heads * head_dim], keys and values [batch, heads, n_keys, head_dim]; returns y like q.
+    """Takes q [texts, length, heads * head_dim], keys and values [windows, heads, n_keys, head_dim]; returns y like q.
 
-    Of int8, each row of keys and values has a scale: [batch, heads, n_keys].
+    Each window has the same number of texts, which follow each other. Of int8, each row of keys and values has a scale:
+    [windows, heads, n_keys].
     """
 
     @staticmethod
@@ -36,5 +37,9 @@ struct CrossAttention:
             n_keys,
             keys.dim_size[3](),
         )
-        # Every row sees all keys.
-        attend[dtype](q.unsafe_ptr(), memory, y.unsafe_ptr(), q.dim_size[0](), q.dim_size[1](), n_keys, n_keys)
+        # Every row sees all keys, so that the texts of a window are as one.
+        var windows = keys.dim_size[0]()
+        if q.dim_size[0]() % windows != 0:
+            raise Error("not as many texts of each window")
+        var length = q.dim_size[0]() * q.dim_size[1]() // windows
+        attend[dtype](q.unsafe_ptr(), memory, y.unsafe_ptr(), windows, length, n_keys, n_keys)

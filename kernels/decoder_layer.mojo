@@ -34,11 +34,13 @@ comptime N_PHASES = 6
 
 @extensibility.register("decoder_layer")
 struct DecoderLayer:
-    """Takes x [batch, length, channels] of the tokens at `position` and after it; returns y and the cross-attention's
+    """Takes x [texts, length, channels] of the tokens at `position` and after it; returns y and the cross-attention's
     queries, which are like it.
 
-    All matrices have one dtype, and the three layer normalizations one `eps`. The other operands are those of `gemv`,
-    `gemv_qkv`, `cached_attention` and `cross_attention`; each norm is its weight and its bias.
+    Each text has a row in the self-attention's caches, and each window one in the keys and values of its features; each
+    window has the same number of texts, which follow each other. All matrices have one dtype, and the three layer
+    normalizations one `eps`. The other operands are those of `gemv`, `gemv_qkv`, `cached_attention` and
+    `cross_attention`; each norm is its weight and its bias.
     """
 
     @staticmethod
@@ -87,10 +89,10 @@ struct DecoderLayer:
         eps: Float32,
         ctx: DeviceContext,
     ) raises:
-        var batch = x.dim_size[0]()
+        var texts = x.dim_size[0]()
         var length = x.dim_size[1]()
         var channels = x.dim_size[2]()
-        var n_rows = batch * length
+        var n_rows = texts * length
         var hidden_channels = fc1_weights.dim_size[0]()
         var heads = key_cache.dim_size[1]()
         var capacity = key_cache.dim_size[2]()
@@ -98,7 +100,13 @@ struct DecoderLayer:
         var cross_heads = cross_keys.dim_size[1]()
         var n_features = cross_keys.dim_size[2]()
         var cross_head_dim = cross_keys.dim_size[3]()
+        var windows = cross_keys.dim_size[0]()
+        var rows_of_window = n_rows // windows
         var first = Int(position)
+        if texts % windows != 0:
+            raise Error("not as many texts of each window")
+        if first + length > capacity:
+            raise Error("a token behind the end of the text context")
 
         # Keys have no bias, and the cache no scales: others stand there, which are not read.
         var q_matrix = Matrix[dtype](
@@ -178,15 +186,15 @@ struct DecoderLayer:
                     linear_range[dtype, True, False, "none"](rows, q_matrix, x_at, q_at, begin, end)
                     linear_range[dtype, False, False, "none"](rows, k_matrix, x_at, k_at, begin, end)
                     linear_range[dtype, True, False, "none"](rows, v_matrix, x_at, v_at, begin, end)
-                    for window in range(batch):
+                    for text in range(texts):
                         store_in_cache(
-                            k_at, key_cache_at, window, head, length, heads, head_dim, capacity, first
+                            k_at, key_cache_at, text, head, length, heads, head_dim, capacity, first
                         )
                         store_in_cache(
-                            v_at, value_cache_at, window, head, length, heads, head_dim, capacity, first
+                            v_at, value_cache_at, text, head, length, heads, head_dim, capacity, first
                         )
                         attend_memory[DType.float32](
-                            q_at, self_memory, self_attended, window, head, length, first + length, first
+                            q_at, self_memory, self_attended, text, head, length, first + length, first
                         )
 
                 phases.run(SELF_ATTENTION, heads, self_attention)
@@ -203,9 +211,16 @@ struct DecoderLayer:
                     var begin = head * cross_head_dim
                     var end = begin + cross_head_dim
                     linear_range[dtype, True, False, "none"](rows, cross_q, x_at, queries_at, begin, end)
-                    for window in range(batch):
+                    for window in range(windows):  # every row sees all features, so that its texts are as one
                         attend_memory[cross_dtype](
-                            queries_at, cross_memory, cross_attended, window, head, length, n_features, n_features
+                            queries_at,
+                            cross_memory,
+                            cross_attended,
+                            window,
+                            head,
+                            rows_of_window,
+                            n_features,
+                            n_features,
                         )
 
                 phases.run(CROSS_ATTENTION, cross_heads, cross_attention)

@@ -237,8 +237,9 @@ def multiply_range[
         for j in range(first, last):
             for i in range(0, whole_rows, BLOCK):
                 block[BLOCK, 1, chains](i, j)
-            for i in range(whole_rows, n_rows):
-                block[1, 1, chains](i, j)
+            comptime for left in range(1, BLOCK):
+                if n_rows - whole_rows == left:
+                    block[left, 1, chains](whole_rows, j)
 
     comptime if integer_rows[dtype]:
         if n_rows >= TILED_ROWS:

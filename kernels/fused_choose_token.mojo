@@ -19,9 +19,9 @@ comptime RANGE = 512
 
 @extensibility.register("fused_choose_token")
 struct FusedChooseToken:
-    """Takes x [batch, 1, in], layer normalization and table [n_vocab, in]; returns what `choose_token` returns.
+    """Takes x [texts, length, in], layer normalization and table [n_vocab, in]; returns what `choose_token` returns.
 
-    The logits are layernorm(x) @ table^T. scales: of an int8 table, as `gemv` takes them.
+    The logits are layernorm(x) @ table^T, all rows of which count. scales: of an int8 table, as `gemv` takes them.
     """
 
     @staticmethod
@@ -37,18 +37,18 @@ struct FusedChooseToken:
         norm_bias: InputTensor[dtype=DType.float32, rank=1, ...],
         eps: Float32,
         mask: InputTensor[dtype=DType.float32, rank=1, ...],
-        allowed: InputTensor[dtype=DType.int64, rank=2, ...],
-        noise: InputTensor[dtype=DType.float32, rank=2, ...],
+        allowed: InputTensor[dtype=DType.int64, rank=3, ...],
+        noise: InputTensor[dtype=DType.float32, rank=3, ...],
         ctx: DeviceContext,
     ) raises:
-        var batch = x.dim_size[0]()
+        var n_rows = x.dim_size[0]() * x.dim_size[1]()
         var n_vocab = table.dim_size[0]()
         var n_in = table.dim_size[1]()
         var ranges = ceildiv(n_vocab, RANGE)
         var threads = thread_count(ranges)
-        var rows = FewRows[dtype](batch, n_in)
-        var logits = unsafe_alloc[Float32](batch * n_vocab)
-        var tallies = unsafe_alloc[Tally](2 * batch * ranges)  # [ranges, batch, text and timestamps]
+        var rows = FewRows[dtype](n_rows, n_in)
+        var logits = unsafe_alloc[Float32](n_rows * n_vocab)
+        var tallies = unsafe_alloc[Tally](2 * n_rows * ranges)  # [ranges, rows, text and timestamps]
         var table_at = table.unsafe_ptr()
         var scales_at = scales.unsafe_ptr()
         var mask_at = mask.unsafe_ptr()
@@ -61,31 +61,31 @@ struct FusedChooseToken:
             var first = i * RANGE
             var last = min(n_vocab, first + RANGE)
             multiply_range[dtype](rows, table_at, logits, n_vocab, first, last)
-            for b in range(batch):
-                var row = logits.unsafe_offset(b * n_vocab)
+            for r in range(n_rows):
+                var row = logits.unsafe_offset(r * n_vocab)
                 comptime if dtype == DType.int8:
                     for j in range(first, last):
                         row.unsafe_store(j, row.unsafe_load(j) * scales_at.unsafe_load(j))
                 var text, timestamps = tally_allowed(
                     row,
                     mask_at,
-                    noise_at.unsafe_offset(b * n_vocab),
-                    allowed_at.unsafe_offset(b * N_BOUNDS),
+                    noise_at.unsafe_offset(r * n_vocab),
+                    allowed_at.unsafe_offset(r * N_BOUNDS),
                     first,
                     last,
                 )
-                tallies[unsafe_offset=2 * (i * batch + b)] = text
-                tallies[unsafe_offset=2 * (i * batch + b) + 1] = timestamps
+                tallies[unsafe_offset=2 * (i * n_rows + r)] = text
+                tallies[unsafe_offset=2 * (i * n_rows + r) + 1] = timestamps
 
         for_each(ranges, threads, tally_range)
-        for b in range(batch):
+        for r in range(n_rows):
             var text = Tally()
             var timestamps = Tally()
             for i in range(ranges):
-                text = text.merged(tallies[unsafe_offset=2 * (i * batch + b)])
-                timestamps = timestamps.merged(tallies[unsafe_offset=2 * (i * batch + b) + 1])
+                text = text.merged(tallies[unsafe_offset=2 * (i * n_rows + r)])
+                timestamps = timestamps.merged(tallies[unsafe_offset=2 * (i * n_rows + r) + 1])
             var chosen, score = choose(text, timestamps)
-            token.unsafe_ptr().unsafe_store(b, Int64(chosen))
-            logprob.unsafe_ptr().unsafe_store(b, score)
+            token.unsafe_ptr().unsafe_store(r, Int64(chosen))
+            logprob.unsafe_ptr().unsafe_store(r, score)
         logits.unsafe_free()
         tallies.unsafe_free()

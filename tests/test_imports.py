@@ -61,7 +61,7 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         "decoding": {"results"},
         "transcription": {"arrays", "audio", "decoding", "features", "results", "vad"},
         "window_model": {"arrays", "audio", "decoding", "features", "results", "transcription"},
-        "model": {"audio", "results", "transcription", "vad", "window_model"},
+        "model": {"audio", "decoding", "results", "transcription", "vad", "window_model"},
     },
     "lowering": {
         "ops": set(),

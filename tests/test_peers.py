@@ -165,6 +165,7 @@ def test_speech_is_measured_with_the_times_of_words_and_from_the_start(run_peers
         "steady-clips-plain/fake-timed.json",
         "steady-clips-previous/fake-timed.json",
         "steady-clips-words/fake-timed.json",
+        "steady-clips-beams/fake-timed.json",
         "cold-clip-plain/fake-timed.json",
     }
     cold = found["cold-clip-plain/fake-timed.json"]

@@ -52,9 +52,9 @@ ENGINES = {  # by the names of their files in workers/
     "openvino_genai": Engine(
         "OpenVINO GenAI",
         (
-            Variant("int8", "int8 weights, bfloat16", lacks=("previous",)),
-            Variant("bfloat16", "float32 weights, bfloat16", lacks=("previous",)),
-            Variant("float32", "float32", lacks=("previous",)),
+            Variant("int8", "int8 weights, bfloat16", lacks=("previous", "beams")),
+            Variant("bfloat16", "float32 weights, bfloat16", lacks=("previous", "beams")),
+            Variant("float32", "float32", lacks=("previous", "beams")),
         ),
         (("openvino-genai==2026.4.1.0", "openvino==2026.4.1", "openvino-tokenizers==2026.4.1.0"),),
         converter=(
@@ -90,7 +90,7 @@ ENGINES = {  # by the names of their files in workers/
     ),
     "onnxruntime": Engine(
         "ONNX Runtime",
-        (Variant("int8", "int8", lacks=("words",)), Variant("float32", "float32", lacks=("words",))),
+        (Variant("int8", "int8", lacks=("words", "beams")), Variant("float32", "float32", lacks=("words", "beams"))),
         ((TORCH, "transformers==4.57.6", "onnx==1.23.2", "onnxruntime==1.31.1", "optimum-onnx==0.1.0"),),
     ),
     "openai_whisper": Engine(
@@ -100,7 +100,7 @@ ENGINES = {  # by the names of their files in workers/
     ),
     "transformers": Engine(
         "transformers",
-        (Variant("float32", "float32"), Variant("bfloat16", "bfloat16")),
+        (Variant("float32", "float32", lacks=("beams",)), Variant("bfloat16", "bfloat16", lacks=("beams",))),
         ((TORCH, "transformers==5.23.0"),),
     ),
 }

@@ -21,6 +21,7 @@ MODES = {
     "plain": "without the text before",
     "previous": "with the text before",
     "words": "with the times of words",
+    "beams": "without the text before, five beams",
 }
 """How a recording is transcribed, and what tables say of it. All but `window` have the times of segments."""
 STEADY, COLD = "steady", "cold"
@@ -81,7 +82,7 @@ def all_tasks(speech: Path | None, checkpoint: Path) -> Iterator[Task]:
         return
     facts = json.loads((checkpoint / "generation_config.json").read_text())
     multilingual = facts["is_multilingual"]
-    modes = ("plain", "previous", "words") if facts.get("alignment_heads") else ("plain", "previous")
+    modes = tuple(mode for mode in MODES if mode != "window" and (mode != "words" or facts.get("alignment_heads")))
     recordings = read_manifest(speech / "manifest.tsv")
     chosen = {
         "english": long(recordings, "en"),

@@ -26,6 +26,8 @@ TIMEOUT = 1800
 """The seconds after which a process that does not answer is killed."""
 FEW = 10
 """The tokens of the shorter of the two calls whose difference is the time of a token."""
+BEAMS = 5
+"""The beams of the mode `beams`: the default of faster-whisper, and of the commands of two others."""
 
 
 class WorkerError(Exception):

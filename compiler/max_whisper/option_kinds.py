@@ -182,13 +182,15 @@ class Folder(Kind, frozen=True, kw_only=True):
 
 
 class TextOrIds(Kind, frozen=True, kw_only=True):
-    """Text, or the ids of tokens. Whether the model has such tokens is checked when they are used."""
+    """Text, or ids of tokens, at most `longest`. Whether the model has such tokens is checked when they are used."""
 
     values = "text or token ids"
+    longest: int = LONGEST_TEXT
 
     def checked(self, value: Any) -> str | tuple[int, ...]:
         """Returns the text, or the ids as a tuple. Raises Refused for anything else."""
-        return _text(value) if isinstance(value, str) else _ids(value, "text or token ids", 0)
+        longest = self.longest
+        return _text(value, longest) if isinstance(value, str) else _ids(value, "text or token ids", 0, longest)
 
 
 class Ids(Kind, frozen=True, kw_only=True):
@@ -256,9 +258,9 @@ def _float(value: Any) -> float | None:
         return None
 
 
-def _text(value: str) -> str:
-    if len(value) > LONGEST_TEXT:
-        raise Refused(f"at most {LONGEST_TEXT} characters", f"{len(value)} of them")
+def _text(value: str, longest: int = LONGEST_TEXT) -> str:
+    if len(value) > longest:
+        raise Refused(f"at most {longest} characters", f"{len(value)} of them")
     try:
         value.encode()
     except UnicodeEncodeError:
@@ -266,8 +268,8 @@ def _text(value: str) -> str:
     return value
 
 
-def _ids(value: Any, expected: str, lowest: int) -> tuple[int, ...]:
-    items = [_plain(item) for item in _items(value, expected, LONGEST_TEXT)]
+def _ids(value: Any, expected: str, lowest: int, longest: int = LONGEST_TEXT) -> tuple[int, ...]:
+    items = [_plain(item) for item in _items(value, expected, longest)]
     for item in items:
         if isinstance(item, bool) or not isinstance(item, int):
             raise Refused(expected, item)

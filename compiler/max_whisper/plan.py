@@ -112,6 +112,14 @@ class BuildPlan(Record, frozen=True):
         return "int8" if self.dtype == "int8" and INT8_FEATURE in self.target.features else "bfloat16"
 
     @property
+    def several_texts(self) -> bool:
+        """Whether the decoder takes several texts of each window at once, and a step several tokens of each text.
+
+        MAX's attention takes as many queries as keys, so that each text would need a copy of its window's.
+        """
+        return self.kernels == "ours"
+
+    @property
     def by_name(self) -> dict[str, StoredTensor]:
         """The tensors by their names."""
         return {tensor.name: tensor for tensor in self.tensors}

@@ -13,6 +13,8 @@ N_BOUNDS = 4
 
 They are the first and the end of the text tokens, and the first and the end of the timestamps; an end is not included.
 """
+TIME_PRECISION = 0.02
+"""Seconds from one timestamp token to the next."""
 
 # fmt: off
 LANGUAGES = {

@@ -53,6 +53,7 @@ ACTIVATIONS: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
 EPS = 1e-5
 HEADS = [(1, 7), (2, 16), (3, 20), (5, 3), (6, 64)]  # and the channels of each
 HEADED = ["batch", "heads", "keys", "width"]
+MEMORY = ["windows", *HEADED[1:]]
 
 
 class Twice:
@@ -100,8 +101,12 @@ def kernels() -> Mapping[str, Twice]:
     eps, out = TensorType(F32, [], HOST), TensorType(F32, ["batch", 1, "rows", "out"], HOST)
     scales, table = TensorType(F32, ["two", "scaled"], HOST), TensorType(F32, ["context", "channels"], HOST)
     n_vocab = TensorType(F32, ["n_vocab"], HOST)
-    chosen = [TensorType(I64, ["batch", 1], HOST), TensorType(F32, ["batch", 1], HOST)]
-    rules = [n_vocab, TensorType(I64, ["batch", 4], HOST), TensorType(F32, ["batch", "n_vocab"], HOST)]
+    chosen = [TensorType(dtype, ["batch", "length"], HOST) for dtype in (I64, F32)]
+    allowed, noise = (
+        TensorType(I64, ["batch", "length", 4], HOST),
+        TensorType(F32, ["batch", "length", "n_vocab"], HOST),
+    )
+    rules = [n_vocab, allowed, noise]
     logits = TensorType(F32, ["batch", "rows", "n_vocab"], HOST)
     for name, dtype in TOKEN_DTYPES.items():
         matrix = TensorType(dtype, ["out", "in"], HOST)
@@ -135,14 +140,14 @@ def kernels() -> Mapping[str, Twice]:
         graph(f"next.{name}", "fused_choose_token", inputs, chosen)
     row_scales = TensorType(F32, ["stacked", "headed", "remembered"], HOST)
     for name, dtype in DTYPES.items():
-        memory = TensorType(dtype, HEADED, HOST)
+        memory = TensorType(dtype, MEMORY, HOST)
         graph(f"memory.{name}", "cross_attention", [rows, memory, row_scales, memory, row_scales], [rows])
         some = TensorType(I64, ["some"], HOST)
         scores = TensorType(F32, ["batch", "some", "length", "keys"], HOST)
         graph(f"scores.{name}", "attention_scores", [rows, memory, row_scales, some], [scores])
     forms = [(name, name) for name in DTYPES] + [("float16", "float32"), ("int8", "bfloat16")]
     for name, memory_name in forms:
-        dtype, memory = TOKEN_DTYPES[name], TensorType(DTYPES[memory_name], HEADED, HOST)
+        dtype, memory = TOKEN_DTYPES[name], TensorType(DTYPES[memory_name], MEMORY, HOST)
         cache = BufferType(F32, ["batch", "heads", "context", "width"], HOST)
         square, wide = TensorType(dtype, ["channels", "channels"], HOST), TensorType(dtype, ["inner", "channels"], HOST)
         narrow, inner = TensorType(dtype, ["channels", "inner"], HOST), TensorType(F32, ["inner"], HOST)
@@ -449,24 +454,24 @@ RANGES = [(0, 90, 90, 120), (0, 90, 90, 90), (80, 90, 100, 120), (0, 0, 95, 120)
 @pytest.mark.parametrize("temperature", [0.0, 0.7])
 @pytest.mark.parametrize("seed", range(3))
 def test_the_choice_of_a_token(kernels, dtype: str, temperature: float, seed: int):
-    n_vocab, n_in, batch = 120, 40, len(RANGES)
-    x = normal(batch, 1, n_in, seed=seed)
+    n_vocab, n_in, texts, length = 120, 40, 2, len(RANGES) // 2
+    x = normal(texts, length, n_in, seed=seed)
     table = weights(normal(n_vocab, n_in, seed=seed + 10) * 0.2, dtype)
     norm = [1 + 0.1 * normal(n_in, seed=1), normal(n_in, seed=2)]
     mask = np.where(normal(n_vocab, seed=seed + 20) > 1, -np.inf, 0).astype(np.float32)
     mask[[3, 80, 89, 100, 119]] = 0
-    allowed = np.array(RANGES)
-    noise = (temperature * np.random.default_rng(seed).gumbel(size=(batch, n_vocab))).astype(np.float32)
+    allowed = np.array(RANGES).reshape(texts, length, 4)
+    noise = (temperature * np.random.default_rng(seed).gumbel(size=(texts, length, n_vocab))).astype(np.float32)
     logits = (normed(x, *norm) @ table.exact.T).astype(np.float32)
     operands = [x, table.plain, table.scales, *norm, np.float32(EPS), mask, allowed, noise]
     together = kernels[f"next.{dtype}"].execute(*operands)
     apart = kernels["choose"].execute(np.concatenate([np.full_like(logits, 9), logits], axis=1), mask, allowed, noise)
     for found in (together, apart):
-        tokens, logprobs = (buffer.to_numpy()[:, 0] for buffer in found)
-        for row in range(batch):
-            token, logprob = chosen_by_rules(logits[row, 0], mask, allowed[row], noise[row])
-            assert tokens[row] == token
-            assert abs(logprobs[row] - logprob) <= (2e-4 if dtype == "int8" and found is together else 2e-5)
+        tokens, logprobs = (buffer.to_numpy() for buffer in found)
+        for place in np.ndindex(texts, length):
+            token, logprob = chosen_by_rules(logits[place], mask, allowed[place], noise[place])
+            assert tokens[place] == token
+            assert abs(logprobs[place] - logprob) <= (2e-4 if dtype == "int8" and found is together else 2e-5)
 
 
 @pytest.mark.parametrize("n_vocab", [511, 513, 5000])
@@ -476,7 +481,7 @@ def test_the_choice_among_many_tokens(kernels, n_vocab: int):
     x, table = normal(3, 1, n_in), weights(normal(n_vocab, n_in, seed=1) * 0.2, "float32")
     norm, mask, noise = [normal(n_in, seed=2), normal(n_in, seed=3)], np.zeros(n_vocab), np.zeros((3, n_vocab))
     allowed = np.array([(0, stamps, stamps, n_vocab), (stamps - 5, stamps, 0, 0), (0, 0, stamps + 3, n_vocab)])
-    given = [mask.astype(np.float32), allowed, noise.astype(np.float32)]
+    given = [mask.astype(np.float32), allowed[:, np.newaxis], noise[:, np.newaxis].astype(np.float32)]
     found = kernels["next.float32"].execute(x, table.plain, table.scales, *norm, np.float32(EPS), *given)
     logits = normed(x, *norm)[:, 0] @ table.exact.T
     for row, (token, logprob) in enumerate(zip(*(buffer.to_numpy()[:, 0] for buffer in found), strict=True)):
@@ -486,8 +491,8 @@ def test_the_choice_among_many_tokens(kernels, n_vocab: int):
 
 
 def test_the_first_of_equal_tokens_is_chosen(kernels):
-    logits, nothing = np.zeros((1, 1, 120), np.float32), np.zeros((1, 120), np.float32)
-    tokens, logprobs = kernels["choose"].execute(logits, nothing[0], np.array([[0, 120, 0, 0]]), nothing)
+    logits = np.zeros((1, 1, 120), np.float32)
+    tokens, logprobs = kernels["choose"].execute(logits, logits[0, 0], np.array([[[0, 120, 0, 0]]]), logits)
     assert (tokens.item(), round(logprobs.item(), 4)) == (0, round(-np.log(120), 4))
 
 
@@ -532,6 +537,19 @@ def test_cross_attention(kernels, dtype: str, batch: int, length: int, heads: in
     scores = kernels[f"scores.{dtype}"].execute(q, *keys, some)[0].to_numpy()
     difference = np.abs(scores - products(split(q, heads), exact_keys)[:, some]).max()
     assert difference <= (5e-4 if dtype == "int8" else 1e-5)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("windows", "texts", "length"), [(1, 5, 1), (3, 2, 1), (2, 3, 2)])
+def test_several_texts_hear_one_window(kernels, dtype: str, windows: int, texts: int, length: int):
+    heads, width, n_keys = 3, 32, 17
+    q = normal(windows * texts, length, heads * width)
+    keys, exact_keys = memory_of(windows, heads, n_keys, width, 1, dtype)
+    values, exact_values = memory_of(windows, heads, n_keys, width, 2, dtype)
+    y = kernels[f"memory.{dtype}"].execute(q, *keys, *values)[0].to_numpy()
+    heard = [np.repeat(part, texts, axis=0) for part in (exact_keys, exact_values)]
+    expected = merged(softmax(products(split(q, heads), heard[0])) @ heard[1])
+    assert np.abs(y - expected).max() <= (5e-4 if dtype == "int8" else 5e-6)
 
 
 def memory_of(
@@ -590,16 +608,22 @@ def test_numbers_that_are_not_finite_stay_so_in_int8(kernels, place: int, bad: f
 
 @pytest.mark.parametrize("dtype", [*DTYPES, "float16", "int8 with bfloat16 memory"])
 @pytest.mark.parametrize(
-    ("batch", "heads", "width", "n_keys", "steps"),
-    [(1, 8, 64, 1500, [3, 1, 1, 40]), (2, 3, 20, 33, [1, 2, 1]), (1, 1, 7, 5, [9, 1]), (5, 2, 16, 17, [1, 1])],
+    ("windows", "texts", "heads", "width", "n_keys", "steps"),
+    [
+        (1, 1, 8, 64, 1500, [3, 1, 1, 40]),
+        (2, 2, 3, 20, 33, [1, 2, 1]),
+        (1, 1, 1, 7, 5, [9, 1]),
+        (5, 1, 2, 16, 17, [1, 1]),
+        (1, 7, 2, 16, 17, [1, 1]),
+    ],
 )
 def test_a_layer_of_the_decoder_is_its_eight_parts(
-    kernels, dtype: str, batch: int, heads: int, width: int, n_keys: int, steps: list[int]
+    kernels, dtype: str, windows: int, texts: int, heads: int, width: int, n_keys: int, steps: list[int]
 ):
     """To the last bit: a prompt's layers with alignment heads are computed by the parts, and a token's as a whole."""
     form = {"int8 with bfloat16 memory": ("int8", "bfloat16"), "float16": ("float16", "float32")}
     dtype, memory_dtype = form.get(dtype, (dtype, dtype))
-    channels, total = heads * width, sum(steps)
+    channels, total, batch = heads * width, sum(steps), windows * texts
     inner = 4 * channels
     shapes = [(channels, channels)] * 6 + [(inner, channels), (channels, inner)]
     q, k, v, out, cross_q, cross_out, fc1, fc2 = (
@@ -608,7 +632,7 @@ def test_a_layer_of_the_decoder_is_its_eight_parts(
     vectors = [0.1 * normal(channels, seed=20 + i) for i in range(12)]
     norms, biases = [(1 + vectors[i], vectors[i + 1]) for i in (0, 2, 4)], vectors[6:]
     inner_bias = normal(inner, seed=40)
-    memory = [part for seed in (50, 51) for part in memory_of(batch, heads, n_keys, width, seed, memory_dtype)[0]]
+    memory = [part for seed in (50, 51) for part in memory_of(windows, heads, n_keys, width, seed, memory_dtype)[0]]
     caches = [
         [Buffer.from_numpy(np.full((batch, heads, total + 2, width), np.nan, np.float32)) for _ in range(2)]
         for _ in range(2)

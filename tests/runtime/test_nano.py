@@ -8,7 +8,7 @@ from pathlib import Path
 import max_whisper
 import pytest
 from conftest import ROOT
-from max_whisper.runtime.decoding.options import TIME_PRECISION
+from max_whisper.tokens import TIME_PRECISION
 from support.command import run
 from support.sounds import noise, silence
 

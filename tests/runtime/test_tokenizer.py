@@ -98,9 +98,20 @@ def test_damaged_vocabulary(tmp_path):
     with pytest.raises(ArtifactError, match=r"no\.tiktoken cannot be read"):
         Tokenizer(tmp_path / "no.tiktoken", make_tokens(10))
     (tmp_path / "bad.tiktoken").write_text("aGU= 0\nnonsense\n")
-    tokenizer = Tokenizer(tmp_path / "bad.tiktoken", make_tokens(10))
-    with pytest.raises(ArtifactError, match=r"bad\.tiktoken:2: expected 'base64 id', found b'nonsense'"):
-        tokenizer.decode([0])
+    tokenizer = Tokenizer(tmp_path / "bad.tiktoken", make_tokens(2))
+    assert tokenizer.decode([0]) == "he"
+    for use in (lambda: tokenizer.decode([0, 1]), lambda: tokenizer.encode("he")):
+        with pytest.raises(ArtifactError, match=r"bad\.tiktoken:2: expected 'base64 id', found b'nonsense'"):
+            use()
+    with pytest.raises(ArtifactError, match=r"bad\.tiktoken: expected 10 tokens, found 2"):
+        Tokenizer(tmp_path / "bad.tiktoken", make_tokens(10)).decode([0])
+
+
+@pytest.mark.parametrize("vocabulary", [[*SMALL, b"he"], SMALL[1:]])
+def test_an_encoder_needs_each_token_once_and_all_bytes(tmp_path, vocabulary):
+    tokenizer = Tokenizer(write_ranks(tmp_path / "bad.tiktoken", vocabulary), make_tokens(len(vocabulary)))
+    with pytest.raises(ArtifactError, match="expected each token once and all 256 bytes"):
+        tokenizer.encode("he")
 
 
 def test_multilingual_prompt(multilingual):

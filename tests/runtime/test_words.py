@@ -45,6 +45,18 @@ def test_median_of_seven_neighbours():
     assert np.array_equal(median_filtered(x[:, :3]), x[:, :3])
 
 
+@pytest.mark.parametrize("share", [0.1, 0.5, 1.0])
+def test_nan_comes_last_in_the_median(share: float):
+    """Of a head that attends to a position alike from all tokens; both signs are what processors give."""
+    rng = np.random.default_rng(1)
+    x = rng.standard_normal((3, 40)).astype(np.float32)
+    x[rng.random(x.shape) < share] = np.nan
+    x *= rng.choice([-1, 1], x.shape)
+    padded = np.pad(x, ((0, 0), (3, 3)), mode="reflect")
+    expected = [[sorted(row[i : i + 7], key=lambda y: (np.isnan(y), y))[3] for i in range(40)] for row in padded]
+    assert np.array_equal(median_filtered(x), np.array(expected, np.float32), equal_nan=True)
+
+
 def test_tokens_begin_where_the_heads_look():
     starts = [2, 10, 11, 30]
     scores = np.random.default_rng(0).standard_normal((2, 6, 40)).astype(np.float32) * 0.01

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import max_whisper
 import msgspec
 import pytest
 from blake3 import blake3
-from max_whisper.artifact.manifest import MANIFEST_FILE, NO_HASH, File, Manifest
+from max_whisper.artifact.manifest import MANIFEST_FILE, NO_HASH, File, Manifest, Port
 from max_whisper.artifact.read import read_manifest
 from max_whisper.compile.planning import with_tensors
 from max_whisper.errors import MaxWhisperError
@@ -75,9 +75,22 @@ def plan_of(
 
 
 def plan_for_gpu(folder: Path, target: Target) -> Manifest:
-    """Changes the plan to one for a GPU, with MAX's kernels and nothing packed, and reseals."""
-    tensors = [msgspec.structs.replace(tensor, packed=False) for tensor in read_manifest(folder).plan.tensors]
-    return replan(folder, target=target, kernels="max", tensors=tensors)
+    """Changes the plan to one for a GPU, with MAX's kernels, one text of a window and nothing packed, and reseals."""
+    manifest = read_manifest(folder)
+    tensors = [msgspec.structs.replace(tensor, packed=False) for tensor in manifest.plan.tensors]
+    plan = msgspec.structs.replace(manifest.plan, target=target, kernels="max", tensors=tensors)
+    graphs = {}
+    for name, graph in manifest.graphs.items():
+        sizes = {"texts": plan.batch, **({"length": 1} if name == "step" else {})}
+        ports = [[_sized(port, sizes) for port in part] for part in (graph.inputs, graph.outputs)]
+        graphs[name] = msgspec.structs.replace(graph, inputs=ports[0], outputs=ports[1])
+    return reseal(folder, plan=plan, graphs=graphs)
+
+
+def _sized(port: Port, sizes: Mapping[str, int]) -> Port:
+    """Returns the port with sizes in place of the names of dimensions."""
+    shape = [sizes.get(dim, dim) if isinstance(dim, str) else dim for dim in port.shape]
+    return msgspec.structs.replace(port, shape=shape)
 
 
 def _file(path: Path) -> File:

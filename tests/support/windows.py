@@ -9,6 +9,7 @@ import numpy as np
 from max.driver import Buffer
 from max_whisper import DecodingOptions, DecodingResult, Model
 from max_whisper.runtime.decoding.cancelling import never
+from max_whisper.runtime.decoding.conflicts import check_decoding
 from max_whisper.runtime.decoding.decoder import Decoder
 from max_whisper.runtime.decoding.window_decoder import WindowDecoder
 from max_whisper.runtime.results import Override
@@ -30,7 +31,7 @@ class Windows:
         """Returns the result of each window, with options for each, or with the same options for all."""
         rows = options * len(self.features) if len(options) == 1 else options
         for row in rows:
-            row.check(self.model.manifest, self.model.tokenizer)
+            check_decoding(row, self.model.manifest, self.model.tokenizer)
         return self._decoder.decode(self._cross_kv, [row.language or "en" for row in rows], rows, stop=stop)
 
     def explain(self, results: Sequence[DecodingResult], *options: DecodingOptions) -> list[list[Override]]:

@@ -22,7 +22,7 @@ from max_whisper.spec.counts import weights_read
 from max_whisper.tools.bench import peak_rates
 from max_whisper.tools.bench.clocks import Instrumented, InstrumentedGraph, Times, compile_instrumented
 from max_whisper.tools.bench.phases import NoiseWindows
-from max_whisper.tools.bench.roofline import TOKEN_CHOICE, Roofline, roofline, whisper_layers
+from max_whisper.tools.bench.roofline import TOKEN_CHOICE, Roofline, for_one_token, roofline, whisper_layers
 from support.artifacts import copy, plan_of
 from support.command import error, run
 from support.models.mini import MINI
@@ -46,7 +46,7 @@ def rooflines(spec: Spec, calls: dict[str, list[KernelCall]], batch: int = 1) ->
     return {
         graph: roofline(
             graph,
-            calls[graph],
+            for_one_token(calls[graph], batch),
             Times([1.0] * len(calls[graph]), len(calls[graph]) + 0.5),
             layers=whisper_layers(spec, graph, batch, POSITION),
             peak_rates=PEAK_RATES,

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.peers.worker import Heard, Peer, peer_main
+from benchmarks.peers.worker import BEAMS, Heard, Peer, peer_main
 
 BATCHED = "batched-"
 BATCH = 8  # windows; the default of the batched pipeline
@@ -54,7 +54,7 @@ class FasterWhisper(Peer):
         only = {"batch_size": BATCH} if self._batched else {"condition_on_previous_text": mode == "previous"}
         return {
             "language": language,
-            "beam_size": 1,
+            "beam_size": BEAMS if mode == "beams" else 1,
             "temperature": 0.0,
             "vad_filter": self._batched,
             "word_timestamps": mode == "words",

@@ -13,7 +13,7 @@ from max_whisper.tensors.dtypes import BUILD_DTYPES
 from numpy.typing import NDArray
 
 from benchmarks.peers.conversion import spec_of
-from benchmarks.peers.worker import Heard, Peer, multilingual, peer_main
+from benchmarks.peers.worker import BEAMS, Heard, Peer, multilingual, peer_main
 
 
 def convert(checkpoint: Path, models: Path) -> None:
@@ -41,6 +41,7 @@ class MaxWhisper(Peer):
             "temperature": 0.0,
             "condition_on_previous_text": mode == "previous",
             "word_timestamps": mode == "words",
+            "beam_size": BEAMS if mode == "beams" else None,
         }
 
     def window_arguments(self, n_tokens: int) -> dict[str, Any]:

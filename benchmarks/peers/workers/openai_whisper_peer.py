@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 from whisper.model import ModelDimensions
 
-from benchmarks.peers.worker import Heard, Peer, peer_main
+from benchmarks.peers.worker import BEAMS, Heard, Peer, peer_main
 
 
 class OpenaiWhisper(Peer):
@@ -44,6 +44,7 @@ class OpenaiWhisper(Peer):
             "temperature": 0.0,
             "condition_on_previous_text": mode == "previous",
             "word_timestamps": mode == "words",
+            "beam_size": BEAMS if mode == "beams" else None,
             "fp16": False,
         }
 

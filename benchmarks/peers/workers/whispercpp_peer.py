@@ -17,16 +17,21 @@ import numpy as np
 from numpy.typing import NDArray
 from pywhispercpp.model import Model
 
-from benchmarks.peers.worker import Heard, Peer, peer_main
+from benchmarks.peers.worker import BEAMS, Heard, Peer, peer_main
 
 
 class WhisperCpp(Peer):
     """Runs a ggml file, which `variant` names."""
 
-    CALL = "Model(file).transcribe(audio{})"
+    CALL = "Model(file, params_sampling_strategy={}).transcribe(audio{{}})"
 
-    def __init__(self, models: Path, variant: str, threads: int) -> None:
-        self._model, self._threads = Model(str(models / f"{variant}.bin"), n_threads=threads), threads
+    def __init__(self, models: Path, variant: str, threads: int, mode: str) -> None:
+        self._strategy, self._threads = int(mode == "beams"), threads
+        file = str(models / f"{variant}.bin")
+        self._model = Model(file, params_sampling_strategy=self._strategy, n_threads=threads)
+
+    def call(self) -> str:
+        return self.CALL.format(self._strategy)
 
     def versions(self) -> dict[str, str]:
         used = " ".join(re.findall(r"(\w+) = 1\b", Model.system_info() or ""))
@@ -39,6 +44,7 @@ class WhisperCpp(Peer):
             "no_context": True,
             **({} if mode == "previous" else {"n_max_text_ctx": 0}),
             "temperature_inc": 0.0,
+            **({"beam_search": {"beam_size": BEAMS, "patience": -1.0}} if mode == "beams" else {}),
             **({"token_timestamps": True, "max_len": 1, "split_on_word": True} if mode == "words" else {}),
             "print_progress": False,
         }
@@ -68,4 +74,4 @@ class WhisperCpp(Peer):
 
 
 if __name__ == "__main__":
-    peer_main(lambda _checkpoint, models, variant, threads, _mode: WhisperCpp(models, variant, threads))
+    peer_main(lambda _checkpoint, models, variant, threads, mode: WhisperCpp(models, variant, threads, mode))

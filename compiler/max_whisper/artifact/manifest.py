@@ -16,7 +16,7 @@ WEIGHTS_FILE = "weights.safetensors"
 VOCABULARY_FILE = "vocab.tiktoken"
 SPEC_FILE = "spec.json"
 
-MANIFEST_VERSION = 6
+MANIFEST_VERSION = 7
 """The version of the format, which every incompatible change of the format raises by one."""
 WHISPER, VAD = "whisper", "vad"
 """The families of models; a manifest that names none is a Whisper's."""

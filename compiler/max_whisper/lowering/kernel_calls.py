@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from math import prod
 
 from max_whisper.tensors.dtypes import DTYPES
@@ -16,6 +17,10 @@ class Operand:
     shape: list[int | str]  # a name is a dimension that is not known when the graph is compiled
     weight: str | None = None  # its name, if it is a tensor of the artifact
     matrix: tuple[int, int] | None = None  # [out, in], if it holds the weights of a product, packed or not
+
+    def bound(self, dims: Mapping[str, int]) -> Operand:
+        """Returns the operand with the sizes of dimensions that were not known."""
+        return replace(self, shape=[dims.get(dim, dim) if isinstance(dim, str) else dim for dim in self.shape])
 
     @property
     def dims(self) -> list[int]:
@@ -37,6 +42,11 @@ class KernelCall:
     operands: list[Operand]
     outputs: list[Operand]
     dtype: str | None = None  # of the products with the keys, in attention; None elsewhere
+
+    def bound(self, dims: Mapping[str, int]) -> KernelCall:
+        """Returns the call with the sizes of dimensions that were not known when the graph was compiled."""
+        operands, outputs = ([operand.bound(dims) for operand in part] for part in (self.operands, self.outputs))
+        return replace(self, operands=operands, outputs=outputs)
 
 
 @dataclass(frozen=True)

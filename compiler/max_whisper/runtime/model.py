@@ -25,7 +25,6 @@ from max_whisper.runtime.transcription.options import RECORDING_OPTIONS, Transcr
 from max_whisper.runtime.transcription.part_options import PartOptions
 from max_whisper.runtime.transcription.scheduler import Caller
 from max_whisper.runtime.transcription.transcriber import Transcriber
-from max_whisper.runtime.vad.cached import find_detector
 from max_whisper.runtime.vad.detector import VoiceDetector, load_detector
 from max_whisper.runtime.window_model import WindowModel
 
@@ -162,6 +161,9 @@ class Model(WindowModel):
         """Returns the model that finds speech, where one is asked for; it is loaded once, and built if need be."""
         if parts.detector != "silero":
             return None
+        # Only here: it imports subprocess and OpenSSL, which take 5 ms of the time to a first text.
+        from max_whisper.runtime.vad.cached import find_detector
+
         with self._finding_detector:
             folder = find_detector(parts.vad_model, progress)
             if folder not in self._detectors:

@@ -23,6 +23,7 @@ from max_whisper.options import check_names, checked_integer, lists_options, opt
 from max_whisper.runtime.arrays import as_array, check_finite, float32_rows, token_rows
 from max_whisper.runtime.audio.mel import log_mel
 from max_whisper.runtime.audio.waveform import MAX_SECONDS, SAMPLE_RATE
+from max_whisper.runtime.decoding.conflicts import check_decoding
 from max_whisper.runtime.decoding.keywords import PROMPT_OPTIONS, DecodingKeywords, PromptKeywords
 from max_whisper.runtime.decoding.options import DecodingOptions
 from max_whisper.runtime.decoding.tokenizer import Tokenizer
@@ -170,7 +171,7 @@ class WindowModel:
             UserError: The value of an option is wrong, or the model does not support it.
         """
         (decoding,) = options_of(options, DecodingOptions)
-        decoding.check(self.manifest, self.tokenizer)
+        check_decoding(decoding, self.manifest, self.tokenizer)
         windows = self._features(features)
         languages = [decoding.language] * len(windows)
         if decoding.language is None and self.multilingual:

@@ -61,40 +61,52 @@ def signatures(manifest: WhisperManifest) -> Signatures:
     ports = manifest.graphs["decoder"].inputs
     cross_heads = _heads("cross_", ports)
 
-    def caches(prefix: str, dtype: str, length: int) -> Signature:
+    def caches(prefix: str, dtype: str, rows: int | None, length: int) -> Signature:
         signature: Signature = []
         for i, (n, channels) in enumerate(_heads(prefix, ports)):
             for part in ("keys", "values"):
-                signature.append((f"{prefix}{part}.{i}", dtype, (batch, n, length, channels)))
+                signature.append((f"{prefix}{part}.{i}", dtype, (rows, n, length, channels)))
                 if dtype == "int8":
-                    signature.append((f"{prefix}{part}_scales.{i}", "float32", (batch, n, length)))
+                    signature.append((f"{prefix}{part}_scales.{i}", "float32", (rows, n, length)))
         return signature
 
-    cross_kv = caches("cross_", manifest.plan.cross_kv_dtype, n_audio_ctx)
-    rules: Signature = [
-        ("mask", "float32", (n_vocab,)),
-        ("allowed", "int64", (batch, N_BOUNDS)),
-        ("noise", "float32", (batch, n_vocab)),
-    ]
-    state = [*rules, *caches("self_", "float32", n_text_ctx), *cross_kv]
+    cross_kv = caches("cross_", manifest.plan.cross_kv_dtype, batch, n_audio_ctx)
+    texts, length = (None, None) if manifest.plan.several_texts else (batch, 1)
+    state = [*caches("self_", "float32", texts, n_text_ctx), *cross_kv]
+
+    def rules(chosen: int | None) -> Signature:
+        return [
+            ("mask", "float32", (n_vocab,)),
+            ("allowed", "int64", (texts, chosen, N_BOUNDS)),
+            ("noise", "float32", (texts, chosen, n_vocab)),
+        ]
+
+    def next_tokens(chosen: int | None) -> Signature:
+        return [("token", "int64", (texts, chosen)), ("logprob", "float32", (texts, chosen))]
+
     position: Signature = [("position", "int64", ())]
     scalars = [*position, ("first_scored", "int64", ()), ("no_speech", "int64", ())]
     features: Signature = [("features", "float32", (batch, n_audio_ctx, dims["d_model"]))]
-    chosen: Signature = [("token", "int64", (batch, 1)), ("logprob", "float32", (batch, 1))]
     aligned = Counter(layer for layer, _ in manifest.plan.alignment_heads)
     keys = [port for i in aligned for port in cross_kv if port[0] in (f"cross_keys.{i}", f"cross_keys_scales.{i}")]
-    queries = [(f"queries.{i}", "float32", (batch, None, cross_heads[i][0] * cross_heads[i][1])) for i in aligned]
+
+    def queries(rows: int | None) -> Signature:
+        return [(f"queries.{i}", "float32", (rows, None, cross_heads[i][0] * cross_heads[i][1])) for i in aligned]
+
     scored: Signature = [
-        ("no_speech_prob", "float32", (batch, 1)),
-        ("logits", "float32", (batch, None, n_vocab)),
+        ("no_speech_prob", "float32", (texts, 1)),
+        ("logits", "float32", (texts, None, n_vocab)),
     ]
     scores: Signature = [(f"scores.{i}", "float32", (batch, n, None, n_audio_ctx)) for i, n in aligned.items()]
     return {
         "encoder": ([("mel", "float32", (batch, dims["n_mels"], dims["n_frames"]))], features),
         "cross_kv": (features, cross_kv),
-        "decoder": ([("tokens", "int64", (batch, None)), *scalars, *state], [*chosen, *scored, *queries]),
-        "step": ([("tokens", "int64", (batch, 1)), *position, *state], chosen),
-        "alignment": ([*queries, *keys], scores),
+        "decoder": (
+            [("tokens", "int64", (texts, None)), *scalars, *rules(1), *state],
+            [*next_tokens(1), *scored, *queries(texts)],
+        ),
+        "step": ([("tokens", "int64", (texts, length)), *position, *rules(length), *state], next_tokens(length)),
+        "alignment": ([*queries(batch), *keys], scores),
     }
 
 

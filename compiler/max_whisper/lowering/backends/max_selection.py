@@ -24,9 +24,10 @@ def choose_token(
 ) -> list[TensorValue]:
     """Returns the next token, int64 [batch, 1], and its log-probability, [batch, 1], by the last row of logits.
 
-    logits: float32 [batch, length, n_vocab]. mask, allowed: see `filtered`. noise: see `sampled`.
+    logits: float32 [batch, length, n_vocab]. mask, allowed [batch, 1, N_BOUNDS]: see `filtered`. noise [batch, 1,
+    n_vocab]: see `sampled`.
     """
-    return [*sampled(filtered(logits[:, -1, :], mask, allowed), noise)]
+    return [*sampled(filtered(logits[:, -1, :], mask, ops.squeeze(allowed, 1)), ops.squeeze(noise, 1))]
 
 
 def token_probability(context: Context, logits: TensorValue, token: TensorValue) -> TensorValue:

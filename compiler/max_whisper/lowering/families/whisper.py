@@ -3,17 +3,20 @@
     encoder   mel [batch, n_mels, n_frames]      -> features [batch, n_audio_ctx, d_model]
     cross_kv  features                           -> keys and values of each cross-attention, once per window, and
                                                     the scales of their rows where they are int8
-    decoder   tokens [batch, length] that follow -> token [batch, 1] that comes next, its log-probability,
-              `position` tokens in the caches       logits [batch, scored, n_vocab] of the last tokens, and the
+    decoder   tokens [texts, length] that follow -> token [texts, 1] that comes next, its log-probability,
+              `position` tokens in the caches       logits [texts, scored, n_vocab] of the last tokens, and the
                                                     probability of one token (no-speech) after the first of these
-    step      token [batch, 1]                   -> token [batch, 1] that comes next, and its log-probability
+    step      tokens [texts, length]             -> token [texts, length] that comes after each, its log-probability
     alignment queries of `decoder`, keys         -> scores [batch, heads, length, n_audio_ctx] of those heads of each
                                                     layer that follow the sound, for the times of words
 
 `decoder` serves both the prefill of the prompt and the teacher-forced pass: `length` is symbolic, and `first_scored` is
-the index of the first token whose logits are wanted. `step` does the same for one token, and returns only what the next
-step needs. The choice of the next token is part of both. The host drives the steps, because showing tokens as they
-come, beam search and cancelling need that; it costs little (`benchmarks/overhead.py`).
+the index of the first token whose logits are wanted. `step` does the same for one token, or for the few of a draft, and
+returns only what the next step needs. The choice of the next token is part of both. The host drives the steps, because
+showing tokens as they come, beam search and cancelling need that; it costs little (`benchmarks/overhead.py`).
+
+Each text of a window has a row in the caches: one of several samples or beams. Without `BuildPlan.several_texts` there
+is one text of each window, and a step is one token.
 """
 
 from __future__ import annotations
@@ -24,7 +27,7 @@ from typing import NamedTuple
 from max_whisper.lowering.builder import Builder
 from max_whisper.lowering.decoder_context import DecoderContext, KeysValues
 from max_whisper.lowering.family import GraphRecipe, register
-from max_whisper.lowering.ops import Input, Program, Value
+from max_whisper.lowering.ops import Dim, Input, Program, Value
 from max_whisper.lowering.shapes import known
 from max_whisper.plan import BuildPlan
 from max_whisper.spec import Spec
@@ -52,18 +55,19 @@ class WhisperBuilder(Builder):
         return rows, scales
 
     def choose_token(self, logits: Value, mask: Value, allowed: Value, noise: Value) -> tuple[Value, Value]:
-        """Returns the next token, int64 [batch, 1], and its log-probability [batch, 1], by the last row of logits.
+        """Returns the next token, int64 [texts, length], and its log-probability, by the last rows of logits.
 
-        mask, allowed, noise: as in backends/max_selection.py.
+        mask: [n_vocab]. allowed: int64 [texts, length, N_BOUNDS]. noise: [texts, length, n_vocab]. They mean what
+        backends/max_selection.py says.
         """
-        shape = (logits.shape[0], 1)
+        shape = noise.shape[:2]
         token, logprob = Value(shape, "int64"), Value(shape)
         inputs = {"logits": logits, "mask": mask, "allowed": allowed, "noise": noise}
         self._record("choose_token", inputs, (token, logprob))
         return token, logprob
 
     def token_probability(self, logits: Value, token: Value) -> Value:
-        """Returns the probability [batch, 1] of a token, an int64 scalar on the host, by the first row of logits."""
+        """Returns the probability [texts, 1] of a token, an int64 scalar on the host, by the first row of logits."""
         return self._op("token_probability", {"logits": logits, "token": token}, (logits.shape[0], 1))
 
     def attention_scores(self, q: Value, keys: Mapping[str, Value], *, heads: Sequence[int]) -> Value:
@@ -118,7 +122,8 @@ def cross_kv(spec: Spec, plan: BuildPlan, kinds: Collection[str]) -> Program:
 def decoder(spec: Spec, plan: BuildPlan, kinds: Collection[str]) -> Program:
     """Returns the graph from tokens at `position` and after to the next token and to logits."""
     memory = _cross_memory(spec, plan)
-    inputs = _decoder_inputs(spec, plan, memory, "length", scalars=("position", "first_scored", "no_speech"))
+    scalars = ("position", "first_scored", "no_speech")
+    inputs = _decoder_inputs(spec, plan, memory, "length", 1, scalars=scalars)
     context = _context(inputs, memory, logits_from=inputs["first_scored"])
     builder = WhisperBuilder(plan.by_name, kinds, inputs, context)
     logits = spec.decoder.lower(builder, inputs["tokens"])
@@ -131,9 +136,9 @@ def decoder(spec: Spec, plan: BuildPlan, kinds: Collection[str]) -> Program:
 
 
 def step(spec: Spec, plan: BuildPlan, kinds: Collection[str]) -> Program:
-    """Returns the graph from the token at `position` to the next token."""
-    memory = _cross_memory(spec, plan)
-    inputs = _decoder_inputs(spec, plan, memory, 1, scalars=("position",))
+    """Returns the graph from the tokens at `position` and after to the token that comes after each of them."""
+    memory, length = _cross_memory(spec, plan), "length" if plan.several_texts else 1
+    inputs = _decoder_inputs(spec, plan, memory, length, length, scalars=("position",))
     builder = WhisperBuilder(plan.by_name, kinds, inputs, _context(inputs, memory))
     logits = spec.decoder.lower(builder, inputs["tokens"])
     builder.begin(None)
@@ -157,16 +162,20 @@ def alignment(spec: Spec, plan: BuildPlan, kinds: Collection[str]) -> Program:
 
 
 def _decoder_inputs(
-    spec: Spec, plan: BuildPlan, memory: Memory, length: int | str, *, scalars: Sequence[str]
+    spec: Spec, plan: BuildPlan, memory: Memory, length: Dim, chosen: Dim, *, scalars: Sequence[str]
 ) -> dict[str, Input]:
-    """Returns the inputs of `decoder` and `step`, in their order: tokens, scalars, rules, caches."""
+    """Returns the inputs of `decoder` and `step`, in their order: tokens, scalars, rules, caches.
+
+    chosen: the tokens of each text that are chosen, which are those after the last ones of `length`.
+    """
+    texts: Dim = "texts" if plan.several_texts else plan.batch
     return {
-        "tokens": Input((plan.batch, length), "int64"),
+        "tokens": Input((texts, length), "int64"),
         **{name: Input((), "int64", host=True) for name in scalars},
         "mask": Input((spec.n_vocab,)),
-        "allowed": Input((plan.batch, N_BOUNDS), "int64"),
-        "noise": Input((plan.batch, spec.n_vocab)),
-        **_caches(_self_heads(spec), plan.batch, spec.n_text_ctx),
+        "allowed": Input((texts, chosen, N_BOUNDS), "int64"),
+        "noise": Input((texts, chosen, spec.n_vocab)),
+        **_caches(_self_heads(spec), texts, spec.n_text_ctx),
         **{f"cross_{name}.{i}": value for i, operands in enumerate(memory) for name, value in operands.items()},
     }
 
@@ -185,10 +194,10 @@ def _cross_memory(spec: Spec, plan: BuildPlan) -> Memory:
     return memory
 
 
-def _caches(heads: Sequence[Heads], batch: int, length: int) -> dict[str, Input]:
-    """Returns the KV cache of each self-attention: [batch, heads, length, channels of a head], keys before values."""
+def _caches(heads: Sequence[Heads], texts: Dim, length: int) -> dict[str, Input]:
+    """Returns the KV cache of each self-attention: [texts, heads, length, channels of a head], keys before values."""
     return {
-        f"self_{part}.{i}": Input((batch, number, length, channels), state=True)
+        f"self_{part}.{i}": Input((texts, number, length, channels), state=True)
         for i, (number, channels) in enumerate(heads)
         for part in ("keys", "values")
     }

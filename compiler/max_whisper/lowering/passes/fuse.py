@@ -148,8 +148,8 @@ def _fuse_attention(fused: _FusedOps, op: Op) -> Iterable[Op]:
 
 def _fuse_choose_token(fused: _FusedOps, op: Op) -> Iterable[Op]:
     """Returns the choice of the next token, with the logits and the layer normalization before it."""
-    logits = fused.open_linear(op.inputs["logits"])
-    if logits is None or logits.attributes["eps"] is None:
+    logits, noise = fused.open_linear(op.inputs["logits"]), op.inputs["noise"]
+    if logits is None or logits.attributes["eps"] is None or noise.shape[1] != logits.outputs[0].shape[1]:
         return (op,)
     inputs = {**logits.inputs, **{name: value for name, value in op.inputs.items() if name != "logits"}}
     attributes = {"eps": logits.attributes["eps"]}

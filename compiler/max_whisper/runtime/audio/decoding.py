@@ -212,7 +212,8 @@ class _Decoding:
         for frame in frames:
             # A resampler with nothing to do gives back what it is given, even the None that flushes it.
             if frame is not None:
-                samples = frame.to_ndarray()[0]
+                # What frame.to_ndarray gives costs a tenth of the time of reading an MP3 file.
+                samples = np.frombuffer(memoryview(frame.planes[0]), np.int16, frame.samples)
                 self._phases.add_mix(samples)
                 self._write(samples.tobytes())
                 self._written += samples.size

@@ -17,6 +17,10 @@ from max_whisper.runtime.decoding.rule import Bounds
 
 KEPT_MASKS = 8
 """The number of masks that are kept on the device; a transcription uses two."""
+KEPT_NOISES = 16
+"""The number of arrays without noise that are kept; drafts use one for each number of tokens in a step."""
+FEW_ROWS = 7
+"""The most tokens of a step whose numbers do not depend on each other in any bit (kernels/few_rows.mojo)."""
 CrossKV = list[Buffer]
 """The keys and the values of each cross-attention layer in turn, each followed by its scales in int8."""
 TOKEN, LOGPROB, NO_SPEECH, LOGITS, QUERIES = range(5)
@@ -57,28 +61,48 @@ class Decoder:
         self._device = device
         self._host = CPU()
         self._on_host = device.is_host
-        self._caches = [port.shape for port in manifest.graphs["decoder"].inputs if port.name.startswith("self_")]
+        self._caches = [port.shape[1:] for port in manifest.graphs["decoder"].inputs if port.name.startswith("self_")]
         self._nospeech = Buffer.scalar(manifest.tokens.nospeech, DType.int64, self._host)
         self._masks = lru_cache(KEPT_MASKS)(lambda suppressed: mask_on(device, suppressed, n_vocab))
         self.step = artifact.graphs["step"]
-        """The graph of one token: `token, position, mask, bounds, noise, *caches, *cross_kv` -> TOKEN, LOGPROB."""
+        """The graph of a step: `tokens, position, mask, bounds, noise, *caches, *cross_kv` -> TOKEN, LOGPROB."""
+        self.most_texts = max(1, FEW_ROWS // self.batch) if manifest.plan.several_texts else 1
+        """The most texts of each window, or the most tokens of each text, that a step may take at once."""
         self.positions = [Buffer.scalar(i, DType.int64, self._host) for i in range(self.n_text_ctx)]
         """Each position of the text context, as the graphs take it."""
         self.no_mask = self.mask([])
-        self.no_noise = self._on_device(np.zeros((self.batch, n_vocab), np.float32))
-        self.no_bounds = self.bounds([(0, n_vocab, n_vocab, n_vocab)] * self.batch)  # all is text, and may follow
+        self.no_noise = lru_cache(KEPT_NOISES)(
+            lambda texts, length: self.noise(np.zeros((texts, length, n_vocab), np.float32))
+        )
+        """Returns the noise with which the best tokens are chosen, for so many texts, and so many tokens of each."""
+        self.no_bounds: Bounds = (0, n_vocab, n_vocab, n_vocab)
+        """The bounds with which every token is text, and may follow."""
 
     def cross_kv(self, features: Buffer) -> CrossKV:
         """Returns the keys and values of features [batch, n_audio_ctx, d_model], which are computed once per window."""
         cross_kv: CrossKV = self._cross_kv.execute(features)
         return cross_kv
 
-    def new_caches(self) -> list[Buffer]:
+    def new_caches(self, texts: int | None = None) -> list[Buffer]:
         """Returns uninitialized KV caches of the self-attention layers: a graph reads only what was written before.
 
-        `Buffer.zeros` would fill them in the background, with several threads perhaps after the graph has begun.
+        texts: the rows of the caches; None for one for each window. `Buffer.zeros` would fill them in the background,
+        with several threads perhaps after the graph has begun.
         """
-        return [Buffer(DType.float32, shape, self._device) for shape in self._caches]
+        return [Buffer(DType.float32, (texts or self.batch, *shape), self._device) for shape in self._caches]
+
+    def repeated(self, caches: Sequence[Buffer], texts: int, length: int) -> list[Buffer]:
+        """Returns KV caches in which each row of `caches` stands `texts` times, up to the position `length`.
+
+        On a CPU, `Buffer.copy` returns before it has copied, and would overwrite what a step has written meanwhile.
+        """
+        if not self._on_host:
+            assert texts == 1  # there are not several texts of a window
+            return [cache.copy() for cache in caches]
+        copies = self.new_caches(texts * caches[0].shape[0])
+        for cache, copy in zip(caches, copies, strict=True):
+            copy.to_numpy()[:, :, :length] = np.repeat(cache.to_numpy()[:, :, :length], texts, axis=0)
+        return copies
 
     def mask(self, suppressed: Sequence[int]) -> Buffer:
         """Returns the mask that keeps the graphs from choosing the suppressed tokens, float32 [n_vocab] on the device.
@@ -87,13 +111,17 @@ class Decoder:
         """
         return self._masks(tuple(suppressed))
 
-    def bounds(self, rows: Sequence[Bounds]) -> Buffer:
-        """Returns the bounds of each row of the batch on the device."""
-        return self._on_device(np.array(rows, np.int64))
+    def bounds(self, bounds: Sequence[Sequence[Bounds]]) -> Buffer:
+        """Returns the bounds of each token of each text on the device."""
+        return self._on_device(np.array(bounds, np.int64))
 
-    def noise(self, row: NDArray[np.float32]) -> Buffer:
-        """Returns noise [n_vocab] on the device, the same for all rows of the batch."""
-        return self._on_device(np.tile(row, (self.batch, 1)))
+    def noise(self, noise: NDArray[np.float32]) -> Buffer:
+        """Returns noise [texts, length, n_vocab] on the device."""
+        return self._on_device(noise)
+
+    def tokens(self, tokens: Sequence[Sequence[int]]) -> Buffer:
+        """Returns tokens [texts, length] on the device."""
+        return self._on_device(np.array(tokens, np.int64))
 
     def prefill(
         self,
@@ -125,12 +153,13 @@ class Decoder:
     ) -> tuple[NDArray[np.float32], list[float]]:
         """Returns the logits [rows, n_vocab] of the token after tokens [rows, length], and the no-speech probabilities.
 
-        position: the position of the first of the tokens, which are written into the caches. logits_from: the index of
-        the token after which the no-speech probability is taken.
+        There may be several rows for each window, at most `most_texts` of them, which follow each other. position: the
+        position of the first of the tokens, which are written into the caches. logits_from: the index of the token
+        after which the no-speech probability is taken.
         """
-        padded = self._padded(np.array(tokens, np.int64))
-        outputs = self._unselected(padded, position, logits_from, caches, cross_kv)
         rows = len(tokens)
+        given = self._padded(np.array(tokens, np.int64)) if rows < self.batch else self.tokens(tokens)
+        outputs = self._unselected(given, position, logits_from, caches, cross_kv)
         return outputs[LOGITS].to_numpy()[:rows, -1], self.read(outputs[NO_SPEECH], rows)
 
     def teacher_forced(self, cross_kv: CrossKV, tokens: Buffer) -> list[Buffer]:
@@ -157,7 +186,7 @@ class Decoder:
         return outputs[LOGITS].to_numpy(), np.concatenate([layer.to_numpy() for layer in scores], axis=1)
 
     def read(self, column: Buffer, rows: int) -> list[Any]:
-        """Returns the first `rows` elements of a column [batch, 1], which is copied to the host at once if needed.
+        """Returns the first `rows` elements of a column [texts, 1], which is copied to the host at once if needed.
 
         Reading them one by one takes 10 µs between two steps, `to_numpy` 70 µs.
         """
@@ -170,7 +199,8 @@ class Decoder:
     ) -> list[Buffer]:
         """Returns the graph's outputs for callers that do not use the token that it chooses."""
         positions = (self.positions[position], self.positions[logits_from], self._nospeech)
-        selection = (self.no_mask, self.no_bounds, self.no_noise)
+        texts = tokens.shape[0]
+        selection = (self.no_mask, self.bounds([[self.no_bounds]] * texts), self.no_noise(texts, 1))
         outputs: list[Buffer] = self._graph.execute(tokens, *positions, *selection, *caches, *cross_kv)
         return outputs
 
@@ -179,7 +209,7 @@ class Decoder:
         return self._on_device(padded(rows, self.batch))
 
     def _on_device(self, array: NDArray[np.float32] | NDArray[np.int64]) -> Buffer:
-        """Returns a copy of an array in the device's memory."""
+        """Returns an array in the device's memory; on a CPU, that is the array's own."""
         return Buffer.from_numpy(array).to(self._device)
 
 

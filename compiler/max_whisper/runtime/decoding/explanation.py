@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from max_whisper.runtime.decoding.options import TIME_PRECISION
 from max_whisper.runtime.decoding.rule import Floats, History, LogitRule
 from max_whisper.runtime.decoding.tokenizer import Tokenizer
 from max_whisper.runtime.results import Override
+from max_whisper.tokens import TIME_PRECISION
 
 # Reasons that are no rules: after all rules the token still had the largest logit, but another was chosen.
 SEARCH = "allowed: the beam search took another"

@@ -32,6 +32,7 @@ class TextKeywords(TypedDict, total=False):
     patience: float | None
     length_penalty: float | None
     prefix: str | Sequence[int] | None
+    draft: str | Sequence[int] | None
     suppress_tokens: str | Sequence[int] | None
     suppress_blank: bool
     no_repeat_ngram_size: int

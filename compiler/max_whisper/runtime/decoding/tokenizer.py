@@ -23,8 +23,9 @@ _PATTERN = r"""'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(
 class Tokenizer:
     """The byte-pair encoding of one checkpoint.
 
-    Making one reads the file and does no more: the file is parsed when that is first needed, and the encoder is built
-    when text is first encoded. A tokenizer may be used from several threads.
+    Making one reads the file and does no more. Each line is parsed when its token is decoded, as all 50,000 would take
+    40 ms before the first text; they are parsed, and the encoder is built, when text is first encoded. A tokenizer may
+    be used from several threads.
 
     Attributes:
         tokens: The special tokens.
@@ -60,12 +61,11 @@ class Tokenizer:
 
     def decode(self, ids: Iterable[int]) -> str:
         """Returns the text of ids, without special tokens and timestamps; bytes that are no UTF-8 become U+FFFD."""
-        table = self._bytes
-        return b"".join(table[i] for i in ids if 0 <= i < len(table)).decode(errors="replace")
+        return b"".join(self._token(i) for i in ids if 0 <= i < self.tokens.eot).decode(errors="replace")
 
     def token_bytes(self, token: int) -> bytes:
         """Returns the bytes of one id, which need not be whole characters; none for special tokens and timestamps."""
-        return self._bytes[token] if 0 <= token < len(self._bytes) else b""
+        return self._token(token) if 0 <= token < self.tokens.eot else b""
 
     def prompt(self, language: str | None, task: str = "transcribe", without_timestamps: bool = False) -> list[int]:
         """Returns the ids that every window starts with.
@@ -98,25 +98,21 @@ class Tokenizer:
         return ids
 
     @cached_property
-    def _bytes(self) -> list[bytes]:
-        """The bytes of each text token; special tokens, which may follow in the file, have no text.
+    def _lines(self) -> list[bytes]:
+        """The line of each text token; special tokens, which may follow in the file, have no text.
 
-        The facts that `encode` and `decode` rely on are checked: the file has each id and each token once, and a token
-        for every byte. Raises ArtifactError where that is not so.
+        Raises ArtifactError where the file has too few lines.
         """
-        table = [self._token(rank, line) for rank, line in enumerate(self._ranks.splitlines()[: self.tokens.eot])]
-        if len(table) < self.tokens.eot:
+        lines = self._ranks.splitlines()[: self.tokens.eot]
+        if len(lines) < self.tokens.eot:
             raise ArtifactError(
-                f"{self._file}: expected {self.tokens.eot} tokens, found {len(table)}: build the artifact again"
+                f"{self._file}: expected {self.tokens.eot} tokens, found {len(lines)}: build the artifact again"
             )
-        if len(set(table)) < len(table) or sum(len(token) == 1 for token in table) < 256:
-            raise ArtifactError(
-                f"{self._file}: expected each token once and all 256 bytes among them: build the artifact again"
-            )
-        return table
+        return lines
 
-    def _token(self, rank: int, line: bytes) -> bytes:
-        """Returns the bytes of a token by its line. Raises ArtifactError for any line but the one written for it."""
+    def _token(self, rank: int) -> bytes:
+        """Returns the bytes of a token. Raises ArtifactError for any line but the one written for it."""
+        line = self._lines[rank]
         text, _, number = line.partition(b" ")
         try:
             token = binascii.a2b_base64(text)
@@ -131,8 +127,16 @@ class Tokenizer:
 
     @cached_property
     def _encoding(self) -> tiktoken.Encoding:
+        """The encoder, which relies on a file that has each token once, and a token for every byte.
+
+        Raises ArtifactError where that is not so.
+        """
         import tiktoken  # only here: whoever transcribes without an initial prompt needs no encoder
 
-        # The empty token of the multilingual vocabulary is never the result of a merge.
-        ranks = {token: rank for rank, token in enumerate(self._bytes) if token}
+        ranks = {self._token(rank): rank for rank in range(len(self._lines))}
+        if len(ranks) < len(self._lines) or sum(len(token) == 1 for token in ranks) < 256:
+            raise ArtifactError(
+                f"{self._file}: expected each token once and all 256 bytes among them: build the artifact again"
+            )
+        ranks.pop(b"", None)  # the empty token of the multilingual vocabulary is never the result of a merge
         return tiktoken.Encoding(self._file.stem, pat_str=_PATTERN, mergeable_ranks=ranks, special_tokens={})

@@ -13,6 +13,7 @@ from max_whisper.errors import UserError
 from max_whisper.runtime.decoding.beam import search
 from max_whisper.runtime.decoding.cancelling import Stop, never
 from max_whisper.runtime.decoding.decoder import CrossKV, Decoder, Hypothesis
+from max_whisper.runtime.decoding.drafts import Draft, generate_from_draft
 from max_whisper.runtime.decoding.explanation import SAMPLE, SEARCH, TIE, overrides
 from max_whisper.runtime.decoding.greedy import Sampler, generate, generate_on_host
 from max_whisper.runtime.decoding.options import DecodingOptions
@@ -143,27 +144,9 @@ class WindowDecoder:
             )
             yield from ([beam] for beam in beams)
             return
-        form = compiled_form(rules)
-        for sample in range(options.best_of or 1):
-            # Without samples there are no random numbers, whose import takes 6 ms.
-            sampler = (
-                Sampler(options.temperature, np.random.default_rng([options.seed, sample]))
-                if options.temperature > 0
-                else None
-            )
-            if form is not None:
-                prompts = [[*history.prompt, *history.prefix] for history in histories]
-                yield generate(
-                    decoder,
-                    cross_kv,
-                    prompts,
-                    sot_index=sot_index,
-                    max_new_tokens=most,
-                    form=form,
-                    sampler=sampler,
-                    stop=stop,
-                )
-            else:
+        form, samplers = compiled_form(rules), _samplers(options)
+        if form is None:
+            for sampler in samplers or (None,):
                 yield generate_on_host(
                     decoder,
                     cross_kv,
@@ -174,6 +157,38 @@ class WindowDecoder:
                     sampler=sampler,
                     stop=stop,
                 )
+            return
+        prompts = [[*history.prompt, *history.prefix] for history in histories]
+        if options.draft is not None:
+            (prompt,), draft = prompts, options.draft_tokens(self._tokenizer)
+            follow = Draft(draft, self._manifest.tokens.timestamp_begin)
+            yield [
+                generate_from_draft(
+                    decoder,
+                    cross_kv,
+                    prompt,
+                    follow,
+                    sot_index=sot_index,
+                    max_new_tokens=most,
+                    form=form,
+                    stop=stop,
+                )
+            ]
+            return
+        for first in range(0, max(1, len(samplers)), decoder.most_texts):
+            group = samplers[first : first + decoder.most_texts]
+            texts = generate(
+                decoder,
+                cross_kv,
+                prompts,
+                sot_index=sot_index,
+                max_new_tokens=most,
+                form=form,
+                samplers=group,
+                stop=stop,
+            )
+            size = max(1, len(group))
+            yield from (texts[sample::size] for sample in range(size))
 
     def _history(self, language: str | None, options: DecodingOptions) -> tuple[History, int]:
         """Returns what the decoder reads of one window before its first token, and the index of start-of-transcript."""
@@ -184,3 +199,11 @@ class WindowDecoder:
     def _rules(self, options: DecodingOptions) -> list[LogitRule]:
         """Returns the rules that the options turn on."""
         return active_rules(options, self._manifest, self._tokenizer)
+
+
+def _samplers(options: DecodingOptions) -> list[Sampler]:
+    """Returns the source of noise of each sample; none at temperature 0."""
+    if options.temperature == 0:  # numpy's random numbers, whose import takes 6 ms, are not needed
+        return []
+    numbers = ([options.seed, sample] for sample in range(options.best_of or 1))
+    return [Sampler(options.temperature, np.random.default_rng(seed)) for seed in numbers]

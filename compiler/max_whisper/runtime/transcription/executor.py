@@ -17,6 +17,7 @@ from max_whisper.errors import UserError
 from max_whisper.options import checked_integer
 from max_whisper.runtime.arrays import token_list
 from max_whisper.runtime.decoding.cancelling import Stop
+from max_whisper.runtime.decoding.conflicts import check_decoding
 from max_whisper.runtime.decoding.decoder import CrossKV, Decoder, padded
 from max_whisper.runtime.decoding.languages import language_code
 from max_whisper.runtime.decoding.options import DecodingOptions
@@ -205,7 +206,7 @@ class Executor:
 
     def _checked(self, options: DecodingOptions) -> str:
         """Returns the code of the language. Raises UserError for options that the model does not take."""
-        options.check(self._manifest, self._tokenizer)
+        check_decoding(options, self._manifest, self._tokenizer)
         if options.language is None and self._tokenizer.multilingual:
             raise UserError("language: expected a code or an English name, got None")
         return self._language(options.language)

@@ -14,6 +14,7 @@ from max_whisper.options import OptionError, options_of
 from max_whisper.runtime.audio.mel import FRAMES_PER_SECOND, HOP, LogMel, Samples
 from max_whisper.runtime.audio.recording import Recording
 from max_whisper.runtime.audio.waveform import check_waveform
+from max_whisper.runtime.decoding.conflicts import check_decoding
 from max_whisper.runtime.decoding.languages import language_code
 from max_whisper.runtime.decoding.options import DecodingOptions
 from max_whisper.runtime.decoding.tokenizer import Tokenizer
@@ -58,8 +59,10 @@ def checked_options(
     options, parts, decoding = options_of(keywords, *RECORDING_OPTIONS)
     options = options.of_model(manifest, tokenizer)
     parts.check()
+    if decoding.draft is not None and 0 not in options.temperatures:
+        raise OptionError("{draft}: is for {temperature} 0, which is not asked for; leave out one of them")
     for temperature in options.temperatures:
-        decoding.at(temperature).check(manifest, tokenizer)
+        check_decoding(decoding.at(temperature), manifest, tokenizer)
     return options, parts, decoding
 
 

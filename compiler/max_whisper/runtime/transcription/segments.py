@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from max_whisper.runtime.audio.mel import FRAMES_PER_SECOND
-from max_whisper.runtime.decoding.options import TIME_PRECISION
+from max_whisper.tokens import TIME_PRECISION
 
 FRAMES_PER_TOKEN = round(TIME_PRECISION * FRAMES_PER_SECOND)
 

@@ -19,7 +19,7 @@ from max_whisper.tools.bench.detector import DetectorReport, bench_detector
 from max_whisper.tools.bench.lower_bounds import lower_bounds
 from max_whisper.tools.bench.peak_rates import PeakRates, Probes, higher
 from max_whisper.tools.bench.phases import NoiseWindows, load_time, peak_memory, phases
-from max_whisper.tools.bench.roofline import Roofline, roofline, whisper_layers
+from max_whisper.tools.bench.roofline import Roofline, for_one_token, roofline, whisper_layers
 from max_whisper.tools.options import BenchOptions
 
 
@@ -128,7 +128,7 @@ def bench(
         rooflines=[
             roofline(
                 graph,
-                instrumented.calls[graph] if instrumented else [],
+                for_one_token(instrumented.calls[graph], plan.batch) if instrumented else [],
                 graph_times[graph],
                 layers=whisper_layers(spec, graph, plan.batch, position),
                 peak_rates=peak_rates,

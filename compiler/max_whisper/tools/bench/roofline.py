@@ -139,6 +139,11 @@ def roofline(
     return Roofline(graph, rows, times.graph)
 
 
+def for_one_token(calls: Sequence[KernelCall], batch: int) -> list[KernelCall]:
+    """Returns the kernel calls of a graph with the dimensions of a decode step: a token of one text of each window."""
+    return [call.bound({"texts": batch, "length": 1}) for call in calls]
+
+
 def _kernel(call: KernelCall, ms: float, peak_rates: PeakRates, position: int) -> Kernel:
     costs = cost(call, position)
     weights = [operand.weight for operand in call.operands if operand.matrix]

@@ -14,7 +14,7 @@ from max_whisper.lowering.kernel_calls import KernelCall
 def token_embedding(
     context: Context, tokens: TensorValue, table: Matrix, positions: TensorValue, position: TensorValue
 ) -> Invocation:
-    """Returns the rows of the table for tokens [batch, length], plus the rows of their positions."""
+    """Returns the rows of the table for tokens [texts, length], plus the rows of their positions."""
     operands = [tokens, table.elements, or_dummy(table.scales, 2), positions, position]
     return Invocation("token_embedding", operands, [result([*tokens.shape, positions.shape[1]])])
 
@@ -30,7 +30,7 @@ def token_embedding_cost(call: KernelCall, position: int) -> Work:
 def choose_token(
     context: Context, logits: TensorValue, mask: TensorValue, allowed: TensorValue, noise: TensorValue
 ) -> Invocation:
-    """Returns the next token, int64 [batch, 1], and its log-probability [batch, 1], by the last row of logits."""
+    """Returns the next token, int64 [texts, length], and its log-probability, by the last rows of logits."""
     return Invocation("choose_token", [logits, mask, allowed, noise], _chosen(noise))
 
 
@@ -55,17 +55,18 @@ def fused_choose_token(
 def fused_choose_token_cost(call: KernelCall, position: int) -> Work:
     """Returns the work of the product with the vocabulary."""
     n_vocab, n_in = call.operands[1].dims
-    return of_product("float32", call.operands[0].dims[0], n_vocab, n_in)
+    texts, length, _ = call.operands[0].dims
+    return of_product("float32", texts * length, n_vocab, n_in)
 
 
 def token_probability(context: Context, logits: TensorValue, token: TensorValue) -> Invocation:
-    """Returns the probability [batch, 1] of one token, an int64 scalar, by the first row of logits."""
+    """Returns the probability [texts, 1] of one token, an int64 scalar, by the first row of logits."""
     return Invocation("token_probability", [logits, token], [result([logits.shape[0], 1])])
 
 
 def _chosen(noise: TensorValue) -> list[TensorType]:
-    """Returns the types of a token and its log-probability."""
-    return [result([noise.shape[0], 1], dtype) for dtype in (DType.int64, DType.float32)]
+    """Returns the types of tokens and their log-probabilities, [texts, length] as of noise [texts, length, n_vocab]."""
+    return [result(noise.shape[:2], dtype) for dtype in (DType.int64, DType.float32)]
 
 
 EMITTERS: dict[str, Emitter] = {

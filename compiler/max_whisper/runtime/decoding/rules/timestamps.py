@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from max_whisper.runtime.decoding.options import TIME_PRECISION
 from max_whisper.runtime.decoding.rule import Bounds, CompiledForm, Floats, History, LogitRule, register
-from max_whisper.tokens import Tokens
+from max_whisper.tokens import TIME_PRECISION, Tokens
 
 if TYPE_CHECKING:
     from max_whisper.artifact.manifest import WhisperManifest
