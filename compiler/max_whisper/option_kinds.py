@@ -189,8 +189,7 @@ class TextOrIds(Kind, frozen=True, kw_only=True):
 
     def checked(self, value: Any) -> str | tuple[int, ...]:
         """Returns the text, or the ids as a tuple. Raises Refused for anything else."""
-        longest = self.longest
-        return _text(value, longest) if isinstance(value, str) else _ids(value, "text or token ids", 0, longest)
+        return _text(value, self.longest) if isinstance(value, str) else _ids(value, self.values, 0, self.longest)
 
 
 class Ids(Kind, frozen=True, kw_only=True):
@@ -223,9 +222,8 @@ class Numbers(Bounded, frozen=True, kw_only=True):
             except ValueError:
                 raise Refused(expected, value) from None
         else:
-            one = _float(value)
-            sequence = f"a number or a sequence of them, {self.range}"
-            items = [one] if one is not None else _items(value, sequence, self.most)
+            one, asked = _float(value), f"a number or a sequence of them, {self.range}"
+            items = [one] if one is not None else _items(value, asked, self.most)
         if len(items) > self.most:
             raise Refused(f"at most {self.most} numbers", value)
         numbers = [_float(item) for item in items]
