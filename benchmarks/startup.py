@@ -1,13 +1,18 @@
 """Measures the time from the start of a process to its first text, and its peak memory.
 
     python -m benchmarks.startup ARTIFACT
+    python -m benchmarks.startup ARTIFACT --audio RECORDING --serve
 
 Each run is one `max-whisper transcribe` and one Python process that does the same by hand and reports how long each
 phase took. Both are limited to as many tokens as 11 seconds of speech have: random weights would go on to the end.
+
+With `--serve`, each run is a `max-whisper serve` that is sent the recording as soon as it can be reached, as OpenAI's
+client does by default: no language is named. A server has no limit of tokens, so that this takes real weights.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import subprocess
@@ -17,6 +22,7 @@ import wave
 from pathlib import Path
 from statistics import median
 from time import monotonic
+from typing import Any
 
 import click
 import numpy as np
@@ -24,6 +30,9 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.common import SAMPLE_RATE, help_text, made_recording, use_cpus
+from benchmarks.serving.clients import PATH
+from benchmarks.serving.servers import free_port
+from benchmarks.serving.wire import Lost, ask, form, post
 
 # This text runs alone, as any other import would count. The monotonic clock is the same in every process.
 BY_HAND = """
@@ -56,8 +65,14 @@ print(json.dumps(phases))
 @click.option("--tokens", default=30, show_default=True, help="The most tokens of the text.")
 @click.option("--runs", default=5, show_default=True, type=click.IntRange(1))
 @click.option("--threads", default=2, show_default=True, help="CPUs to use.")
-def main(artifact: Path, audio: str | None, tokens: int, runs: int, threads: int) -> None:
+@click.option("--serve", is_flag=True, help="Measure a server and its first answer.")
+def main(artifact: Path, audio: str | None, tokens: int, runs: int, threads: int, serve: bool) -> None:
     use_cpus(threads)
+    if serve:
+        if audio is None:
+            raise click.UsageError("--serve needs --audio, and real weights")
+        first_answers(artifact, Path(audio), runs)
+        return
     with tempfile.TemporaryDirectory() as work:
         # Modules are compiled once, as pip does, whatever the environment says: compiling them takes 80 ms.
         os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -105,6 +120,47 @@ def by_command(artifact: Path, audio: str, tokens: int) -> tuple[float, float, f
     if process.returncode:
         sys.exit(f"{' '.join(map(str, command))} ended with {process.returncode}")
     return text * 1e3, (monotonic() - begin) * 1e3, usage.ru_maxrss / 1024
+
+
+def first_answers(artifact: Path, audio: Path, runs: int) -> None:
+    """Prints how long new servers take for their first answer."""
+    by_server(artifact, audio)  # so that the files are in memory
+    times, texts = zip(*(by_server(artifact, audio) for _ in range(runs)), strict=True)
+    title = f"max-whisper serve, from the start of the process to the first answer, ms; {runs} new processes"
+    table = Table("median", "lowest", "highest", title=title)
+    table.add_row(f"{median(times):.0f}", f"{min(times):.0f}", f"{max(times):.0f}")
+    Console().print(table)
+    Console().print("all:", ", ".join(f"{time:.0f}" for time in times))
+    Console().print(f"{'every text' if len({*texts}) == 1 else 'not every text'} is: {texts[0]}", highlight=False)
+
+
+def by_server(artifact: Path, audio: Path) -> tuple[float, str]:
+    """Returns the milliseconds from the start of a server to its first answer, and the text of that."""
+    port, request = free_port(), post(PATH, form({"model": "whisper-1"}, audio.name, audio.read_bytes()))
+    command = [sys.executable, "-m", "max_whisper", "serve", "--model", artifact, "--port", str(port)]
+    begin = monotonic()
+    process = subprocess.Popen(command, stderr=subprocess.PIPE)
+    try:
+        answer = asyncio.run(_first_answer(port, request, process))
+        seconds = monotonic() - begin
+    finally:
+        process.kill()
+        process.communicate()
+    return seconds * 1e3, answer["text"]
+
+
+async def _first_answer(port: int, request: bytes, process: subprocess.Popen[bytes]) -> Any:
+    while process.poll() is None:
+        try:
+            reply = await ask(port, request)
+        except Lost:  # it does not listen yet
+            await asyncio.sleep(0.002)
+            continue
+        if reply.status == 200:
+            return reply.json()
+        raise click.ClickException(f"the server answers {reply.status}: {reply.body[:500]!r}")
+    assert process.stderr is not None
+    raise click.ClickException(f"the server ended: {process.stderr.read().decode()}")
 
 
 def by_hand(artifact: Path, audio: str, tokens: int) -> dict[str, float]:

@@ -35,6 +35,8 @@ from support.models.checkpoint import end_soon, write_checkpoint  # noqa: E402
 from support.models.small import SMALL, write_spec  # noqa: E402
 from support.models.thin import write_thin  # noqa: E402
 
+pytest_plugins = ["support.server_fixtures"]
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Adds the options of tests/fuzz, which must be known before that folder is read."""

@@ -42,7 +42,8 @@ BELOW: dict[str, set[str]] = {
     "compile": {"artifact", "lowering", "plan", "spec", "tensors", "weights"} | GROUND,
     "runtime": {"artifact"} | GROUND,
 }
-BELOW["tools"] = {*BELOW} | GROUND
+BELOW["serve"] = {"artifact", "runtime"} | GROUND
+BELOW["tools"] = {*BELOW} - {"serve"} | GROUND
 BELOW["cli"] = {*BELOW} | GROUND
 BELOW["__init__"] = {"compile", "runtime", "spec", "tools"} | GROUND
 BELOW["__main__"] = {"__init__", "cli"} | GROUND
@@ -77,7 +78,8 @@ ROOMS: dict[str, dict[str, set[str]]] = {
     },
     "tools": {
         "options": set(),
-        "inspect": set(),
+        "layers": set(),
+        "inspect": {"layers"},
         "bench": {"options"},
         "eval": {"options"},
         "verify": {"options"},

@@ -23,6 +23,7 @@ from max_whisper.runtime.model import Model
 from max_whisper.runtime.output.options import SubtitleOptions
 from max_whisper.runtime.transcription.options import TranscribeKeywords, TranscribeOptions
 from max_whisper.runtime.transcription.part_options import PartOptions
+from max_whisper.serve.options import ServeOptions
 from max_whisper.tools.options import BenchOptions, VerifyOptions
 from support.command import error, run
 from support.option_classes import CLASSES
@@ -196,6 +197,7 @@ COMMANDS: dict[str, tuple[type[Options], ...]] = {
     ),
     "verify": (VerifyOptions,),
     "bench": (BenchOptions, ThreadOptions),
+    "serve": (ServeOptions, ThreadOptions),
 }
 
 
@@ -203,7 +205,7 @@ COMMANDS: dict[str, tuple[type[Options], ...]] = {
 def test_the_command_line_has_every_option(command: str):
     names = {parameter.name for parameter in main.commands[command].params}
     expected = {name for options in COMMANDS[command] for name in options.declared}
-    assert expected - names <= {"prompt"}
+    assert expected - names <= {"prompt", "token_logprobs"}
 
 
 @pytest.mark.parametrize("command", main.commands)

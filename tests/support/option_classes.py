@@ -9,6 +9,7 @@ from max_whisper.runtime.decoding.options import DecodingOptions
 from max_whisper.runtime.output.options import SubtitleOptions
 from max_whisper.runtime.transcription.options import TranscribeOptions
 from max_whisper.runtime.transcription.part_options import PartOptions
+from max_whisper.serve.options import ServeOptions
 from max_whisper.tools.options import BenchOptions, VerifyOptions
 
 CLASSES: tuple[type[Options], ...] = (
@@ -17,6 +18,7 @@ CLASSES: tuple[type[Options], ...] = (
     DecodingOptions,
     FallbackOptions,
     PartOptions,
+    ServeOptions,
     SubtitleOptions,
     ThreadOptions,
     TranscribeOptions,

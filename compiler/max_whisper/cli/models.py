@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from max_whisper.cli.group import current
@@ -17,20 +18,28 @@ if TYPE_CHECKING:
 def load_model(name: str, offline: bool) -> Model:
     """Returns the model of an artifact's folder, or of a spec, which is built to its default folder unless it is there.
 
+    Raises MaxWhisperError where there is no such model, it cannot be built, or its artifact is refused.
+    """
+    with current().interrupts.held():  # a signal while MAX is imported would end the process by another one
+        from max_whisper.runtime.model import load
+
+    return load(artifact_folder(name, offline))
+
+
+def artifact_folder(name: str, offline: bool) -> Path:
+    """Returns the folder of an artifact: the folder itself, or that of a spec, which is built unless it is there.
+
     Args:
         name: The folder, or the file or name of a spec.
         offline: Whether a build must not connect to the Hub.
 
     Raises:
-        MaxWhisperError: There is no such model, it cannot be built, or its artifact is refused.
+        MaxWhisperError: There is no such model, or it cannot be built.
     """
-    with current().interrupts.held():  # a signal while MAX is imported would end the process by another one
-        from max_whisper.artifact.manifest import MANIFEST_FILE
-        from max_whisper.runtime.model import load
-
     folder = expanded(name)
     if not is_folder(folder):
-        with current().interrupts.held():
+        with current().interrupts.held():  # a signal while MAX is imported would end the process by another one
+            from max_whisper.artifact.manifest import MANIFEST_FILE
             from max_whisper.compile.build import build as build_artifact
             from max_whisper.compile.build import default_folder
             from max_whisper.spec import load_spec
@@ -50,7 +59,7 @@ def load_model(name: str, offline: bool) -> Model:
         if not (folder / MANIFEST_FILE).exists():
             with reporting(f"building {folder}, for the first time") as progress:
                 build_artifact(name, out=folder, offline=offline, progress=progress)
-    return load(folder)
+    return folder
 
 
 def prepare_detector(parts: PartOptions) -> None:

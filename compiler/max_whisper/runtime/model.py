@@ -15,13 +15,12 @@ else:
 
 from max_whisper.artifact.load import WhisperArtifact, open_artifact
 from max_whisper.errors import ArtifactError, UserError
-from max_whisper.options import OptionError, lists_options, options_of
+from max_whisper.options import OptionError, lists_options
 from max_whisper.progress import OnProgress, check_progress, ignore_progress
 from max_whisper.runtime.audio.waveform import SAMPLE_RATE
-from max_whisper.runtime.decoding.conflicts import check_decoding
 from max_whisper.runtime.results import TranscriptionResult
 from max_whisper.runtime.transcription.batch import BatchTranscriber
-from max_whisper.runtime.transcription.opening import Audio, RecordingOptions, open_transcriber
+from max_whisper.runtime.transcription.opening import Audio, RecordingOptions, checked_options, open_transcriber
 from max_whisper.runtime.transcription.options import RECORDING_OPTIONS, TranscribeKeywords
 from max_whisper.runtime.transcription.part_options import PartOptions
 from max_whisper.runtime.transcription.scheduler import Caller
@@ -67,7 +66,7 @@ class Model(WindowModel):
         """Returns the text of a whole recording, with the times of its segments (openai/whisper, transcribe.py).
 
         Args:
-            audio: A path ("-" is stdin), an open binary file, or a 16 kHz mono waveform.
+            audio: A path ("-" is stdin), an open binary file, a 16 kHz mono waveform, or what `open_audio` returned.
             progress: Called after each window with the seconds of the recording that are done, and their total; and
                 with each step of building the voice detector, where `vad_filter` needs it for the first time.
             **options: Those of `TranscribeOptions`, `PartOptions` and `DecodingOptions`, which explain them.
@@ -155,13 +154,7 @@ class Model(WindowModel):
         """Returns the options of a call, with the model's default values filled in; raises UserError for wrong ones."""
         if "prompt" in keywords:
             raise OptionError("{prompt}: belongs to one window; give the text before the recording as {initial_prompt}")
-        options, parts, decoding = options_of(keywords, *RECORDING_OPTIONS)
-        options = options.of_model(self.manifest, self.tokenizer)
-        parts.check()
-        if decoding.draft is not None and 0 not in options.temperatures:
-            raise OptionError("{draft}: is for {temperature} 0, which is not asked for; leave out one of them")
-        for temperature in options.temperatures:
-            check_decoding(decoding.at(temperature), self.manifest, self.tokenizer)
+        options, parts, decoding = checked_options(keywords, self.manifest, self.tokenizer)
         return RecordingOptions(options, parts, decoding, self._detector(parts, progress))
 
     def _detector(self, parts: PartOptions, progress: OnProgress) -> VoiceDetector | None:

@@ -134,6 +134,8 @@ class Window:
         overrides: The steps at which the decoder did not choose the token with the largest logit; empty unless the
             option `explain` asks for them.
         dropped: The segments that were left out because of their warnings, as the option `drop_suspect` asks for.
+        logprobs: The log-probability of each token of `result`, and behind them that of end-of-text if the text ended;
+            None unless the option `token_logprobs` asks for them.
     """
 
     start: float
@@ -145,6 +147,7 @@ class Window:
     skipped: str
     overrides: list[Override]
     dropped: list[Segment] = field(default_factory=list)
+    logprobs: list[float] | None = None
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ from max_whisper.spec import Spec, TensorSpec, load_spec
 from max_whisper.spec.counts import cross_kv_size, self_kv_size, weights_read
 from max_whisper.spec.family import DEFAULT
 from max_whisper.spec.layer import Layer
-from max_whisper.spec.tree import LayerNode, ModelPart
 from max_whisper.tensors.dtypes import DTYPES
+from max_whisper.tools.layers import shown_layers
 
 KERNELS: Mapping[Kernels, str] = {"ours": "max-whisper's", "max": "MAX's own"}
 
@@ -57,7 +57,7 @@ def _layer_table(spec: Spec, every: bool) -> Table:
     for name in ("layer", "output", "parameters", *flops, "weights"):
         table.add_column(name, justify="right" if name in ("parameters", *flops) else "left")
     for tree in spec.parts.values():
-        for node, copies in _shown(tree, every):
+        for node, copies in shown_layers(tree, every=every):
             if node.children:
                 if copies > 1:
                     table.add_row(f"{node.path}  × {copies}", style="bold")
@@ -72,24 +72,6 @@ def _layer_table(spec: Spec, every: bool) -> Table:
             )
         table.add_section()
     return table
-
-
-def _shown(tree: ModelPart | LayerNode, every: bool) -> list[tuple[LayerNode, int]]:
-    """Returns the nodes to show, each with the number of copies that it stands for."""
-    shown: list[tuple[LayerNode, int]] = []
-    nodes = tree.nodes if isinstance(tree, ModelPart) else tree.children
-    for place, node in enumerate(nodes):
-        repeated = node.layer.kind == "repeat" and not every
-        if repeated and place > 0 and _are_copies(nodes[place - 1].layer, node.layer):
-            continue
-        copies = sum(_are_copies(node.layer, other.layer) for other in nodes) if repeated else 1
-        shown += [(node, copies), *_shown(node, every)]
-    return shown
-
-
-def _are_copies(one: Layer, other: Layer) -> bool:
-    """Returns whether two nodes are copies of one layer of the spec."""
-    return one.kind == other.kind and one.canonical() == other.canonical()
 
 
 def _parameters(tensors: Iterable[TensorSpec]) -> str:

@@ -64,7 +64,7 @@ ffmpeg -i film.mkv -f wav - | max-whisper transcribe - --model artifacts/tiny
 )
 @options_from(DecodingOptions, leave_out=("temperature", "prompt"), defaults={"best_of": 5})
 @options_from(FallbackOptions)
-@options_from(TranscribeOptions, leave_out=("temperature", "explain"))
+@options_from(TranscribeOptions, leave_out=("temperature", "explain", "token_logprobs"))
 @options_from(PartOptions)
 @options_from(SubtitleOptions)
 @options_from(ThreadOptions)

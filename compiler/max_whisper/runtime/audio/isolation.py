@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, BinaryIO
 
-from max_whisper.errors import AudioError, MaxWhisperError
+from max_whisper.errors import AudioError, Cancelled, MaxWhisperError
 from max_whisper.messages import printable
 from max_whisper.runtime.audio.container import cannot_read
 from max_whisper.runtime.audio.decoding import STALLED_SECONDS, Outcome, Request
@@ -25,27 +25,43 @@ from max_whisper.runtime.audio.recording import Storage, temporary_folder
 CHILD = Path(__file__).with_name("child.py")
 GRACE_SECONDS = 15
 """The seconds beyond STALLED_SECONDS that the child has to report by itself that it makes no progress."""
+CHECK_SECONDS = 0.1
+"""The seconds between two looks at whether to stop, while the child gives no samples."""
 _LONGEST_REPORT = 1 << 16
 _CHUNK = 1 << 20
 
 
-def decode_in_child(file: BinaryIO, request: Request, write: Callable[[bytes], None]) -> Outcome:
+def decode_in_child(
+    file: BinaryIO,
+    request: Request,
+    write: Callable[[bytes], None],
+    stop: Callable[[], bool] = lambda: False,
+) -> Outcome:
     """Decodes as `decoding.decode` does, in a process of its own.
 
     Args:
         file: A file with a file descriptor, or any other binary file, which is copied.
         request: What to decode of it.
         write: Called with the samples as they come.
+        stop: Returns whether to end the process and stop.
 
     Raises:
         AudioError: The file cannot be decoded, or the process dies, or gives no samples for too long.
+        Cancelled: `stop()` returned True.
         MaxWhisperError: The process cannot start.
     """
     with _on_disk(file, request.name) as on_disk, _child(on_disk, request) as child:
         assert child.stdout and child.stderr
         readable = select.poll()
         readable.register(child.stdout)
-        while readable.poll(1000 * (STALLED_SECONDS + GRACE_SECONDS)):
+        stalled = 0.0
+        while stalled < STALLED_SECONDS + GRACE_SECONDS:
+            if stop():
+                raise Cancelled
+            if not readable.poll(1000 * CHECK_SECONDS):
+                stalled += CHECK_SECONDS
+                continue
+            stalled = 0.0
             data = os.read(child.stdout.fileno(), 1 << 16)
             if data:
                 write(data)

@@ -19,10 +19,11 @@ import operator
 import os
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
-from max_whisper.errors import AudioError, MaxWhisperError
+from max_whisper.errors import AudioError, Cancelled, MaxWhisperError
 from max_whisper.files import expanded
 from max_whisper.messages import printable
 from max_whisper.runtime.audio.container import NEXT, Uncommon, cannot_read, is_media
@@ -65,7 +66,14 @@ def load_audio(source: str | os.PathLike[str] | BinaryIO, *, track: int | None =
 
 
 def open_audio(
-    source: str | os.PathLike[str] | BinaryIO, *, track: int | None = None, isolated: bool = False
+    source: str | os.PathLike[str] | BinaryIO,
+    *,
+    track: int | None = None,
+    isolated: bool = False,
+    name: str | None = None,
+    max_seconds: float = MAX_HOURS * 3600,
+    in_memory: int = IN_MEMORY,
+    stop: Callable[[], bool] = lambda: False,
 ) -> Recording:
     """Decodes an audio track of an audio or video file.
 
@@ -83,14 +91,19 @@ def open_audio(
             warning in the log says which.
         isolated: Whether to decode in a child process whatever the format is. A file that crashes FFmpeg, or makes it
             take too much memory or time, then raises AudioError and does not end this process. This takes 0.2 s.
+        name: What messages call the source. None takes the name of the file.
+        max_seconds: The longest audio that is read, in seconds, at most MAX_HOURS.
+        in_memory: The bytes of int16 samples up to which they are kept in memory, and not in a temporary file.
+        stop: A function that is called while the file is decoded, and whenever samples are read; True ends that.
 
     Returns:
         The samples, in memory or in a temporary file, of which parts can be read.
 
     Raises:
         AudioError: There is no such file or track, it cannot be read, is of a kind that is not read (formats.py), holds
-            no sound, holds samples that are NaN, infinite or beyond MAX_PEAK, or is longer than MAX_HOURS; or the
-            source is none of the above.
+            no sound, holds samples that are NaN, infinite or beyond MAX_PEAK, or is longer than `max_seconds`;
+            or the source is none of the above.
+        Cancelled: `stop()` returned True.
         MaxWhisperError: The temporary folder has no room.
     """
     number = None if track is None else _index(track)
@@ -99,19 +112,20 @@ def open_audio(
             f"track is of type {type(track).__name__}, expected the number of an audio track, from 0, or None"
         )
     with contextlib.ExitStack() as stack:
-        file, name, suffix = _open(source, stack)
-        request = Request(name, suffix, number)
+        file, found, suffix = _open(source, stack)
+        request = Request(found if name is None else printable(name, 500), suffix, number)
         isolated = isolated or has_many_edits(file)
-        pcm = _Sound(name)
+        pcm = _Sound(request.name, min(max_seconds, MAX_HOURS * 3600), in_memory, stop)
+        stack.push(lambda failed, *_: pcm.file.close() if failed else None)
         outcome = _decode(file, request, pcm, isolated)
         if outcome.loudest_channel is not None:
             pcm.clear()
             file.seek(0)
-            _decode(file, Request(name, suffix, number, outcome.loudest_channel), pcm, isolated)
+            _decode(file, request._replace(channel=outcome.loudest_channel), pcm, isolated)
         pcm.flush()
     for warning in outcome.warnings:
         _LOG.warning("%s", printable(warning))
-    return Recording(pcm.file)
+    return Recording(pcm.file, stop)
 
 
 def _index(value: object) -> int | None:
@@ -131,21 +145,31 @@ def _decode(file: BinaryIO, request: Request, pcm: _Sound, isolated: bool) -> Ou
             file.seek(0)
     from max_whisper.runtime.audio.isolation import decode_in_child  # takes 12 ms, and few files need it
 
-    return decode_in_child(file, request, pcm.write)
+    return decode_in_child(file, request, pcm.write, pcm.stop)
 
 
 class _Sound(Storage):
-    """The int16 samples of one file, at most those of MAX_HOURS."""
+    """The int16 samples of one file, at most those of some seconds.
 
-    def __init__(self, name: str) -> None:
-        super().__init__(IN_MEMORY)
+    Attributes:
+        stop: Returns whether to stop decoding.
+    """
+
+    def __init__(self, name: str, max_seconds: float, in_memory: int, stop: Callable[[], bool]) -> None:
+        super().__init__(in_memory)
         self._name = name
+        self._max_seconds = max_seconds
+        self.stop = stop
 
     def write(self, data: bytes) -> None:
-        """Appends samples; raises AudioError for more than are allowed."""
+        """Appends samples; raises AudioError for more than are allowed, and Cancelled where `stop()` returns True."""
+        if self.stop():
+            raise Cancelled
         super().write(data)
-        if self.size > MAX_HOURS * 3600 * SAMPLE_RATE * 2:
-            raise AudioError(f"{self._name} is longer than {MAX_HOURS} hours: cut it into shorter files")
+        if self.size > self._max_seconds * SAMPLE_RATE * 2:
+            all_hours = self._max_seconds == MAX_HOURS * 3600
+            longest = f"{MAX_HOURS} hours" if all_hours else f"{self._max_seconds:g} seconds"
+            raise AudioError(f"{self._name} is longer than {longest}: cut it into shorter files")
 
 
 def _open(source: object, stack: contextlib.ExitStack) -> tuple[BinaryIO, str, str]:

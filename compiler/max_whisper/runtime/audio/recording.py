@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import IO
 
 import numpy as np
 
-from max_whisper.errors import MaxWhisperError
+from max_whisper.errors import Cancelled, MaxWhisperError
 from max_whisper.messages import printable
 from max_whisper.runtime.audio.waveform import Waveform, full_scale
 
@@ -105,17 +105,24 @@ class Recording:
     time may read a recording.
     """
 
-    def __init__(self, pcm: IO[bytes]) -> None:
-        """Takes a file of int16 samples, open at its end."""
+    def __init__(self, pcm: IO[bytes], stop: Callable[[], bool] = lambda: False) -> None:
+        """Takes a file of int16 samples, open at its end. stop: makes reading raise Cancelled where it returns True."""
         self._pcm = pcm
+        self._stop = stop
         self._length = pcm.tell() // 2
 
     def __len__(self) -> int:
         return self._length
 
+    def close(self) -> None:
+        """Gives the memory or the file back. The recording can no longer be read."""
+        self._pcm.close()
+
     def __getitem__(self, part: slice) -> Waveform:
         start, stop, step = part.indices(self._length)
         assert step == 1
+        if self._stop():
+            raise Cancelled
         with temporary_folder():
             self._pcm.seek(2 * start)
             return full_scale(np.frombuffer(self._pcm.read(2 * max(0, stop - start)), np.int16))

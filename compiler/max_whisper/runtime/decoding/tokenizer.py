@@ -63,6 +63,10 @@ class Tokenizer:
         """Returns the text of ids, without special tokens and timestamps; bytes that are no UTF-8 become U+FFFD."""
         return b"".join(self._token(i) for i in ids if 0 <= i < self.tokens.eot).decode(errors="replace")
 
+    def token_bytes(self, token: int) -> bytes:
+        """Returns the bytes of one id, which need not be whole characters; none for special tokens and timestamps."""
+        return self._token(token) if 0 <= token < self.tokens.eot else b""
+
     def prompt(self, language: str | None, task: str = "transcribe", without_timestamps: bool = False) -> list[int]:
         """Returns the ids that every window starts with.
 

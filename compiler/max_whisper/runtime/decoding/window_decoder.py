@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from max_whisper.artifact.manifest import WhisperManifest
 from max_whisper.errors import UserError
@@ -18,6 +19,7 @@ from max_whisper.runtime.decoding.greedy import Sampler, generate, generate_on_h
 from max_whisper.runtime.decoding.options import DecodingOptions
 from max_whisper.runtime.decoding.ranking import compression_ratio, rank
 from max_whisper.runtime.decoding.rule import History, LogitRule, active_rules, compiled_form
+from max_whisper.runtime.decoding.token_logprobs import chosen_logprobs
 from max_whisper.runtime.decoding.tokenizer import Tokenizer
 from max_whisper.runtime.results import DecodingResult, Override
 
@@ -75,6 +77,33 @@ class WindowDecoder:
         results: the results of the windows with these options, which may differ from window to window. This takes one
         more pass of the decoder for all windows.
         """
+        return [
+            overrides(
+                logits,
+                tokens,
+                rules=self._rules(option),
+                history=history,
+                otherwise=SAMPLE if option.temperature > 0 else SEARCH if option.beam_size is not None else TIE,
+            )
+            for (logits, tokens, history), option in zip(self._forced(cross_kv, results, options), options, strict=True)
+        ]
+
+    def logprobs(
+        self, cross_kv: CrossKV, results: Sequence[DecodingResult], options: Sequence[DecodingOptions]
+    ) -> list[list[float]]:
+        """Returns, for each window, the log-probability of each chosen token, end-of-text among them if the text ended.
+
+        Their mean is the result's `avg_logprob` then. Arguments and cost are those of `explain`.
+        """
+        return [
+            chosen_logprobs(logits, tokens, rules=self._rules(option), history=history)
+            for (logits, tokens, history), option in zip(self._forced(cross_kv, results, options), options, strict=True)
+        ]
+
+    def _forced(
+        self, cross_kv: CrossKV, results: Sequence[DecodingResult], options: Sequence[DecodingOptions]
+    ) -> Iterator[tuple[NDArray[np.float32], list[int], History]]:
+        """Yields, for each window, the logits [steps, n_vocab] before any rule, the chosen tokens, and the history."""
         histories = [self._history(result.language, option)[0] for result, option in zip(results, options, strict=True)]
         prompts = [[*history.prompt, *history.prefix] for history in histories]
         chosen = [self._chosen(*window) for window in zip(prompts, results, options, strict=True)]
@@ -82,18 +111,8 @@ class WindowDecoder:
         longest = max(map(len, rows))
         # The decoder is causal, so that what stands behind a row's end does not change the logits before it.
         logits = self._decoder.logits(cross_kv, [row + [0] * (longest - len(row)) for row in rows])
-        return [
-            overrides(
-                row_logits[len(prompt) - 1 :][: len(tokens)],
-                tokens,
-                rules=self._rules(option),
-                history=history,
-                otherwise=SAMPLE if option.temperature > 0 else SEARCH if option.beam_size is not None else TIE,
-            )
-            for row_logits, prompt, tokens, history, option in zip(
-                logits, prompts, chosen, histories, options, strict=True
-            )
-        ]
+        for row_logits, prompt, tokens, history in zip(logits, prompts, chosen, histories, strict=True):
+            yield row_logits[len(prompt) - 1 :][: len(tokens)], tokens, history
 
     def _chosen(self, prompt: Sequence[int], result: DecodingResult, options: DecodingOptions) -> list[int]:
         """Returns the tokens that the decoder chose for one window, end-of-text among them if the text ended."""

@@ -33,6 +33,7 @@ from max_whisper.runtime.transcription.requests import (
     Encode,
     Explain,
     Logits,
+    Logprobs,
     Request,
 )
 from max_whisper.runtime.transcription.words import Timing, timings
@@ -59,6 +60,7 @@ class Executor:
             Decode: self._decode,
             Align: self._align,
             Explain: self._explain,
+            Logprobs: self._logprobs,
             Logits: self._logits,
         }
 
@@ -75,7 +77,7 @@ class Executor:
             language = self._checked(options)
             prompt, _ = options.prompt_tokens(language, self._manifest, self._tokenizer)
             return Decode, len(prompt), *SHARED_OPTIONS(options)
-        if isinstance(request, Explain):
+        if isinstance(request, Explain | Logprobs):
             self._checked(request.options)
         if isinstance(request, Align):
             self._checked(DecodingOptions(language=request.language, task=request.task))
@@ -130,6 +132,11 @@ class Executor:
         results = [request.result for request in requests]
         options = [request.options for request in requests]
         return self._window_decoder.explain(self._keys_values(requests), results, options)
+
+    def _logprobs(self, requests: Sequence[Logprobs], stop: Stop) -> list[list[float]]:
+        results = [request.result for request in requests]
+        options = [request.options for request in requests]
+        return self._window_decoder.logprobs(self._keys_values(requests), results, options)
 
     def _logits(self, requests: Sequence[Logits], stop: Stop) -> list[NDArray[np.float32]]:
         return [*self._decoder.logits(self._keys_values(requests), [request.tokens for request in requests])]

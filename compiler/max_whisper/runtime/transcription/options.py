@@ -159,6 +159,9 @@ class TranscribeOptions(
             "decoder pass."
         ),
     ] = False
+    token_logprobs: Annotated[bool, Flag("Record the log-probability of each token. Costs one more decoder pass.")] = (
+        False
+    )
 
     def check(self) -> None:
         """Raises OptionError for values that conflict with each other."""
@@ -219,3 +222,4 @@ class TranscribeKeywords(TextKeywords, PartKeywords, total=False):
     hallucination_silence_threshold: float | None
     drop_suspect: bool
     explain: bool
+    token_logprobs: bool

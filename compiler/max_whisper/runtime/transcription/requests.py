@@ -85,6 +85,21 @@ class Explain(Request[list[Override]]):
 
 
 @dataclass(frozen=True, eq=False)
+class Logprobs(Request[list[float]]):
+    """Asks for the log-probability of each token of a text, and of end-of-text behind them if the text ended.
+
+    Attributes:
+        features: The features of the window.
+        result: The text that was decoded from them.
+        options: The options with which it was decoded.
+    """
+
+    features: WindowFeatures
+    result: DecodingResult
+    options: DecodingOptions
+
+
+@dataclass(frozen=True, eq=False)
 class Logits(Request[NDArray[np.float32]]):
     """Asks for the logits after each of the tokens, teacher forced: float32 [length, n_vocab]."""
 

@@ -32,6 +32,7 @@ from max_whisper.runtime.transcription.requests import (
     DetectLanguage,
     Encode,
     Explain,
+    Logprobs,
     Request,
     Steps,
     ask,
@@ -217,11 +218,13 @@ class Transcriber:
         tokens, context = self._manifest.tokens, self._context()
         features = yield from self._features(seek, length)
         result, attempts = yield from self._with_fallback(features, context)
-        overrides = []
+        overrides, logprobs = [], None
         if self._options.explain:
             overrides = yield from ask(Explain(features, result, self._decoding_at(result.temperature, context)))
+        if self._options.token_logprobs:
+            logprobs = yield from ask(Logprobs(features, result, self._decoding_at(result.temperature, context)))
         if is_silence(result, self._options):
-            return Window(start, end, seek + length, [], attempts, result, "silence", overrides)
+            return Window(start, end, seek + length, [], attempts, result, "silence", overrides, logprobs=logprobs)
         pieces, advance = cut(result.tokens, tokens.timestamp_begin, length)
         segments = [self._segment(seek, start + first, start + last, part, result) for first, last, part in pieces]
         if isinstance(self._mel, MutedMel):  # the next clip may begin before the time at which the model ends a text
@@ -244,7 +247,7 @@ class Transcriber:
         self._earlier = [*self._earlier, *(segment.text.strip() for segment in heard)][-KEPT_TEXTS:]
         suspect = [segment for segment in heard if self._options.drop_suspect and segment.warnings]
         kept = [segment for segment in heard if not (self._options.drop_suspect and segment.warnings)]
-        return Window(start, end, next_seek, kept, attempts, result, skipped, overrides, suspect)
+        return Window(start, end, next_seek, kept, attempts, result, skipped, overrides, suspect, logprobs)
 
     def _features(self, seek: int, length: int) -> Asking[WindowFeatures]:
         """Returns the features of a window; those of the first are there already if its language was detected."""

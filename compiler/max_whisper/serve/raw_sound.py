@@ -1,0 +1,41 @@
+"""Reads raw sound: int16 samples at 16 kHz, one channel, which Bazarr and voice assistants send without a header."""
+
+from __future__ import annotations
+
+import os
+from typing import IO
+
+from max_whisper.errors import AudioError
+from max_whisper.runtime.audio.recording import Recording
+from max_whisper.runtime.audio.waveform import SAMPLE_RATE
+
+SAMPLE_BYTES = 2
+_HEADERS = ((0, b"RIFF"), (0, b"fLaC"), (0, b"OggS"), (0, b"ID3"), (0, b"\x1aE\xdf\xa3"), (4, b"ftyp"))
+"""Where and how files begin that are surely not raw; as samples, these bytes would be loud noise."""
+
+
+def has_header(file: IO[bytes]) -> bool:
+    """Returns whether a file begins as one of the common kinds of audio and video files does, and is so not raw."""
+    file.seek(0)
+    beginning = file.read(12)
+    return any(beginning.startswith(mark, at) for at, mark in _HEADERS)
+
+
+def raw_recording(file: IO[bytes], name: str, max_seconds: float) -> Recording:
+    """Returns the sound of a file of raw samples, which must stay open while the recording is read.
+
+    Args:
+        file: The samples.
+        name: What messages call it.
+        max_seconds: The longest sound that is taken.
+
+    Raises:
+        AudioError: There is no sample, or there are too many.
+    """
+    file.seek(0, os.SEEK_END)
+    samples = file.tell() // SAMPLE_BYTES
+    if not samples:
+        raise AudioError(f"{name} has no sample, expected raw int16 samples at {SAMPLE_RATE} Hz")
+    if samples > max_seconds * SAMPLE_RATE:
+        raise AudioError(f"{name} is longer than {max_seconds:g} seconds: cut it into shorter files")
+    return Recording(file)

@@ -1,0 +1,65 @@
+"""Tests what a server needs of `open_audio`: a bound of seconds, a name for messages, and an end from outside."""
+
+from __future__ import annotations
+
+import io
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import ROOT
+from max_whisper import Model, open_audio
+from max_whisper.errors import AudioError, Cancelled
+from max_whisper.options import OptionError
+from max_whisper.runtime.audio import isolation
+from support.sounds import sweep, write_wav
+
+COMMANDS = ROOT / "examples" / "audio" / "commands.flac"
+
+
+@pytest.mark.parametrize("isolated", [False, True])
+def test_the_longest_audio(tmp_path: Path, isolated: bool) -> None:
+    path = write_wav(tmp_path / "a.wav", sweep(3.0))
+    assert len(open_audio(path, isolated=isolated, max_seconds=3)) == 48000
+    with pytest.raises(AudioError, match=r"^my file is longer than 2.5 seconds: cut it into shorter files$"):
+        open_audio(path, isolated=isolated, max_seconds=2.5, name="my file")
+
+
+@pytest.mark.parametrize("isolated", [False, True])
+def test_a_name_for_messages(isolated: bool) -> None:
+    with pytest.raises(AudioError, match=r"^the upload\\x1b "):
+        open_audio(io.BytesIO(b"no sound at all" * 100), isolated=isolated, name="the upload\x1b")
+
+
+@pytest.mark.parametrize("isolated", [False, True])
+def test_it_can_be_stopped(tmp_path: Path, isolated: bool) -> None:
+    path = write_wav(tmp_path / "a.wav", sweep(600.0))
+    calls = 0
+
+    def stop() -> bool:
+        nonlocal calls
+        calls += 1
+        return calls > 3
+
+    with pytest.raises(Cancelled):
+        open_audio(path, isolated=isolated, stop=stop)
+    assert calls < 10
+
+
+def test_a_child_that_gives_nothing_can_be_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    silent = tmp_path / "child.py"
+    silent.write_text("import time; time.sleep(60)")
+    monkeypatch.setattr(isolation, "CHILD", silent)
+    began = time.monotonic()
+    with pytest.raises(Cancelled):
+        open_audio(COMMANDS, isolated=True, stop=lambda: time.monotonic() - began > 0.5)
+    assert time.monotonic() - began < 5
+
+
+def test_what_it_returned_can_be_transcribed(nano: Model) -> None:
+    recording = open_audio(COMMANDS, isolated=True)
+    assert nano.transcribe(recording) == nano.transcribe(COMMANDS)
+    assert np.array_equal(nano.windows(recording), nano.windows(COMMANDS))
+    with pytest.raises(OptionError, match="audio_track: is for files"):
+        nano.transcribe(recording, audio_track=0)
