@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from max_whisper.runtime.audio.mel import log_mel
-from max_whisper.runtime.transcription.alignment import token_starts
+from max_whisper.runtime.transcription.alignment import attention_to_sound, token_starts
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -46,7 +46,8 @@ def utterance(rng: np.random.Generator, words: list[str]) -> tuple[np.ndarray, l
 def error(cases: list[tuple[np.ndarray, np.ndarray]], heads: list[int], before: int) -> float:
     """Returns the mean seconds between where words begin and where these heads place them."""
     distances = [
-        np.abs(token_starts(scores[heads], before)[:-1] / POSITIONS_PER_SECOND - starts) for scores, starts in cases
+        np.abs(token_starts(attention_to_sound(scores[heads], before))[:-1] / POSITIONS_PER_SECOND - starts)
+        for scores, starts in cases
     ]
     return float(np.concatenate(distances).mean())
 

@@ -11,7 +11,7 @@ import pytest
 from max_whisper import Model
 from max_whisper.errors import UserError, WeightsError
 from max_whisper.runtime.results import Segment
-from max_whisper.runtime.transcription.alignment import median_filtered, token_starts, warp
+from max_whisper.runtime.transcription.alignment import attention_to_sound, median_filtered, token_starts, warp
 from max_whisper.runtime.transcription.words import Timing, assign_words, merge_punctuation, split_words
 from max_whisper.weights.alignment import read_alignment_heads
 from support.sounds import noise, sweep
@@ -62,7 +62,7 @@ def test_tokens_begin_where_the_heads_look():
     scores = np.random.default_rng(0).standard_normal((2, 6, 40)).astype(np.float32) * 0.01
     for token, (first, last) in enumerate(zip([0, *starts], [*starts, 40], strict=True)):
         scores[:, token, first:last] += 9
-    found = token_starts(scores, 0)
+    found = token_starts(attention_to_sound(scores, 0))
     assert np.abs(found - [0, *starts]).max() <= 3  # half of the median's width
 
 
@@ -95,7 +95,7 @@ def test_bytes_that_are_no_character_stay_with_what_follows(model: Model):
 
 
 def timing(word: str, start: float, end: float) -> Timing:
-    return Timing(word, [len(word)], start, end, 0.5)
+    return Timing(word, [len(word)], start, end, 0.5, start)
 
 
 def test_punctuation_belongs_to_words():

@@ -15,14 +15,18 @@ else:
 
 from max_whisper.artifact.load import WhisperArtifact, open_artifact
 from max_whisper.errors import ArtifactError, UserError
-from max_whisper.options import OptionError, lists_options
+from max_whisper.options import OptionError, checked_integer, lists_options
 from max_whisper.progress import OnProgress, check_progress, ignore_progress
-from max_whisper.runtime.audio.waveform import SAMPLE_RATE
+from max_whisper.runtime.audio.waveform import MAX_SAMPLE_RATE, MIN_SAMPLE_RATE, SAMPLE_RATE
+from max_whisper.runtime.decoding.languages import language_code
 from max_whisper.runtime.results import TranscriptionResult
+from max_whisper.runtime.streaming.options import NOT_FOR_STREAMS, StreamKeywords, checked_stream_options
+from max_whisper.runtime.streaming.options import OPTION_CLASSES as STREAM_OPTIONS
+from max_whisper.runtime.streaming.recognizer import Recognizer
+from max_whisper.runtime.streaming.stream import Stream
 from max_whisper.runtime.transcription.batch import BatchTranscriber
 from max_whisper.runtime.transcription.opening import Audio, RecordingOptions, checked_options, open_transcriber
 from max_whisper.runtime.transcription.options import RECORDING_OPTIONS, TranscribeKeywords
-from max_whisper.runtime.transcription.part_options import PartOptions
 from max_whisper.runtime.transcription.scheduler import Caller
 from max_whisper.runtime.transcription.transcriber import Transcriber
 from max_whisper.runtime.vad.detector import VoiceDetector, load_detector
@@ -140,6 +144,38 @@ class Model(WindowModel):
         """
         return self._batch(audios, self._options(options))
 
+    @lists_options(*STREAM_OPTIONS, leave_out=NOT_FOR_STREAMS)
+    def stream(
+        self,
+        *,
+        sample_rate: int = SAMPLE_RATE,
+        progress: OnProgress = ignore_progress,
+        **options: Unpack[StreamKeywords],
+    ) -> Stream:
+        """Returns an object that takes sound chunk by chunk, and tells what is said while it is said.
+
+        Phrases end at pauses. The final text of each is that of `decode` for the sound of the phrase and the text
+        before it.
+
+        Args:
+            sample_rate: The samples of a second of what the stream is fed, 1,000 to 768,000.
+            progress: Called with each step of building the voice detector, where it is needed for the first time.
+            **options: Those of `StreamOptions`, `TranscribeOptions` and `DecodingOptions`, which explain them.
+
+        Raises:
+            UserError: The value of an option is wrong, or the model does not support it.
+        """
+        check_progress(progress)
+        rate = checked_integer("sample_rate", sample_rate, low=MIN_SAMPLE_RATE, high=MAX_SAMPLE_RATE)
+        self._artifact.check()
+        streaming, transcribe, decoding = checked_stream_options(options, self.manifest, self.tokenizer)
+        detector = self._detector(streaming.vad_model, progress) if streaming.endpoints == "silero" else None
+        language = decoding.language or ("" if self.multilingual else "en")
+        if language:
+            language = language_code(language, self.manifest.tokens.languages or ("en",))
+        recognizer = Recognizer(self.scheduler, self.manifest, self.tokenizer, transcribe, decoding, language)
+        return Stream(recognizer, detector, streaming, rate)
+
     def _batch(self, audios: Sequence[Audio], options: RecordingOptions) -> BatchTranscriber:
         if isinstance(audios, str | bytes | PathLike) or not isinstance(audios, Sequence):
             raise UserError(f"audios: expected a list of recordings, got a {type(audios).__name__}")
@@ -155,24 +191,23 @@ class Model(WindowModel):
         if "prompt" in keywords:
             raise OptionError("{prompt}: belongs to one window; give the text before the recording as {initial_prompt}")
         options, parts, decoding = checked_options(keywords, self.manifest, self.tokenizer)
-        return RecordingOptions(options, parts, decoding, self._detector(parts, progress))
+        detector = self._detector(parts.vad_model, progress) if parts.detector == "silero" else None
+        return RecordingOptions(options, parts, decoding, detector)
 
-    def _detector(self, parts: PartOptions, progress: OnProgress) -> VoiceDetector | None:
-        """Returns the model that finds speech, where one is asked for; it is loaded once, and built if need be."""
-        if parts.detector != "silero":
-            return None
+    def _detector(self, named: str | PathLike[str] | None, progress: OnProgress) -> VoiceDetector:
+        """Returns the model that finds speech, in a folder or Silero VAD; it is loaded once, and built if need be."""
         # Only here: it imports subprocess and OpenSSL, which take 5 ms of the time to a first text.
         from max_whisper.runtime.vad.cached import find_detector
 
         with self._finding_detector:
-            folder = find_detector(parts.vad_model, progress)
+            folder = find_detector(named, progress)
             if folder not in self._detectors:
                 try:
                     detector = load_detector(folder)
                 except UserError as e:
                     raise OptionError("{vad_model}: {reason}", reason=e) from e
                 except ArtifactError as e:
-                    if parts.vad_model is not None:
+                    if named is not None:
                         raise
                     raise ArtifactError(f"{e} (or remove {folder}, which is then made again)") from e
                 if detector.sample_rate != SAMPLE_RATE:

@@ -18,8 +18,8 @@ from max_whisper.runtime.model import Model
 from max_whisper.runtime.results import TranscriptionResult, Window
 from max_whisper.runtime.transcription.opening import checked_options, spectrogram
 from max_whisper.runtime.transcription.options import TranscribeKeywords
-from max_whisper.runtime.transcription.requests import Answer, DetectLanguage, Encode, Request
-from max_whisper.runtime.transcription.scheduler import Caller, Scheduler
+from max_whisper.runtime.transcription.requests import DetectLanguage, Encode
+from max_whisper.runtime.transcription.scheduler import Caller
 from max_whisper.runtime.transcription.transcriber import Transcriber
 from max_whisper.serve.pool import Entry
 from max_whisper.serve.service import Work
@@ -171,8 +171,8 @@ class Task:
         try:
             mel = spectrogram(recording, None, model.manifest).part(0, model.n_frames)
             with self.turn():
-                features = _answer(scheduler, Encode(mel), caller)
-                probabilities = _answer(scheduler, DetectLanguage(features), caller)
+                (features,) = scheduler.ask([Encode(mel)], caller)
+                (probabilities,) = scheduler.ask([DetectLanguage(features)], caller)
         finally:
             withdraw()
         wanted = {code: p for code, p in probabilities.items() if code in codes or not codes}
@@ -182,10 +182,3 @@ class Task:
     def turn(self) -> AbstractContextManager[None]:
         """Returns the context of a turn, in which the model may compute."""
         return self.work.service.turns.take(self.work.job, self.entry.name, max(AT_ONCE, self.model.scheduler.batch))
-
-
-def _answer(scheduler: Scheduler, request: Request[Answer], caller: Caller) -> Answer:
-    """Returns the answer to a request, which ends with Cancelled where its caller is cancelled."""
-    future = scheduler.submit(request, caller)
-    scheduler.wait([future])
-    return future.result()

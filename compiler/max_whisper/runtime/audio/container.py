@@ -17,11 +17,8 @@ from av.container import InputContainer
 from max_whisper.errors import AudioError
 from max_whisper.messages import printable
 from max_whisper.runtime.audio.formats import CODECS, COMMON, COMMON_CODECS, CONTAINERS, HINT
+from max_whisper.runtime.audio.waveform import MAX_SAMPLE_RATE, MIN_SAMPLE_RATE
 
-MIN_SAMPLE_RATE = 1000
-"""The lowest sample rate that is accepted: a file that claims 1 Hz would fill the memory with interpolated samples."""
-MAX_SAMPLE_RATE = 768_000
-"""The highest sample rate that is accepted, which is that of the fastest converters."""
 MAX_CHANNELS = 32
 """The highest number of channels that is accepted: studios use up to 24."""
 MAX_ALLOCATION = 512 << 20

@@ -10,6 +10,10 @@ import numpy.typing as npt
 from max_whisper.errors import AudioError
 
 SAMPLE_RATE = 16000
+MIN_SAMPLE_RATE = 1000
+"""The lowest sample rate that is accepted: a file that claims 1 Hz would fill the memory with interpolated samples."""
+MAX_SAMPLE_RATE = 768_000
+"""The highest sample rate that is accepted, which is that of the fastest converters."""
 MAX_SECONDS = 86_400
 """The longest recording: a day."""
 MAX_PEAK = 100.0

@@ -11,18 +11,27 @@ MEDIAN_WIDTH = 7
 DIAGONAL, UP, LEFT = range(3)  # the cell that a path comes from
 
 
-def token_starts(scores: NDArray[np.float32], first: int) -> NDArray[np.int64]:
-    """Returns the position in the window at which each token begins, int64 [tokens of the text and end-of-text].
+def attention_to_sound(scores: NDArray[np.float32], first: int) -> NDArray[np.float32]:
+    """Returns how much each token attends to each position of the window, compared with the other tokens.
 
     scores: float32 [heads, tokens, positions], queries times keys before the softmax, without positions of padding.
     first: the index of the token that predicts the first token of the text. The last row, of end-of-text, is not used.
+    The result is float32 [tokens of the text and end-of-text, positions], the mean of the heads.
     """
     weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
     weights /= weights.sum(axis=-1, keepdims=True)
     with np.errstate(invalid="ignore"):  # a head that attends to all positions alike has a deviation of 0
         weights = (weights - weights.mean(axis=-2, keepdims=True)) / weights.std(axis=-2, keepdims=True)
-    matrix = np.mean([median_filtered(head) for head in weights], axis=0)[first:-1]
-    tokens, positions = warp(-matrix.astype(np.float64))
+    attention: NDArray[np.float32] = np.mean([median_filtered(head) for head in weights], axis=0)[first:-1]
+    return attention
+
+
+def token_starts(attention: NDArray[np.float32]) -> NDArray[np.int64]:
+    """Returns the position in the window at which each token begins, int64 [tokens of the text and end-of-text].
+
+    attention: what `attention_to_sound` returns. The cheapest path through it gives each token some positions in a row.
+    """
+    tokens, positions = warp(-attention.astype(np.float64))
     begins = np.diff(tokens, prepend=-1) > 0
     return positions[begins]
 

@@ -25,7 +25,7 @@ from max_whisper.runtime.decoding.tokenizer import Tokenizer
 from max_whisper.runtime.decoding.window_decoder import WindowDecoder
 from max_whisper.runtime.features import Chunk, WindowFeatures
 from max_whisper.runtime.results import DecodingResult, Override
-from max_whisper.runtime.transcription.alignment import token_starts
+from max_whisper.runtime.transcription.alignment import attention_to_sound, token_starts
 from max_whisper.runtime.transcription.requests import (
     Align,
     Decode,
@@ -176,9 +176,10 @@ class Executor:
         n_positions = request.n_frames // 2
         if not text or not n_positions:
             return []
-        starts = token_starts(scores[:, :, :n_positions], first)
+        attention = attention_to_sound(scores[:, :, :n_positions], first)
+        starts, attended = token_starts(attention).tolist(), attention.argmax(axis=1).tolist()
         probabilities = chosen_probabilities(logits[:, : self._manifest.tokens.eot], text)
-        return timings(text, starts.tolist(), probabilities, self._tokenizer, request.language)
+        return timings(text, starts, attended, probabilities, self._tokenizer, request.language)
 
     def _keys_values(self, requests: Sequence[Any]) -> CrossKV:
         """Returns the cross-attention keys and values of the requests' windows, in rows in their order.

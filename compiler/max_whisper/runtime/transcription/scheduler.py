@@ -137,9 +137,9 @@ class Scheduler:
                     self.end_turn()
                     raise
 
-    def ask(self, requests: Sequence[Request[Answer]]) -> list[Answer]:
+    def ask(self, requests: Sequence[Request[Answer]], caller: Caller | None = None) -> list[Answer]:
         """Returns the answers to requests. Raises the error of the first that fails, and withdraws the others."""
-        futures = [self.submit(request) for request in requests]
+        futures = [self.submit(request, caller) for request in requests]
         try:
             for future in futures:
                 self.wait([future])

@@ -20,15 +20,14 @@ from max_whisper.runtime.audio.mel import FRAMES_PER_SECOND, LogMel
 from max_whisper.runtime.decoding.options import DecodingOptions
 from max_whisper.runtime.decoding.tokenizer import Tokenizer
 from max_whisper.runtime.features import WindowFeatures
-from max_whisper.runtime.results import Attempt, DecodingResult, Segment, TranscriptionResult, Window
+from max_whisper.runtime.results import DecodingResult, Segment, TranscriptionResult, Window
 from max_whisper.runtime.transcription.clips import Clip
 from max_whisper.runtime.transcription.driver import drive, in_order
 from max_whisper.runtime.transcription.hallucination import WindowPosition, speech_end
 from max_whisper.runtime.transcription.options import TranscribeOptions
-from max_whisper.runtime.transcription.quality import is_silence, rejection
+from max_whisper.runtime.transcription.quality import is_silence
 from max_whisper.runtime.transcription.requests import (
     Align,
-    Decode,
     DetectLanguage,
     Encode,
     Explain,
@@ -37,8 +36,10 @@ from max_whisper.runtime.transcription.requests import (
     Steps,
     ask,
 )
+from max_whisper.runtime.transcription.retries import with_retries
 from max_whisper.runtime.transcription.scheduler import Caller, Scheduler
 from max_whisper.runtime.transcription.segments import cut, ends_in_one_timestamp
+from max_whisper.runtime.transcription.text_before import TextBefore
 from max_whisper.runtime.transcription.warnings import KEPT_TEXTS, Hearing, with_warnings
 from max_whisper.runtime.transcription.word_times import with_words
 from max_whisper.runtime.vad.muted import MutedMel
@@ -94,12 +95,7 @@ class Transcriber:
         self._last_speech = 0.0  # seconds at which the last word ended
         self._hearing = Hearing(mel, options)
         self._earlier: list[str] = []  # the texts of the last segments of this clip, those left out among them
-        self._prompt, self._hotwords = (
-            [] if text is None else tokenizer.encode(" " + text.strip())
-            for text in (options.initial_prompt, options.hotwords)
-        )
-        self._tokens = [*self._prompt]  # the initial prompt and the text so far, with timestamps
-        self._n_unseen = 0  # the number of these, from the first on, that the next window does not see
+        self._before = self._nothing_before()
 
     @property
     def seconds(self) -> float:
@@ -135,7 +131,7 @@ class Transcriber:
         self._scheduler.cancel(self._caller)
 
     def __iter__(self) -> Iterator[Window]:
-        self.windows, self._tokens, self._n_unseen, self._last_speech = [], [*self._prompt], 0, 0.0
+        self.windows, self._before, self._last_speech = [], self._nothing_before(), 0.0
         parts = self._parts()
         if len(parts) == 1:
             yield from self._drive([self.steps()])
@@ -184,11 +180,13 @@ class Transcriber:
     def _add(self, window: Window) -> None:
         """Adds a window that is done to the text so far."""
         self.windows.append(window)
-        self._tokens += [token for segment in window.segments for token in segment.tokens]
-        if not window.skipped and (
+        unseen = not window.skipped and (
             not self._options.condition_on_previous_text or window.result.temperature > RESET_TEMPERATURE
-        ):
-            self._n_unseen = len(self._tokens)
+        )
+        self._before.add([token for segment in window.segments for token in segment.tokens], unseen=unseen)
+
+    def _nothing_before(self) -> TextBefore:
+        return TextBefore(self._options, self._tokenizer, self._manifest.dims["n_text_ctx"])
 
     def _find_language(self) -> Asking[None]:
         """Detects the language in the first windows: the first that is probable enough, else the most frequent one."""
@@ -215,9 +213,9 @@ class Transcriber:
     def _window(self, seek: int, length: int) -> Asking[Window]:
         """Decodes the window that begins at the frame `seek` and has `length` frames before its padding."""
         start, end = seek / FRAMES_PER_SECOND, (seek + length) / FRAMES_PER_SECOND
-        tokens, context = self._manifest.tokens, self._context()
+        tokens, context = self._manifest.tokens, self._before.tokens
         features = yield from self._features(seek, length)
-        result, attempts = yield from self._with_fallback(features, context)
+        result, attempts = yield from with_retries(features, self._options, lambda t: self._decoding_at(t, context))
         overrides, logprobs = [], None
         if self._options.explain:
             overrides = yield from ask(Explain(features, result, self._decoding_at(result.temperature, context)))
@@ -257,33 +255,10 @@ class Transcriber:
         mel[:, :length] = self._mel.part(seek, seek + length)
         return (yield from ask(Encode(mel)))
 
-    def _with_fallback(
-        self, features: WindowFeatures, context: list[int]
-    ) -> Asking[tuple[DecodingResult, list[Attempt]]]:
-        """Returns the first text that is good enough, or that at the last temperature, and all attempts."""
-        attempts: list[Attempt] = []
-        for temperature in self._options.temperatures:
-            result = yield from ask(Decode(features, self._decoding_at(temperature, context)))
-            attempts.append(Attempt(temperature, rejection(result, self._options)))
-            if not attempts[-1].rejected:
-                break
-        return result, attempts
-
     def _decoding_at(self, temperature: float, context: list[int]) -> DecodingOptions:
         """Returns the options of one attempt."""
         # An empty prompt is no prompt: openai/whisper leaves out start-of-previous as well.
         return replace(self._decoding.at(temperature), language=self.language, prompt=context or None)
-
-    def _context(self) -> list[int]:
-        """Returns the tokens that the next window sees as the text before it, which `DecodingOptions` cuts to fit."""
-        carried, n_unseen = self._hotwords, self._n_unseen
-        if self._options.carry_initial_prompt:
-            carried, n_unseen = carried + self._prompt, max(len(self._prompt), n_unseen)
-        recent = self._tokens[n_unseen:]
-        if not carried:
-            return recent
-        room = self._manifest.dims["n_text_ctx"] // 2 - 1 - len(carried)
-        return carried + (recent[-room:] if room > 0 else [])
 
     def _segment(self, seek: int, start: float, end: float, tokens: list[int], result: DecodingResult) -> Segment:
         text = self._tokenizer.decode(tokens)

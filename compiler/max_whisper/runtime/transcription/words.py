@@ -33,6 +33,7 @@ class Timing:
         start: The time at which it begins, in seconds from the start of the window.
         end: The time at which it ends, in seconds from the start of the window.
         probability: The mean probability of its tokens.
+        attended: The latest time to which one of its tokens attends most, in seconds from the start of the window.
     """
 
     word: str
@@ -40,6 +41,7 @@ class Timing:
     start: float
     end: float
     probability: float
+    attended: float
 
     @property
     def duration(self) -> float:
@@ -50,19 +52,28 @@ class Timing:
 def timings(
     tokens: Sequence[int],
     starts: Sequence[int],
+    attended: Sequence[int],
     probabilities: Sequence[float],
     tokenizer: Tokenizer,
     language: str,
 ) -> list[Timing]:
     """Returns the words of text tokens, with their times.
 
-    starts: the position in the window at which each token and end-of-text begin. probabilities: that of each token.
+    starts, attended: the positions in the window at which each token and end-of-text begin, and to which they attend
+    most. probabilities: that of each token.
     """
     words = split_words([*tokens, tokenizer.tokens.eot], tokenizer, language)[:-1]
     bounds = np.cumsum([0, *(len(ids) for _, ids in words)]).tolist()
     times = np.asarray(starts) / POSITIONS_PER_SECOND
     return [
-        Timing(text, ids, float(times[i]), float(times[j]), float(np.mean(probabilities[i:j])))
+        Timing(
+            text,
+            ids,
+            float(times[i]),
+            float(times[j]),
+            float(np.mean(probabilities[i:j])),
+            max(attended[i:j]) / POSITIONS_PER_SECOND,
+        )
         for (text, ids), (i, j) in zip(words, pairwise(bounds), strict=True)
     ]
 

@@ -7,9 +7,9 @@ import struct
 from dataclasses import dataclass
 from typing import Any, BinaryIO, cast
 
-from max_whisper.runtime.audio.container import MAX_CHANNELS, MAX_SAMPLE_RATE, MIN_SAMPLE_RATE
+from max_whisper.runtime.audio.container import MAX_CHANNELS
 from max_whisper.runtime.audio.recording import Recording, Storage
-from max_whisper.runtime.audio.waveform import SAMPLE_RATE
+from max_whisper.runtime.audio.waveform import MAX_SAMPLE_RATE, MIN_SAMPLE_RATE, SAMPLE_RATE
 from max_whisper.serve.errors import RequestError
 from max_whisper.serve.options import ServeOptions
 from max_whisper.serve.raw_sound import SAMPLE_BYTES, raw_recording

@@ -1,0 +1,67 @@
+"""A phrase: what one speaker says between two pauses, as far as it is known."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from max_whisper.runtime.results import Segment, Word
+from max_whisper.runtime.streaming.policies import Policy
+
+
+@dataclass
+class Phrase:
+    """The phrase that is being said.
+
+    Attributes:
+        number: Its number, from 0.
+        first: The number of its first sample.
+        policy: Says which words are confirmed.
+        language: The code of the language; "" until it is known.
+        is_certain: Whether the language was probable enough to be taken for that of the phrases that follow.
+        confirmed: The tokens of the confirmed words.
+        confirmed_until: When the last of them ended, in seconds of the stream.
+        tail: The tokens of the hypothesis that may follow them.
+        shown: The text of the last hypothesis that was told.
+        ending: What the phrase was when there was a pause in it last; None where there was none.
+    """
+
+    number: int
+    first: int
+    policy: Policy
+    language: str = ""
+    is_certain: bool = False
+    confirmed: list[int] = field(default_factory=list)
+    confirmed_until: float = 0.0
+    tail: list[int] = field(default_factory=list)
+    shown: str = ""
+    ending: Ending | None = None
+
+
+@dataclass(frozen=True)
+class Found:
+    """What one more hearing of a phrase found.
+
+    Attributes:
+        confirmed: The words that are confirmed from now on.
+        hypothesis: The words that may follow them.
+    """
+
+    confirmed: list[Word]
+    hypothesis: list[Word]
+
+
+@dataclass(frozen=True)
+class Ending:
+    """A whole phrase.
+
+    Attributes:
+        last: The number of the sample behind its last one.
+        segment: Its text; None where nothing was said.
+        language: The code of the language.
+        is_certain: Whether the language was probable enough to be taken for that of the phrases that follow.
+    """
+
+    last: int
+    segment: Segment | None
+    language: str
+    is_certain: bool

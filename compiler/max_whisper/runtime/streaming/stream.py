@@ -1,0 +1,211 @@
+"""The class `Stream`: sound goes in chunk by chunk, and what was said comes out while it is said."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from numpy.typing import NDArray
+
+from max_whisper.errors import UserError
+from max_whisper.runtime.audio.waveform import SAMPLE_RATE, Waveform
+from max_whisper.runtime.results import Word
+from max_whisper.runtime.streaming.endpoints import LONGEST_SECONDS, Endpoints
+from max_whisper.runtime.streaming.events import EventKind, StreamEvent
+from max_whisper.runtime.streaming.options import StreamOptions
+from max_whisper.runtime.streaming.phrase import Ending, Phrase
+from max_whisper.runtime.streaming.policies import policy_of
+from max_whisper.runtime.streaming.recognizer import Recognizer
+from max_whisper.runtime.streaming.sound import ChunkReader, Sound
+from max_whisper.runtime.vad.detector import VoiceDetector
+
+BEHIND_MS = 200
+"""The silence behind the speech of a phrase that the model hears as well."""
+BUSY = 0.5
+"""The largest part of the time in which a phrase is listened to again."""
+PIECE = SAMPLE_RATE
+"""The samples that are taken at once, so that the memory for a long chunk is bounded."""
+
+
+class Stream:
+    """Transcribes sound while it is said; `Model.stream` makes it. Its methods are for one thread at a time.
+
+    The final texts do not depend on the sizes of the chunks, as long as phrases are shorter than LONGEST_SECONDS.
+
+    Attributes:
+        finished: Whether `finish` was called: no sound is taken any more.
+    """
+
+    def __init__(
+        self,
+        recognizer: Recognizer,
+        detector: VoiceDetector | None,
+        options: StreamOptions,
+        sample_rate: int,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Starts with no sound. detector: hears where phrases end; None where the caller says it. clock: for costs."""
+        self.finished = False
+        self._recognizer = recognizer
+        self._options = options
+        self._clock = clock
+        self._reader = ChunkReader(sample_rate)
+        self._sound = Sound()
+        self._voice = None if detector is None else detector.stream()
+        self._chunk = PIECE if detector is None else detector.n_samples
+        self._probed = 0  # the number of the first sample whose chunk was not heard by the detector
+        self._endpoints = Endpoints(options.speech)
+        self._phrase: Phrase | None = None
+        self._phrases = 0
+        self._free_from = 0  # the sample behind the last phrase
+        self._next_look = 0  # the sample from which on the phrase is listened to again
+        self._behind_ms = min(BEHIND_MS, options.vad_min_silence_duration_ms)
+
+    @property
+    def seconds(self) -> float:
+        """The duration of the sound so far, in seconds."""
+        return self._sound.end / SAMPLE_RATE
+
+    @property
+    def language(self) -> str:
+        """The code of the language; "" until a phrase tells it with certainty."""
+        return self._recognizer.language
+
+    def feed(self, chunk: NDArray[Any] | bytes) -> list[StreamEvent]:
+        """Takes the next chunk of sound, and returns what it tells.
+
+        Feed all sound that has come in since the last call: the phrase is listened to at most once.
+
+        Args:
+            chunk: Samples of any number, mono: an array [samples] of float32 or float64 of full scale 1.0, or of int16;
+                or the bytes of s16le, which may end within a sample.
+
+        Raises:
+            AudioError: The chunk is no sound. It is left out, and the stream can go on.
+            UserError: The stream was finished.
+            Cancelled: The stream was cancelled.
+        """
+        if self.finished:
+            raise UserError("the stream was finished: begin another one")
+        self._recognizer.check()
+        return [*self._hear(self._reader.read(chunk)), *self._look()]
+
+    def commit(self) -> list[StreamEvent]:
+        """Ends the phrase that is being said, if there is one, and returns what that tells."""
+        return [] if self._phrase is None else [*self._end_phrase(self._end_of_speech)]
+
+    def finish(self) -> list[StreamEvent]:
+        """Takes no more sound, ends the phrase that is being said, and returns what that tells."""
+        if self.finished:
+            return []
+        events = [*self._hear(self._reader.rest())]
+        self.finished = True
+        return [*events, *self.commit()]
+
+    def cancel(self) -> None:
+        """Stops the stream: whoever feeds it gets Cancelled, now or with the next chunk. May be called by any thread."""
+        self._recognizer.cancel()
+
+    def _hear(self, samples: Waveform) -> Iterator[StreamEvent]:
+        """Takes samples, and yields the beginnings and the ends of phrases in them."""
+        for first in range(0, len(samples), PIECE):
+            self._sound.append(samples[first : first + PIECE])
+            while self._sound.end - self._probed >= self._chunk:
+                yield from self._probe(self._probed + self._chunk)
+            if self._voice is None and self._probed < self._sound.end:
+                yield from self._probe(self._sound.end)
+
+    def _probe(self, now: int) -> Iterator[StreamEvent]:
+        """Hears whether somebody speaks up to the sample `now`, and yields the beginning or the end of a phrase."""
+        first, self._probed = self._probed, now
+        endpoints, settings = self._endpoints, self._options.speech
+        endpoints.hear(1.0 if self._voice is None else self._voice.step(self._sound.part(first, now)), first)
+        if endpoints.began is None:
+            self._sound.forget(now - settings.pad)
+        elif self._phrase is None:
+            if self._voice is None or endpoints.spoken(now) > settings.min_speech_duration_ms:
+                yield self._begin_phrase(endpoints.began)
+            elif endpoints.ended(now):  # a click, or a cough
+                endpoints.reset()
+        elif endpoints.ended(now):
+            yield from self._end_phrase(self._end_of_speech)
+        elif now - self._phrase.first >= LONGEST_SECONDS * SAMPLE_RATE or not self._recognizer.has_room(self._phrase):
+            yield from self._cut_phrase(self._phrase, now)
+
+    def _look(self) -> Iterator[StreamEvent]:
+        """Listens to the phrase again if that is due, and yields what is found."""
+        phrase, now = self._phrase, self._probed
+        if phrase is None:
+            return
+        began = self._clock()
+        if self._endpoints.silence(now) >= self._behind_ms:
+            if phrase.ending is not None and phrase.ending.last == self._end_of_speech:
+                return
+            # The phrase may be over: then its text is there when the pause is long enough.
+            phrase.ending = self._ending(phrase, self._end_of_speech)
+        elif now >= self._next_look:
+            yield from self._hear_again(phrase, now)
+        else:
+            return
+        pause = max(self._options.step, (self._clock() - began) / BUSY)
+        self._next_look = now + round(pause * SAMPLE_RATE)
+
+    @property
+    def _end_of_speech(self) -> int:
+        """The number of the sample behind the speech so far, and behind a little silence after it."""
+        if (silent_since := self._endpoints.silent_since) is None:
+            return self._sound.end
+        return min(silent_since + self._behind_ms * SAMPLE_RATE // 1000, self._sound.end)
+
+    def _begin_phrase(self, began: int) -> StreamEvent:
+        options = self._options
+        first = max(began - options.speech.pad, self._free_from)
+        policy = policy_of(options.policy, options.hold_back)
+        self._phrase = Phrase(self._phrases, first, policy, confirmed_until=first / SAMPLE_RATE)
+        self._phrases += 1
+        self._next_look = first + round(options.step * SAMPLE_RATE)
+        self._sound.forget(first)
+        return StreamEvent("speech_started", self._phrase.number, began / SAMPLE_RATE, began / SAMPLE_RATE)
+
+    def _hear_again(self, phrase: Phrase, now: int) -> Iterator[StreamEvent]:
+        """Listens to what is there of a phrase, and yields the words that are found."""
+        found = self._recognizer.hear(phrase, self._sound.part(phrase.first, now))
+        if found.confirmed:
+            yield _words("confirmed", phrase, found.confirmed)
+        text = "".join(word.word for word in found.hypothesis)
+        if text != phrase.shown:
+            phrase.shown = text
+            yield _words("hypothesis", phrase, found.hypothesis)
+
+    def _cut_phrase(self, phrase: Phrase, now: int) -> Iterator[StreamEvent]:
+        """Ends a phrase that is too long behind its last confirmed word, where the next one begins."""
+        yield from self._hear_again(phrase, now)
+        cut = round(phrase.confirmed_until * SAMPLE_RATE) if phrase.confirmed else now
+        cut = min(max(cut, phrase.first + 1), now)
+        yield from self._end_phrase(cut)
+        self._endpoints.reset(began=cut)
+
+    def _end_phrase(self, last: int) -> Iterator[StreamEvent]:
+        """Ends the phrase before the sample `last`."""
+        phrase = self._phrase
+        assert phrase is not None
+        ending = phrase.ending
+        if ending is None or ending.last != last:
+            ending = self._ending(phrase, last)
+        self._recognizer.keep(ending)
+        self._phrase, self._free_from = None, last
+        self._endpoints.reset()
+        start, end, segment = phrase.first / SAMPLE_RATE, last / SAMPLE_RATE, ending.segment
+        yield StreamEvent("speech_stopped", phrase.number, start, end)
+        text, words = ("", []) if segment is None else (segment.text, segment.words or [])
+        yield StreamEvent("final", phrase.number, start, end, text, words, segment, ending.language)
+
+    def _ending(self, phrase: Phrase, last: int) -> Ending:
+        return self._recognizer.end(phrase, self._sound.part(phrase.first, last))
+
+
+def _words(kind: EventKind, phrase: Phrase, words: list[Word]) -> StreamEvent:
+    """Returns the event that tells some words of a phrase; where there are none, they take no time."""
+    start, end = (words[0].start, words[-1].end) if words else (phrase.confirmed_until, phrase.confirmed_until)
+    return StreamEvent(kind, phrase.number, start, end, "".join(w.word for w in words), words, None, phrase.language)

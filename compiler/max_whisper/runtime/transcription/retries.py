@@ -1,0 +1,30 @@
+"""Decodes a window again at higher temperatures, until its text is good enough (openai/whisper, transcribe.py)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from typing import Any
+
+from max_whisper.runtime.decoding.options import DecodingOptions
+from max_whisper.runtime.features import WindowFeatures
+from max_whisper.runtime.results import Attempt, DecodingResult
+from max_whisper.runtime.transcription.options import TranscribeOptions
+from max_whisper.runtime.transcription.quality import rejection
+from max_whisper.runtime.transcription.requests import Decode, Request, ask
+
+
+def with_retries(
+    features: WindowFeatures, options: TranscribeOptions, decoding_at: Callable[[float], DecodingOptions]
+) -> Generator[Request[Any], Any, tuple[DecodingResult, list[Attempt]]]:
+    """Returns the first text that is good enough, or that at the last temperature, and all attempts.
+
+    features: those of the window. options: the temperatures, and what is good enough. decoding_at: returns the options
+    of the attempt at a temperature.
+    """
+    attempts: list[Attempt] = []
+    for temperature in options.temperatures:
+        result = yield from ask(Decode(features, decoding_at(temperature)))
+        attempts.append(Attempt(temperature, rejection(result, options)))
+        if not attempts[-1].rejected:
+            break
+    return result, attempts
