@@ -484,15 +484,15 @@ def test_a_pipe_that_is_not_blocking(tmp_path):
 
 def test_a_full_temporary_folder_is_not_the_fault_of_the_audio(tmp_path, monkeypatch):
     file = write_wav(tmp_path / "a.wav", noise(3))
-    monkeypatch.setattr(load, "IN_MEMORY", 1000)
-    assert len(load_audio(file)) == 48000
+    monkeypatch.setattr(load, "IN_MEMORY", 1000)  # of the copy of a pipe
+    assert len(open_audio(file, in_memory=1000)) == 48000
 
     def full(_):
         return os.statvfs_result((4096, 4096, 1000, 10, 10, 0, 0, 0, 0, 255))
 
     def blamed(source):
         with pytest.raises(MaxWhisperError, match=r"the temporary folder .* cannot take the sound .* TMPDIR") as caught:
-            load_audio(source)
+            open_audio(source, in_memory=1000)
         assert caught.value.exit_code == 1
 
     with monkeypatch.context() as patch:
@@ -522,8 +522,7 @@ def test_nothing_fills_a_small_disk(tmp_path):
         "import resource, signal, sys\nfrom max_whisper.errors import MaxWhisperError\n"
         "from max_whisper.runtime.audio import load\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\nresource.setrlimit(resource.RLIMIT_FSIZE, (5 << 20, 5 << 20))\n"
-        "load.IN_MEMORY = 1 << 20\n"
-        "try: load.open_audio(sys.argv[1])\nexcept MaxWhisperError as e: print(e.exit_code, e)"
+        "try: load.open_audio(sys.argv[1], in_memory=1 << 20)\nexcept MaxWhisperError as e: print(e.exit_code, e)"
     )
     done = subprocess.run([sys.executable, "-c", code, file], capture_output=True, check=True)
     assert done.stdout.startswith(b"1 the temporary folder")

@@ -113,11 +113,10 @@ def test_parts_have_the_bits_of_the_whole(monkeypatch, kept):
         assert np.array_equal(parts.part(first, last), whole[:, first:last])
 
 
-def test_a_recording_on_disk_is_the_one_in_memory(monkeypatch, tmp_path):
+def test_a_recording_on_disk_is_the_one_in_memory(tmp_path):
     file = write_wav(tmp_path / "long.wav", np.concatenate([sweep(9.0), noise(4.0)]))
     expected = load.load_audio(file)
-    monkeypatch.setattr(load, "IN_MEMORY", 1000)
-    recording = load.open_audio(file)
+    recording = load.open_audio(file, in_memory=1000)
     assert recording._pcm._rolled
     assert len(recording) == len(expected)
     assert np.array_equal(recording[1000:70000], expected[1000:70000])

@@ -79,8 +79,8 @@ access_option = heading("Who may use it")
     multiple=True,
     metavar="NAME",
     help="Answer requests that call the server by this name as well. Where it is reached from this machine alone and "
-    "asks for no key, it answers to localhost, 127.0.0.1, [::1] and --host, because pages of others can make a name of "
-    "their own stand for this machine. Give the option several times for several.",
+    "asks for no key, pages of others can make a name of their own stand for this machine. Give the option several "
+    "times for several.  [default: there localhost, 127.0.0.1, [::1] and --host; elsewhere any name]",
 )
 @options_from(ThreadOptions)
 @click.option(

@@ -116,7 +116,7 @@ def open_audio(
         request = Request(found if name is None else printable(name, 500), suffix, number)
         isolated = isolated or has_many_edits(file)
         pcm = _Sound(request.name, min(max_seconds, MAX_HOURS * 3600), in_memory, stop)
-        stack.push(lambda failed, *_: pcm.file.close() if failed else None)
+        stack.push(lambda failed, *_: pcm.close() if failed else None)
         outcome = _decode(file, request, pcm, isolated)
         if outcome.loudest_channel is not None:
             pcm.clear()
@@ -251,7 +251,7 @@ def _size(file: BinaryIO) -> int:
 def _copied(file: BinaryIO, name: str, stack: contextlib.ExitStack) -> BinaryIO:
     """Copies a pipe to a file that can seek. Raises AudioError for too many bytes, and where they are no media."""
     copy = Storage(IN_MEMORY)
-    stack.callback(copy.file.close)
+    stack.callback(copy.close)
     probed = False
     while data := _read(file):
         copy.write(data)

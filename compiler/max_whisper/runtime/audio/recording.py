@@ -59,9 +59,13 @@ class Storage:
             try:
                 yield
             except OSError:
-                with contextlib.suppress(OSError):  # closing tries to write what is buffered
-                    self.file.close()
+                self.close()
                 raise
+
+    def close(self) -> None:
+        """Gives the memory and the disk back. What is still buffered is not missed where the disk is full."""
+        with contextlib.suppress(OSError):
+            self.file.close()
 
     def clear(self) -> None:
         """Removes all bytes."""

@@ -121,4 +121,4 @@ class Sound:
 
     def close(self) -> None:
         """Gives the memory and the file back."""
-        self._storage.file.close()
+        self._storage.close()
