@@ -18,11 +18,10 @@ from max_whisper.errors import ArtifactError, UserError
 from max_whisper.options import OptionError, checked_integer, lists_options
 from max_whisper.progress import OnProgress, check_progress, ignore_progress
 from max_whisper.runtime.audio.waveform import MAX_SAMPLE_RATE, MIN_SAMPLE_RATE, SAMPLE_RATE
-from max_whisper.runtime.decoding.languages import language_code
 from max_whisper.runtime.results import TranscriptionResult
+from max_whisper.runtime.streaming.opening import open_stream
 from max_whisper.runtime.streaming.options import NOT_FOR_STREAMS, StreamKeywords, checked_stream_options
 from max_whisper.runtime.streaming.options import OPTION_CLASSES as STREAM_OPTIONS
-from max_whisper.runtime.streaming.recognizer import Recognizer
 from max_whisper.runtime.streaming.stream import Stream
 from max_whisper.runtime.transcription.batch import BatchTranscriber
 from max_whisper.runtime.transcription.opening import Audio, RecordingOptions, checked_options, open_transcriber
@@ -168,13 +167,9 @@ class Model(WindowModel):
         check_progress(progress)
         rate = checked_integer("sample_rate", sample_rate, low=MIN_SAMPLE_RATE, high=MAX_SAMPLE_RATE)
         self._artifact.check()
-        streaming, transcribe, decoding = checked_stream_options(options, self.manifest, self.tokenizer)
-        detector = self._detector(streaming.vad_model, progress) if streaming.endpoints == "silero" else None
-        language = decoding.language or ("" if self.multilingual else "en")
-        if language:
-            language = language_code(language, self.manifest.tokens.languages or ("en",))
-        recognizer = Recognizer(self.scheduler, self.manifest, self.tokenizer, transcribe, decoding, language)
-        return Stream(recognizer, detector, streaming, rate)
+        checked = checked_stream_options(options, self.manifest, self.tokenizer)
+        detector = self._detector(checked[0].vad_model, progress) if checked[0].endpoints == "silero" else None
+        return open_stream(self.scheduler, self.manifest, self.tokenizer, detector, checked, rate)
 
     def _batch(self, audios: Sequence[Audio], options: RecordingOptions) -> BatchTranscriber:
         if isinstance(audios, str | bytes | PathLike) or not isinstance(audios, Sequence):

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypedDict
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, TypedDict
 
 from max_whisper.option_kinds import Choice, Folder, Integer, Number
 from max_whisper.options import OptionError, Options, options_of
@@ -103,6 +103,7 @@ class StreamOptions(Options, headings={"policy": "Text while somebody speaks", "
 
 OPTION_CLASSES = (StreamOptions, TranscribeOptions, DecodingOptions)
 """The classes of the options of `Model.stream`; a name that several have belongs to the first of them."""
+CheckedOptions: TypeAlias = tuple[StreamOptions, TranscribeOptions, DecodingOptions]
 NOT_FOR_STREAMS = (
     "beam_size",
     "draft",
@@ -159,7 +160,7 @@ class StreamKeywords(TypedDict, total=False):
 
 def checked_stream_options(
     keywords: Mapping[str, Any], manifest: "WhisperManifest", tokenizer: "Tokenizer"
-) -> tuple[StreamOptions, TranscribeOptions, DecodingOptions]:
+) -> CheckedOptions:
     """Returns the options of a stream, with the model's default values filled in.
 
     Raises UserError for values that are wrong, conflict with each other, or that the model does not support.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from max_whisper.runtime.audio.waveform import SAMPLE_RATE
 from max_whisper.runtime.results import Segment, Word
 from max_whisper.runtime.streaming.policies import Policy
 
@@ -15,6 +16,8 @@ class Phrase:
     Attributes:
         number: Its number, from 0.
         first: The number of its first sample.
+        window: The number of the first sample that the model hears: earlier phrases may come before this one.
+        before: The tokens of these, with which the decoder goes on.
         policy: Says which words are confirmed.
         language: The code of the language; "" until it is known.
         is_certain: Whether the language was probable enough to be taken for that of the phrases that follow.
@@ -27,6 +30,8 @@ class Phrase:
 
     number: int
     first: int
+    window: int
+    before: list[int]
     policy: Policy
     language: str = ""
     is_certain: bool = False
@@ -35,6 +40,11 @@ class Phrase:
     tail: list[int] = field(default_factory=list)
     shown: str = ""
     ending: Ending | None = None
+
+    @property
+    def offset(self) -> float:
+        """When the window begins, in seconds of the stream."""
+        return self.window / SAMPLE_RATE
 
 
 @dataclass(frozen=True)
@@ -55,12 +65,14 @@ class Ending:
     """A whole phrase.
 
     Attributes:
+        first: The number of its first sample.
         last: The number of the sample behind its last one.
         segment: Its text; None where nothing was said.
         language: The code of the language.
         is_certain: Whether the language was probable enough to be taken for that of the phrases that follow.
     """
 
+    first: int
     last: int
     segment: Segment | None
     language: str

@@ -45,10 +45,8 @@ class LocalAgreement:
     def confirmed(self, words: Sequence[Timing], heard: float) -> int:
         """Returns how many of the words the hypothesis before has, too."""
         tokens = [word.tokens for word in words]
-        pairs = zip(tokens, self._before, strict=False)
-        count = next(
-            (i for i, (word, before) in enumerate(pairs) if word != before), min(len(tokens), len(self._before))
-        )
+        both = [*zip(tokens, self._before, strict=False)]
+        count = next((i for i, (word, before) in enumerate(both) if word != before), len(both))
         self._before = tokens[count:]
         return count
 

@@ -62,6 +62,7 @@ class Recognizer:
         self._decoding = replace(decoding, without_timestamps=True, language=language or None)
         self._takes_drafts = _takes_drafts(self._decoding, manifest, tokenizer)
         self._before = TextBefore(options, tokenizer, manifest.dims["n_text_ctx"])
+        self._recent: list[Ending] = []  # the last phrases, one after the other, which the next one is heard with
         self._earlier: list[str] = []  # the texts of the last phrases
         self._last_speech = 0.0  # when the last word of the last phrase ended
 
@@ -74,77 +75,91 @@ class Recognizer:
         if self._caller.cancelled:
             raise Cancelled
 
+    def begin(self, phrase: Phrase, longest: float) -> None:
+        """Finds the phrases that are heard before another one, so that the model knows what it is about.
+
+        longest: the seconds of sound that these may have.
+        """
+        while self._recent and phrase.first - self._recent[0].first > longest * SAMPLE_RATE:
+            self._before.add(_tokens(self._recent.pop(0)), unseen=False)
+        phrase.window = self._recent[0].first if self._recent else phrase.first
+        phrase.before = [token for ending in self._recent for token in _tokens(ending)]
+
     def has_room(self, phrase: Phrase) -> bool:
         """Returns whether the text of a phrase may become longer."""
         return self._room(phrase) > SPARE_TOKENS
 
     def hear(self, phrase: Phrase, samples: Waveform) -> Found:
-        """Returns what is found in the sound of a phrase so far, and notes it in the phrase.
+        """Returns what is found in the sound of a window so far, and notes it in the phrase.
 
         The confirmed words are given to the decoder, which goes on from there.
         """
         features, heard = self._encoded(samples)
-        language, is_certain = self._language_of(features, phrase)
-        unconfirmed = phrase.first / SAMPLE_RATE + heard - phrase.confirmed_until
+        phrase.language, phrase.is_certain = self._language_of(features, phrase)
+        unconfirmed = phrase.offset + heard - phrase.confirmed_until
         most = min(self._room(phrase), SPARE_TOKENS + int(TOKENS_PER_SECOND * unconfirmed))
-        options = replace(
-            self._at(0.0, language, draft=phrase.tail), prefix=phrase.confirmed or None, max_new_tokens=most
-        )
+        options = replace(self._at(0.0, phrase, draft=phrase.tail), max_new_tokens=most)
+        options = replace(options, prefix=[*phrase.before, *phrase.confirmed] or None)
         result = self._answer(Decode(features, options))
-        words = self._new_words(self._aligned(features, [*phrase.confirmed, *result.tokens], language, heard), phrase)
+        words = self._new_words(features, heard, phrase, [*phrase.confirmed, *result.tokens], len(phrase.confirmed))
+        merge_punctuation(words, self._options.prepend_punctuations, self._options.append_punctuations)
+        words = [word for word in words if word.word]
         complete = words[:-1]  # the last word may go on: it waits for the next one
         count = phrase.policy.confirmed(complete, heard)
-        phrase.language, phrase.is_certain = language, is_certain
         phrase.confirmed += [token for word in words[:count] for token in word.tokens]
         phrase.tail = [token for word in words[count:] for token in word.tokens]
-        timed = [self._timed(word, phrase) for word in words]
+        timed = [_timed(word, phrase.offset) for word in words]
         if count:
             phrase.confirmed_until = timed[count - 1].end
         return Found(timed[:count], timed[count:])
 
     def end(self, phrase: Phrase, samples: Waveform) -> Ending:
         """Returns a whole phrase, whose text is that of `Model.decode` for the same window and text before it."""
-        last = phrase.first + len(samples)
-        features, heard = self._encoded(samples)
-        language, is_certain = self._language_of(features, phrase)
+        features, _ = self._encoded(samples)
+        phrase.language, phrase.is_certain = self._language_of(features, phrase)
         draft = [*phrase.confirmed, *phrase.tail]
-        steps = with_retries(features, self._options, lambda t: self._at(t, language, draft=draft))
+        steps = with_retries(features, self._options, lambda t: self._at(t, phrase, draft=draft))
         result, _ = self._outcome(steps)
         segment = None
         if result.text and not is_silence(result, self._options):
             segment = self._segment(phrase, samples, features, result)
-        return Ending(last, segment, language, is_certain)
+        return Ending(phrase.first, phrase.window + len(samples), segment, phrase.language, phrase.is_certain)
 
     def keep(self, ending: Ending) -> None:
         """Takes the text of a phrase as what was said before the next one."""
         if ending.is_certain:
             self.language = ending.language
-        if (segment := ending.segment) is None:
-            return
-        unseen = not self._options.condition_on_previous_text or segment.temperature > RESET_TEMPERATURE
-        self._before.add(segment.tokens, unseen=unseen)
-        self._earlier = [*self._earlier, segment.text.strip()][-KEPT_TEXTS:]
-        self._last_speech = segment.end
+        segment = ending.segment
+        self._recent.append(ending)
+        unseen = segment is not None and (
+            not self._options.condition_on_previous_text or segment.temperature > RESET_TEMPERATURE
+        )
+        if segment is None or unseen:  # what the model hears before a phrase, it must have the text of
+            self._before.add([token for one in self._recent for token in _tokens(one)], unseen=unseen)
+            self._recent = []
+        if segment is not None:
+            self._earlier = [*self._earlier, segment.text.strip()][-KEPT_TEXTS:]
+            self._last_speech = segment.end
 
     def _segment(self, phrase: Phrase, samples: Waveform, features: WindowFeatures, result: DecodingResult) -> Segment:
         """Returns the text of a phrase with the times of its words and its warnings."""
-        start, heard = phrase.first / SAMPLE_RATE, len(samples) / SAMPLE_RATE
+        begin, heard = (phrase.first - phrase.window) / SAMPLE_RATE, len(samples) / SAMPLE_RATE
         measures = (result.temperature, result.avg_logprob, result.compression_ratio, result.no_speech_prob)
         text = self._tokenizer.decode(result.tokens)
-        segment = Segment(phrase.first // HOP, 0.0, heard, text, result.tokens, *measures)
+        segment = Segment(phrase.window // HOP, begin, heard, text, result.tokens, *measures)
         (times,) = assign_words(
             [segment],
-            self._aligned(features, result.tokens, result.language, heard),
+            self._new_words(features, heard, phrase, result.tokens, 0),
             eot=self._manifest.tokens.eot,
             offset=0.0,
-            last_speech=self._last_speech - start,
+            last_speech=self._last_speech - phrase.offset,
             prepended=self._options.prepend_punctuations,
             appended=self._options.append_punctuations,
         )
         timed = replace(segment, start=times.start, end=min(times.end, heard), words=times.words)
         mel = LogMel(samples, self._manifest.dims["n_mels"], padding=N_FFT)
         (warned,) = with_warnings([timed], self._earlier, Hearing(mel, self._options), heard)
-        return _later(warned, start)
+        return _later(warned, phrase.offset)
 
     def _encoded(self, samples: Waveform) -> tuple[WindowFeatures, float]:
         """Returns the features of a window that begins with the samples, and how many seconds these are."""
@@ -161,45 +176,41 @@ class Recognizer:
         language, probability = next(iter(self._answer(DetectLanguage(features)).items()))
         return language, probability > self._options.language_detection_threshold
 
-    def _at(self, temperature: float, language: str, *, draft: Sequence[int]) -> DecodingOptions:
+    def _at(self, temperature: float, phrase: Phrase, *, draft: Sequence[int]) -> DecodingOptions:
         """Returns the options of an attempt to decode a phrase. draft: tokens that it is likely to have."""
         options = replace(
             self._decoding,
-            language=language,
+            language=phrase.language,
             prompt=self._before.tokens or None,
+            prefix=phrase.before or None,
+            max_new_tokens=self._room(phrase, confirmed=False),
             draft=draft if draft and self._takes_drafts else None,
         )
         return options.at(temperature)
 
-    def _room(self, phrase: Phrase) -> int:
-        """Returns the most tokens that may follow the confirmed ones."""
-        return self._decoding.limit(self._manifest) - len(phrase.confirmed)
+    def _room(self, phrase: Phrase, *, confirmed: bool = True) -> int:
+        """Returns the most tokens that may follow the text before a phrase, or the confirmed ones."""
+        text = len(phrase.before) + (len(phrase.confirmed) if confirmed else 0)
+        return min(self._decoding.limit(self._manifest), self._manifest.dims["n_text_ctx"] // 2 - text)
 
-    def _aligned(self, features: WindowFeatures, tokens: Sequence[int], language: str, heard: float) -> list[Timing]:
-        """Returns the words of a text, in seconds of the phrase."""
-        text = [token for token in tokens if token < self._manifest.tokens.eot]
+    def _new_words(
+        self, features: WindowFeatures, heard: float, phrase: Phrase, tokens: Sequence[int], known: int
+    ) -> list[Timing]:
+        """Returns the words of a phrase, in seconds of the window, without its first `known` tokens of text."""
+        text = [token for token in [*phrase.before, *tokens] if token < self._manifest.tokens.eot]
         if not text:
             return []
         n_frames = min(round(heard * FRAMES_PER_SECOND), self._manifest.dims["n_frames"])
-        return self._answer(Align(features, text, language, self._decoding.task, n_frames))
-
-    def _new_words(self, words: Sequence[Timing], phrase: Phrase) -> list[Timing]:
-        """Returns the words that are not confirmed, with their punctuation."""
-        known, new = len(phrase.confirmed), []
-        for word in words:
+        known += len(phrase.before)
+        new = []
+        for word in self._answer(Align(features, text, phrase.language, self._decoding.task, n_frames)):
             rest = word.tokens[max(0, known) :]
             known -= len(word.tokens)
             if len(rest) == len(word.tokens):
                 new.append(word)
-            elif rest:  # it goes on behind what is confirmed of it
+            elif rest:  # it goes on behind what is known of it
                 new.append(replace(word, word=self._tokenizer.decode(rest), tokens=rest))
-        merge_punctuation(new, self._options.prepend_punctuations, self._options.append_punctuations)
-        return [word for word in new if word.word]
-
-    def _timed(self, word: Timing, phrase: Phrase) -> Word:
-        """Returns a word with its times in seconds of the stream."""
-        offset = phrase.first / SAMPLE_RATE
-        return Word(word.word, round(offset + word.start, 2), round(offset + word.end, 2), word.probability)
+        return new
 
     def _answer(self, request: Request[Answer]) -> Answer:
         (answer,) = self._scheduler.ask([request], self._caller)
@@ -223,6 +234,16 @@ def _takes_drafts(options: DecodingOptions, manifest: WhisperManifest, tokenizer
     except OptionError:
         return False
     return True
+
+
+def _tokens(ending: Ending) -> list[int]:
+    """Returns the tokens of the text of a phrase."""
+    return [] if ending.segment is None else ending.segment.tokens
+
+
+def _timed(word: Timing, offset: float) -> Word:
+    """Returns a word with its times in seconds of the stream. offset: when the window begins."""
+    return Word(word.word, round(offset + word.start, 2), round(offset + word.end, 2), word.probability)
 
 
 def _later(segment: Segment, seconds: float) -> Segment:

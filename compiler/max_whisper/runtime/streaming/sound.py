@@ -69,7 +69,8 @@ class Sound:
     def part(self, first: int, last: int) -> Waveform:
         """Returns a copy of the samples from `first` up to, without, `last`, none of which may be forgotten."""
         assert self._first <= first <= last <= self.end
-        return self._kept[first - self._first : last - self._first].copy()
+        part: Waveform = self._kept[first - self._first : last - self._first].copy()
+        return part
 
     def forget(self, before: int) -> None:
         """Lets go of the samples before a number."""

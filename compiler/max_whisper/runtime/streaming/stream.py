@@ -24,6 +24,9 @@ BEHIND_MS = 200
 """The silence behind the speech of a phrase that the model hears as well."""
 BUSY = 0.5
 """The largest part of the time in which a phrase is listened to again."""
+CONTEXT_SECONDS = 15.0
+"""How much of the sound before a phrase the model hears with it, at most: whole phrases, and the pauses after them."""
+CONTEXT_SAMPLES = round(CONTEXT_SECONDS * SAMPLE_RATE)
 PIECE = SAMPLE_RATE
 """The samples that are taken at once, so that the memory for a long chunk is bounded."""
 
@@ -104,7 +107,10 @@ class Stream:
         return [*events, *self.commit()]
 
     def cancel(self) -> None:
-        """Stops the stream: whoever feeds it gets Cancelled, now or with the next chunk. May be called by any thread."""
+        """Stops the stream: whoever feeds it gets Cancelled, now or with the next chunk.
+
+        It may be called from any thread.
+        """
         self._recognizer.cancel()
 
     def _hear(self, samples: Waveform) -> Iterator[StreamEvent]:
@@ -122,7 +128,7 @@ class Stream:
         endpoints, settings = self._endpoints, self._options.speech
         endpoints.hear(1.0 if self._voice is None else self._voice.step(self._sound.part(first, now)), first)
         if endpoints.began is None:
-            self._sound.forget(now - settings.pad)
+            self._sound.forget(now - settings.pad - CONTEXT_SAMPLES)
         elif self._phrase is None:
             if self._voice is None or endpoints.spoken(now) > settings.min_speech_duration_ms:
                 yield self._begin_phrase(endpoints.began)
@@ -130,8 +136,11 @@ class Stream:
                 endpoints.reset()
         elif endpoints.ended(now):
             yield from self._end_phrase(self._end_of_speech)
-        elif now - self._phrase.first >= LONGEST_SECONDS * SAMPLE_RATE or not self._recognizer.has_room(self._phrase):
-            yield from self._cut_phrase(self._phrase, now)
+        elif now - self._phrase.window >= LONGEST_SECONDS * SAMPLE_RATE or not self._recognizer.has_room(self._phrase):
+            if self._phrase.window < self._phrase.first:
+                self._recognizer.begin(self._phrase, 0.0)
+            else:
+                yield from self._cut_phrase(self._phrase, now)
 
     def _look(self) -> Iterator[StreamEvent]:
         """Listens to the phrase again if that is due, and yields what is found."""
@@ -162,15 +171,16 @@ class Stream:
         options = self._options
         first = max(began - options.speech.pad, self._free_from)
         policy = policy_of(options.policy, options.hold_back)
-        self._phrase = Phrase(self._phrases, first, policy, confirmed_until=first / SAMPLE_RATE)
+        self._phrase = Phrase(self._phrases, first, first, [], policy, confirmed_until=first / SAMPLE_RATE)
+        self._recognizer.begin(self._phrase, CONTEXT_SECONDS)
         self._phrases += 1
         self._next_look = first + round(options.step * SAMPLE_RATE)
-        self._sound.forget(first)
+        self._sound.forget(self._phrase.window)
         return StreamEvent("speech_started", self._phrase.number, began / SAMPLE_RATE, began / SAMPLE_RATE)
 
     def _hear_again(self, phrase: Phrase, now: int) -> Iterator[StreamEvent]:
         """Listens to what is there of a phrase, and yields the words that are found."""
-        found = self._recognizer.hear(phrase, self._sound.part(phrase.first, now))
+        found = self._recognizer.hear(phrase, self._sound.part(phrase.window, now))
         if found.confirmed:
             yield _words("confirmed", phrase, found.confirmed)
         text = "".join(word.word for word in found.hypothesis)
@@ -202,7 +212,7 @@ class Stream:
         yield StreamEvent("final", phrase.number, start, end, text, words, segment, ending.language)
 
     def _ending(self, phrase: Phrase, last: int) -> Ending:
-        return self._recognizer.end(phrase, self._sound.part(phrase.first, last))
+        return self._recognizer.end(phrase, self._sound.part(phrase.window, last))
 
 
 def _words(kind: EventKind, phrase: Phrase, words: list[Word]) -> StreamEvent:
