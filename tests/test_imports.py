@@ -60,8 +60,9 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         "output": {"results"},
         "decoding": {"results"},
         "transcription": {"arrays", "audio", "decoding", "features", "results", "vad"},
+        "streaming": {"audio", "decoding", "features", "results", "transcription", "vad"},
         "window_model": {"arrays", "audio", "decoding", "features", "results", "transcription"},
-        "model": {"audio", "decoding", "results", "transcription", "vad", "window_model"},
+        "model": {"audio", "decoding", "results", "streaming", "transcription", "vad", "window_model"},
     },
     "lowering": {
         "ops": set(),

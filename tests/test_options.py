@@ -21,6 +21,7 @@ from max_whisper.runtime.decoding.keywords import DecodingKeywords, PromptKeywor
 from max_whisper.runtime.decoding.options import DecodingOptions
 from max_whisper.runtime.model import Model
 from max_whisper.runtime.output.options import SubtitleOptions
+from max_whisper.runtime.streaming.options import NOT_FOR_STREAMS, StreamKeywords, StreamOptions
 from max_whisper.runtime.transcription.options import TranscribeKeywords, TranscribeOptions
 from max_whisper.runtime.transcription.part_options import PartOptions
 from max_whisper.serve.options import ServeOptions
@@ -167,6 +168,12 @@ def test_the_signature_of_transcribe_is_that_of_the_options(method: Any):
     expected = declared(DecodingOptions, TranscribeOptions, PartOptions, leave_out=["prompt"])
     assert written(method, ["progress"]) == expected
     assert {*get_type_hints(TranscribeKeywords)} == {*expected}
+
+
+def test_the_signature_of_stream_is_that_of_the_options():
+    expected = declared(DecodingOptions, TranscribeOptions, StreamOptions, leave_out=NOT_FOR_STREAMS)
+    assert written(Model.stream, ["progress", "sample_rate"]) == expected
+    assert {*get_type_hints(StreamKeywords)} == {*expected}
 
 
 def test_the_signature_of_decode_is_that_of_the_options():

@@ -46,6 +46,9 @@ if TYPE_CHECKING:
         Window,
         Word,
     )
+    from max_whisper.runtime.streaming.events import StreamEvent
+    from max_whisper.runtime.streaming.options import StreamOptions
+    from max_whisper.runtime.streaming.stream import Stream
     from max_whisper.runtime.transcription.batch import BatchEvent, BatchTranscriber
     from max_whisper.runtime.transcription.options import TranscribeOptions
     from max_whisper.runtime.transcription.part_options import PartOptions
@@ -81,6 +84,9 @@ __all__ = [
     "SegmentWarning",
     "Spec",
     "SpecError",
+    "Stream",
+    "StreamEvent",
+    "StreamOptions",
     "SubtitleOptions",
     "TranscribeOptions",
     "Transcriber",
@@ -118,6 +124,9 @@ _HOMES = {
     "Segment": "max_whisper.runtime.results",
     "SegmentWarning": "max_whisper.runtime.results",
     "Spec": "max_whisper.spec",
+    "Stream": "max_whisper.runtime.streaming.stream",
+    "StreamEvent": "max_whisper.runtime.streaming.events",
+    "StreamOptions": "max_whisper.runtime.streaming.options",
     "SubtitleOptions": "max_whisper.runtime.output.options",
     "TranscribeOptions": "max_whisper.runtime.transcription.options",
     "Transcriber": "max_whisper.runtime.transcription.transcriber",

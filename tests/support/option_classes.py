@@ -7,6 +7,7 @@ from max_whisper.compile.options import BuildOptions
 from max_whisper.options import Options
 from max_whisper.runtime.decoding.options import DecodingOptions
 from max_whisper.runtime.output.options import SubtitleOptions
+from max_whisper.runtime.streaming.options import StreamOptions
 from max_whisper.runtime.transcription.options import TranscribeOptions
 from max_whisper.runtime.transcription.part_options import PartOptions
 from max_whisper.serve.options import ServeOptions
@@ -19,6 +20,7 @@ CLASSES: tuple[type[Options], ...] = (
     FallbackOptions,
     PartOptions,
     ServeOptions,
+    StreamOptions,
     SubtitleOptions,
     ThreadOptions,
     TranscribeOptions,

@@ -7,6 +7,9 @@ from typing import Literal, Protocol
 
 from max_whisper.runtime.transcription.words import Timing
 
+IMPROBABLE = 0.6
+"""The mean probability of its tokens below which a word waits for the next hypothesis."""
+
 PolicyName = Literal["alignatt", "local_agreement"]
 
 
@@ -23,17 +26,27 @@ class Policy(Protocol):
 class AlignAtt:
     """Confirms the words up to the first that attends to the newest sound (Papi, Turchi, Negri: "AlignAtt", 2023).
 
-    What is said there may be half a word.
+    What is said there may be half a word. An improbable word waits as well, until two hypotheses in a row have it.
     """
 
     def __init__(self, hold_back: float) -> None:
         """hold_back: the seconds of the newest sound."""
         self._hold_back = hold_back
+        self._before: list[list[int]] = []  # the tokens of the words of the hypothesis before
 
     def confirmed(self, words: Sequence[Timing], heard: float) -> int:
-        """Returns how many of the words attend to older sound alone."""
-        certain = heard - self._hold_back
-        return next((i for i, word in enumerate(words) if word.attended > certain), len(words))
+        """Returns how many of the words attend to older sound alone, and are probable."""
+        certain, agreed = heard - self._hold_back, common_words(words, self._before)
+        count = next(
+            (
+                i
+                for i, word in enumerate(words)
+                if word.attended > certain or (i >= agreed and word.probability < IMPROBABLE)
+            ),
+            len(words),
+        )
+        self._before = [word.tokens for word in words[count:]]
+        return count
 
 
 class LocalAgreement:
@@ -44,11 +57,15 @@ class LocalAgreement:
 
     def confirmed(self, words: Sequence[Timing], heard: float) -> int:
         """Returns how many of the words the hypothesis before has, too."""
-        tokens = [word.tokens for word in words]
-        both = [*zip(tokens, self._before, strict=False)]
-        count = next((i for i, (word, before) in enumerate(both) if word != before), len(both))
-        self._before = tokens[count:]
+        count = common_words(words, self._before)
+        self._before = [word.tokens for word in words[count:]]
         return count
+
+
+def common_words(words: Sequence[Timing], before: Sequence[list[int]]) -> int:
+    """Returns with how many words a hypothesis begins that the one before had, too. before: the tokens of its words."""
+    both = [*zip(words, before, strict=False)]
+    return next((i for i, (word, tokens) in enumerate(both) if word.tokens != tokens), len(both))
 
 
 def policy_of(name: PolicyName, hold_back: float) -> Policy:
