@@ -23,6 +23,7 @@ from max_whisper.serve.middleware import Access, Answering, Draining
 from max_whisper.serve.openai.routes import routes as openai_routes
 from max_whisper.serve.page.facts import Layers
 from max_whisper.serve.page.routes import routes as page_routes
+from max_whisper.serve.realtime.routes import routes as realtime_routes
 from max_whisper.serve.service import Service
 
 EXAMPLE = "POST /v1/audio/transcriptions"
@@ -70,6 +71,7 @@ def create_app(
     app = Starlette(
         routes=[
             *openai_routes(service),
+            *realtime_routes(service),
             *bazarr.routes(service),
             *status.routes(service),
             *page_routes(service, layers),

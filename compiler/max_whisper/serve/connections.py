@@ -6,8 +6,10 @@ import asyncio
 import json
 from typing import Any
 
+import h11
 from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 SPARE_CONNECTIONS = 128
 """The connections that may be open besides one for each request that the server takes: pages and watchers have some."""
@@ -27,6 +29,7 @@ class _Protocol(H11Protocol):
 
     most = 0
     _head: asyncio.TimerHandle | None = None
+    _upgraded = False
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
@@ -52,6 +55,11 @@ class _Protocol(H11Protocol):
         super().data_received(data)
         self._watch_head()
 
+    def handle_websocket_upgrade(self, event: h11.Request) -> None:
+        """Gives a connection over to the protocol of WebSockets."""
+        self._upgraded = True
+        super().handle_websocket_upgrade(event)
+
     def connection_lost(self, exc: Exception | None) -> None:
         """Notes that a connection is gone."""
         self._stop_watching()
@@ -59,7 +67,7 @@ class _Protocol(H11Protocol):
 
     def _watch_head(self) -> None:
         """Gives the client some seconds for the head of its request, from the first look until it is there."""
-        if self.cycle is not None and not self.cycle.response_complete:
+        if self._upgraded or (self.cycle is not None and not self.cycle.response_complete):
             self._stop_watching()
         elif self._head is None and not self.transport.is_closing():
             self._head = self.loop.call_later(HEAD_SECONDS, self._end)
@@ -73,6 +81,32 @@ class _Protocol(H11Protocol):
         if self._head is not None:
             self._head.cancel()
             self._head = None
+
+
+class WebSockets(WebSocketsSansIOProtocol):
+    """uvicorn's protocol for WebSockets, whose applications can end a connection without sending what is left."""
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        served = self.app
+
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            scope.setdefault("extensions", {})[ABORT] = self.transport.abort
+            await served(scope, receive, send)
+
+        self.app = app
+
+    def send_receive_event_to_app(self) -> None:
+        """Passes a message on. One that is no text is refused here, because uvicorn logs where it comes from."""
+        if self.curr_msg_data_type == "text":
+            try:
+                b"".join(self.frames).decode()
+            except UnicodeDecodeError:
+                self.frames = []
+                self.conn.send_close(1007)
+                self.handle_parser_exception()
+                return
+        super().send_receive_event_to_app()
 
 
 def _refusal(most: int) -> bytes:

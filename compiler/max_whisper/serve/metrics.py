@@ -38,6 +38,15 @@ class Metrics:
             buckets=SECONDS,
             registry=registry,
         )
+        self.streams = Gauge(
+            "max_whisper_streams_running", "Sessions of live transcription that run.", registry=registry
+        )
+        self.stream_lag = Histogram(
+            "max_whisper_stream_lag_seconds",
+            "Seconds from the arrival of live sound until it was heard.",
+            buckets=SECONDS,
+            registry=registry,
+        )
         self.refused = Counter(
             "max_whisper_refused", "Requests that were refused before any work.", ["code"], registry=registry
         )

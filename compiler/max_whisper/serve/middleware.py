@@ -9,6 +9,7 @@ import contextlib
 import hmac
 import time
 from collections.abc import Collection
+from urllib.parse import unquote_to_bytes
 from uuid import uuid4
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -24,6 +25,9 @@ OPEN_PATHS = ("/health", "/")
 OPEN_PREFIX = "/page/"
 """The paths that need no key: what watches a server has none, and the page is what asks for it. They cost nothing, and
 tell the names of the models and how many requests there are."""
+KEY_SUBPROTOCOL = "openai-insecure-api-key."
+"""What stands before the key in a subprotocol, as OpenAI has it. Signs that a subprotocol cannot hold are written as in
+addresses."""
 MAX_DRAINED = 64 << 20
 """The most bytes of a refused upload that are read and thrown away, so that the client reads the answer."""
 DRAIN_SECONDS = 5.0
@@ -120,13 +124,23 @@ class Access:
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        error = self._refusal(headers, scope["path"])
+        error = self._refusal(headers, scope["path"], scope["type"] == "websocket")
         if error is None:
             await self._app(scope, receive, send)
         else:
             await openai_error(error)(scope, receive, send)
 
-    def _refusal(self, headers: Headers, path: str) -> RequestError | None:
+    def _has_key(self, headers: Headers, is_socket: bool) -> bool:
+        """Returns whether a request has the key. A browser's WebSocket can send none but in a subprotocol."""
+        assert self._key is not None
+        given = [_key(headers)]
+        for name in headers.get("sec-websocket-protocol", "").split(",") if is_socket else ():
+            if name.strip().startswith(KEY_SUBPROTOCOL):
+                text = name.strip().removeprefix(KEY_SUBPROTOCOL)
+                given += [text.encode("latin-1"), unquote_to_bytes(text)]
+        return any([hmac.compare_digest(key, self._key) for key in given])  # a list: the time tells nothing
+
+    def _refusal(self, headers: Headers, path: str, is_socket: bool = False) -> RequestError | None:
         """Returns why a request is refused; None where it is not."""
         host, origin = headers.get("host", "").lower(), headers.get("origin", "").lower()
         if host and self._hosts is not None and _without_port(host) not in self._hosts:
@@ -148,7 +162,7 @@ class Access:
                 code="origin_not_allowed",
             )
         is_open = path in OPEN_PATHS or path.startswith(OPEN_PREFIX)
-        if self._key is None or is_open or hmac.compare_digest(_key(headers), self._key):
+        if self._key is None or is_open or self._has_key(headers, is_socket):
             return None
         return RequestError(
             401,

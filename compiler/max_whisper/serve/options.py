@@ -50,6 +50,15 @@ class ServeOptions(
             high=1000,
         ),
     ] = 64
+    max_streams: Annotated[
+        int,
+        Integer(
+            "Transcribe at most this many live streams at once, which count as requests as well; one more is told so "
+            "and closed.",
+            low=0,
+            high=1000,
+        ),
+    ] = 4
     max_upload_mb: Annotated[
         int,
         Integer(

@@ -14,7 +14,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from max_whisper.errors import MaxWhisperError, UserError
-from max_whisper.serve.connections import SPARE_CONNECTIONS, protocol_class
+from max_whisper.serve.connections import SPARE_CONNECTIONS, WebSockets, protocol_class
 from max_whisper.serve.service import Service
 
 BACKLOG = 512
@@ -24,6 +24,10 @@ SAME_SECONDS = 0.1
 CLOSE_SECONDS = 10
 """The seconds that clients have to read their answers, after the last request has ended or was cancelled."""
 
+MAX_MESSAGE = (20 << 20) + (64 << 10)
+"""The largest message by WebSocket, in bytes: OpenAI allows 15 MiB of sound, a third more in base64."""
+PING_SECONDS = 20.0
+"""The seconds between two pings of a WebSocket."""
 SILENT_SECONDS = 60
 """The seconds after which a client is given up that does not take what was sent, or is no longer there."""
 SOCKET_OPTIONS = (
@@ -127,7 +131,13 @@ def serve(
     config = uvicorn.Config(
         app,
         http=protocol_class(service.options.max_requests + SPARE_CONNECTIONS),
-        ws="none",
+        ws=WebSockets,
+        ws_max_size=MAX_MESSAGE,
+        ws_per_message_deflate=False,  # base64 of sound does not become much smaller
+        # It keeps proxies from closing the connection. Who is gone, the socket tells; no answer is waited for, as a
+        # client that sends faster than it is heard is not read meanwhile.
+        ws_ping_interval=PING_SECONDS,
+        ws_ping_timeout=None,
         log_config=None,
         log_level="error",  # a stranger's broken request is no news
         access_log=False,

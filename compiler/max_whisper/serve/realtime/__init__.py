@@ -1,0 +1,1 @@
+"""OpenAI's Realtime transcription sessions: sound comes by a WebSocket, its text goes back meanwhile."""

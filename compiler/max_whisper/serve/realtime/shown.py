@@ -1,0 +1,18 @@
+"""Shows values of strangers in messages."""
+
+from __future__ import annotations
+
+import json
+
+from max_whisper.messages import quote
+
+
+def shown(value: object) -> str:
+    """Returns a value of JSON as a message shows it, whatever it is and however large."""
+    if isinstance(value, str):
+        return quote(value)
+    if isinstance(value, dict | list):
+        return "an object" if isinstance(value, dict) else "a list"
+    if isinstance(value, int) and value.bit_length() > 64:
+        return "a larger number"
+    return json.dumps(value)
