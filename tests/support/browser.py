@@ -51,10 +51,10 @@ Open = Callable[..., Any]
 
 
 @contextmanager
-def chromium() -> Iterator[Open]:
+def chromium(*arguments: str) -> Iterator[Open]:
     """Yields a function that opens an address in a new page, with the options of a browser context.
 
-    At the end it is checked that no page has written an error to its console, or asked another host for anything.
+    arguments: those of Chromium, besides the usual ones. At the end it is checked that no page has written an error to its console, or asked another host for anything.
     """
     if CHROMIUM is None:
         pytest.skip("there is no Chromium: apt-get install chromium")
@@ -62,7 +62,7 @@ def chromium() -> Iterator[Open]:
 
     errors: list[str] = []
     with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", *arguments])
 
         def open_page(address: str, **options: object) -> Any:
             page = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **options}).new_page()

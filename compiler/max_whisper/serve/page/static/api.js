@@ -42,6 +42,14 @@ export async function getJson(path) {
   return JSON.parse(body);
 }
 
+// Opens a WebSocket. Browsers can send a key with it in a subprotocol alone, which has no signs but these.
+export function socketOf(path) {
+  const key = sessionStorage.getItem(KEY);
+  const sign = (character) => `%${character.charCodeAt(0).toString(16).padStart(2, "0")}`;
+  const safe = key?.replace(/[^A-Za-z0-9!#$&'*+.^_`|~-]/g, sign);
+  return new WebSocket(`${location.origin.replace(/^http/, "ws")}${path}`, ["realtime", ...(key ? [`openai-insecure-api-key.${safe}`] : [])]);
+}
+
 // Sends a recording, and calls onEvent with each event of the answer; onUpload with the share that was sent.
 // Returns { done, abort }: a promise, which a Refusal rejects, and a function that hangs up. fetch() cannot tell how
 // much was sent, so this is an XMLHttpRequest.

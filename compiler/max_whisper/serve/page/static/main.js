@@ -5,6 +5,7 @@ import { showBars, showColumns } from "./compare.js";
 import { byId, fillSelect, say } from "./dom.js";
 import { duration, megabytes, percent } from "./format.js";
 import { showLayers } from "./layers.js";
+import "./live.js";
 import { ProgressList, transcribed } from "./progress.js";
 import { ResultView } from "./result.js";
 import { chosenLanguage, chosenModels, showModels } from "./settings.js";
@@ -30,7 +31,7 @@ async function start() {
   }
   byId("key-form").hidden = true;
   showModels(models);
-  byId("choose").hidden = byId("layers").hidden = false;
+  byId("choose").hidden = byId("live").hidden = byId("layers").hidden = false;
   fillSelect(byId("layers-of"), models.map(({ name }) => [name, name]));
   await loadLayers();
 }

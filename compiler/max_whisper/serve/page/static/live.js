@@ -1,0 +1,140 @@
+// Writes what is said into the microphone while it is said: words that are sure, and lighter those that may follow.
+
+import { socketOf } from "./api.js";
+import { byId, element, say } from "./dom.js";
+import { openMicrophone } from "./microphone.js";
+import { chosenLanguage, chosenModels } from "./settings.js";
+
+const TRANSCRIPTION = "conversation.item.input_audio_transcription";
+const END_SECONDS = 60; // for the text of what was said last
+
+let current = null; // the session that runs
+
+function status(text) {
+  byId("live-status").textContent = text;
+}
+
+function encoded(buffer) {
+  let text = "";
+  for (const byte of new Uint8Array(buffer)) text += String.fromCharCode(byte);
+  return btoa(text);
+}
+
+// A session: the microphone, the connection, and the paragraphs of what is said.
+class Session {
+  constructor() {
+    this.items = new Map();
+    this.ready = false;
+    this.ending = false;
+    this.waiting = [];
+  }
+
+  async start() {
+    const [model] = chosenModels();
+    if (!model) throw new Error("No model is ticked: tick one.");
+    this.microphone = await openMicrophone((sound) => this.hear(sound));
+    if (this.ending) return this.microphone.close();
+    this.socket = socketOf("/v1/realtime?intent=transcription");
+    this.socket.onmessage = (event) => this.take(JSON.parse(event.data), model);
+    this.socket.onclose = () => this.end(this.ending ? "" : "The server has closed the connection.");
+  }
+
+  send(event) {
+    if (this.socket.readyState === WebSocket.OPEN) this.socket.send(JSON.stringify(event));
+  }
+
+  hear(sound) {
+    if (this.ending) return;
+    if (this.ready) this.send({ type: "input_audio_buffer.append", audio: encoded(sound) });
+    else this.waiting.push(sound); // said while the model is loaded
+  }
+
+  take(event, model) {
+    if (event.type === "session.created") {
+      const transcription = { model, language: chosenLanguage() || null };
+      const format = { type: "audio/pcm", rate: this.microphone.rate };
+      const session = { type: "transcription", audio: { input: { format, transcription } }, include: ["max_whisper.hypothesis"] };
+      this.send({ type: "session.update", session });
+    } else if (event.type === "session.updated") {
+      this.ready = true;
+      for (const sound of this.waiting.splice(0)) this.hear(sound);
+      status("Speak. Words that may still change are lighter.");
+    } else if (event.type === `${TRANSCRIPTION}.delta`) {
+      const { sure, unsure } = this.item(event.item_id);
+      sure.textContent += event.delta;
+      unsure.textContent = "";
+    } else if (event.type === "max_whisper.hypothesis") this.item(event.item_id).unsure.textContent = event.text;
+    else if (event.type === `${TRANSCRIPTION}.completed`) this.complete(event.item_id, event.transcript);
+    else if (event.type === `${TRANSCRIPTION}.failed` || event.type === "error") this.fail(event.error);
+  }
+
+  item(id) {
+    if (!this.items.has(id)) {
+      const [sure, unsure] = [element("span"), element("span", { class: "unsure" })];
+      const paragraph = element("p", {}, sure, unsure);
+      byId("captions").append(paragraph);
+      byId("captions").hidden = false;
+      this.items.set(id, { paragraph, sure, unsure });
+    }
+    return this.items.get(id);
+  }
+
+  complete(id, text) {
+    if (text || this.items.has(id)) {
+      const { paragraph, sure, unsure } = this.item(id);
+      sure.textContent = text;
+      unsure.textContent = "";
+      if (!text) paragraph.remove();
+    }
+    if (this.ending) this.end("");
+  }
+
+  fail(error) {
+    if (error.code === "input_audio_buffer_commit_empty") this.end("");
+    else this.end(error.message);
+  }
+
+  // Hears no more, and waits for the text of what was said last.
+  stop() {
+    this.ending = true;
+    this.microphone?.close();
+    if (!this.ready) return this.end("");
+    this.send({ type: "input_audio_buffer.commit" });
+    status("The last words are written.");
+    this.timer = setTimeout(() => this.end(""), 1000 * END_SECONDS);
+  }
+
+  end(sentence) {
+    this.ending = true;
+    clearTimeout(this.timer);
+    this.microphone?.close();
+    this.socket?.close();
+    if (current !== this) return;
+    current = null;
+    byId("speak").textContent = "Speak";
+    byId("speak").classList.remove("on");
+    status("");
+    if (sentence) say(byId("error"), sentence);
+  }
+}
+
+async function begin() {
+  say(byId("error"), "");
+  byId("captions").replaceChildren();
+  byId("captions").hidden = true;
+  byId("speak").textContent = "Stop";
+  byId("speak").classList.add("on");
+  status("The microphone is opened.");
+  const session = new Session();
+  current = session;
+  try {
+    await session.start();
+  } catch (error) {
+    session.end(error.message);
+  }
+}
+
+byId("speak").addEventListener("click", () => {
+  if (!current) begin();
+  else if (!current.ending) current.stop();
+});

@@ -1,0 +1,106 @@
+"""The page's microphone in headless Chromium, which hears a recording in the place of one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from max_whisper import load_audio
+from support.browser import Open, chromium, poor_contrasts
+from support.server import Server, server
+from support.server_fixtures import COMMANDS
+from support.sounds import write_wav
+
+pytestmark = pytest.mark.usefixtures("silero")
+
+
+@pytest.fixture(scope="module")
+def microphone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Open]:
+    """Returns a function that opens pages in a browser whose microphone says COMMANDS again and again."""
+    said = np.concatenate([np.zeros(8000, np.float32), load_audio(COMMANDS), np.zeros(8000, np.float32)])
+    file = write_wav(tmp_path_factory.mktemp("microphone") / "said.wav", said)
+    fake = ("--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream")
+    with chromium(*fake, f"--use-file-for-fake-audio-capture={file}") as open_page:
+        yield open_page
+
+
+@pytest.fixture
+def speaking(microphone: Open, shared: Server) -> Iterator[Any]:
+    """Returns a page that hears the microphone."""
+    page = microphone(shared.url)
+    page.locator("#speak").click()
+    yield page
+    page.context.close()
+
+
+def captions(page: Any) -> str:
+    return " ".join(page.locator("#captions p").all_text_contents())
+
+
+def test_what_is_said_is_written(speaking: Any, shared: Server) -> None:
+    speaking.locator("#captions p", has_text="open door").wait_for()
+    assert speaking.locator("#speak").text_content() == "Stop"
+    speaking.locator("#captions p", has_text="thanks").wait_for()
+    speaking.locator("#speak").click()
+    speaking.locator("#speak", has_text="Speak").wait_for()
+    text = captions(speaking)
+    assert "hello open door stop go left thanks" in f"{text} {text}"  # where it began, the browser chooses
+    assert not speaking.locator("#captions .unsure").all_text_contents()[-1]
+    assert not speaking.locator("#error").is_visible()
+    shared.wait_until_idle()
+    speaking.locator("#speak").click()  # another session, which begins anew
+    speaking.locator("#captions p").first.wait_for()
+    assert len(captions(speaking)) < len(text)
+
+
+def test_words_that_may_change_are_lighter(speaking: Any) -> None:
+    """What is shown as unsure is told apart, also for those who see no colors."""
+    speaking.locator("#captions .unsure:not(:empty)").first.wait_for()
+    styles = speaking.evaluate(
+        "() => ['span:not(.unsure)', '.unsure'].map((name) => {"
+        "const style = getComputedStyle(document.querySelector(`#captions ${name}`));"
+        "return [style.color, style.fontStyle]})"
+    )
+    assert styles[0][0] != styles[1][0]
+    assert styles[0][1] != styles[1][1]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1280])
+def test_it_can_be_read(microphone: Open, shared: Server, scheme: str, width: int) -> None:
+    page = microphone(shared.url, color_scheme=scheme, viewport={"width": width, "height": 900})
+    page.locator("#speak").click()
+    page.locator("#captions p", has_text="open door").wait_for()
+    assert poor_contrasts(page) == []
+    assert not page.evaluate("document.documentElement.scrollWidth > innerWidth")
+    page.context.close()
+
+
+def test_with_a_key(microphone: Open, nano_artifact: Path, tmp_path: Path) -> None:
+    with server(tmp_path, "--model", nano_artifact, "--api-key", "a/secret%41") as running:
+        page = microphone(running.url)
+        page.locator("#key").fill("a/secret%41")
+        page.locator("#key-form button").click()
+        page.locator("#speak").click()
+        page.locator("#captions p", has_text="open door").wait_for()
+        page.context.close()
+
+
+def test_a_server_without_a_place(microphone: Open, nano_artifact: Path, tmp_path: Path) -> None:
+    with server(tmp_path, "--model", nano_artifact, "--max-streams", "0") as running:
+        page = microphone(running.url)
+        page.locator("#speak").click()
+        page.locator("#error", has_text="as many as it takes").wait_for()
+        assert page.locator("#speak").text_content() == "Speak"
+        page.context.close()
+
+
+def test_a_page_that_may_not_hear(microphone: Open, shared: Server) -> None:
+    page = microphone(shared.url)
+    page.evaluate("navigator.mediaDevices.getUserMedia = () => Promise.reject(new DOMException('no', 'NotAllowedError'))")
+    page.locator("#speak").click()
+    page.locator("#error", has_text="may not use the microphone").wait_for()
+    page.context.close()
