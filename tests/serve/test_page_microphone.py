@@ -100,7 +100,8 @@ def test_a_server_without_a_place(microphone: Open, nano_artifact: Path, tmp_pat
 
 def test_a_page_that_may_not_hear(microphone: Open, shared: Server) -> None:
     page = microphone(shared.url)
-    page.evaluate("navigator.mediaDevices.getUserMedia = () => Promise.reject(new DOMException('no', 'NotAllowedError'))")
+    refuse = "() => Promise.reject(new DOMException('no', 'NotAllowedError'))"
+    page.evaluate(f"void (navigator.mediaDevices.getUserMedia = {refuse})")
     page.locator("#speak").click()
     page.locator("#error", has_text="may not use the microphone").wait_for()
     page.context.close()

@@ -54,7 +54,8 @@ Open = Callable[..., Any]
 def chromium(*arguments: str) -> Iterator[Open]:
     """Yields a function that opens an address in a new page, with the options of a browser context.
 
-    arguments: those of Chromium, besides the usual ones. At the end it is checked that no page has written an error to its console, or asked another host for anything.
+    At the end it is checked that no page has written an error to its console, or asked another host for anything.
+    arguments: those of Chromium, besides the usual ones.
     """
     if CHROMIUM is None:
         pytest.skip("there is no Chromium: apt-get install chromium")

@@ -122,7 +122,7 @@ class Raw:
 def raw(running: Server, query: str = "?intent=transcription", created: bool = True, **options: Any) -> Iterator[Raw]:
     """Yields a connection, closed at the end of the block. created: whether to read `session.created` first."""
     address = running.url.replace("http", "ws", 1) + "/v1/realtime" + query
-    with connect(address, proxy=None, max_size=None, **options) as socket:
+    with connect(address, proxy=None, max_size=None, max_queue=None, **options) as socket:
         opened = Raw(socket)
         if created:
             assert opened.next()["type"] == "session.created"

@@ -10,9 +10,10 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from max_whisper.errors import Cancelled
+from max_whisper.errors import Cancelled, UserError
 from max_whisper.messages import one_of, quote, suggestion
 from max_whisper.options import OptionError
+from max_whisper.runtime.decoding.languages import language_code
 from max_whisper.runtime.streaming.events import StreamEvent
 from max_whisper.runtime.streaming.stream import Stream
 from max_whisper.serve.answers import answer_to
@@ -250,6 +251,12 @@ class Session:
             size = len(str(options.get(option) or ""))
             if size > LONGEST_TEXT:
                 raise OptionError(f"{{{option}}}: expected at most {LONGEST_TEXT} characters, got {size}")
+        if config.language:
+            try:
+                language_code(config.language, task.model.manifest.tokens.languages or ("en",))
+            except UserError as error:
+                field = OPTION_FIELDS["language"]
+                raise RequestError(400, f"{field}: {error}", param=field, code="invalid_value") from None
         return task, task.model.stream(sample_rate=config.format.rate, **options)
 
     def _use(self, task: Task, stream: Stream) -> None:
