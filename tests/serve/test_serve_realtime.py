@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import openai
 import pytest
@@ -193,6 +194,36 @@ def test_the_model_of_a_session(shared: Server) -> None:
         assert transcription == {"model": "multilingual", "language": "de", "prompt": "Hallo"}
         connection.update(sound_input(transcription={"prompt": None}))
         assert connection.next()["session"]["audio"]["input"]["transcription"] == {**transcription, "prompt": None}
+
+
+@pytest.mark.parametrize(
+    "session",
+    [
+        sound_input(  # as LiveKit's plugin asks
+            format={"type": "audio/pcm", "rate": 24000},
+            noise_reduction=None,
+            transcription={"model": "whisper-1", "prompt": "", "language": "en"},
+            turn_detection={
+                "type": "server_vad",
+                "threshold": 0.5,
+                "prefix_padding_ms": 600,
+                "silence_duration_ms": 350,
+            },
+        ),
+        sound_input(  # as Pipecat's service asks, which finds the ends of phrases itself
+            format={"type": "audio/pcm", "rate": 24000},
+            transcription={"model": "gpt-realtime-whisper", "language": "en"},
+            turn_detection=None,
+        ),
+        sound_input(turn_detection={"type": "server_vad", "create_response": False, "idle_timeout_ms": None}),
+        {"type": "transcription", "include": []},
+    ],
+)
+def test_sessions_of_others(client: openai.OpenAI, session: Any) -> None:
+    with client.realtime.connect(extra_query=INTENT) as connection:
+        connection.recv()
+        connection.session.update(session=session)
+        assert connection.recv().type == "session.updated"
 
 
 def test_silence_is_no_phrase(shared: Server) -> None:

@@ -66,6 +66,7 @@ class Session {
     } else if (event.type === "max_whisper.hypothesis") this.item(event.item_id).unsure.textContent = event.text;
     else if (event.type === `${TRANSCRIPTION}.completed`) this.complete(event.item_id, event.transcript);
     else if (event.type === `${TRANSCRIPTION}.failed` || event.type === "error") this.fail(event.error);
+    byId("captions").scrollTop = byId("captions").scrollHeight;
   }
 
   item(id) {
@@ -73,7 +74,10 @@ class Session {
       const [sure, unsure] = [element("span"), element("span", { class: "unsure" })];
       const paragraph = element("p", {}, sure, unsure);
       byId("captions").append(paragraph);
-      byId("captions").hidden = false;
+      if (byId("captions").hidden) {
+        byId("captions").hidden = false;
+        byId("live").scrollIntoView({ block: "nearest" });
+      }
       this.items.set(id, { paragraph, sure, unsure });
     }
     return this.items.get(id);

@@ -1,0 +1,145 @@
+"""The parts of a session by themselves: where a stream fails, and how texts become deltas."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+from contextlib import nullcontext
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from max_whisper.errors import Cancelled
+from max_whisper.runtime.streaming.events import StreamEvent
+from max_whisper.serve.jobs import Job, gone
+from max_whisper.serve.metrics import Metrics
+from max_whisper.serve.realtime.config import Config
+from max_whisper.serve.realtime.inbox import MOST_BYTES, Inbox
+from max_whisper.serve.realtime.items import Items
+from max_whisper.serve.realtime.session import Session
+
+COMPLETED = "conversation.item.input_audio_transcription.completed"
+
+
+def told(*found: StreamEvent, config: Config | None = None) -> list[dict[str, Any]]:
+    """Returns the events that tell what a stream has found."""
+    events: list[dict[str, Any]] = []
+    items = Items(config or Config("nano"), events.append)
+    items.tell(found)
+    return events
+
+
+def deltas(events: list[dict[str, Any]]) -> list[str]:
+    return [event["delta"] for event in events if event["type"].endswith("delta")]
+
+
+def final(text: str) -> StreamEvent:
+    return StreamEvent("final", 0, 1.0, 2.0, text, language="en")
+
+
+def confirmed(text: str) -> StreamEvent:
+    return StreamEvent("confirmed", 0, 1.0, 1.5, text)
+
+
+@pytest.mark.parametrize(
+    ("words", "text", "expected"),
+    [
+        ([" Hello", " you"], " Hello you.", ["Hello", " you", "."]),
+        ([" Hello"], " Hello ", ["Hello"]),
+        ([], " Hello you.", ["Hello you."]),
+        ([], "", []),
+        ([" Hello", " ewe"], " Hello you.", ["Hello", " ewe"]),  # revised: the transcript counts
+        (["你", "好"], "你好。", ["你", "好", "。"]),
+    ],
+)
+def test_deltas(words: list[str], text: str, expected: list[str]) -> None:
+    events = told(*map(confirmed, words), final(text))
+    assert deltas(events) == expected
+    assert events[-1]["type"] == COMPLETED
+    assert events[-1]["transcript"] == text.strip()
+
+
+def test_an_item_of_several_phrases() -> None:
+    config = Config("nano", turns=None)
+    events: list[dict[str, Any]] = []
+    items = Items(config, events.append)
+    items.tell([confirmed(" one"), final(" one."), confirmed(" two"), final(" too."), confirmed(" three")])
+    items.tell([final(" three.")])
+    items.commit()
+    assert deltas(events) == ["one", ". two", " three"]
+    assert events[-1]["transcript"] == "one. too. three."
+    assert events[-1]["usage"] == {"type": "duration", "seconds": 3.0}
+
+
+class Broken:
+    """A stream that fails."""
+
+    seconds = 1.0
+
+    def feed(self, chunk: object) -> list[StreamEvent]:
+        raise RuntimeError("a bug")
+
+    commit = cancel = feed
+
+
+def session_with(stream: object, *messages: object) -> tuple[list[dict[str, Any]], Job]:
+    """Returns what a session tells that has taken some messages, with a stream and without a model."""
+
+    async def run() -> tuple[list[dict[str, Any]], Job]:
+        job, events = Job("/v1/realtime"), []
+        service = SimpleNamespace(metrics=Metrics(), stopping=False)
+        work: Any = SimpleNamespace(job=job, service=service)
+        inbox = Inbox(job)
+        session = Session(work, inbox, Config("nano"), asyncio.get_running_loop())
+        task: Any = SimpleNamespace(entry=SimpleNamespace(name="nano"), turn=nullcontext)
+        session._use(task, SimpleNamespace(feed=stream.feed, commit=stream.commit, cancel=lambda: None, seconds=1.0))
+        for message in messages:
+            await inbox.put(json.dumps(message))
+
+        def give(event: dict[str, Any]) -> None:
+            events.append(event)
+            if event["type"].endswith(("failed", "cleared")):
+                job.cancel(gone)
+
+        with pytest.raises(Cancelled):
+            await asyncio.to_thread(session.run, give)
+        return events, job
+
+    return asyncio.run(run())
+
+
+def test_a_stream_that_fails(caplog: pytest.LogCaptureFixture) -> None:
+    sound = base64.b64encode(bytes(48_000)).decode()
+    events, _ = session_with(Broken(), {"type": "input_audio_buffer.append", "audio": sound})
+    assert [event["type"].rpartition(".")[2] for event in events] == ["created", "committed", "added", "done", "failed"]
+    assert events[-1]["item_id"] == events[1]["item_id"]
+    assert events[-1]["error"]["type"] == "server_error"
+    assert "a bug" in caplog.text
+
+
+def test_the_inbox_has_a_bound() -> None:
+    async def run() -> None:
+        inbox = Inbox(Job("x"))
+        await inbox.put("a")
+        waiting = asyncio.ensure_future(inbox.put("b" * MOST_BYTES))
+        await asyncio.sleep(0.01)
+        assert not waiting.done()
+        assert [text[:1] for _, text in await asyncio.to_thread(inbox.take, 1)] == ["a", "b"]
+        await asyncio.wait_for(waiting, 5)
+        assert inbox.take(0) == []
+
+    asyncio.run(run())
+
+
+def test_a_cancelled_inbox_wakes_its_thread() -> None:
+    async def run() -> None:
+        job = Job("x")
+        inbox = Inbox(job)
+        taking = asyncio.ensure_future(asyncio.to_thread(inbox.take, 60))
+        await asyncio.sleep(0.05)
+        job.cancel(gone)
+        with pytest.raises(Cancelled):
+            await asyncio.wait_for(taking, 5)
+
+    asyncio.run(run())
