@@ -178,6 +178,7 @@ def test_other_rates_and_hypotheses(shared: Server, expected: list[str], sound: 
         told = set()
         for first in range(0, len(half), 1601):  # also half of a sample
             connection.append(half[first : first + 1601])
+            time.sleep(0.03)  # what comes at once is heard at once
         done = 0
         while done < len(expected):
             event = connection.next()
@@ -272,6 +273,7 @@ def test_it_is_counted(shared: Server, sound: bytes) -> None:
     assert shared.metric("max_whisper_streams_running") == 0
     assert shared.metric("max_whisper_audio_seconds_total", model="nano") - before > 3
     assert shared.metric("max_whisper_stream_lag_seconds_count") > 0
+    assert shared.metric("max_whisper_cancelled_total", code="session_ended") > 0
     assert shared.metric("max_whisper_requests_total", path="/v1/realtime", status="200") > 0
 
 

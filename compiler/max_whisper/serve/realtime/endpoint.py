@@ -50,7 +50,7 @@ class Realtime:
             refusal = answer_to(error, PATH)
             if refusal.code == too_long().code:
                 refusal = _over()
-            if refusal.code != gone().code:  # to go is how a client ends its session
+            if refusal.code not in (gone().code, _ended().code):
                 status = refusal.status
                 await connection.refuse(refusal)
         finally:
@@ -76,7 +76,13 @@ class Realtime:
                     inbox.close()
 
 
+def _ended() -> RequestError:
+    """Returns the reason to end the work for a session whose client has closed it, which is how sessions end."""
+    return RequestError(499, "the client has ended the session", code="session_ended")
+
+
 def _over() -> RequestError:
+    """Returns the error that ends a session whose time is over."""
     message = "the session has lasted for as long as this server lets one last: connect again"
     return RequestError(408, message, code="session_expired")
 
@@ -110,7 +116,7 @@ class _Connection:
                     what = "the message has bytes: send events as text, and sound as base64 in them"
                     await self.send(error_event(RequestError(400, what, code="no_text")))
         self.gone.set()
-        work.job.cancel(gone)
+        work.job.cancel(_ended)
 
     async def send(self, event: Event) -> None:
         """Sends an event. Raises the reason to end where the client does not read it, or has gone."""
