@@ -61,7 +61,7 @@ class Realtime:
         pool = self._service.pool
         config = first_config(pool.default.name, connection.socket.query_params)
         with self._places.taken():
-            async with self._service.admitted(PATH, connection.gone.wait_for_it) as work:
+            async with self._service.admitted(PATH, connection.closed) as work:
                 inbox = Inbox(work.job)
                 receiving = asyncio.ensure_future(connection.receive(inbox, work))
                 session = Session(work, inbox, config, asyncio.get_running_loop())
@@ -87,12 +87,6 @@ def _over() -> RequestError:
     return RequestError(408, message, code="session_expired")
 
 
-class _Gone(asyncio.Event):
-    async def wait_for_it(self) -> None:
-        """Returns when the client has gone."""
-        await self.wait()
-
-
 class _Connection:
     """A connection that was accepted.
 
@@ -103,8 +97,12 @@ class _Connection:
 
     def __init__(self, socket: WebSocket) -> None:
         self.socket = socket
-        self.gone = _Gone()
+        self.gone = asyncio.Event()
         self._abort: Callable[[], None] = socket.scope.get("extensions", {}).get(ABORT, lambda: None)
+
+    async def closed(self) -> None:
+        """Returns when the client has gone."""
+        await self.gone.wait()
 
     async def receive(self, inbox: Inbox, work: Work) -> None:
         """Puts what comes into an inbox until the client goes."""

@@ -8,6 +8,8 @@ import { chosenLanguage, chosenModels } from "./settings.js";
 const TRANSCRIPTION = "conversation.item.input_audio_transcription";
 const END_SECONDS = 60; // for the text of what was said last
 
+const MOST_UNSENT = 4e6; // bytes: half a minute
+
 let current = null; // the session that runs
 
 function status(text) {
@@ -45,12 +47,14 @@ class Session {
 
   hear(sound) {
     if (this.ending) return;
-    if (this.ready) this.send({ type: "input_audio_buffer.append", audio: encoded(sound) });
+    if (this.socket?.bufferedAmount > MOST_UNSENT) this.end("The server hears more slowly than you speak: try again when it has less to do.");
+    else if (this.ready) this.send({ type: "input_audio_buffer.append", audio: encoded(sound) });
     else this.waiting.push(sound); // said while the model is loaded
   }
 
   take(event, model) {
     if (event.type === "session.created") {
+      status("The model gets ready.");
       const transcription = { model, language: chosenLanguage() || null };
       const format = { type: "audio/pcm", rate: this.microphone.rate };
       const session = { type: "transcription", audio: { input: { format, transcription } }, include: ["max_whisper.hypothesis"] };
