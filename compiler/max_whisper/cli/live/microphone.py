@@ -133,9 +133,11 @@ def _found(sounddevice: ModuleType, device: str | None) -> dict[str, Any]:
             raise MaxWhisperError(NONE) from error
         if device is None:
             raise MaxWhisperError(f"the system has chosen no microphone ({_reason(error)}): give --device") from error
-        several = "several are called so" if str(error).startswith("Multiple") else "there is no such device"
+        how_many = (
+            "several devices that record are" if str(error).startswith("Multiple") else "no device that records is"
+        )
         raise UserError(
-            f"--device {quote(device)}: {several} that records; give the number or the whole name of one of "
+            f"--device {quote(device)}: {how_many} called so; give the number or the whole name of one of "
             "--list-devices"
         ) from error
     return info

@@ -143,7 +143,7 @@ class Screen:
         """Returns the columns and rows of the terminal."""
         try:
             size = os.get_terminal_size(self._stream.fileno())
-        except OSError:
+        except (OSError, ValueError):  # it was closed meanwhile
             return 80, 24
         return size.columns or 80, size.lines or 24
 
@@ -169,19 +169,23 @@ class Screen:
         late = behind >= SHOWN_BEHIND
         if state == "listening" and not late and time.monotonic() - meter.heard > QUIET_SECONDS:
             state = "no sound comes in"
-        mark = Text("● ", style="green") if state == "speaking" else Text("○ ", style="dim")
-        front = mark + Text(f"{state:9}", style="dim")
-        back = Text(f"  {clock(self._seconds())}", style="dim")
-        if late:
-            back += Text(f"  {behind:.0f} s behind", style="yellow")
-        cells = min(METER_WIDTH, columns - MARGIN - front.cell_len - back.cell_len - 2)
+        mark = ("● ", "green") if state == "speaking" else ("○ ", "dim")
+        front = Text.assemble(mark, (f"{state:9}", "dim"))
+        room = max(1, columns - MARGIN)
+        front.truncate(room)
+        back = Text()
+        for part in (
+            Text(f"  {behind:.0f} s behind" if late else "", style="yellow"),
+            Text(f"  {clock(self._seconds())}", style="dim"),
+        ):
+            if front.cell_len + back.cell_len + part.cell_len <= room:
+                back = Text.assemble(part, back)
+        cells = min(METER_WIDTH, room - front.cell_len - back.cell_len - 2)
         if cells >= FEWEST_CELLS:
             full = round(meter.level * cells)
-            front += Text("  " + "━" * full, style="red" if meter.clipped else "green")
-            front += Text("━" * (cells - full), style="dim")
-        row = front + back
-        row.truncate(max(1, columns - MARGIN))
-        return row
+            front.append("  " + "━" * full, "red" if meter.clipped else "green")
+            front.append("─" * (cells - full), "dim")
+        return front + back
 
 
 def clock(seconds: float) -> str:

@@ -119,7 +119,7 @@ def _samples_of_stdin(stopped: threading.Event) -> Iterator[Samples]:
     half, first = b"", True
     while (data := _read(file)) != b"":
         data = half + data
-        if first and len(data) >= 4:
+        if first:
             first = False
             if (kind := HEADERS.get(data[:4])) is not None:
                 raise UserError(
@@ -130,6 +130,8 @@ def _samples_of_stdin(stopped: threading.Event) -> Iterator[Samples]:
         yield np.frombuffer(data, "<i2", len(data) // 2)
         if stopped.is_set():
             return
+    if first and not half:
+        raise UserError("standard input is empty, expected raw samples (s16le): check the command before the pipe")
 
 
 def _read(file: IO[bytes]) -> bytes:
