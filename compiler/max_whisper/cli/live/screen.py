@@ -151,7 +151,10 @@ class Screen:
         """Returns text in rows that fit into the terminal; none for no text."""
         if not text.plain.strip():
             return []
-        return [*text.wrap(self._console, max(2, self._size()[0]))]
+        rows = [*text.wrap(self._console, max(2, self._size()[0]))]
+        for row in rows:
+            row.rstrip()  # so that no space is copied
+        return rows
 
     def _ansi(self, row: Text) -> str:
         """Returns a row with the codes of a terminal for its styles."""
