@@ -89,6 +89,11 @@ class Replay:
         """The seconds since the replay began."""
         return time.monotonic() - self._begun
 
+    @property
+    def used(self) -> float:
+        """The CPU time since the replay began, in seconds."""
+        return cpu_seconds(self.root) - self._cpu
+
     def ready(self, packages: Sequence[str], **settings: Any) -> None:
         """Says that the peer can hear, in which versions and with which settings."""
         versions = ", ".join(f"{name} {version(name)}" for name in packages)
@@ -109,7 +114,7 @@ class Replay:
 
     def confirmed(self, text: str, words: Sequence[Word] | None = None) -> None:
         """Says that text was confirmed: it follows what was confirmed before, and includes the space between them."""
-        if text:
+        if text and self._begun:
             self._confirmed.append(text)
             self._tell(
                 "confirmed", text=text, words=words and [[word, round(a, 3), round(b, 3)] for word, a, b in words]
@@ -126,10 +131,15 @@ class Replay:
         self._hypothesis = ""
         self._tell("final", text=text)
 
-    def end(self, text: str | None = None) -> None:
-        """Says that all is over, with all text that is confirmed, or `text` if the peer revised it."""
+    def end(self, text: str | None = None, used: float | None = None) -> None:
+        """Says that all is over.
+
+        Args:
+            text: All text that is confirmed, if the peer revised it.
+            used: The CPU time that counts, if that ended before now, in seconds.
+        """
         text = "".join(self._confirmed) if text is None else text
-        used = cpu_seconds(self.root) - self._cpu
+        used = self.used if used is None else used
         self._tell("end", text=text.strip(), cpu_seconds=round(used, 2), peak_rss_mb=round(peak_memory(self.root), 1))
 
     def _tell(self, event: str, **fields: Any) -> None:

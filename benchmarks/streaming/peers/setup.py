@@ -98,8 +98,8 @@ def source(peer: Peer, folder: Path) -> Path:
 def weights(checkpoint: Path, work: Path) -> Path:
     """Returns the folder with a checkpoint in the forms that the peers read, making them if needed. Raises SetupError.
 
-    They are `faster_whisper/model`, a folder for CTranslate2, and `openai_whisper/SIZE.pt`, a file as OpenAI's, by whose
-    name the peers know the size.
+    They are `faster_whisper/model`, a folder for CTranslate2, and `openai_whisper/SIZE.pt`, a file as OpenAI's. Peers
+    know the size by its name.
     """
     folder = work / "models" / f"{checkpoint.name}-{digest(checkpoint)[:8]}"
     for engine in ("faster_whisper", "openai_whisper"):

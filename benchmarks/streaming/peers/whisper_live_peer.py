@@ -6,8 +6,8 @@ transcribes. The options of the session are the defaults of its client.
 
 The server transcribes again and again all sound from the last complete segment on. It calls a segment completed when
 another follows it, or when its text was the same ten times; that is what counts as confirmed here. At the end the
-client waits until there was no new text for 15 s, and takes what is still open as it is. Times are those of segments:
-its `word_timestamps` is off by default.
+client waits until there was no new text for 15 s, and takes what is still open as it is; the CPU time of that wait
+does not count. Times are those of segments: its `word_timestamps` is off by default.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ TranscriptionServer().run(host, int(port), **options)
 """
 QUIET = 15
 """The seconds without new text after which its client takes a session that has ended for complete."""
+WARM = 30
+"""The seconds in which it must have heard something to be warm; some recordings begin with a pause."""
 SESSION = {  # the defaults of its client
     "task": "transcribe",
     "use_vad": True,
@@ -50,9 +52,13 @@ class Session:
 
         self._replay = replay
         self._socket = connect(f"ws://{HOST}:{port}", max_size=None)
-        self._open, self._end = "", 0.0
+        self._end = 0.0
+        self.text = ""
+        """The text that is not complete yet."""
         self.heard = time.monotonic()
         """When the text was last another than before."""
+        self.used = 0.0
+        """The CPU time until then, and until all was sent."""
         options = {"uid": str(uuid.uuid4()), "language": replay.language, "model": str(replay.ctranslate2), **SESSION}
         self._socket.send(json.dumps(options))
         answer = json.loads(self._socket.recv(timeout=TIMEOUT))
@@ -66,11 +72,11 @@ class Session:
 
     def wait(self, quiet: float) -> None:
         """Waits until there was no other text for so many seconds, and confirms what is still open."""
-        self.heard = max(self.heard, time.monotonic() - 1)
+        self.used = self._replay.used
         while time.monotonic() - self.heard < quiet:
             time.sleep(0.05)
-        if self._open:
-            self._replay.confirmed(self._open)
+        if self.text:
+            self._replay.confirmed(self.text)
 
     def close(self) -> None:
         """Ends the session."""
@@ -94,10 +100,9 @@ class Session:
                 self._end = float(segment["end"])
                 self._replay.confirmed(segment["text"])
                 self._replay.final(segment["text"].strip())
-                self.heard = time.monotonic()
         now = "" if segments[-1]["completed"] else segments[-1]["text"]
-        if now != self._open:
-            self._open, self.heard = now, time.monotonic()
+        if now != self.text:
+            self.text, self.heard, self.used = now, time.monotonic(), self._replay.used
         self._replay.hypothesis(now.strip())
 
 
@@ -106,7 +111,9 @@ def warm_up(replay: Replay, port: int) -> None:
     session = Session(replay, port)
     for start in range(0, len(replay.beginning), CHUNK):
         session.send(replay.beginning[start : start + CHUNK])
-    session.wait(3)
+    until = time.monotonic() + WARM
+    while not session.text and time.monotonic() < until:
+        time.sleep(0.05)
     session.close()
 
 
@@ -125,7 +132,7 @@ def main() -> None:
             session.send(pcm)
         session.wait(QUIET)
         session.close()
-        replay.end()
+        replay.end(used=session.used)
     stop()
 
 
