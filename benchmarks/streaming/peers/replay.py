@@ -168,7 +168,7 @@ def write_wav(file: Path, pcm: bytes) -> None:
 
 def floats(pcm: bytes) -> NDArray[np.float32]:
     """Returns samples as numbers from -1 to 1."""
-    return np.frombuffer(pcm, "<i2").astype(np.float32) / 32768
+    return np.frombuffer(pcm, "<i2").astype(np.float32) / np.float32(32768)
 
 
 def descendants(root: int) -> dict[int, list[str]]:

@@ -107,8 +107,8 @@ def weights(checkpoint: Path, work: Path) -> Path:
     tensors = folder / "openai_whisper"
     file = tensors / f"{spec_of(checkpoint)}.pt"
     if not file.exists():
-        engine = ENGINES["faster_whisper"]
-        python = environment(work / "environments" / "faster_whisper-converter", [engine.converter], engine.after)
+        converter = ENGINES["faster_whisper"].converter  # its torch writes the file
+        python = environment(work / "environments" / "faster_whisper-converter", [converter])
         done = subprocess.run([python, HERE / "torch_file.py", tensors, file], stderr=subprocess.PIPE, text=True)
         if done.returncode:
             raise SetupError(f"{file.name} was not written: {done.stderr.strip().splitlines()[-1]}")
