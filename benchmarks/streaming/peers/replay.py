@@ -168,7 +168,9 @@ def write_wav(file: Path, pcm: bytes) -> None:
 
 def floats(pcm: bytes) -> NDArray[np.float32]:
     """Returns samples as numbers from -1 to 1."""
-    return np.frombuffer(pcm, "<i2").astype(np.float32) / np.float32(32768)
+    samples: NDArray[np.float32] = np.frombuffer(pcm, "<i2").astype(np.float32)
+    samples /= 32768
+    return samples
 
 
 def descendants(root: int) -> dict[int, list[str]]:

@@ -7,8 +7,8 @@ class for faster-whisper asks for a GPU, and a comment in there says what to wri
 activity detection is loaded from the package silero-vad, where it would get the same model of the same project from
 GitHub.
 
-The package `whisper-streaming` on PyPI (0.1.0) is somebody else's rework, which calls itself alpha and has no voice
-activity detection; this is the original, at a commit.
+The package `whisper-streaming` on PyPI (0.1.0) is somebody else's rework, which calls itself alpha and does not end a
+phrase at a pause; this is the original, at a commit.
 """
 
 from __future__ import annotations
