@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 import subprocess
 import sys
@@ -23,12 +24,16 @@ def free_port() -> int:
 
 
 class Server:
-    """A server at 127.0.0.1 that runs in a `with` block; what it prints goes to stderr."""
+    """A server at 127.0.0.1 that runs in a `with` block; what it prints goes to stderr.
+
+    It ends too when this process is told to, by SIGTERM.
+    """
 
     def __init__(self, command: Sequence[str], port: int) -> None:
         self._command, self._port = command, port
 
     def __enter__(self) -> Server:
+        signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
         self._process = subprocess.Popen(self._command, stdout=sys.stderr, stdin=subprocess.DEVNULL)
         until = time.monotonic() + TIMEOUT
         while True:

@@ -5,7 +5,8 @@ recommends, with its defaults: greedy, new text for each 1.2 s of sound, a phras
 computes in float32, and has no int8. All its text is confirmed: it has no hypotheses. Two things differ. Its voice
 activity detection is loaded from the package silero-vad, where it would get the same model of the same project from
 GitHub. And it compares the SHA-256 of a file of weights with OpenAI's, and gets OpenAI's if it is another; that is
-left out, because the same weights are written here anew.
+left out, because the same weights are written here anew. Importing silero-vad leaves torch one thread; torch gets all
+it may have after that.
 """
 
 from __future__ import annotations
