@@ -1,1 +1,1 @@
-"""Live transcription beside other live transcribers, on recordings that are replayed at the speed of time."""
+"""Live transcription: how late words come, how many are right, and what it costs."""

@@ -126,10 +126,10 @@ class Replay:
             self._hypothesis = text
             self._tell("hypothesis", text=text, **more)
 
-    def final(self, text: str) -> None:
+    def final(self, text: str, **more: float) -> None:
         """Says that a phrase ended, and its text."""
         self._hypothesis = ""
-        self._tell("final", text=text)
+        self._tell("final", text=text, **more)
 
     def end(self, text: str | None = None, used: float | None = None) -> None:
         """Says that all is over.
