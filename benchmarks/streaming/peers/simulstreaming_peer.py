@@ -5,8 +5,10 @@ recommends, with its defaults: greedy, new text for each 1.2 s of sound, a phras
 computes in float32, and has no int8. All its text is confirmed: it has no hypotheses. Two things differ. Its voice
 activity detection is loaded from the package silero-vad, where it would get the same model of the same project from
 GitHub. And it compares the SHA-256 of a file of weights with OpenAI's, and gets OpenAI's if it is another; that is
-left out, because the same weights are written here anew. Importing silero-vad leaves torch one thread; torch gets all
-it may have after that.
+left out, because the same weights are written here anew.
+
+Loading silero-vad leaves torch one thread, and that is how its users run it with --vac. Here torch gets `--threads`
+after that; `--threads 1` is as theirs, and much better where other processes keep the CPUs busy.
 """
 
 from __future__ import annotations

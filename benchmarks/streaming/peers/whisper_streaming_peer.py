@@ -29,7 +29,6 @@ def load(replay: Replay) -> Any:
     from silero_vad import load_silero_vad
 
     torch.hub.load = lambda *_, **__: (load_silero_vad(), None)
-    torch.set_num_threads(replay.threads)
 
     from faster_whisper import WhisperModel
     from whisper_online import FasterWhisperASR, VACOnlineASRProcessor
