@@ -53,7 +53,7 @@ def test_transcribe(nano_artifact: Path) -> None:
     assert [line.split("  ")[-1] for line in lines] == PHRASES
 
 
-def test_stream(nano_artifact: Path) -> None:
+def test_windows(nano_artifact: Path) -> None:
     lines = run("windows", nano_artifact, EXAMPLES / "audio" / "spelling.flac")
     windows = [i for i, line in enumerate(lines) if re.fullmatch(r"-- until [0-9.]+ of 17.2 s", line)]
     assert len(windows) == 2 and windows[0] == 0
