@@ -76,7 +76,7 @@ class StreamOptions(Options, headings={"policy": "Text while somebody speaks", "
             high=MAX_MS,
             unit="MILLISECONDS",
         ),
-    ] = 500
+    ] = 300
     vad_speech_pad_ms: Annotated[
         int,
         Integer("Let the model hear this much before the speech as well.", low=0, high=1000, unit="MILLISECONDS"),
