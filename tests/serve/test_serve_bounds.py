@@ -23,7 +23,8 @@ from max_whisper.serve.jobs import Job, gone, stopping
 from max_whisper.serve.metrics import Metrics
 from max_whisper.serve.options import ServeOptions
 from max_whisper.serve.pool import ModelPool
-from max_whisper.serve.service import UPLOADS_STORED, Service, Work
+from max_whisper.serve.service import LARGEST_KEPT, Service
+from max_whisper.serve.work import Work
 from starlette.requests import ClientDisconnect
 from support.server import PATIENCE
 
@@ -185,14 +186,14 @@ def test_a_trickle_is_no_upload(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_all_uploads_together_have_a_bound() -> None:
     async def test() -> None:
         async with admitted(max_upload_mb=1) as work:
-            for _ in range(UPLOADS_STORED):
-                work.store(1_000_000)
-            with pytest.raises(RequestError) as refused:
-                work.store(1)
-            assert (refused.value.status, "retry-after" in refused.value.headers) == (503, True)
             service = work.service
-            assert service.stored == UPLOADS_STORED * 1_000_000
-        assert service.stored == 0
+            for _ in range(LARGEST_KEPT):
+                work.uploaded.take(1_000_000)
+            with pytest.raises(RequestError) as refused:
+                work.uploaded.take(1)
+            assert (refused.value.status, "retry-after" in refused.value.headers) == (503, True)
+            assert service.uploads.left == 0
+        assert service.uploads.left == LARGEST_KEPT * 1_000_000
 
     run(test())
 

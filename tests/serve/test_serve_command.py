@@ -18,10 +18,11 @@ import pytest
 import trustme
 from cryptography.hazmat.primitives import serialization
 from max_whisper.errors import MaxWhisperError
+from max_whisper.serve.listening import listen
 from max_whisper.serve.metrics import Metrics
 from max_whisper.serve.options import ServeOptions
 from max_whisper.serve.pool import ModelPool
-from max_whisper.serve.run import listen, serve
+from max_whisper.serve.run import serve
 from max_whisper.serve.service import Service
 from support.command import error, spawn
 from support.raw_requests import answer, begin, connection, form

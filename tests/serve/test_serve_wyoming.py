@@ -185,14 +185,14 @@ def test_without_the_option_there_is_no_port(model_options: list[str], tmp_path:
 @pytest.mark.parametrize("text", ["", "x", "70000", ":1", "host:", "-1", "1e3", "host:٣"])
 def test_wrong_ports(text: str) -> None:
     from max_whisper.errors import UserError
-    from max_whisper.serve.run import host_and_port
+    from max_whisper.serve.listening import host_and_port
 
     with pytest.raises(UserError, match=r"--wyoming .*: expected \[HOST:\]PORT"):
         host_and_port(text, "--wyoming")
 
 
 def test_ports() -> None:
-    from max_whisper.serve.run import host_and_port
+    from max_whisper.serve.listening import host_and_port
 
     expected = {"10300": ("127.0.0.1", 10300), "0.0.0.0:1": ("0.0.0.0", 1), "[::1]:0": ("::1", 0)}
     assert {text: host_and_port(text, "--wyoming") for text in expected} == expected
