@@ -12,12 +12,12 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from max_whisper.serve import work
 from max_whisper.serve.listening import listen
 from max_whisper.serve.metrics import Metrics
 from max_whisper.serve.options import ServeOptions
 from max_whisper.serve.pool import ModelPool
 from max_whisper.serve.service import Service
-from max_whisper.serve.work import Work
 from support.server import PATIENCE
 
 with warnings.catch_warnings():  # wyoming imports audioop, which Python is about to lose
@@ -50,12 +50,12 @@ def service_of(folders: dict[str, Path] | None = None, **options: Any) -> Servic
 
 
 @asynccontextmanager
-async def admitted(folders: dict[str, Path] | None = None, **options: Any) -> AsyncIterator[Work]:
+async def admitted(folders: dict[str, Path] | None = None, **options: Any) -> AsyncIterator[work.Work]:
     """Yields the work of a request whose client stays."""
     service = service_of(folders, **options)
     try:
-        async with service.admitted("test", forever) as work:
-            yield work
+        async with work.admitted(service, "test", forever) as admission:
+            yield admission
     finally:
         service.close()
 

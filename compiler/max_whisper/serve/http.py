@@ -16,7 +16,7 @@ from max_whisper.serve.connections import ABORT
 from max_whisper.serve.errors import RequestError
 from max_whisper.serve.jobs import gone
 from max_whisper.serve.service import Service
-from max_whisper.serve.work import Work
+from max_whisper.serve.work import Work, admitted
 
 Handler: TypeAlias = Callable[[Request, Work], Awaitable[Response]]
 """Answers a request, with the work that it was admitted for. It may raise RequestError and other errors."""
@@ -52,7 +52,7 @@ class Endpoint:
 
     async def _respond(self, scope: Scope, receive: Receive, send: _Patient) -> None:
         try:
-            async with self._service.admitted(name_of(scope), lambda: _disconnected(receive)) as work:
+            async with admitted(self._service, name_of(scope), lambda: _disconnected(receive)) as work:
                 response = await self._answer(Request(scope, receive), work)
                 if isinstance(response, StreamingResponse):
                     try:

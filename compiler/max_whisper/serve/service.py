@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, asynccontextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 from max_whisper.artifact.cores import usable_cores
 from max_whisper.runtime.audio.waveform import SAMPLE_RATE
@@ -18,7 +18,6 @@ from max_whisper.serve.pool import ModelPool
 from max_whisper.serve.raw_sound import SAMPLE_BYTES
 from max_whisper.serve.room import Room
 from max_whisper.serve.turns import Turns
-from max_whisper.serve.work import Gone, Work
 
 RETRY_SECONDS = 2
 """The seconds after which a client that was refused may ask again."""
@@ -55,14 +54,14 @@ class Service:
         self.uploads = Room(LARGEST_KEPT * largest)
         longest = int(options.max_audio_seconds * SAMPLE_RATE * SAMPLE_BYTES)
         self.decoded = Room(LARGEST_KEPT * max(largest, longest))
-        self._works: set[Work] = set()
-        metrics.running.set_function(lambda: len(self._works))
+        self._jobs: set[Job] = set()
+        metrics.running.set_function(lambda: len(self._jobs))
         metrics.queue.set_function(lambda: self.turns.waiting)
 
     @property
     def running(self) -> int:
         """The number of requests that are worked on or wait."""
-        return len(self._works)
+        return len(self._jobs)
 
     def decoding(self, job: Job, is_long: bool) -> AbstractContextManager[None]:
         """Returns the context in which a file is decoded, in a process of its own, or speech is found in one.
@@ -71,16 +70,12 @@ class Service:
         """
         return self._decoding[is_long].take(job, "decoding", self._decoders)
 
-    @asynccontextmanager
-    async def admitted(self, name: str, gone: Gone) -> AsyncIterator[Work]:
-        """Yields the work for a request, which counts against the limit until the block ends and its thread has ended.
+    @contextmanager
+    def place(self, name: str) -> Iterator[Job]:
+        """Yields the job for a request, which counts against the limit until the block ends.
 
-        Args:
-            name: What the log calls it.
-            gone: Waits until the client has closed its connection.
-
-        Raises:
-            RequestError: There are too many requests (429), or the server is stopping (503).
+        name: what the log calls the request. Raises RequestError where there are too many requests (429), or the server
+        is stopping (503).
         """
         if self.stopping:
             raise self._refusal(stopping())
@@ -95,14 +90,13 @@ class Service:
                     headers={"retry-after": str(RETRY_SECONDS)},
                 )
             )
-        work = Work(self, Job(name), gone, time.monotonic() + self.options.max_request_seconds)
-        self._works.add(work)
+        job = Job(name)
+        self._jobs.add(job)
         try:
-            yield work
+            yield job
         finally:
-            await work.close()
-            self._works.discard(work)
-            if (reason := work.job.reason) is not None:  # it is not raised
+            self._jobs.discard(job)
+            if (reason := job.reason) is not None:  # it is not raised
                 self.metrics.cancelled.labels(reason.code).inc()
 
     def _refusal(self, error: RequestError) -> RequestError:
@@ -113,10 +107,10 @@ class Service:
         """Lets running requests end for some seconds, and cancels the others; new ones are refused from now on."""
         self.stopping = True
         deadline = time.monotonic() + self.options.stop_seconds
-        while self._works and time.monotonic() < deadline:
+        while self._jobs and time.monotonic() < deadline:
             await asyncio.sleep(0.05)
-        for work in self._works:
-            work.job.cancel(stopping)
+        for job in self._jobs:
+            job.cancel(stopping)
 
     def close(self) -> None:
         """Ends the threads. All requests have ended by then."""

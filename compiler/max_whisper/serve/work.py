@@ -9,7 +9,7 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from max_whisper.errors import Cancelled
 from max_whisper.runtime.model import Model
@@ -17,9 +17,7 @@ from max_whisper.serve.handover import END, Handover
 from max_whisper.serve.jobs import Job, gone, too_long
 from max_whisper.serve.pool import Entry
 from max_whisper.serve.room import Share
-
-if TYPE_CHECKING:
-    from max_whisper.serve.service import Service
+from max_whisper.serve.service import Service
 
 Result = TypeVar("Result")
 Gone = Callable[[], Awaitable[None]]
@@ -195,3 +193,23 @@ def _look_at(thread: asyncio.Future[Any]) -> None:
     """Takes note of the error of a thread: asyncio would log one that nobody asks for, as where a client has gone."""
     if not thread.cancelled():
         thread.exception()
+
+
+@asynccontextmanager
+async def admitted(service: Service, name: str, gone: Gone) -> AsyncIterator[Work]:
+    """Yields the work for a request, which counts against the limit until the block ends and its thread has ended.
+
+    Args:
+        service: The server.
+        name: What the log calls the request.
+        gone: Waits until the client has closed its connection.
+
+    Raises:
+        RequestError: There are too many requests (429), or the server is stopping (503).
+    """
+    with service.place(name) as job:
+        work = Work(service, job, gone, time.monotonic() + service.options.max_request_seconds)
+        try:
+            yield work
+        finally:
+            await work.close()

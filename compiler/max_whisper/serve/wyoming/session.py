@@ -21,7 +21,7 @@ from max_whisper.serve.pool import Entry
 from max_whisper.serve.service import Service
 from max_whisper.serve.transcribing import Task
 from max_whisper.serve.uploads import STALLED_SECONDS
-from max_whisper.serve.work import Gone, Work
+from max_whisper.serve.work import Gone, Work, admitted
 from max_whisper.serve.wyoming.answer import answer
 from max_whisper.serve.wyoming.fields import Asked, read_asked, read_text
 from max_whisper.serve.wyoming.frames import Head, read_head
@@ -113,7 +113,7 @@ class Session:
         """Answers a request, whose sound begins with an event. asked: what it asks for, as far as that is known."""
         service, status, began = self._service, 200, time.monotonic()
         try:
-            async with service.admitted(PROTOCOL, self._closed) as work:
+            async with admitted(service, PROTOCOL, self._closed) as work:
                 await self._task(work, asked)  # loads the model while somebody speaks
                 sound, asked = await self._hear(first, asked, work)
                 if sound is None or not sound.size:
