@@ -101,7 +101,7 @@ def test_an_interrupt_keeps_what_was_said(nano_artifact: Path) -> None:
     """An older file is not replaced by a part of the text."""
     Path("out").mkdir()
     Path("out/commands.txt").write_text("older")
-    with LiveRun(AUDIO / "commands.flac", "--model", nano_artifact, "--output-dir", "out", "--speed", "2") as live:
+    with LiveRun(AUDIO / "commands.flac", "--model", nano_artifact, "--output-dir", "out") as live:
         live.wait_for("open door\n")
         live.interrupt()
         assert live.end().code == 130
@@ -114,7 +114,7 @@ def test_an_interrupt_keeps_what_was_said(nano_artifact: Path) -> None:
 
 
 def test_sigterm_keeps_what_was_said(nano_artifact: Path) -> None:
-    with LiveRun(AUDIO / "commands.flac", "--model", nano_artifact, "--speed", "2") as live:
+    with LiveRun(AUDIO / "commands.flac", "--model", nano_artifact) as live:
         live.wait_for("hello\n")
         live.interrupt(signal.SIGTERM)
         assert live.end().code == 143

@@ -58,7 +58,7 @@ def plugged(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 def test_ctrl_c_is_the_end(nano_artifact: Path, silero: Path, sound: Path) -> None:
     """The phrase that is being said gets its final text, and the files have it."""
     options = ("--model", nano_artifact, "--output-dir", "notes", "--output-format", "all")
-    with LiveRun(*options, environment=fake_microphone(sound, speed="2")) as live:
+    with LiveRun(*options, environment=fake_microphone(sound)) as live:
         live.wait_for("listening to ")
         live.wait_for("open door\n")
         live.interrupt()
@@ -92,7 +92,7 @@ def test_other_signals_are_told(
     nano_artifact: Path, silero: Path, sound: Path, number: signal.Signals, code: int
 ) -> None:
     options = ("--model", nano_artifact, "--output-dir", "notes")
-    with LiveRun(*options, environment=fake_microphone(sound, speed="2")) as live:
+    with LiveRun(*options, environment=fake_microphone(sound)) as live:
         live.wait_for("hello\n")
         live.interrupt(number)
         assert live.end().code == code
@@ -167,6 +167,21 @@ def test_another_program_uses_it(nano_artifact: Path, silero: Path, sound: Path)
         assert live.end().code == 1
     (said,) = live.stderr.splitlines()
     assert "cannot be used (Error opening InputStream: Device unavailable): close the program that uses it" in said
+
+
+def test_files_that_cannot_be_written_after_an_interrupt(nano_artifact: Path, silero: Path) -> None:
+    """Both are said, and the text is not lost."""
+    Path("out").mkdir()
+    Path("out/commands.srt").symlink_to("/dev/full")
+    options = ("--model", nano_artifact, "--output-dir", "out", "--output-format", "srt")
+    Path("out/commands.partial.srt").mkdir()
+    with LiveRun(AUDIO / "commands.flac", *options) as live:
+        live.wait_for("hello\n")
+        live.interrupt()
+        assert live.end().code == 130
+    *_, unwritten, end = live.stderr.splitlines()
+    assert "out/commands.partial.srt is a folder" in unwritten and end == "error: stopped by Ctrl-C"
+    assert live.stdout.count("hello") == 2  # the line, and the file
 
 
 # --- a computer that is too slow, and what fails meanwhile

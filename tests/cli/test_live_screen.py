@@ -200,8 +200,8 @@ def test_times() -> None:
 
 
 def replay(model: Path, *options: Any, **settings: Any) -> LiveRun:
-    """Replays a recording whose phrases are all understood, three times as fast as it was said."""
-    return LiveRun(AUDIO / "commands.flac", "--model", model, "--speed", "3", *options, **settings)
+    """Replays a recording whose phrases are all understood, twice as fast as it was said."""
+    return LiveRun(AUDIO / "commands.flac", "--model", model, "--speed", "2", *options, **settings)
 
 
 TEXT = (AUDIO / "commands.txt").read_text().split("\n")[:-1]

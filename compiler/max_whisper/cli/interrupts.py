@@ -78,6 +78,18 @@ class Interrupts:
             self._raised = True
             raise Interrupted(self._first)
 
+    @property
+    def waiting(self) -> bool:
+        """Whether a signal came that `held` delays: the block should end soon."""
+        return self._first is not None and not self._raised
+
+    def take(self) -> Interrupted | None:
+        """Returns the interrupt that `held` delays, and does not raise it any more; None where there is none."""
+        if self._first is None or self._raised:
+            return None
+        self._raised = True
+        return Interrupted(self._first)
+
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
         """Delays `Interrupted` to the end of a block that must not be cut in two, such as the writing of a text.

@@ -6,13 +6,14 @@ import contextlib
 import signal
 from typing import TYPE_CHECKING
 
-from max_whisper.cli.interrupts import Interrupted, Interrupts
+from max_whisper.cli.interrupts import Interrupts
 from max_whisper.cli.live.captions import Captions
 from max_whisper.cli.live.meter import Meter
 from max_whisper.cli.live.screen import clock
 from max_whisper.cli.live.sources import Source
 from max_whisper.cli.outputs import Texts
 from max_whisper.cli.streams import OutputError, ReaderGone, Streams
+from max_whisper.errors import MaxWhisperError
 from max_whisper.runtime.results import TranscriptionResult
 from max_whisper.runtime.streaming.backlog import SoundQueue, Taken
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from max_whisper.runtime.streaming.stream import Stream
 
 WAIT_SECONDS = 0.1
-"""The longest time for which no Ctrl-C is heeded while no sound comes in."""
+"""The longest time for which no signal is heeded while no sound comes in."""
 
 
 class Session:
@@ -45,36 +46,41 @@ class Session:
             MaxWhisperError: Something failed. What was recognized until then was written, as far as that was possible.
         """
         meter = Meter(self._source.sample_rate)
-        with self._captions.shown(meter, lambda: self._queue.seconds, self._behind):
-            stopped = self._hear(meter, interrupts)
-            with interrupts.held():
-                failure = self._finish() or self._captions.failure
-        if self._captions.failure is not None and not (stopped is None and isinstance(failure, ReaderGone)):
-            self._captions.show_rest()
-        with interrupts.held():
-            unwritten = None if texts is None else self._write(texts, whole=stopped is None and failure is None)
-        if isinstance(stopped, Interrupted) and stopped.signal == signal.SIGINT and self._source.endless:
-            stopped = None
-        if (reason := stopped or failure or unwritten) is not None:
-            raise reason
+        with interrupts.held():  # an interrupt in the middle would lose what is found
+            with self._captions.shown(meter, lambda: self._queue.seconds, self._behind):
+                failures = [self._hear(meter, interrupts)]
+                ended = self._queue.ended  # what it has got is still taken
+                failures += [self._finish(), self._captions.failure]
+            stopped = interrupts.take()
+            failure = next(filter(None, failures), None)
+            if self._captions.failure is not None and not (stopped is None and isinstance(failure, ReaderGone)):
+                self._captions.show_rest()
+            if texts is not None:
+                unwritten = self._write(texts, whole=ended and failure is None)
+                failure = failure or unwritten
+        if stopped is None or (self._source.endless and stopped.signal == signal.SIGINT):
+            if failure is not None:
+                raise failure
+            return
+        if isinstance(failure, MaxWhisperError) and not isinstance(failure, ReaderGone):
+            self._streams.say(f"error: {failure}")
+        raise stopped
 
     def _behind(self) -> float:
         """Returns how much of the sound that came in has no text yet, in seconds."""
         return max(0.0, self._queue.seconds - self._stream.seconds)
 
-    def _hear(self, meter: Meter, interrupts: Interrupts) -> Interrupted | Exception | None:
-        """Feeds the stream while sound comes in, and returns what ended that early; None where nothing did."""
+    def _hear(self, meter: Meter, interrupts: Interrupts) -> Exception | None:
+        """Feeds the stream until no sound comes, a signal does, or something fails, which is returned."""
         try:
-            with interrupts.held():
-                self._source.start(self._queue, meter.hear)
-                if self._source.endless:
-                    self._streams.say(f"listening to {self._source.name}; Ctrl-C ends it")
+            self._source.start(self._queue, meter.hear)
+            if self._source.endless:
+                self._streams.say(f"listening to {self._source.name}; Ctrl-C ends it")
             ended = False
-            while not ended and self._captions.failure is None:
-                with interrupts.held():  # an interrupt in the middle would lose what is found
-                    ended = self._feed(self._queue.take(WAIT_SECONDS))
-        except (Interrupted, Exception) as reason:
-            return reason
+            while not (ended or interrupts.waiting or self._captions.failure):
+                ended = self._feed(self._queue.take(WAIT_SECONDS))
+        except Exception as error:
+            return error
         return None
 
     def _finish(self) -> Exception | None:

@@ -8,7 +8,6 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import IO
 
 import numpy as np
@@ -109,7 +108,7 @@ def replayed_file(name: str, speed: float) -> Source:
 
     Raises MaxWhisperError where it cannot be read.
     """
-    recording = open_audio(Path(name))
+    recording = open_audio(name)
     return ReadSource(name, SAMPLE_RATE, lambda stopped: _replay(recording, speed, stopped))
 
 
