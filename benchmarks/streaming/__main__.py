@@ -34,6 +34,8 @@ from benchmarks.streaming.virtual import measured, replay
 from benchmarks.streaming.words import Outcome, lags, outcome, summary, word_errors
 
 OURS = "max-whisper"
+THREADS = {"simulstreaming": 1}
+"""The threads of peers whose users get fewer than two: loading Silero VAD leaves PyTorch one."""
 folder_type = click.Path(exists=True, file_okay=False, path_type=Path)
 
 
@@ -132,7 +134,8 @@ def _command(name: str, checkpoint: Path, artifact: Path, work: Path) -> list[st
     """Returns the command that replays a recording to a transcriber. Raises SetupError."""
     if name == OURS:
         return [sys.executable, "-m", "benchmarks.streaming.max_whisper_peer", "--model", str(artifact)]
-    return [str(interpreter(name, work)), str(program(name)), "--model", str(weights(checkpoint, work))]
+    threads = ["--threads", str(THREADS.get(name, 2))]
+    return [str(interpreter(name, work)), str(program(name)), *threads, "--model", str(weights(checkpoint, work))]
 
 
 def _run(name: str, command: list[str], recording: Recording, work: Path) -> list[dict[str, Any]]:
