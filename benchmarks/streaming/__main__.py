@@ -31,7 +31,7 @@ from benchmarks.peers.setup import SetupError, say
 from benchmarks.streaming.peers.setup import PEERS, interpreter, program, weights
 from benchmarks.streaming.recordings import Recording, read_recordings, write_wav
 from benchmarks.streaming.virtual import measured, replay
-from benchmarks.streaming.words import Outcome, lags, outcome, summary, word_errors
+from benchmarks.streaming.words import first_lags, lags, outcome, summary, word_errors
 
 OURS = "max-whisper"
 THREADS = {"simulstreaming": 1}
@@ -63,14 +63,14 @@ def virtual(
     longest = max(recordings, key=lambda one: len(one.sound))
     costs = measured(model, detector, longest.sound[: model.n_frames * 160 // 2])
     chosen = {name: _value(value) for name, _, value in (option.partition("=") for option in options)}
-    outcomes, busy = [], 0.0
+    replays, busy = [], 0.0
     for i, recording in enumerate(recordings):
         say(f"{i + 1} of {len(recordings)}: {recording.name}")
         events = [*replay(model, detector, costs, recording.sound, language="en", **chosen)]
         busy += events[-1]["busy_seconds"]
-        outcomes.append(outcome(events))
+        replays.append(events)
     seconds = sum(len(one.sound) for one in recordings) / 16000
-    figures = {OURS: {**figures_of(recordings, outcomes), "busy": round(busy / seconds, 3)}}
+    figures = {OURS: {**figures_of(recordings, replays), "busy": round(busy / seconds, 3)}}
     _report(figures, {"seconds": seconds, "costs": vars(costs), "options": chosen}, json_file)
 
 
@@ -106,7 +106,7 @@ def wall(
             say(f"{name}: {error}")
             continue
         figures[name] = {
-            **figures_of(recordings, [outcome(run) for run in runs]),
+            **figures_of(recordings, runs),
             "cpu": round(sum(run[-1]["cpu_seconds"] for run in runs) / seconds / 2, 3),
             "memory_mb": round(max(run[-1]["peak_rss_mb"] for run in runs)),
             "version": runs[0][0]["version"],
@@ -114,12 +114,15 @@ def wall(
     _report(figures, {"seconds": seconds}, json_file)
 
 
-def figures_of(recordings: list[Recording], outcomes: list[Outcome]) -> dict[str, Any]:
-    """Returns the figures of one transcriber: lags in seconds, shares of words."""
+def figures_of(recordings: list[Recording], replays: list[list[dict[str, Any]]]) -> dict[str, Any]:
+    """Returns the figures of one transcriber, whose events are given: lags in seconds, shares of words."""
+    outcomes = [outcome(events) for events in replays]
+    first = [lag for events, one in zip(replays, recordings, strict=True) for lag in first_lags(events, one.said)]
     pairs = [lags(one.shown, recording.said) for one, recording in zip(outcomes, recordings, strict=True)]
     confirmed = sum(one.confirmed for one in outcomes)
     right = [recording.text for recording in recordings]
     return {
+        "first_shown": summary(first),
         "lag": summary([lag for all_lags, _ in pairs for lag in all_lags]),
         "lag_at_pauses": summary([lag for _, at_pauses in pairs for lag in at_pauses]),
         "phrase_end_to_final": summary([delay for one in outcomes for delay in one.final_delays]),
@@ -171,10 +174,13 @@ def _report(figures: dict[str, dict[str, Any]], facts: dict[str, Any], json_file
     if json_file is not None:
         everything = {"machine": machine(), **facts, "figures": figures}
         json_file.write_text(json.dumps(everything, indent=1) + "\n", encoding="utf-8")
-    table = Table("transcriber", "lag (s)", "95 %", "at pauses", "end to final", "revised", "wrong", "offline", "CPU")
+    table = Table(
+        "transcriber", "shown", "confirmed", "95 %", "at pauses", "end to final", "revised", "wrong", "offline", "CPU"
+    )
     for name, one in figures.items():
         table.add_row(
             name,
+            _shown(one["first_shown"].get("mean")),
             _shown(one["lag"].get("mean")),
             _shown(one["lag"].get("p95")),
             _shown(one["lag_at_pauses"].get("mean")),
