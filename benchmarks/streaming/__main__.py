@@ -29,6 +29,7 @@ from rich.table import Table
 from benchmarks.common import help_text, machine, use_cpus
 from benchmarks.peers.setup import SetupError, say
 from benchmarks.streaming.peers.setup import PEERS, interpreter, program, weights
+from benchmarks.streaming.plot import svg
 from benchmarks.streaming.recordings import Recording, read_recordings, write_wav
 from benchmarks.streaming.virtual import measured, replay
 from benchmarks.streaming.words import first_lags, lags, outcome, summary, word_errors
@@ -82,6 +83,7 @@ def virtual(
 @click.option("--recording", "names", multiple=True, required=True, help="A part of a name; may be repeated.")
 @click.option("--only", multiple=True, type=click.Choice([OURS, *PEERS]), help="Measure this one; may be repeated.")
 @click.option("--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Write all figures here.")
+@click.option("--svg", "svg_file", type=click.Path(dir_okay=False, path_type=Path), help="Draw a picture here.")
 def wall(
     checkpoint: Path,
     artifact: Path,
@@ -90,6 +92,7 @@ def wall(
     names: tuple[str, ...],
     only: tuple[str, ...],
     json_file: Path | None,
+    svg_file: Path | None,
 ) -> None:
     """Replays recordings at the speed of time, to max-whisper and to others."""
     recordings = read_recordings(speech, max_whisper.load(artifact), names, 1)
@@ -112,6 +115,9 @@ def wall(
             "version": runs[0][0]["version"],
         }
     _report(figures, {"seconds": seconds}, json_file)
+    if svg_file is not None:
+        title = f"Live transcription of {seconds:.0f} s of English, {checkpoint.name}"
+        svg_file.write_text(svg(figures, OURS, title), encoding="utf-8")
 
 
 def figures_of(recordings: list[Recording], replays: list[list[dict[str, Any]]]) -> dict[str, Any]:
