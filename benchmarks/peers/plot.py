@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from html import escape
 
 from benchmarks.peers.figures import OURS, Group
-from benchmarks.peers.tables import rate
+from benchmarks.peers.tables import rate, time_text
 
 WIDTH, LEFT, RIGHT = 900, 300, 190  # pixels: the picture, the labels left of the bars, the figures right of them
 ROW, BAR, HEAD = 22, 15, 34  # pixels: from bar to bar, the height of a bar, the title above the first

@@ -28,9 +28,9 @@ from rich.table import Table
 
 from benchmarks.common import help_text, machine, use_cpus
 from benchmarks.peers.setup import SetupError, say
-from benchmarks.streaming.peers.setup import PEERS, interpreter, program, weights
 from benchmarks.streaming.plot import svg
 from benchmarks.streaming.recordings import Recording, read_recordings, write_wav
+from benchmarks.streaming.setup import PEERS, interpreter, program, weights
 from benchmarks.streaming.virtual import measured, replay
 from benchmarks.streaming.words import first_lags, lags, outcome, summary, word_errors
 
@@ -142,7 +142,7 @@ def figures_of(recordings: list[Recording], replays: list[list[dict[str, Any]]])
 def _command(name: str, checkpoint: Path, artifact: Path, work: Path) -> list[str]:
     """Returns the command that replays a recording to a transcriber. Raises SetupError."""
     if name == OURS:
-        return [sys.executable, "-m", "benchmarks.streaming.max_whisper_peer", "--model", str(artifact)]
+        return [sys.executable, "-m", "benchmarks.streaming.workers.max_whisper_peer", "--model", str(artifact)]
     threads = ["--threads", str(THREADS.get(name, 2))]
     return [str(interpreter(name, work)), str(program(name)), *threads, "--model", str(weights(checkpoint, work))]
 

@@ -69,7 +69,7 @@ def plain(text: str) -> list[str]:
 
 
 def outcome(events: Iterable[Mapping[str, Any]]) -> Outcome:
-    """Returns what the events of a replay show (peers/replay.py): a final text replaces what its phrase confirmed."""
+    """Returns what the events of a replay show (workers/replay.py): a final text replaces what its phrase confirmed."""
     texts: list[str] = []
     shown: list[Shown] = []
     phrase: list[Shown] = []
