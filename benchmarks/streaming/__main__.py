@@ -28,12 +28,15 @@ from rich.table import Table
 
 from benchmarks.common import help_text, machine, use_cpus
 from benchmarks.peers.setup import SetupError, say
-from benchmarks.streaming.peers.setup import PEERS, interpreter, program, weights
+from benchmarks.streaming.plot import svg
 from benchmarks.streaming.recordings import Recording, read_recordings, write_wav
+from benchmarks.streaming.setup import PEERS, interpreter, program, weights
 from benchmarks.streaming.virtual import measured, replay
-from benchmarks.streaming.words import Outcome, lags, outcome, summary, word_errors
+from benchmarks.streaming.words import first_lags, lags, outcome, summary, word_errors
 
 OURS = "max-whisper"
+THREADS = {"simulstreaming": 1}
+"""The threads of peers whose users get fewer than two: loading Silero VAD leaves PyTorch one."""
 folder_type = click.Path(exists=True, file_okay=False, path_type=Path)
 
 
@@ -61,14 +64,14 @@ def virtual(
     longest = max(recordings, key=lambda one: len(one.sound))
     costs = measured(model, detector, longest.sound[: model.n_frames * 160 // 2])
     chosen = {name: _value(value) for name, _, value in (option.partition("=") for option in options)}
-    outcomes, busy = [], 0.0
+    replays, busy = [], 0.0
     for i, recording in enumerate(recordings):
         say(f"{i + 1} of {len(recordings)}: {recording.name}")
         events = [*replay(model, detector, costs, recording.sound, language="en", **chosen)]
         busy += events[-1]["busy_seconds"]
-        outcomes.append(outcome(events))
+        replays.append(events)
     seconds = sum(len(one.sound) for one in recordings) / 16000
-    figures = {OURS: {**figures_of(recordings, outcomes), "busy": round(busy / seconds, 3)}}
+    figures = {OURS: {**figures_of(recordings, replays), "busy": round(busy / seconds, 3)}}
     _report(figures, {"seconds": seconds, "costs": vars(costs), "options": chosen}, json_file)
 
 
@@ -80,6 +83,7 @@ def virtual(
 @click.option("--recording", "names", multiple=True, required=True, help="A part of a name; may be repeated.")
 @click.option("--only", multiple=True, type=click.Choice([OURS, *PEERS]), help="Measure this one; may be repeated.")
 @click.option("--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Write all figures here.")
+@click.option("--svg", "svg_file", type=click.Path(dir_okay=False, path_type=Path), help="Draw a picture here.")
 def wall(
     checkpoint: Path,
     artifact: Path,
@@ -88,6 +92,7 @@ def wall(
     names: tuple[str, ...],
     only: tuple[str, ...],
     json_file: Path | None,
+    svg_file: Path | None,
 ) -> None:
     """Replays recordings at the speed of time, to max-whisper and to others."""
     recordings = read_recordings(speech, max_whisper.load(artifact), names, 1)
@@ -104,20 +109,26 @@ def wall(
             say(f"{name}: {error}")
             continue
         figures[name] = {
-            **figures_of(recordings, [outcome(run) for run in runs]),
+            **figures_of(recordings, runs),
             "cpu": round(sum(run[-1]["cpu_seconds"] for run in runs) / seconds / 2, 3),
             "memory_mb": round(max(run[-1]["peak_rss_mb"] for run in runs)),
             "version": runs[0][0]["version"],
         }
     _report(figures, {"seconds": seconds}, json_file)
+    if svg_file is not None:
+        title = f"Live transcription of {seconds:.0f} s of English, {checkpoint.name}"
+        svg_file.write_text(svg(figures, OURS, title), encoding="utf-8")
 
 
-def figures_of(recordings: list[Recording], outcomes: list[Outcome]) -> dict[str, Any]:
-    """Returns the figures of one transcriber: lags in seconds, shares of words."""
+def figures_of(recordings: list[Recording], replays: list[list[dict[str, Any]]]) -> dict[str, Any]:
+    """Returns the figures of one transcriber, whose events are given: lags in seconds, shares of words."""
+    outcomes = [outcome(events) for events in replays]
+    first = [lag for events, one in zip(replays, recordings, strict=True) for lag in first_lags(events, one.said)]
     pairs = [lags(one.shown, recording.said) for one, recording in zip(outcomes, recordings, strict=True)]
     confirmed = sum(one.confirmed for one in outcomes)
     right = [recording.text for recording in recordings]
     return {
+        "first_shown": summary(first),
         "lag": summary([lag for all_lags, _ in pairs for lag in all_lags]),
         "lag_at_pauses": summary([lag for _, at_pauses in pairs for lag in at_pauses]),
         "phrase_end_to_final": summary([delay for one in outcomes for delay in one.final_delays]),
@@ -131,8 +142,9 @@ def figures_of(recordings: list[Recording], outcomes: list[Outcome]) -> dict[str
 def _command(name: str, checkpoint: Path, artifact: Path, work: Path) -> list[str]:
     """Returns the command that replays a recording to a transcriber. Raises SetupError."""
     if name == OURS:
-        return [sys.executable, "-m", "benchmarks.streaming.max_whisper_peer", "--model", str(artifact)]
-    return [str(interpreter(name, work)), str(program(name)), "--model", str(weights(checkpoint, work))]
+        return [sys.executable, "-m", "benchmarks.streaming.workers.max_whisper_peer", "--model", str(artifact)]
+    threads = ["--threads", str(THREADS.get(name, 2))]
+    return [str(interpreter(name, work)), str(program(name)), *threads, "--model", str(weights(checkpoint, work))]
 
 
 def _run(name: str, command: list[str], recording: Recording, work: Path) -> list[dict[str, Any]]:
@@ -168,10 +180,13 @@ def _report(figures: dict[str, dict[str, Any]], facts: dict[str, Any], json_file
     if json_file is not None:
         everything = {"machine": machine(), **facts, "figures": figures}
         json_file.write_text(json.dumps(everything, indent=1) + "\n", encoding="utf-8")
-    table = Table("transcriber", "lag (s)", "95 %", "at pauses", "end to final", "revised", "wrong", "offline", "CPU")
+    table = Table(
+        "transcriber", "shown", "confirmed", "95 %", "at pauses", "end to final", "revised", "wrong", "offline", "CPU"
+    )
     for name, one in figures.items():
         table.add_row(
             name,
+            _shown(one["first_shown"].get("mean")),
             _shown(one["lag"].get("mean")),
             _shown(one["lag"].get("p95")),
             _shown(one["lag_at_pauses"].get("mean")),

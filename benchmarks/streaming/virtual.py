@@ -163,7 +163,7 @@ def replay(
     sound: NDArray[np.float32],
     **options: Any,
 ) -> Iterator[dict[str, Any]]:
-    """Yields the events of a recording, as peers/replay.py writes them; that at its end has the time of computing."""
+    """Yields the events of a recording, as workers/replay.py writes them; that at its end has the time of computing."""
     clock = Clock()
     charged = Charged(model.scheduler, costs, clock)
     checked = checked_stream_options(options, model.manifest, model.tokenizer)

@@ -15,6 +15,9 @@ from whisper_normalizer.english import EnglishTextNormalizer
 PAUSE = 0.7
 """The seconds without a word after which the word before counts as the last one of a phrase."""
 
+NEWEST_WORDS, NEWEST_SECONDS = 60, 20.0
+"""What of the text, and of the recording, counts as the newest."""
+
 normalized = EnglishTextNormalizer()
 
 
@@ -66,7 +69,7 @@ def plain(text: str) -> list[str]:
 
 
 def outcome(events: Iterable[Mapping[str, Any]]) -> Outcome:
-    """Returns what the events of a replay show (peers/replay.py): a final text replaces what its phrase confirmed."""
+    """Returns what the events of a replay show (workers/replay.py): a final text replaces what its phrase confirmed."""
     texts: list[str] = []
     shown: list[Shown] = []
     phrase: list[Shown] = []
@@ -102,6 +105,28 @@ def lags(shown: Sequence[Shown], said: Sequence[Said]) -> tuple[list[float], lis
         if there + 1 == len(said) or said[there + 1].start - said[there].end >= PAUSE:
             at_ends.append(lag)
     return all_lags, at_ends
+
+
+def first_lags(events: Iterable[Mapping[str, Any]], said: Sequence[Said]) -> list[float]:
+    """Returns how late each word was shown for the first time, though it might change.
+
+    At each event, what is shown last is compared with what was said last: a word counts when it is in both.
+    """
+    first: dict[int, float] = {}
+    settled: list[str] = []
+    confirmed: list[str] = []
+    for event in events:
+        at, kind = event.get("at", 0.0), event["event"]
+        words = plain(event["text"]) if kind in ("confirmed", "hypothesis", "final") else []
+        if kind == "confirmed":
+            confirmed += words
+        elif kind == "final":
+            settled, confirmed = (settled + words)[-NEWEST_WORDS:], []
+        shown = settled + confirmed + (words if kind == "hypothesis" else [])
+        recent = [i for i, word in enumerate(said) if at - NEWEST_SECONDS < word.end < at]
+        for _, there in _same(shown[-NEWEST_WORDS:], [said[i].word for i in recent]):
+            first.setdefault(recent[there], at)
+    return [at - said[i].end for i, at in sorted(first.items())]
 
 
 def word_errors(texts: Sequence[str], right: Sequence[str]) -> float:

@@ -19,8 +19,8 @@ import time
 import uuid
 from typing import Any
 
-from benchmarks.streaming.peers.replay import CHUNK, Replay, floats, stop
-from benchmarks.streaming.peers.servers import HOST, TIMEOUT, Server, free_port
+from benchmarks.streaming.workers.replay import CHUNK, Replay, floats, stop
+from benchmarks.streaming.workers.servers import HOST, TIMEOUT, Server, free_port
 
 RUN = """
 import sys

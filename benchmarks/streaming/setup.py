@@ -1,6 +1,6 @@
 """Installs the live transcribers, each in an environment of its own, and makes their weights of checkpoints.
 
-    python -m benchmarks.streaming.peers.setup CHECKPOINT... --work DIR
+    python -m benchmarks.streaming.setup CHECKPOINT... --work DIR
 
 CHECKPOINT is a folder in Hub layout. For each peer and checkpoint it prints a command that needs nothing but `--audio
 FILE.wav`. What is in DIR is used again. A peer that cannot be installed is reported in a sentence, the others go on,
@@ -26,7 +26,7 @@ from benchmarks.peers.engines import ENGINES, TORCH
 from benchmarks.peers.records import ROOT, digest
 from benchmarks.peers.setup import SetupError, convert, environment, say
 
-HERE = Path(__file__).parent
+WORKERS = Path(__file__).parent / "workers"
 AUDIO = "torchaudio==2.11.0"
 CTRANSLATE2 = "ctranslate2==4.8.5"
 SILERO = "silero-vad==6.2.3"
@@ -69,7 +69,7 @@ PEERS = {  # by the names of their files
 
 def program(name: str) -> Path:
     """Returns the file that a peer's Python runs."""
-    return HERE / f"{name}_peer.py"
+    return WORKERS / f"{name}_peer.py"
 
 
 def interpreter(name: str, work: Path) -> Path:
@@ -109,7 +109,7 @@ def weights(checkpoint: Path, work: Path) -> Path:
     if not file.exists():
         converter = ENGINES["faster_whisper"].converter  # its torch writes the file
         python = environment(work / "environments" / "faster_whisper-converter", [converter])
-        done = subprocess.run([python, HERE / "torch_file.py", tensors, file], stderr=subprocess.PIPE, text=True)
+        done = subprocess.run([python, WORKERS / "torch_file.py", tensors, file], stderr=subprocess.PIPE, text=True)
         if done.returncode:
             raise SetupError(f"{file.name} was not written: {done.stderr.strip().splitlines()[-1]}")
     return folder.resolve()

@@ -18,8 +18,8 @@ import tempfile
 import threading
 from pathlib import Path
 
-from benchmarks.streaming.peers.replay import Replay, stop, write_wav
-from benchmarks.streaming.peers.servers import HOST, TIMEOUT, Server, free_port
+from benchmarks.streaming.workers.replay import Replay, stop, write_wav
+from benchmarks.streaming.workers.servers import HOST, TIMEOUT, Server, free_port
 
 POLICIES = ("simulstreaming", "localagreement")
 

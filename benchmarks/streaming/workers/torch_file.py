@@ -1,6 +1,6 @@
 """Writes a model as OpenAI's files have it, from what `benchmarks.peers` writes for openai/whisper; it needs torch.
 
-python benchmarks/streaming/peers/torch_file.py FOLDER FILE.pt
+python benchmarks/streaming/workers/torch_file.py FOLDER FILE.pt
 """
 
 from __future__ import annotations

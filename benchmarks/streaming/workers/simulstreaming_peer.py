@@ -17,7 +17,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from benchmarks.streaming.peers.replay import Replay, Word, floats, stop
+from benchmarks.streaming.workers.replay import Replay, Word, floats, stop
 
 
 def load(replay: Replay) -> tuple[Any, argparse.Namespace]:

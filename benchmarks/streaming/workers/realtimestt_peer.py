@@ -16,7 +16,7 @@ import threading
 import time
 from typing import Any
 
-from benchmarks.streaming.peers.replay import CHUNK, Replay, stop
+from benchmarks.streaming.workers.replay import CHUNK, Replay, stop
 
 SETTINGS = {"device": "cpu", "compute_type": "int8", "enable_realtime_transcription": True}
 DRAIN = 60

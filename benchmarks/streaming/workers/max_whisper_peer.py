@@ -5,7 +5,7 @@ from __future__ import annotations
 import max_whisper
 import numpy as np
 
-from benchmarks.streaming.peers.replay import WIDTH, Replay, floats, stop
+from benchmarks.streaming.workers.replay import WIDTH, Replay, floats, stop
 
 
 def main() -> None:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmarks.streaming.peers.replay import Replay, Word, floats, stop
+from benchmarks.streaming.workers.replay import Replay, Word, floats, stop
 
 SECONDS = 1.0
 """The new sound after which the window is transcribed again: --min-chunk-size."""
