@@ -240,6 +240,15 @@ def test_a_wrong_chunk_is_left_out(
     assert finals(events) == finals(told(nano.stream(), chunks(commands, 1600)))
 
 
+def test_a_detector_that_cannot_be_compiled(
+    nano: max_whisper.Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    with pytest.raises(UserError, match=r"could not be compiled .* vad_model, or end phrases .* endpoints none"):
+        nano.stream()
+
+
 def test_what_is_no_sound(nano: max_whisper.Model) -> None:
     stream = nano.stream(endpoints="none")
     with pytest.raises(UserError, match="expected an array or bytes of s16le, got a str"):

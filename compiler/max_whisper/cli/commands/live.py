@@ -21,7 +21,7 @@ from max_whisper.files import expanded
 from max_whisper.options import options_of
 from max_whisper.runtime.decoding.options import DecodingOptions
 from max_whisper.runtime.output.options import SubtitleOptions
-from max_whisper.runtime.streaming.options import NOT_FOR_STREAMS, OPTION_CLASSES, StreamOptions
+from max_whisper.runtime.streaming.options import NOT_FOR_STREAMS, OPTION_CLASSES, WITHOUT_SILERO, StreamOptions
 from max_whisper.runtime.transcription.options import TranscribeOptions
 
 STDIN = "-"
@@ -148,7 +148,7 @@ def live(
         sound = standard_input(sample_rate) if source == STDIN else replayed_file(source, speed)
     loaded = load_model(model, offline)
     if streaming.endpoints == "silero":
-        prepare_silero(streaming.vad_model)
+        prepare_silero(streaming.vad_model, WITHOUT_SILERO)
     stream = loaded.stream(sample_rate=sound.sample_rate, **options)
     if output_dir is not None:
         make_folder(output_dir)
