@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin,
 
 import click
 import msgspec
-from max_whisper import DecodingOptions, PartOptions, SubtitleOptions, TranscribeOptions, records
+from max_whisper import DecodingOptions, PartOptions, StreamOptions, SubtitleOptions, TranscribeOptions, records
 from max_whisper.artifact import manifest
 from max_whisper.artifact.read import read_manifest
 from max_whisper.cli.main import main
@@ -261,6 +261,7 @@ def options_of_python() -> str:
     shown = {
         "How a recording is transcribed": TranscribeOptions,
         "Which parts of a recording are transcribed": PartOptions,
+        "How sound is transcribed while it is said": StreamOptions,
         "How the text of a window is found": DecodingOptions,
         "How subtitles are cut": SubtitleOptions,
         "How a model is built": BuildOptions,

@@ -1,4 +1,4 @@
-"""Show the text while a recording is transcribed: each window's segments as soon as they are decoded.
+"""Transcribe sound while it is said: here, that of a recording, 100 ms after 100 ms.
 
 python examples/stream.py artifacts/tiny speech.wav
 """
@@ -7,16 +7,22 @@ import sys
 
 import max_whisper
 
+CHUNK = 1600  # samples: 100 ms at 16 kHz
+
 
 def main(folder: str, recording: str) -> None:
     model = max_whisper.load(folder)
-    transcriber = model.transcriber(recording, condition_on_previous_text=False)
-    for window in transcriber:
-        print(f"-- until {window.end:.1f} of {transcriber.seconds:.1f} s", flush=True)
-        for segment in window.segments:
-            print(f"{segment.start:7.2f} s  {segment.text.strip()}", flush=True)
-    result = transcriber.result()  # what `transcribe` returns
-    print(f"-- {len(result.segments)} segments, language '{result.language}'")
+    sound = max_whisper.load_audio(recording)
+    stream = model.stream(language="en")
+    for first in range(0, len(sound), CHUNK):
+        show(stream.feed(sound[first : first + CHUNK]))
+    show(stream.finish())
+
+
+def show(events: list[max_whisper.StreamEvent]) -> None:
+    for event in events:
+        if event.kind in ("confirmed", "hypothesis", "final"):
+            print(f"{event.end:6.2f} s  {event.kind:10} {event.text.strip()}", flush=True)
 
 
 if __name__ == "__main__":

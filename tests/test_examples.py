@@ -53,13 +53,20 @@ def test_transcribe(nano_artifact: Path) -> None:
     assert [line.split("  ")[-1] for line in lines] == PHRASES
 
 
-def test_stream(nano_artifact: Path) -> None:
-    lines = run("stream", nano_artifact, EXAMPLES / "audio" / "spelling.flac")
+def test_windows(nano_artifact: Path) -> None:
+    lines = run("windows", nano_artifact, EXAMPLES / "audio" / "spelling.flac")
     windows = [i for i, line in enumerate(lines) if re.fullmatch(r"-- until [0-9.]+ of 17.2 s", line)]
     assert len(windows) == 2 and windows[0] == 0
     texts = [line.split("  ")[-1] for line in lines if not line.startswith("--")]
     assert texts == (EXAMPLES / "audio" / "spelling.txt").read_text().splitlines()
     assert lines[-1] == f"-- {len(texts)} segments, language 'en'"
+
+
+def test_stream(nano_artifact: Path, silero: Path) -> None:
+    lines = run("stream", nano_artifact, RECORDING)
+    finals = [line.split("final", 1)[1].strip() for line in lines if " final " in line]
+    assert " ".join(finals).split() == " ".join(PHRASES).split()
+    assert any(" confirmed " in line for line in lines) and any(" hypothesis " in line for line in lines)
 
 
 def test_batch(nano_artifact: Path, tmp_path: Path) -> None:

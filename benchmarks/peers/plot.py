@@ -23,7 +23,7 @@ def svg(groups: Sequence[Group], title: str) -> str:
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {y}" font-family="sans-serif" font-size="12">',
         f'<rect width="{WIDTH}" height="{y}" fill="white"/>',
-        _text(10, 22, title, size=15),
+        text(10, 22, title, size=15),
         *panels,
         "</svg>",
     ]
@@ -33,10 +33,10 @@ def svg(groups: Sequence[Group], title: str) -> str:
 def _panel(group: Group, top: int) -> Iterator[str]:
     """Yields the elements of a group: its title, and its bars."""
     scale = (WIDTH - LEFT - RIGHT) / max(row.time.high for row in group.rows)
-    yield _text(10, top + 18, group.title, size=12, weight="bold")
+    yield text(10, top + 18, group.title, size=12, weight="bold")
     for i, row in enumerate(group.rows):
         y, ours = top + HEAD + ROW * i, row.engine.partition(":")[0] == OURS[0]
-        yield _text(LEFT - 8, y + 12, f"{row.label}, {row.about}", anchor="end", weight="bold" if ours else "normal")
+        yield text(LEFT - 8, y + 12, f"{row.label}, {row.about}", anchor="end", weight="bold" if ours else "normal")
         color = OUR_COLOR if ours else THEIR_COLOR
         yield (
             f'<rect x="{LEFT}" y="{y}" width="{row.time.median * scale:.1f}" height="{BAR}" fill="{color}"/>'
@@ -44,9 +44,10 @@ def _panel(group: Group, top: int) -> Iterator[str]:
             f'y1="{y + BAR / 2}" y2="{y + BAR / 2}" stroke="{LINE}" stroke-width="2"/>'
         )
         words = f", {rate(row.words)} of words wrong" if row.words else ""
-        yield _text(LEFT + row.time.high * scale + 6, y + 12, f"{time_text(row.time.median)}{words}", size=11)
+        yield text(LEFT + row.time.high * scale + 6, y + 12, f"{time_text(row.time.median)}{words}", size=11)
 
 
-def _text(x: float, y: float, text: str, *, size: int = 12, anchor: str = "start", weight: str = "normal") -> str:
+def text(x: float, y: float, words: str, *, size: int = 12, anchor: str = "start", weight: str = "normal") -> str:
+    """Returns text at a place. anchor: start, middle or end of it is there."""
     style = f'font-size="{size}" text-anchor="{anchor}" font-weight="{weight}" fill="#222"'
-    return f'<text x="{x:.1f}" y="{y:.1f}" {style}>{escape(text)}</text>'
+    return f'<text x="{x:.1f}" y="{y:.1f}" {style}>{escape(words)}</text>'

@@ -43,6 +43,10 @@ class AudioError(UserError):
     """An audio or video file cannot be read, or has no sound to transcribe."""
 
 
+class NoRoomError(MaxWhisperError):
+    """The temporary folder is full. The sound is not at fault, and may be taken when there is room again."""
+
+
 class ArtifactError(MaxWhisperError):
     """A compiled artifact is damaged, or does not fit this machine, this version of MAX or of max-whisper."""
 

@@ -61,3 +61,13 @@ def test_a_delay_lasts_to_the_end_of_the_outer_block() -> None:
             os.kill(os.getpid(), signal.SIGINT)
         reached.append("behind the inner block")
     assert reached
+
+
+def test_an_interrupt_that_is_taken_is_not_raised() -> None:
+    with Interrupts() as interrupts, interrupts.held():
+        assert not interrupts.waiting and interrupts.take() is None
+        os.kill(os.getpid(), signal.SIGINT)
+        assert interrupts.waiting
+        taken = interrupts.take()
+        assert taken is not None and taken.exit_code == 130
+        assert not interrupts.waiting and interrupts.take() is None

@@ -13,6 +13,7 @@ from max_whisper import Model, open_audio
 from max_whisper.errors import AudioError, Cancelled
 from max_whisper.options import OptionError
 from max_whisper.runtime.audio import isolation
+from max_whisper.runtime.audio.decoding import Request
 from support.sounds import sweep, write_wav
 
 COMMANDS = ROOT / "examples" / "audio" / "commands.flac"
@@ -63,3 +64,14 @@ def test_what_it_returned_can_be_transcribed(nano: Model) -> None:
     assert np.array_equal(nano.windows(recording), nano.windows(COMMANDS))
     with pytest.raises(OptionError, match="audio_track: is for files"):
         nano.transcribe(recording, audio_track=0)
+
+
+def test_the_process_that_decodes_gets_no_keys(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A file may take it over, and would read them in its environment."""
+    monkeypatch.setenv("HF_TOKEN", "a-secret")
+    monkeypatch.setenv("MAX_WHISPER_API_KEY", "a-secret")
+    (tmp_path / "file").touch()
+    with (tmp_path / "file").open("rb") as file, isolation._child(file, Request("file", "", None)) as child:
+        names = {line.partition(b"=")[0] for line in Path(f"/proc/{child.pid}/environ").read_bytes().split(b"\0")}
+    assert b"OPENBLAS_NUM_THREADS" in names
+    assert names <= {b"", b"OPENBLAS_NUM_THREADS", *(name.encode() for name in isolation.VARIABLES)}

@@ -11,11 +11,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from max_whisper import Model, TranscriptionResult, render
 from support.browser import DROP, Open, chromium, drop, poor_contrasts, wait_until_done
 from support.server import Server, server
 from support.server_fixtures import COMMANDS
+from support.sounds import write_wav
 
 
 @pytest.fixture(scope="module")
@@ -273,6 +275,42 @@ def test_of_several_quick_drops_the_last_one_counts(page: Any, shared: Server, l
     assert page.locator("#error").is_hidden()
     assert len(begun) == 2
     shared.wait_until_idle()
+
+
+def test_texts_of_the_recording_before_are_not_offered(page: Any, shared: Server, long_recording: Path) -> None:
+    for name in ("nano", "multilingual"):
+        page.locator(f'#models input[value="{name}"]').check()
+    drop(page, COMMANDS)
+    wait_until_done(page)
+    assert page.locator("#shown input").count() == 2
+    page.locator('#models input[value="multilingual"]').uncheck()
+    page.locator("#file").set_input_files(long_recording)
+    page.locator("#transcript .word").first.wait_for()
+    assert page.locator("#shown").is_hidden() and page.locator("#shown input").count() == 0
+    page.locator("#cancel").click()
+    page.locator("#status", has_text="Cancelled.").wait_for()
+    shared.wait_until_idle()
+
+
+def test_without_a_model_the_recording_before_stays(page: Any, tmp_path: Path) -> None:
+    """Its text and its sound belong together; the new one is transcribed once a model is ticked."""
+    drop(page, COMMANDS)
+    wait_until_done(page)
+    page.locator("#play:enabled").wait_for()
+    clock, words = page.locator("#clock").text_content(), page.locator("#transcript").text_content()
+    for box in page.locator("#models input:checked").all():
+        box.uncheck()
+    other = write_wav(tmp_path / "other.wav", np.zeros(5 * 16000, np.float32))
+    drop(page, other)
+    page.locator("#error", has_text="No model is ticked").wait_for()
+    page.wait_for_timeout(300)
+    assert page.locator("#clock").text_content() == clock
+    assert page.locator("#transcript").text_content() == words
+    page.locator('#models input[value="nano"]').check()
+    page.locator("#again").click()
+    wait_until_done(page)
+    assert page.locator("#clock").text_content().endswith("0:05.0")
+    assert page.locator('a[download="other.txt"]').is_visible()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

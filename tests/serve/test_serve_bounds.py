@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,39 +20,10 @@ from max_whisper.serve.app import create_app
 from max_whisper.serve.errors import RequestError
 from max_whisper.serve.handover import MOST_UNSENT
 from max_whisper.serve.jobs import Job, gone, stopping
-from max_whisper.serve.metrics import Metrics
-from max_whisper.serve.options import ServeOptions
-from max_whisper.serve.pool import ModelPool
-from max_whisper.serve.service import UPLOADS_STORED, Service, Work
+from max_whisper.serve.service import LARGEST_KEPT
 from starlette.requests import ClientDisconnect
+from support.in_process import admitted, forever, run, service_of, until
 from support.server import PATIENCE
-
-
-def run(coroutine: Coroutine[Any, Any, None]) -> None:
-    """Runs a test in an event loop, for a bounded time."""
-    asyncio.run(asyncio.wait_for(coroutine, 2 * PATIENCE))
-
-
-async def until(condition: Callable[[], object]) -> None:
-    end = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < end
-        await asyncio.sleep(0.01)
-
-
-async def forever() -> None:
-    await asyncio.Event().wait()
-
-
-@asynccontextmanager
-async def admitted(folders: dict[str, Path] | None = None, **options: Any) -> AsyncIterator[Work]:
-    """Yields the work of a request whose client stays."""
-    service = Service(ServeOptions(**options), ModelPool(folders or {}, None), Metrics())
-    try:
-        async with service.admitted("test", forever) as work:
-            yield work
-    finally:
-        service.close()
 
 
 def test_a_thread_waits_for_a_client_that_does_not_read() -> None:
@@ -185,20 +156,20 @@ def test_a_trickle_is_no_upload(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_all_uploads_together_have_a_bound() -> None:
     async def test() -> None:
         async with admitted(max_upload_mb=1) as work:
-            for _ in range(UPLOADS_STORED):
-                work.store(1_000_000)
-            with pytest.raises(RequestError) as refused:
-                work.store(1)
-            assert (refused.value.status, "retry-after" in refused.value.headers) == (503, True)
             service = work.service
-            assert service.stored == UPLOADS_STORED * 1_000_000
-        assert service.stored == 0
+            for _ in range(LARGEST_KEPT):
+                work.uploaded.take(1_000_000)
+            with pytest.raises(RequestError) as refused:
+                work.uploaded.take(1)
+            assert (refused.value.status, "retry-after" in refused.value.headers) == (503, True)
+            assert service.uploads.left == 0
+        assert service.uploads.left == LARGEST_KEPT * 1_000_000
 
     run(test())
 
 
 def test_short_files_need_not_wait_until_long_ones_are_decoded() -> None:
-    service = Service(ServeOptions(), ModelPool({}, None), Metrics())
+    service = service_of()
     leave, began = threading.Event(), threading.Semaphore(0)
 
     def long() -> None:
@@ -257,8 +228,7 @@ def test_who_hangs_up_while_a_model_is_loaded(monkeypatch: pytest.MonkeyPatch, n
 
 def app_with(folder: Path, layers: Callable[[Path], Any]) -> httpx2.AsyncClient:
     """Returns a client of an application in this process."""
-    service = Service(ServeOptions(), ModelPool({"nano": folder}, None), Metrics())
-    transport = httpx2.ASGITransport(create_app(service, layers))
+    transport = httpx2.ASGITransport(create_app(service_of({"nano": folder}), layers))
     return httpx2.AsyncClient(transport=transport, base_url="http://127.0.0.1")
 
 

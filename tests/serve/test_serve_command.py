@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import signal
 import socket
 import sys
@@ -18,12 +19,14 @@ import pytest
 import trustme
 from cryptography.hazmat.primitives import serialization
 from max_whisper.errors import MaxWhisperError
+from max_whisper.serve.listening import listen
 from max_whisper.serve.metrics import Metrics
 from max_whisper.serve.options import ServeOptions
 from max_whisper.serve.pool import ModelPool
-from max_whisper.serve.run import listen, serve
+from max_whisper.serve.run import serve
 from max_whisper.serve.service import Service
 from support.command import error, spawn
+from support.in_process import most_waiting
 from support.raw_requests import answer, begin, connection, form
 from support.server import PATIENCE, server, until
 from support.server_fixtures import COMMANDS
@@ -126,10 +129,19 @@ def test_mistakes(nano_artifact: Path, tmp_path: Path) -> None:
             ((*nano, "--api-key", ""), "--api-key: expected letters"),
             ((*nano, "--cors-origin", "https://example.org/"), "--cors-origin https://example.org/: expected * or an"),
             ((*nano, "--cors-origin", "example.org"), "--cors-origin example.org: expected * or an origin"),
+            ((*nano, "--cors-origin", "https://Example.org"), "--cors-origin https://Example.org: expected * or an"),
+            ((*nano, "--cors-origin", "https://example.org:443"), "and without the usual port"),
+            ((*nano, "--cors-origin", "http://[::1]:80"), "and without the usual port"),
             ((*nano, "--allow-host", "example.org:80"), "--allow-host example.org:80: expected the name of a host"),
         ):
             said = error(spawn("serve", *arguments))
             assert sentence in said, said
+
+
+def test_an_empty_key_is_no_key(nano_artifact: Path) -> None:
+    """A variable that was to hold one, and does not, must not open the server to all."""
+    said = error(spawn("serve", "--model", nano_artifact, env={**os.environ, "MAX_WHISPER_API_KEY": ""}))
+    assert said.startswith("MAX_WHISPER_API_KEY: it is empty, expected a key")
 
 
 @pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="this machine has no IPv6")
@@ -150,6 +162,26 @@ def test_an_application_that_does_not_start(capfd: pytest.CaptureFixture[str]) -
         serve(app, service, listener)
 
 
+def test_many_may_connect_at_once() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        assert scope["type"] == "lifespan"
+        for part in ("startup", "shutdown"):
+            await receive()
+            await send({"type": f"lifespan.{part}.complete"})
+
+    held: list[int] = []
+
+    def started() -> None:
+        held.append(most_waiting(listener))
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    service = Service(ServeOptions(), ModelPool({}, None), Metrics())
+    with listen("127.0.0.1", 0) as listener:
+        expected = most_waiting(listener)
+        serve(app, service, listener, started=started)
+    assert held == [expected]
+
+
 def test_a_detector_is_no_model(silero: Path) -> None:
     assert "does not transcribe" in error(spawn("serve", "--model", silero))
 
@@ -158,8 +190,6 @@ def test_without_the_extra(nano_artifact: Path, tmp_path: Path) -> None:
     """The packages that only the server needs are hidden from a process."""
     hiding = "import sys; sys.modules.update(dict.fromkeys(['starlette', 'uvicorn', 'prometheus_client'])); "
     (tmp_path / "sitecustomize.py").write_text(hiding)
-    import os
-
     env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])}
     said = error(spawn("serve", "--model", nano_artifact, env=env))
     assert said.startswith("serve needs starlette, uvicorn and others: pip install 'max-whisper[serve]'")

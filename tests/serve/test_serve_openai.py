@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import openai
 import pytest
 from max_whisper import Model, load_audio, render
 from support.raw_requests import BOUNDARY, form
 from support.server import Server, server
 from support.server_fixtures import COMMANDS
+from support.sounds import write_wav
 
 
 def test_json(client: openai.OpenAI, nano: Model) -> None:
@@ -85,6 +88,20 @@ def test_one_of_several_languages_is_taken(client: openai.OpenAI, model: Model) 
         assert answer.text == model.transcribe(COMMANDS, language=among[0]).text.strip()
 
 
+def test_the_language_is_that_of_speech(client: openai.OpenAI, model: Model, tmp_path: Path, silero: Path) -> None:
+    """Where only speech is transcribed, a silence at the beginning says nothing about the language."""
+    late = np.concatenate([np.zeros(31 * 16000, np.float32), load_audio(COMMANDS)])
+    path = write_wav(tmp_path / "late.wav", late)
+    window = model.transcriber(path, vad_filter=True, vad_model=silero).first_window()
+    heard = [*model.detect_language(model.encode(window[None]))[0]]
+    silent = [*model.detect_language(model.encode(model.windows(path)[:1]))[0]]
+    first, second = next((a, b) for a, b in pairwise(heard) if silent.index(a) > silent.index(b))
+    answer = client.audio.transcriptions.create(
+        file=path, model="multilingual", languages=[second, first], chunking_strategy="auto"
+    )
+    assert [language.code for language in answer.languages or []] == [first]
+
+
 @pytest.mark.filterwarnings("ignore:deprecated")
 def test_translations(client: openai.OpenAI, model: Model) -> None:
     answer = client.audio.translations.create(
@@ -96,6 +113,8 @@ def test_translations(client: openai.OpenAI, model: Model) -> None:
         return [(segment.text, segment.avg_logprob) for segment in segments]
 
     assert [(one.text, one.avg_logprob) for one in answer.segments or []] == expected("translate")
+    assert model.transcribe(COMMANDS, task="translate", initial_prompt="one").language != "en"
+    assert answer.language == "english"  # that of the text, whatever was spoken
     assert expected("translate") != expected("transcribe")
 
 

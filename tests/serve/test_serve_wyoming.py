@@ -140,6 +140,24 @@ def test_events_may_come_late_and_be_unknown(shared: Server, model: Model) -> No
     assert with_client(shared, talk) == model.transcribe(SOUND, language="de").text.strip()
 
 
+def test_bytes_that_nobody_needs(shared: Server, nano: Model) -> None:
+    """Any event may have some, and what follows them is the next event."""
+    chunk, more = {"rate": 16000, "width": 2, "channels": 1}, b"bytes\nthat nobody needs"
+
+    async def talk(client: AsyncTcpClient) -> list[str]:
+        await client.write_event(Event("transcribe", {"language": "en"}, more))
+        await client.write_event(Event("audio-stop", {}, more))
+        silent = await listen(client)
+        await client.write_event(Event("audio-start", chunk, more))
+        await client.write_event(Event("audio-chunk", chunk, PCM))
+        await client.write_event(Event("transcribe", {"language": "en"}, more))
+        await client.write_event(Event("audio-stop", {}, more))
+        heard = await listen(client)
+        return [event.data["text"] for event in [*silent, *heard] if event.type in ("transcript", "error")]
+
+    assert with_client(shared, talk) == ["", nano.transcribe(SOUND, language="en").text.strip()]
+
+
 def test_many_clients_at_once(shared: Server, nano: Model) -> None:
     parts = [SOUND[i * 16000 :] for i in range(8)]
 
@@ -185,14 +203,14 @@ def test_without_the_option_there_is_no_port(model_options: list[str], tmp_path:
 @pytest.mark.parametrize("text", ["", "x", "70000", ":1", "host:", "-1", "1e3", "host:٣"])
 def test_wrong_ports(text: str) -> None:
     from max_whisper.errors import UserError
-    from max_whisper.serve.run import host_and_port
+    from max_whisper.serve.listening import host_and_port
 
     with pytest.raises(UserError, match=r"--wyoming .*: expected \[HOST:\]PORT"):
         host_and_port(text, "--wyoming")
 
 
 def test_ports() -> None:
-    from max_whisper.serve.run import host_and_port
+    from max_whisper.serve.listening import host_and_port
 
     expected = {"10300": ("127.0.0.1", 10300), "0.0.0.0:1": ("0.0.0.0", 1), "[::1]:0": ("::1", 0)}
     assert {text: host_and_port(text, "--wyoming") for text in expected} == expected

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from max_whisper.cli.live.options import SourceOptions
 from max_whisper.cli.options import FallbackOptions, ThreadOptions
 from max_whisper.compile.options import BuildOptions
 from max_whisper.options import Options
@@ -20,6 +21,7 @@ CLASSES: tuple[type[Options], ...] = (
     FallbackOptions,
     PartOptions,
     ServeOptions,
+    SourceOptions,
     StreamOptions,
     SubtitleOptions,
     ThreadOptions,

@@ -80,7 +80,7 @@ def completed(count: int) -> Callable[[Any], bool]:
 
 def texts(model: Model, sound: bytes, **options: Any) -> list[str]:
     """Returns the final texts of `Model.stream` for a sound of s16le at 24 kHz."""
-    stream = model.stream(sample_rate=24_000, **options)
+    stream = model.stream(sample_rate=24_000, **{"vad_min_silence_duration_ms": 500, **options})
     events = [*stream.feed(sound), *stream.commit()]
     return [event.text.strip() for event in events if event.kind == "final"]
 

@@ -151,10 +151,10 @@ class _Ends:
         self._readers[name].start()
 
 
-def terminal() -> tuple[int, int]:
+def terminal(columns: int = COLUMNS) -> tuple[int, int]:
     """Returns our end of a new terminal and the command's; it passes on what is written unchanged."""
     ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 30, COLUMNS, 0, 0))
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 30, columns, 0, 0))
     attributes = termios.tcgetattr(theirs)
     attributes[1] &= ~termios.OPOST
     termios.tcsetattr(theirs, termios.TCSANOW, attributes)

@@ -16,7 +16,7 @@ SAME_SECONDS = 0.1
 """A second Ctrl-C within this time counts as the first one: `timeout -s INT` and other programs that pass it on send it
 to the process, and once more to its whole group."""
 SHOW_CURSOR = b"\x1b[?25h"
-"""Makes a terminal show its cursor, which a progress bar hides."""
+"""Makes a terminal show its cursor, which a progress bar hides, and "live", too."""
 
 
 class Interrupted(BaseException):
@@ -78,6 +78,18 @@ class Interrupts:
             self._raised = True
             raise Interrupted(self._first)
 
+    @property
+    def waiting(self) -> bool:
+        """Whether a signal came that `held` delays: the block should end soon."""
+        return self._first is not None and not self._raised
+
+    def take(self) -> Interrupted | None:
+        """Returns the interrupt that `held` delays, and does not raise it any more; None where there is none."""
+        if self._first is None or self._raised:
+            return None
+        self._raised = True
+        return Interrupted(self._first)
+
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
         """Delays `Interrupted` to the end of a block that must not be cut in two, such as the writing of a text.
@@ -101,8 +113,8 @@ def _end_at_the_second(reading: int) -> None:
             if first is None:
                 first = now
             elif now - first > SAME_SECONDS:
-                with contextlib.suppress(OSError):
-                    if os.isatty(2):
-                        os.write(2, SHOW_CURSOR)
+                for terminal in filter(os.isatty, (1, 2)):
+                    with contextlib.suppress(OSError):
+                        os.write(terminal, SHOW_CURSOR)
                 os._exit(128 + signal.SIGINT)
     os.close(reading)

@@ -8,6 +8,7 @@ from max_whisper.cli.commands.bench import bench
 from max_whisper.cli.commands.build import build
 from max_whisper.cli.commands.eval import evaluate
 from max_whisper.cli.commands.inspect import inspect
+from max_whisper.cli.commands.live import live
 from max_whisper.cli.commands.schema import schema
 from max_whisper.cli.commands.serve import serve
 from max_whisper.cli.commands.transcribe import transcribe
@@ -41,5 +42,5 @@ def main(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
-for command in (build, transcribe, serve, inspect, verify, bench, evaluate, schema):
+for command in (build, transcribe, live, serve, inspect, verify, bench, evaluate, schema):
     main.add_command(command)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -68,13 +69,21 @@ def prepare_detector(parts: PartOptions) -> None:
     Raises MaxWhisperError where there is none, where it cannot be compiled, or where options conflict.
     """
     parts.check()
-    if parts.detector != "silero":
-        return
-    with current().interrupts.held():
-        from max_whisper.runtime.vad.cached import find_detector, is_cached
+    if parts.detector == "silero":
+        prepare_silero(parts.vad_model)
 
-    if parts.vad_model is not None or is_cached():
-        find_detector(parts.vad_model)
+
+def prepare_silero(folder: str | os.PathLike[str] | None, instead: str | None = None) -> None:
+    """Finds Silero VAD, and compiles it, with progress, if it is not in the cache yet.
+
+    folder: that of a detector to take in its place. instead: what the user may do without one, for messages. Raises
+    MaxWhisperError where there is none, or it cannot be compiled.
+    """
+    with current().interrupts.held():
+        from max_whisper.runtime.vad.cached import BY_LOUDNESS, find_detector, is_cached
+
+    if folder is not None or is_cached():
+        find_detector(folder)
         return
     with reporting("compiling the voice detector, for the first time") as progress:
-        find_detector(None, progress)
+        find_detector(None, progress, instead or BY_LOUDNESS)

@@ -108,7 +108,11 @@ def heading(text: str) -> Callable[..., Callable[[Command], Command]]:
 
 
 def options_from(
-    options: type[Options], *, leave_out: Collection[str] = (), defaults: Mapping[str, Any] | None = None
+    options: type[Options],
+    *,
+    leave_out: Collection[str] = (),
+    defaults: Mapping[str, Any] | None = None,
+    below: str | None = None,
 ) -> Callable[[Command], Command]:
     """Returns a decorator that gives a command one option for each field of an option class.
 
@@ -116,12 +120,14 @@ def options_from(
         options: The option class.
         leave_out: Fields that the command does not have.
         defaults: Defaults that differ from those of the class, by field.
+        below: The heading below which `--help` lists all of them; None takes those of the class.
     """
     values = {field.name: (defaults or {}).get(field.name, field.default) for field in fields(options)}  # type: ignore[arg-type]
 
     def decorate(command: Command) -> Command:
         for name in reversed([name for name in values if name not in leave_out]):
-            command = _click_option(options.declared[name], values[name])(command)
+            option = options.declared[name]
+            command = _click_option(option, values[name], option.heading if below is None else below)(command)
         return command
 
     return decorate
@@ -132,8 +138,8 @@ def flag_of(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
-def _click_option(option: Option, default: Any) -> Callable[[Command], Command]:
-    kind, flag, below = option.kind, flag_of(option.name), heading(spelled(option.heading, flag_of))
+def _click_option(option: Option, default: Any, below_heading: str) -> Callable[[Command], Command]:
+    kind, flag, below = option.kind, flag_of(option.name), heading(spelled(below_heading, flag_of))
     text = spelled(kind.help, flag_of)
     if isinstance(kind, Flag):
         names = f"{flag}/--no-{flag[2:]}" if default else flag

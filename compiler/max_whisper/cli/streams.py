@@ -17,6 +17,7 @@ import select
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Protocol, TextIO, cast
 
 from max_whisper.errors import MaxWhisperError, UserError
@@ -149,6 +150,7 @@ class Streams:
         self.stdout = stdout
         self.stderr = stderr
         self._bar: Progress | None = None  # while it is shown
+        self._hidden: Callable[[], AbstractContextManager[None]] | None = None  # while something else is drawn
 
     def write(self, text: str) -> None:
         """Writes all of a result to standard output. Raises OutputError where that fails.
@@ -170,7 +172,10 @@ class Streams:
         self._print(harmless(text))
 
     def _print(self, line: str) -> None:
-        if self._bar is None:
+        if self._hidden is not None:
+            with self._hidden():
+                self.stderr.write(f"{line}\n")
+        elif self._bar is None:
             self.stderr.write(f"{line}\n")
         else:
             self._bar.console.print(line, soft_wrap=True)  # the terminal wraps it, so that it is copied as one line
@@ -201,6 +206,15 @@ class Streams:
                 yield bar
             finally:
                 self._bar = None
+
+    @contextlib.contextmanager
+    def above(self, hidden: Callable[[], AbstractContextManager[None]]) -> Iterator[None]:
+        """Lets a block draw on the terminal. hidden: hides the drawing while a line is said, which appears above it."""
+        self._hidden = hidden
+        try:
+            yield
+        finally:
+            self._hidden = None
 
     @contextlib.contextmanager
     def _without_bar(self) -> Iterator[None]:

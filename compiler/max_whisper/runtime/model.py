@@ -20,7 +20,12 @@ from max_whisper.progress import OnProgress, check_progress, ignore_progress
 from max_whisper.runtime.audio.waveform import MAX_SAMPLE_RATE, MIN_SAMPLE_RATE, SAMPLE_RATE
 from max_whisper.runtime.results import TranscriptionResult
 from max_whisper.runtime.streaming.opening import open_stream
-from max_whisper.runtime.streaming.options import NOT_FOR_STREAMS, StreamKeywords, checked_stream_options
+from max_whisper.runtime.streaming.options import (
+    NOT_FOR_STREAMS,
+    WITHOUT_SILERO,
+    StreamKeywords,
+    checked_stream_options,
+)
 from max_whisper.runtime.streaming.options import OPTION_CLASSES as STREAM_OPTIONS
 from max_whisper.runtime.streaming.stream import Stream
 from max_whisper.runtime.transcription.batch import BatchTranscriber
@@ -168,7 +173,9 @@ class Model(WindowModel):
         rate = checked_integer("sample_rate", sample_rate, low=MIN_SAMPLE_RATE, high=MAX_SAMPLE_RATE)
         self._artifact.check()
         checked = checked_stream_options(options, self.manifest, self.tokenizer)
-        detector = self._detector(checked[0].vad_model, progress) if checked[0].endpoints == "silero" else None
+        streaming = checked[0]
+        wanted = streaming.endpoints == "silero"
+        detector = self._detector(streaming.vad_model, progress, WITHOUT_SILERO) if wanted else None
         return open_stream(self.scheduler, self.manifest, self.tokenizer, detector, checked, rate)
 
     def _batch(self, audios: Sequence[Audio], options: RecordingOptions) -> BatchTranscriber:
@@ -189,13 +196,15 @@ class Model(WindowModel):
         detector = self._detector(parts.vad_model, progress) if parts.detector == "silero" else None
         return RecordingOptions(options, parts, decoding, detector)
 
-    def _detector(self, named: str | PathLike[str] | None, progress: OnProgress) -> VoiceDetector:
+    def _detector(
+        self, named: str | PathLike[str] | None, progress: OnProgress, instead: str | None = None
+    ) -> VoiceDetector:
         """Returns the model that finds speech, in a folder or Silero VAD; it is loaded once, and built if need be."""
         # Only here: it imports subprocess and OpenSSL, which take 5 ms of the time to a first text.
-        from max_whisper.runtime.vad.cached import find_detector
+        from max_whisper.runtime.vad.cached import BY_LOUDNESS, find_detector
 
         with self._finding_detector:
-            folder = find_detector(named, progress)
+            folder = find_detector(named, progress, instead or BY_LOUDNESS)
             if folder not in self._detectors:
                 try:
                     detector = load_detector(folder)

@@ -7,13 +7,21 @@ import os
 import traceback
 
 from starlette.responses import JSONResponse, Response
+from starlette.types import Scope
 
 from max_whisper.messages import printable
 from max_whisper.serve.errors import RequestError, request_error
 
 TRACEBACK = "MAX_WHISPER_TRACEBACK"
 """The environment variable that makes a failure show where it comes from, as for every command."""
+REQUEST_ID = "max_whisper.request_id"
+"""The extension of a scope with the id that the client gets with its answer."""
 _LOG = logging.getLogger(__name__)
+
+
+def name_of(scope: Scope) -> str:
+    """Returns what the log calls a request: its path, and the id that its client gets."""
+    return f"{printable(scope['path'], 200)} {scope.get('extensions', {}).get(REQUEST_ID, '')}".rstrip()
 
 
 def openai_error(error: RequestError) -> Response:
@@ -24,7 +32,7 @@ def openai_error(error: RequestError) -> Response:
 def answer_to(error: BaseException, what: str) -> RequestError:
     """Returns the answer to any exception that a request ended with, and logs it where it is the server's fault.
 
-    what: the path or the id of the request.
+    what: what the log calls the request.
     """
     answer = request_error(error)
     if answer.status >= 500 and answer is not error:
@@ -35,7 +43,7 @@ def answer_to(error: BaseException, what: str) -> RequestError:
 def log_failure(what: str, error: BaseException) -> None:
     """Logs an error that is the server's fault, on one line; with MAX_WHISPER_TRACEBACK, where it comes from as well.
 
-    what: the path or the id of the request.
+    what: what the log calls the request.
     """
     if os.environ.get(TRACEBACK):
         traceback.print_exception(type(error), error, error.__traceback__)

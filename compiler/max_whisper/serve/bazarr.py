@@ -13,18 +13,19 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from max_whisper.messages import one_of, quote, suggestion
 from max_whisper.options import OptionError
 from max_whisper.runtime.audio.recording import Recording
 from max_whisper.runtime.output.writers import render
 from max_whisper.runtime.transcription.options import TranscribeKeywords
-from max_whisper.serve.errors import RequestError, read_flag, unknown_field, wrong_field
+from max_whisper.serve.errors import RequestError, unknown_field, wrong_field
+from max_whisper.serve.fields import Fields
 from max_whisper.serve.http import Endpoint
-from max_whisper.serve.raw_sound import has_header, raw_recording
-from max_whisper.serve.service import Service, Work
+from max_whisper.serve.raw_sound import has_header
+from max_whisper.serve.service import Service
 from max_whisper.serve.transcribing import Task
 from max_whisper.serve.uploads import Form, Upload, read_form
 from max_whisper.serve.version import PROGRAM, program_version
+from max_whisper.serve.work import Work
 from max_whisper.tokens import LANGUAGES
 
 FILE = "audio_file"
@@ -41,7 +42,7 @@ ASR_FIELDS = (
     "min_speakers",
     "max_speakers",
 )
-SPEAKERS = ("min_speakers", "max_speakers")
+NUMBERS_OF_SPEAKERS = ("min_speakers", "max_speakers")
 OUTPUTS = {"txt": "text/plain", "vtt": "text/vtt", "srt": "text/plain", "tsv": "text/plain", "json": "application/json"}
 """The forms of a transcription, the first of which is the default, with their types."""
 
@@ -55,7 +56,7 @@ def routes(service: Service) -> list[BaseRoute]:
     handlers = {"/asr": _asr, "/detect-language": _detect_language}
     return [
         Route("/status", status, methods=["GET"]),
-        *(Route(path, Endpoint(service, path, handlers[path], detail), methods=["POST"]) for path in handlers),
+        *(Route(path, Endpoint(service, handlers[path], detail), methods=["POST"]) for path in handlers),
     ]
 
 
@@ -91,7 +92,11 @@ async def _detect_language(request: Request, work: Work) -> Response:
     fields = _Fields(request, form, SOUND_FIELDS)
     upload, task = form.take_file(FILE), await _task(fields, work)
     raw = not fields.flag("encode", default=True)
-    probabilities = await work.run(lambda: task.detect_language(_sound(task, upload, fields, raw)))
+
+    def detect() -> dict[str, float]:
+        return task.detect_language(task.first_window(_sound(task, upload, fields, raw)))
+
+    probabilities = await work.run(detect)
     code, probability = next(iter(probabilities.items()))
     return JSONResponse({"detected_language": LANGUAGES[code], "language_code": code, "confidence": probability})
 
@@ -105,13 +110,13 @@ def _sound(task: Task, upload: Upload, fields: _Fields, raw: bool) -> Recording:
     """Returns the sound of a file. raw: whether the client says that it has no header, which may be a mistake."""
     name = fields.text("video_file") or upload.name
     if raw and not has_header(upload.file):
-        return raw_recording(upload.file, name, task.work.service.options.max_audio_seconds)
+        return task.read_raw(upload.file, name)
     return task.decode(upload.file, name)
 
 
 def _options(fields: _Fields) -> TranscribeKeywords:
     """Returns the options of `Model.transcribe` that fields ask for."""
-    if fields.flag("diarize") or any(map(fields.text, SPEAKERS)):
+    if fields.flag("diarize") or any(map(fields.text, NUMBERS_OF_SPEAKERS)):
         raise wrong_field("diarize", "who speaks cannot be told by Whisper; leave it out, and the numbers of speakers")
     options: TranscribeKeywords = {"task": fields.choice("task", ("transcribe", "translate"))}
     if language := fields.text("language"):
@@ -125,11 +130,11 @@ def _options(fields: _Fields) -> TranscribeKeywords:
     return options
 
 
-class _Fields:
-    """The fields of a request, in its address or in its form. Raises RequestError, which names the field."""
+class _Fields(Fields):
+    """The fields of a request, in its address or in its form."""
 
     def __init__(self, request: Request, form: Form, known: Collection[str]) -> None:
-        self._values: dict[str, str] = {}
+        super().__init__()
         in_address = request.query_params.multi_items()
         in_form = [(name, value) for name, values in form.fields.items() for value in values]
         for name, value in [*in_address, *in_form]:
@@ -137,19 +142,3 @@ class _Fields:
                 raise unknown_field(name, known)
             if self._values.setdefault(name, value) != value:
                 raise wrong_field(name, "expected one value, got several")
-
-    def text(self, name: str) -> str | None:
-        """Returns the text of a field; None where there is none, or where it is empty."""
-        return self._values.get(name, "").strip() or None
-
-    def choice(self, name: str, words: Collection[str]) -> str:
-        """Returns one of several words, the first of which is the default."""
-        word = self.text(name) or next(iter(words))
-        if word not in words:
-            raise wrong_field(name, f"expected {one_of(words)}, got {quote(word)}{suggestion(word, words)}")
-        return word
-
-    def flag(self, name: str, default: bool = False) -> bool:
-        """Returns whether a field is true."""
-        word = self.text(name)
-        return default if word is None else read_flag(name, word)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from max_whisper.errors import ArtifactError, AudioError, MaxWhisperError, UserError
+from max_whisper.errors import ArtifactError, AudioError, MaxWhisperError, NoRoomError, UserError
 from max_whisper.messages import printable, quote, suggestion
 from max_whisper.options import OptionError
 
@@ -19,7 +19,6 @@ FIELD_NAMES = {
 }
 """The names of options of `Model.transcribe` as requests have them, where they differ."""
 
-TRUE, FALSE = ("true", "1", "yes", "on"), ("false", "0", "no", "off")
 LONGEST_PARAM = 100
 """The most characters of a field's name in an answer: it may be one that a stranger made up."""
 
@@ -74,11 +73,15 @@ def unknown_field(name: str, known: Collection[str]) -> RequestError:
     )
 
 
-def read_flag(name: str, text: str) -> bool:
-    """Returns whether the text of a field is true. Raises RequestError where it is neither true nor false."""
-    if text.lower() not in (*TRUE, *FALSE):
-        raise wrong_field(name, f"expected true or false, got {quote(text)}")
-    return text.lower() in TRUE
+def no_room() -> RequestError:
+    """Returns the answer to an upload for which there is no room beside the others."""
+    return RequestError(
+        503,
+        "there is no room for this upload beside the others: send it again in half a minute",
+        kind="server_error",
+        code="no_room",
+        headers={"retry-after": "30"},
+    )
 
 
 def request_error(error: BaseException) -> RequestError:
@@ -91,6 +94,8 @@ def request_error(error: BaseException) -> RequestError:
         return RequestError(400, str(error), param="file", code="invalid_audio")
     if isinstance(error, UserError):
         return RequestError(400, str(error))
+    if isinstance(error, NoRoomError):
+        return no_room()
     if isinstance(error, ArtifactError):
         return RequestError(500, str(error), kind="server_error", param="model")
     if isinstance(error, MaxWhisperError):

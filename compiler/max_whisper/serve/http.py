@@ -11,11 +11,12 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Message, Receive, Scope, Send
 
-from max_whisper.serve.answers import answer_to, openai_error
+from max_whisper.serve.answers import answer_to, name_of, openai_error
 from max_whisper.serve.connections import ABORT
 from max_whisper.serve.errors import RequestError
 from max_whisper.serve.jobs import gone
-from max_whisper.serve.service import Service, Work
+from max_whisper.serve.service import Service
+from max_whisper.serve.work import Work, admitted
 
 Handler: TypeAlias = Callable[[Request, Work], Awaitable[Response]]
 """Answers a request, with the work that it was admitted for. It may raise RequestError and other errors."""
@@ -27,6 +28,8 @@ SEND_SECONDS = 30.0
 """The seconds after which a client that does not read a part of its answer is given up."""
 IDLE_SECONDS = 15.0
 """The seconds after which a stream without news sends a sign of life: proxies close connections without any."""
+STREAM_HEADERS = {"cache-control": "no-cache", "x-accel-buffering": "no"}
+"""The headers of a stream: nginx would collect its parts."""
 
 
 class Endpoint:
@@ -36,10 +39,9 @@ class Endpoint:
     worked on, its file, its model) is given back before the response, and after the last byte of a stream.
     """
 
-    def __init__(self, service: Service, name: str, handler: Handler, error_form: ErrorForm = openai_error) -> None:
-        """Makes the application of a path. name: the path, for metrics. error_form: writes an error."""
+    def __init__(self, service: Service, handler: Handler, error_form: ErrorForm = openai_error) -> None:
+        """Makes the application of a path. error_form: writes an error."""
         self._service = service
-        self._name = name
         self._handler = handler
         self._error_form = error_form
 
@@ -50,7 +52,7 @@ class Endpoint:
 
     async def _respond(self, scope: Scope, receive: Receive, send: _Patient) -> None:
         try:
-            async with self._service.admitted(self._name, lambda: _disconnected(receive)) as work:
+            async with admitted(self._service, name_of(scope), lambda: _disconnected(receive)) as work:
                 response = await self._answer(Request(scope, receive), work)
                 if isinstance(response, StreamingResponse):
                     try:
@@ -73,7 +75,7 @@ class Endpoint:
             work.job.cancel(gone)
             raise
         except Exception as error:
-            return self._error_form(answer_to(error, self._name))
+            return self._error_form(answer_to(error, work.job.name))
 
 
 class _Patient:

@@ -42,22 +42,11 @@ def stopping() -> RequestError:
     )
 
 
-def no_room() -> RequestError:
-    """Returns the answer to an upload for which there is no room beside the others."""
-    return RequestError(
-        503,
-        "there is no room for this upload beside the others: send it again in half a minute",
-        kind="server_error",
-        code="no_room",
-        headers={"retry-after": "30"},
-    )
-
-
 class Job:
     """The work for one request. All methods may be called from any thread.
 
     Attributes:
-        name: The protocol or path for which it works, for metrics.
+        name: What the log calls its request.
     """
 
     def __init__(self, name: str) -> None:

@@ -17,7 +17,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from max_whisper.messages import printable
-from max_whisper.serve.answers import log_failure, openai_error
+from max_whisper.serve.answers import REQUEST_ID, log_failure, name_of, openai_error
 from max_whisper.serve.errors import RequestError, request_error
 from max_whisper.serve.metrics import Metrics
 
@@ -46,6 +46,7 @@ class Answering:
             await self._app(scope, receive, send)
             return
         request_id, began, status = f"req_{uuid4().hex}", time.monotonic(), 0
+        scope.setdefault("extensions", {})[REQUEST_ID] = request_id
 
         async def answering(message: Message) -> None:
             nonlocal status
@@ -59,7 +60,7 @@ class Answering:
         except ClientDisconnect:
             pass
         except Exception as error:
-            log_failure(request_id, error)
+            log_failure(name_of(scope), error)
             if not status:
                 await openai_error(request_error(error))(scope, receive, answering)
         finally:

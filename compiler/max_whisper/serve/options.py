@@ -72,7 +72,9 @@ class ServeOptions(
     max_audio_seconds: Annotated[
         float,
         Number(
-            "Take at most this many seconds of sound; a longer recording gets the answer 400.",
+            "Take at most this many seconds of sound; a longer recording gets the answer 400. All decoded sound may "
+            "have eight times as much, or as many bytes as all uploads if these are more; beyond that, the answer is "
+            "503.",
             low=1,
             high=MAX_SECONDS,
             unit="SECONDS",

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from max_whisper.artifact.manifest import MANIFEST_FILE, WhisperManifest
 from max_whisper.artifact.read import read_manifest
-from max_whisper.errors import UserError
+from max_whisper.errors import ArtifactError, UserError
 from max_whisper.messages import quote, suggestion
 from max_whisper.runtime.model import Model, load
 from max_whisper.serve.errors import RequestError
@@ -137,8 +137,8 @@ class ModelPool:
                 rested = time.monotonic() - entry.rests_since
                 if entry.model is not None and entry.users == 0 and rested >= self._unload_after:
                     freed, entry.model = [entry.model], None
+                    self._changed(entry.name, None)  # at once: while it is freed, a request may load it again
                     await asyncio.to_thread(_free, freed)
-                    self._changed(entry.name, None)
 
 
 def _entry(name: str, folder: Path) -> Entry:
@@ -160,4 +160,4 @@ def _load(entry: Entry) -> Model:
     try:
         return load(entry.folder)
     except UserError as error:
-        raise RequestError(500, str(error), kind="server_error", param="model") from error
+        raise ArtifactError(str(error)) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import IO
 
 from max_whisper.errors import AudioError
@@ -21,13 +22,16 @@ def has_header(file: IO[bytes]) -> bool:
     return any(beginning.startswith(mark, at) for at, mark in _HEADERS)
 
 
-def raw_recording(file: IO[bytes], name: str, max_seconds: float) -> Recording:
+def raw_recording(
+    file: IO[bytes], name: str, max_seconds: float, stop: Callable[[], bool] = lambda: False
+) -> Recording:
     """Returns the sound of a file of raw samples, which must stay open while the recording is read.
 
     Args:
         file: The samples.
         name: What messages call it.
         max_seconds: The longest sound that is taken.
+        stop: Makes reading raise Cancelled where it returns True.
 
     Raises:
         AudioError: There is no sample, or there are too many.
@@ -38,4 +42,4 @@ def raw_recording(file: IO[bytes], name: str, max_seconds: float) -> Recording:
         raise AudioError(f"{name} has no sample, expected raw int16 samples at {SAMPLE_RATE} Hz")
     if samples > max_seconds * SAMPLE_RATE:
         raise AudioError(f"{name} is longer than {max_seconds:g} seconds: cut it into shorter files")
-    return Recording(file)
+    return Recording(file, stop)

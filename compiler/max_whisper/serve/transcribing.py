@@ -7,10 +7,11 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import IO, BinaryIO
 
 from max_whisper.options import OptionError
 from max_whisper.runtime.audio.load import open_audio
+from max_whisper.runtime.audio.mel import Floats
 from max_whisper.runtime.audio.recording import Recording
 from max_whisper.runtime.audio.waveform import SAMPLE_RATE
 from max_whisper.runtime.decoding.languages import language_code
@@ -22,7 +23,8 @@ from max_whisper.runtime.transcription.requests import DetectLanguage, Encode
 from max_whisper.runtime.transcription.scheduler import Caller
 from max_whisper.runtime.transcription.transcriber import Transcriber
 from max_whisper.serve.pool import Entry
-from max_whisper.serve.service import Work
+from max_whisper.serve.raw_sound import raw_recording
+from max_whisper.serve.work import Work
 
 OnWindow = Callable[[Transcriber, Window], None]
 AT_ONCE = 2
@@ -73,7 +75,8 @@ class Task:
     def decode(self, file: BinaryIO, name: str) -> Recording:
         """Returns the sound of a file, decoded in a process of its own, whatever its name says.
 
-        Raises AudioError for what is no sound or too long, Cancelled where the work is cancelled.
+        Raises AudioError for what is no sound or too long, Cancelled where the work is cancelled, and where there is no
+        room for the sound RequestError or NoRoomError.
         """
         service, job = self.work.service, self.work.job
         longest = service.options.max_audio_seconds
@@ -86,9 +89,18 @@ class Task:
                 max_seconds=longest,
                 in_memory=IN_MEMORY,
                 stop=lambda: job.cancelled,
+                kept=self.work.decoded.take,
             )
         self.work.held.callback(recording.close)  # the work waits for this thread before it closes what it holds
         return recording
+
+    def read_raw(self, file: IO[bytes], name: str) -> Recording:
+        """Returns the sound of a file of raw samples, which must stay open while the recording is read.
+
+        Raises AudioError for no sample or too many; reading raises Cancelled where the work is cancelled.
+        """
+        job = self.work.job
+        return raw_recording(file, name, self.work.service.options.max_audio_seconds, lambda: job.cancelled)
 
     def prepare(self, recording: Recording, options: TranscribeKeywords) -> Transcriber:
         """Returns the transcriber of a recording, for `transcribe_by`. It takes no turn.
@@ -148,13 +160,17 @@ class Task:
             metrics.real_time_factor.labels(self.entry.name).observe(self.computing / result.duration)
         return result
 
-    def detect_language(self, recording: Recording, among: Sequence[str] = ()) -> dict[str, float]:
-        """Returns the probability of each language in the first window of a recording, the most probable first.
+    def first_window(self, recording: Recording) -> Floats:
+        """Returns the first window of a recording, for `detect_language`."""
+        return spectrogram(recording, None, self.model.manifest).part(0, self.model.n_frames)
+
+    def detect_language(self, window: Floats, among: Sequence[str] = ()) -> dict[str, float]:
+        """Returns the probability of each language in a window, the most probable first.
 
         An English-only model hears English.
 
         Args:
-            recording: The sound.
+            window: The spectrogram of the window.
             among: The languages that it can be, as codes or names; empty for all that the model knows.
 
         Raises:
@@ -169,9 +185,8 @@ class Task:
         caller, scheduler = Caller(), model.scheduler
         withdraw = job.on_cancel(lambda: scheduler.cancel(caller))
         try:
-            mel = spectrogram(recording, None, model.manifest).part(0, model.n_frames)
             with self.turn():
-                (features,) = scheduler.ask([Encode(mel)], caller)
+                (features,) = scheduler.ask([Encode(window)], caller)
                 (probabilities,) = scheduler.ask([DetectLanguage(features)], caller)
         finally:
             withdraw()

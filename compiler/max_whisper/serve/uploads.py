@@ -18,10 +18,8 @@ from starlette.requests import Request
 
 from max_whisper.messages import printable, quote
 from max_whisper.runtime.audio.recording import check_room, temporary_folder
-from max_whisper.serve.answers import log_failure
 from max_whisper.serve.errors import RequestError, wrong_field
-from max_whisper.serve.jobs import no_room
-from max_whisper.serve.service import Work
+from max_whisper.serve.work import Work
 
 MAX_FIELDS = 200
 MAX_FIELD_BYTES = 256 << 10
@@ -80,7 +78,7 @@ async def read_form(request: Request, work: Work) -> Form:
     """Returns the form of a request, whose files are closed when the work is over.
 
     Raises RequestError for what is no form, for one that is larger than the server allows (before more of it is read),
-    for one that comes too slowly; ClientDisconnect where the client goes.
+    for one that comes too slowly; NoRoomError where the disk is full; ClientDisconnect where the client goes.
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "multipart/form-data":
@@ -137,7 +135,8 @@ async def bounded_body(request: Request, work: Work) -> AsyncGenerator[bytes, No
     """Yields the body of a request as it comes.
 
     Raises RequestError where it is larger than the server allows, as its head says or as it turns out; where nothing
-    comes for a while, or the time of the request is over; ClientDisconnect where the client goes.
+    comes for a while, or the time of the request is over; OSError where the disk has no room for more of it;
+    ClientDisconnect where the client goes.
     """
     most = work.service.options.max_upload_mb * 1_000_000
     announced = request.headers.get("content-length", "")
@@ -156,20 +155,11 @@ async def bounded_body(request: Request, work: Work) -> AsyncGenerator[bytes, No
             raise _too_large(most)
         if size < (time.monotonic() - began - STALLED_SECONDS) * SLOWEST:
             raise _too_slow(f"the upload has less than {SLOWEST} bytes a second")
-        work.store(len(chunk))
+        work.uploaded.take(len(chunk))
         if size > room:
-            _check_room(work)
+            check_room(_ROOM_STEP)
             room = size + _ROOM_STEP
         yield chunk
-
-
-def _check_room(work: Work) -> None:
-    """Raises RequestError where the disk has no room for more of an upload."""
-    try:
-        check_room(_ROOM_STEP)
-    except OSError as error:
-        log_failure(work.job.name, error)
-        raise no_room() from None
 
 
 def _too_slow(what: str) -> RequestError:

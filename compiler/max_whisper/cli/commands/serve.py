@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import socket
 from ipaddress import ip_address
@@ -19,7 +20,10 @@ from max_whisper.errors import UserError
 from max_whisper.serve.options import LOOPBACK_NAMES, ServeOptions
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-ORIGIN = re.compile(r"\*|[a-z][a-z0-9+.-]*://[^/\s?#@]+")
+ORIGIN = re.compile(r"\*|(?P<scheme>[a-z][a-z0-9+.-]*)://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:(?P<port>[1-9][0-9]*))?")
+USUAL_PORTS = {"http": "80", "https": "443"}
+"""The ports that browsers leave out of an origin."""
+KEY_VARIABLE = "MAX_WHISPER_API_KEY"
 HOST = re.compile(r"[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]")
 
 EXAMPLES = """
@@ -59,7 +63,7 @@ access_option = heading("Who may use it")
 )
 @access_option(
     "--api-key",
-    envvar="MAX_WHISPER_API_KEY",
+    envvar=KEY_VARIABLE,
     metavar="KEY",
     help="Answer only requests with this key, except for /health and the page itself. Other users of this machine can "
     "read the options of a command; the variable MAX_WHISPER_API_KEY is read in its place.  [default: no key is asked "
@@ -107,11 +111,14 @@ def serve(
         raise UserError("--ssl-keyfile: is for https, give --ssl-certfile too")
     if api_key is not None and not (api_key.isascii() and api_key.isprintable() and api_key.strip() == api_key != ""):
         raise UserError("--api-key: expected letters, digits and signs of ASCII, without spaces around them")
+    if api_key is None and KEY_VARIABLE in os.environ:  # click takes an empty variable for none
+        raise UserError(f"{KEY_VARIABLE}: it is empty, expected a key: set it to one, or unset it to ask for none")
     for origin in cors_origins:
-        if not ORIGIN.fullmatch(origin):
+        parts = ORIGIN.fullmatch(origin)
+        if parts is None or (parts["port"] and parts["port"] == USUAL_PORTS.get(parts["scheme"])):
             raise UserError(
                 f"--cors-origin {origin}: expected * or an origin as browsers name it, such as https://example.org, in "
-                "lower case and without a slash behind it"
+                "lower case, without a slash behind it and without the usual port"
             )
     for host in hosts:
         if not HOST.fullmatch(host):
@@ -121,9 +128,9 @@ def serve(
     with run.interrupts.held():
         try:
             from max_whisper.serve.app import create_app
+            from max_whisper.serve.listening import address_of, host_and_port, listen
             from max_whisper.serve.metrics import Metrics
             from max_whisper.serve.pool import ModelPool
-            from max_whisper.serve.run import address_of, host_and_port, listen
             from max_whisper.serve.run import serve as serve_app
             from max_whisper.serve.service import Service
 

@@ -27,6 +27,8 @@ GRACE_SECONDS = 15
 """The seconds beyond STALLED_SECONDS that the child has to report by itself that it makes no progress."""
 CHECK_SECONDS = 0.1
 """The seconds between two looks at whether to stop, while the child gives no samples."""
+VARIABLES = ("LD_LIBRARY_PATH", "LANG", "LC_ALL", "LC_CTYPE")
+"""The variables of this process that the child needs: where libraries are, and how the names of files are encoded."""
 _LONGEST_REPORT = 1 << 16
 _CHUNK = 1 << 20
 
@@ -83,7 +85,7 @@ def _child(file: BinaryIO | IO[bytes], request: Request) -> Iterator[subprocess.
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             bufsize=0,
-            env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},  # more threads of numpy would only take memory
+            env=_environment(),
         )
     except (OSError, TypeError, ValueError) as e:  # there need not be a sys.executable
         raise _not_started(str(e)) from e
@@ -92,6 +94,12 @@ def _child(file: BinaryIO | IO[bytes], request: Request) -> Iterator[subprocess.
             yield child
         finally:
             child.kill()
+
+
+def _environment() -> dict[str, str]:
+    """Returns the variables that the process gets: a file that takes it over must find no keys of this one in them."""
+    kept = {name: os.environ[name] for name in VARIABLES if name in os.environ}
+    return {**kept, "OPENBLAS_NUM_THREADS": "1"}  # more threads of numpy would only take memory
 
 
 def _outcome(child: subprocess.Popen[bytes], report: bytes, name: str) -> Outcome:

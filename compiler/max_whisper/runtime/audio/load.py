@@ -23,19 +23,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
-from max_whisper.errors import AudioError, Cancelled, MaxWhisperError
+from max_whisper.errors import AudioError, MaxWhisperError
 from max_whisper.files import expanded
 from max_whisper.messages import printable
 from max_whisper.runtime.audio.container import NEXT, Uncommon, cannot_read, is_media
 from max_whisper.runtime.audio.decoding import Outcome, Request, decode
 from max_whisper.runtime.audio.edits import has_many_edits
-from max_whisper.runtime.audio.recording import Recording, Storage
-from max_whisper.runtime.audio.waveform import SAMPLE_RATE, Waveform
+from max_whisper.runtime.audio.recording import MAX_HOURS, DecodedSound, Recording, Storage
+from max_whisper.runtime.audio.waveform import Waveform
 
 __all__ = ["IN_MEMORY", "MAX_HOURS", "MAX_PIPE_BYTES", "Recording", "load_audio", "open_audio"]
 
-MAX_HOURS = 24
-"""The longest audio that is read: 24 hours are 2.8 GB of int16, in a temporary file."""
 IN_MEMORY = 32 << 20
 """The bytes of int16 samples, or of what a pipe gave, that are kept in memory: 17 minutes of sound."""
 MAX_PIPE_BYTES = 4 << 30
@@ -74,6 +72,7 @@ def open_audio(
     max_seconds: float = MAX_HOURS * 3600,
     in_memory: int = IN_MEMORY,
     stop: Callable[[], bool] = lambda: False,
+    kept: Callable[[int], None] = lambda size: None,
 ) -> Recording:
     """Decodes an audio track of an audio or video file.
 
@@ -95,6 +94,8 @@ def open_audio(
         max_seconds: The longest audio that is read, in seconds, at most MAX_HOURS.
         in_memory: The bytes of int16 samples up to which they are kept in memory, and not in a temporary file.
         stop: A function that is called while the file is decoded, and whenever samples are read; True ends that.
+        kept: A function that is called with the number of bytes of samples that are about to be kept, negative where
+            they are given up; what it raises ends the decoding.
 
     Returns:
         The samples, in memory or in a temporary file, of which parts can be read.
@@ -104,7 +105,7 @@ def open_audio(
             no sound, holds samples that are NaN, infinite or beyond MAX_PEAK, or is longer than `max_seconds`;
             or the source is none of the above.
         Cancelled: `stop()` returned True.
-        MaxWhisperError: The temporary folder has no room.
+        NoRoomError: The temporary folder has no room.
     """
     number = None if track is None else _index(track)
     if track is not None and number is None:
@@ -115,7 +116,7 @@ def open_audio(
         file, found, suffix = _open(source, stack)
         request = Request(found if name is None else printable(name, 500), suffix, number)
         isolated = isolated or has_many_edits(file)
-        pcm = _Sound(request.name, min(max_seconds, MAX_HOURS * 3600), in_memory, stop)
+        pcm = DecodedSound(request.name, min(max_seconds, MAX_HOURS * 3600), in_memory, stop, kept)
         stack.push(lambda failed, *_: pcm.close() if failed else None)
         outcome = _decode(file, request, pcm, isolated)
         if outcome.loudest_channel is not None:
@@ -136,7 +137,7 @@ def _index(value: object) -> int | None:
         return None
 
 
-def _decode(file: BinaryIO, request: Request, pcm: _Sound, isolated: bool) -> Outcome:
+def _decode(file: BinaryIO, request: Request, pcm: DecodedSound, isolated: bool) -> Outcome:
     """Decodes in this process, or in a child process where that is safer."""
     if not isolated:
         try:
@@ -146,30 +147,6 @@ def _decode(file: BinaryIO, request: Request, pcm: _Sound, isolated: bool) -> Ou
     from max_whisper.runtime.audio.isolation import decode_in_child  # takes 12 ms, and few files need it
 
     return decode_in_child(file, request, pcm.write, pcm.stop)
-
-
-class _Sound(Storage):
-    """The int16 samples of one file, at most those of some seconds.
-
-    Attributes:
-        stop: Returns whether to stop decoding.
-    """
-
-    def __init__(self, name: str, max_seconds: float, in_memory: int, stop: Callable[[], bool]) -> None:
-        super().__init__(in_memory)
-        self._name = name
-        self._max_seconds = max_seconds
-        self.stop = stop
-
-    def write(self, data: bytes) -> None:
-        """Appends samples; raises AudioError for more than are allowed, and Cancelled where `stop()` returns True."""
-        if self.stop():
-            raise Cancelled
-        super().write(data)
-        if self.size > self._max_seconds * SAMPLE_RATE * 2:
-            all_hours = self._max_seconds == MAX_HOURS * 3600
-            longest = f"{MAX_HOURS} hours" if all_hours else f"{self._max_seconds:g} seconds"
-            raise AudioError(f"{self._name} is longer than {longest}: cut it into shorter files")
 
 
 def _open(source: object, stack: contextlib.ExitStack) -> tuple[BinaryIO, str, str]:

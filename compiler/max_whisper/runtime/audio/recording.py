@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import tempfile
 from collections.abc import Callable, Iterator
@@ -10,10 +11,12 @@ from typing import IO
 
 import numpy as np
 
-from max_whisper.errors import Cancelled, MaxWhisperError
+from max_whisper.errors import AudioError, Cancelled, MaxWhisperError, NoRoomError
 from max_whisper.messages import printable
-from max_whisper.runtime.audio.waveform import Waveform, full_scale
+from max_whisper.runtime.audio.waveform import SAMPLE_RATE, Waveform, full_scale
 
+MAX_HOURS = 24
+"""The longest audio that is read: 24 hours are 2.8 GB of int16, in a temporary file."""
 KEPT_FREE = 0.05
 """The fraction of the disk with the temporary folder that is left free for other programs, at most 1 GiB."""
 _CHUNK = 4 << 20
@@ -22,7 +25,7 @@ _CHUNK = 4 << 20
 class Storage:
     """Bytes that are appended and then read: up to a limit they are in memory, and above it in a temporary file.
 
-    A temporary folder without room is a failure of the machine and not of the audio, so it is a MaxWhisperError and no
+    A temporary folder without room is a failure of the machine and not of the audio, so it is a NoRoomError and no
     AudioError.
 
     Attributes:
@@ -38,7 +41,7 @@ class Storage:
         self._room_checked = 0  # the size for which the disk is known to have room
 
     def write(self, data: bytes) -> None:
-        """Appends `data`; raises MaxWhisperError when the temporary folder has no room for it."""
+        """Appends `data`; raises NoRoomError when the temporary folder has no room for it."""
         with self._closed_when_full():
             if self.size + len(data) > self._in_memory and self.size + len(data) > self._room_checked:
                 # The first time, the bytes in memory go there as well.
@@ -48,13 +51,13 @@ class Storage:
         self.size += len(data)
 
     def flush(self) -> None:
-        """Writes what is buffered; raises MaxWhisperError when the temporary folder has no room for it."""
+        """Writes what is buffered; raises NoRoomError when the temporary folder has no room for it."""
         with self._closed_when_full():
             self.file.flush()
 
     @contextlib.contextmanager
     def _closed_when_full(self) -> Iterator[None]:
-        """Closes the file where a block raises OSError, and raises MaxWhisperError instead."""
+        """Closes the file where a block raises OSError, and raises what `temporary_folder` does instead."""
         with temporary_folder():
             try:
                 yield
@@ -74,20 +77,57 @@ class Storage:
         self.size = self._room_checked = 0
 
 
+class DecodedSound(Storage):
+    """The int16 samples of one file, at most those of some seconds.
+
+    Attributes:
+        stop: Returns whether to stop decoding.
+    """
+
+    def __init__(
+        self, name: str, max_seconds: float, in_memory: int, stop: Callable[[], bool], kept: Callable[[int], None]
+    ) -> None:
+        """Takes what messages call the file, and what `open_audio` takes under the other names."""
+        super().__init__(in_memory)
+        self._name = name
+        self._max_seconds = max_seconds
+        self._kept = kept
+        self.stop = stop
+
+    def write(self, data: bytes) -> None:
+        """Appends samples; raises AudioError for more than are allowed, and Cancelled where `stop()` returns True."""
+        if self.stop():
+            raise Cancelled
+        self._kept(len(data))
+        super().write(data)
+        if self.size > self._max_seconds * SAMPLE_RATE * 2:
+            all_hours = self._max_seconds == MAX_HOURS * 3600
+            longest = f"{MAX_HOURS} hours" if all_hours else f"{self._max_seconds:g} seconds"
+            raise AudioError(f"{self._name} is longer than {longest}: cut it into shorter files")
+
+    def clear(self) -> None:
+        """Removes all samples."""
+        self._kept(-self.size)
+        super().clear()
+
+
 def check_room(size: int) -> None:
     """Raises OSError when the disk of the temporary folder has no room for `size` more bytes."""
     disk = os.statvfs(tempfile.gettempdir())
     if disk.f_bavail * disk.f_frsize < size + min(KEPT_FREE * disk.f_blocks * disk.f_frsize, 1 << 30):
-        raise OSError(f"only {disk.f_bavail * disk.f_frsize >> 20} MB are free")
+        raise OSError(errno.ENOSPC, f"only {disk.f_bavail * disk.f_frsize >> 20} MB are free")
 
 
 @contextlib.contextmanager
 def temporary_folder() -> Iterator[None]:
-    """Turns an OSError of a block into an error about the temporary folder; the block must use no other folder."""
+    """Turns an OSError of a block into an error about the temporary folder; the block must use no other folder.
+
+    Raises NoRoomError where the folder is full, MaxWhisperError where it cannot be used.
+    """
     try:
         yield
     except OSError as e:
-        raise MaxWhisperError(
+        raise (NoRoomError if e.errno in (errno.ENOSPC, errno.EDQUOT) else MaxWhisperError)(
             f"the temporary folder {_folder()} cannot take the sound ({printable(e.strerror or e, 200)}), expected "
             "room for large files: make room there, or set TMPDIR to a folder that has it"
         ) from e

@@ -7,10 +7,8 @@ from dataclasses import dataclass
 from max_whisper.runtime.audio.waveform import SAMPLE_RATE
 from max_whisper.runtime.vad.speech import SpeechSettings
 
-LONGEST_SECONDS = 28.0
-"""The longest phrase: with what is before and behind its speech, it fits into a window of Whisper."""
-SOFT_SECONDS = 15.0
-"""The length from which on a phrase ends at ever shorter pauses, so that few are cut at LONGEST_SECONDS."""
+LONG = 0.5
+"""The part of the longest phrase from which on a phrase ends at ever shorter pauses, so that few need be cut."""
 SHORTEST_PAUSE_MS = 100.0
 
 
@@ -22,11 +20,13 @@ class Endpoints:
 
     Attributes:
         settings: The thresholds and lengths.
+        longest: The seconds of the longest phrase.
         began: The sample at which the speech of the phrase began; None between phrases.
         silent_since: The sample since which nobody speaks; None while somebody does.
     """
 
     settings: SpeechSettings
+    longest: float
     began: int | None = None
     silent_since: int | None = None
 
@@ -60,6 +60,6 @@ class Endpoints:
 
     def _pause_ms(self, seconds: float) -> float:
         """Returns the length of a pause that ends a phrase of so many seconds."""
-        longest = self.settings.min_silence_duration_ms
-        share = min(1.0, max(0.0, (seconds - SOFT_SECONDS) / (LONGEST_SECONDS - SOFT_SECONDS)))
-        return longest + share * (min(SHORTEST_PAUSE_MS, longest) - longest)
+        pause = self.settings.min_silence_duration_ms
+        share = min(1.0, max(0.0, (seconds / self.longest - LONG) / (1 - LONG)))
+        return pause + share * (min(SHORTEST_PAUSE_MS, pause) - pause)

@@ -9,7 +9,6 @@ from max_whisper.option_kinds import Choice, Folder, Integer, Number
 from max_whisper.options import OptionError, Options, options_of
 from max_whisper.runtime.decoding.conflicts import check_decoding
 from max_whisper.runtime.decoding.options import DecodingOptions
-from max_whisper.runtime.streaming.endpoints import LONGEST_SECONDS
 from max_whisper.runtime.streaming.policies import PolicyName
 from max_whisper.runtime.transcription.options import TranscribeOptions
 from max_whisper.runtime.vad.speech import SpeechSettings
@@ -18,7 +17,9 @@ if TYPE_CHECKING:
     from max_whisper.artifact.manifest import WhisperManifest
     from max_whisper.runtime.decoding.tokenizer import Tokenizer
 
-MAX_MS = int(1000 * LONGEST_SECONDS)
+MAX_MS = 30_000
+WITHOUT_SILERO = "end phrases yourself, with {endpoints} none"
+"""What to do where there is no voice detector, for messages."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ class StreamOptions(Options, headings={"policy": "Text while somebody speaks", "
             high=MAX_MS,
             unit="MILLISECONDS",
         ),
-    ] = 500
+    ] = 300
     vad_speech_pad_ms: Annotated[
         int,
         Integer("Let the model hear this much before the speech as well.", low=0, high=1000, unit="MILLISECONDS"),

@@ -10,6 +10,9 @@ from max_whisper.runtime.transcription.words import Timing
 IMPROBABLE = 0.6
 """The mean probability of its tokens below which a word waits for the next hypothesis."""
 
+LISTENING_SECONDS = 2.5
+"""The sound that must be heard before a word is confirmed: without it, models often mistake the first words."""
+
 PolicyName = Literal["alignatt", "local_agreement"]
 
 
@@ -37,6 +40,8 @@ class AlignAtt:
     def confirmed(self, words: Sequence[Timing], heard: float) -> int:
         """Returns how many of the words attend to older sound alone, and are probable."""
         certain, agreed = heard - self._hold_back, common_words(words, self._before)
+        if heard < LISTENING_SECONDS:
+            certain = 0.0
         count = next(
             (
                 i

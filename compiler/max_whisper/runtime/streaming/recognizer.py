@@ -32,6 +32,8 @@ Result = TypeVar("Result")
 
 TOKENS_PER_SECOND = 10
 """The most tokens of a hypothesis for each second of sound that is not confirmed; fast speech has six."""
+SILENT_SECONDS = 1.5
+"""The speech after which a phrase without a word is heard without those before it."""
 SPARE_TOKENS = 16
 """The tokens that a hypothesis may have besides: a phrase whose text has no room for so many must end."""
 
@@ -65,6 +67,11 @@ class Recognizer:
         self._recent: list[Ending] = []  # the last phrases, one after the other, which the next one is heard with
         self._earlier: list[str] = []  # the texts of the last phrases
         self._last_speech = 0.0  # when the last word of the last phrase ended
+
+    @property
+    def window_seconds(self) -> float:
+        """The seconds of sound that the model hears at once."""
+        return self._manifest.dims["n_frames"] / FRAMES_PER_SECOND
 
     def cancel(self) -> None:
         """Makes all requests raise Cancelled from now on. May be called from any thread."""
@@ -104,6 +111,8 @@ class Recognizer:
         words = self._new_words(features, heard, phrase, [*phrase.confirmed, *result.tokens], len(phrase.confirmed))
         merge_punctuation(words, self._options.prepend_punctuations, self._options.append_punctuations)
         words = [word for word in words if word.word]
+        if not words and heard - (phrase.first - phrase.window) / SAMPLE_RATE > SILENT_SECONDS:
+            self.begin(phrase, 0.0)  # perhaps it has nothing to add to the phrases before it: the next time it is alone
         complete = words[:-1]  # the last word may go on: it waits for the next one
         count = phrase.policy.confirmed(complete, heard)
         phrase.confirmed += [token for word in words[:count] for token in word.tokens]
@@ -114,7 +123,18 @@ class Recognizer:
         return Found(timed[:count], timed[count:])
 
     def end(self, phrase: Phrase, samples: Waveform) -> Ending:
-        """Returns a whole phrase, whose text is that of `Model.decode` for the same window and text before it."""
+        """Returns a whole phrase, whose text is that of `Model.decode` for the same window and text before it.
+
+        Where the model has nothing to add to the phrases before it, it hears the phrase once more, alone.
+        """
+        ending = self._end(phrase, samples)
+        if ending.segment is None and phrase.window < phrase.first:
+            samples = samples[phrase.first - phrase.window :]
+            self.begin(phrase, 0.0)
+            ending = self._end(phrase, samples)
+        return ending
+
+    def _end(self, phrase: Phrase, samples: Waveform) -> Ending:
         features, _ = self._encoded(samples)
         phrase.language, phrase.is_certain = self._language_of(features, phrase)
         draft = [*phrase.confirmed, *phrase.tail]
@@ -201,11 +221,12 @@ class Recognizer:
         if not text:
             return []
         n_frames = min(round(heard * FRAMES_PER_SECOND), self._manifest.dims["n_frames"])
-        known += len(phrase.before)
+        known, begin = known + len(phrase.before), (phrase.first - phrase.window) / SAMPLE_RATE
         new = []
         for word in self._answer(Align(features, text, phrase.language, self._decoding.task, n_frames)):
             rest = word.tokens[max(0, known) :]
             known -= len(word.tokens)
+            word.start, word.end = max(word.start, begin), max(word.end, begin)  # a pause counts as part of a word
             if len(rest) == len(word.tokens):
                 new.append(word)
             elif rest:  # it goes on behind what is known of it

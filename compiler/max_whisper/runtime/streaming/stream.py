@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from max_whisper.errors import UserError
 from max_whisper.runtime.audio.waveform import SAMPLE_RATE, Waveform
 from max_whisper.runtime.results import Word
-from max_whisper.runtime.streaming.endpoints import LONGEST_SECONDS, Endpoints
+from max_whisper.runtime.streaming.endpoints import Endpoints
 from max_whisper.runtime.streaming.events import EventKind, StreamEvent
 from max_whisper.runtime.streaming.options import StreamOptions
 from max_whisper.runtime.streaming.phrase import Ending, Phrase
@@ -24,9 +24,10 @@ BEHIND_MS = 200
 """The silence behind the speech of a phrase that the model hears as well."""
 BUSY = 0.5
 """The largest part of the time in which a phrase is listened to again."""
-CONTEXT_SECONDS = 15.0
-"""How much of the sound before a phrase the model hears with it, at most: whole phrases, and the pauses after them."""
-CONTEXT_SAMPLES = round(CONTEXT_SECONDS * SAMPLE_RATE)
+CONTEXT = 0.5
+"""The part of a window that phrases before the one that is said may fill: the model hears them as well."""
+SPARE_SECONDS = 2.0
+"""How much shorter than a window the longest phrase is, with the sound before it: it ends some time after that."""
 PIECE = SAMPLE_RATE
 """The samples that are taken at once, so that the memory for a long chunk is bounded."""
 
@@ -34,7 +35,7 @@ PIECE = SAMPLE_RATE
 class Stream:
     """Transcribes sound while it is said; `Model.stream` makes it. Its methods are for one thread at a time.
 
-    The final texts do not depend on the sizes of the chunks, as long as phrases are shorter than LONGEST_SECONDS.
+    The final texts do not depend on the sizes of the chunks, as long as no phrase is too long for a window.
 
     Attributes:
         finished: Whether `finish` was called: no sound is taken any more.
@@ -58,7 +59,9 @@ class Stream:
         self._voice = None if detector is None else detector.stream()
         self._chunk = PIECE if detector is None else detector.n_samples
         self._probed = 0  # the number of the first sample whose chunk was not heard by the detector
-        self._endpoints = Endpoints(options.speech)
+        self._longest = max(recognizer.window_seconds - SPARE_SECONDS, recognizer.window_seconds / 2)
+        self._context = CONTEXT * recognizer.window_seconds
+        self._endpoints = Endpoints(options.speech, self._longest)
         self._phrase: Phrase | None = None
         self._phrases = 0
         self._free_from = 0  # the sample behind the last phrase
@@ -128,7 +131,7 @@ class Stream:
         endpoints, settings = self._endpoints, self._options.speech
         endpoints.hear(1.0 if self._voice is None else self._voice.step(self._sound.part(first, now)), first)
         if endpoints.began is None:
-            self._sound.forget(now - settings.pad - CONTEXT_SAMPLES)
+            self._sound.forget(now - settings.pad - round(self._context * SAMPLE_RATE))
         elif self._phrase is None:
             if self._voice is None or endpoints.spoken(now) > settings.min_speech_duration_ms:
                 yield self._begin_phrase(endpoints.began)
@@ -136,7 +139,7 @@ class Stream:
                 endpoints.reset()
         elif endpoints.ended(now):
             yield from self._end_phrase(self._end_of_speech)
-        elif now - self._phrase.window >= LONGEST_SECONDS * SAMPLE_RATE or not self._recognizer.has_room(self._phrase):
+        elif now - self._phrase.window >= self._longest * SAMPLE_RATE or not self._recognizer.has_room(self._phrase):
             if self._phrase.window < self._phrase.first:
                 self._recognizer.begin(self._phrase, 0.0)
             else:
@@ -172,7 +175,7 @@ class Stream:
         first = max(began - options.speech.pad, self._free_from)
         policy = policy_of(options.policy, options.hold_back)
         self._phrase = Phrase(self._phrases, first, first, [], policy, confirmed_until=first / SAMPLE_RATE)
-        self._recognizer.begin(self._phrase, CONTEXT_SECONDS)
+        self._recognizer.begin(self._phrase, self._context)
         self._phrases += 1
         self._next_look = first + round(options.step * SAMPLE_RATE)
         self._sound.forget(self._phrase.window)

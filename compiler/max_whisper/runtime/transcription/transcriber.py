@@ -16,7 +16,7 @@ import numpy as np
 
 from max_whisper.artifact.manifest import WhisperManifest
 from max_whisper.progress import Progress
-from max_whisper.runtime.audio.mel import FRAMES_PER_SECOND, LogMel
+from max_whisper.runtime.audio.mel import FRAMES_PER_SECOND, Floats, LogMel
 from max_whisper.runtime.decoding.options import DecodingOptions
 from max_whisper.runtime.decoding.tokenizer import Tokenizer
 from max_whisper.runtime.features import WindowFeatures
@@ -117,6 +117,11 @@ class Transcriber:
         segments = self.segments
         text = self._tokenizer.decode(token for segment in segments for token in segment.tokens)
         return TranscriptionResult(text, segments, self.language, [*self.windows], self._mel.seconds)
+
+    def first_window(self) -> Floats:
+        """Returns the spectrogram of the first window in which something is heard."""
+        seek = self._mel.heard_from(0)
+        return self._mel.part(seek, seek + self._n_frames)
 
     def progress(self, window: Window, index: int = 0) -> Progress:
         """Returns the progress when a window is done. index: the index of the recording in a batch."""

@@ -26,14 +26,18 @@ from max_whisper.python_process import module_command
 from max_whisper.resources import shipped_folder
 
 SPEC = "silero-vad.yaml"
+BY_LOUDNESS = "find speech by its loudness with {vad} loudness"
 
 
-def find_detector(named: str | PathLike[str] | None, progress: OnProgress = ignore_progress) -> Path:
+def find_detector(
+    named: str | PathLike[str] | None, progress: OnProgress = ignore_progress, instead: str = BY_LOUDNESS
+) -> Path:
     """Returns the folder of a voice detector.
 
     Args:
         named: The folder that the caller names; None is Silero VAD, which is compiled if it is not in the cache.
         progress: Called with each step of the build, which takes half a minute.
+        instead: What the caller may do without a detector, for messages.
 
     Raises:
         OptionError: There is no such folder, the weights of Silero VAD are not installed, or the cache cannot be
@@ -43,7 +47,7 @@ def find_detector(named: str | PathLike[str] | None, progress: OnProgress = igno
     if named is None:
         folder = cached_folder()
         if not _is_built(folder):
-            _build(folder, progress)
+            _build(folder, progress, instead)
         return folder
     folder = expanded(named)
     if not is_folder(folder):
@@ -75,7 +79,7 @@ def cached_folder() -> Path:
     return user_cache() / f"{Path(SPEC).stem}-{key}"
 
 
-def _build(folder: Path, progress: OnProgress) -> None:
+def _build(folder: Path, progress: OnProgress, instead: str) -> None:
     """Runs `max-whisper build`, and reports its steps.
 
     Two processes may build at the same time: each puts a whole folder in place.
@@ -105,12 +109,11 @@ def _build(folder: Path, progress: OnProgress) -> None:
     why = said.removeprefix("error: ") or f"the build ended with {process.returncode}"
     if process.returncode != 2:
         raise MaxWhisperError(
-            f"the voice detector could not be compiled: {why}; take one that was compiled elsewhere, or find speech by "
-            "its loudness"
+            f"the voice detector could not be compiled: {why}; take one that was compiled elsewhere, or do without it"
         )
     raise OptionError(
-        "the voice detector could not be compiled to {folder}: {why} (or name a compiled one by {vad_model}, or find "
-        "speech by its loudness with {vad} loudness)",
+        "the voice detector could not be compiled to {folder}: {why} (or name a compiled one by {vad_model}, or "
+        f"{instead})",
         folder=folder,
         why=why.replace("choose another place with --out", "remove it, or set XDG_CACHE_HOME"),
     )

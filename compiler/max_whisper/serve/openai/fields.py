@@ -7,11 +7,13 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from max_whisper.messages import one_of, quote, suggestion
+from max_whisper.messages import quote
 from max_whisper.runtime.transcription.options import TranscribeKeywords
-from max_whisper.serve.errors import RequestError, read_flag, unknown_field, wrong_field
+from max_whisper.serve.errors import RequestError, unknown_field, wrong_field
+from max_whisper.serve.fields import Fields, one_of_words
 
 FORMATS = ("json", "text", "srt", "verbose_json", "vtt")
+"""The forms of an answer, the first of which is the default."""
 RISING_TEMPERATURES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 """The temperatures that are tried in turn where a request asks for 0, as OpenAI's API describes it."""
 LISTS = ("languages", "keywords", "timestamp_granularities", "include")
@@ -30,7 +32,7 @@ TRANSCRIPTION_FIELDS = (
     "stream",
 )
 TRANSLATION_FIELDS = ("model", "prompt", "response_format", "temperature")
-SPEAKERS = ("known_speaker_names", "known_speaker_references")
+KNOWN_SPEAKERS = ("known_speaker_names", "known_speaker_references")
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ def read_fields(sent: Mapping[str, list[str]], known: Collection[str], task: str
         RequestError: A field is unknown, or its value is wrong, cannot be had, or conflicts with another.
     """
     fields = _Fields(sent, known)
-    response_format = fields.choice("response_format", FORMATS, "json")
+    response_format = fields.choice("response_format", FORMATS)
     granularities = fields.choices("timestamp_granularities", ("word", "segment"))
     if granularities and response_format != "verbose_json":
         raise wrong_field("timestamp_granularities", "needs response_format verbose_json")
@@ -105,16 +107,17 @@ def read_fields(sent: Mapping[str, list[str]], known: Collection[str], task: str
     )
 
 
-class _Fields:
-    """The values of known fields. Its methods raise RequestError, which names the field, for wrong values."""
+class _Fields(Fields):
+    """The values of known fields, of which some are lists."""
 
     def __init__(self, sent: Mapping[str, list[str]], known: Collection[str]) -> None:
-        self._values: dict[str, list[str]] = {}
+        super().__init__()
+        self._lists: dict[str, list[str]] = {}
         self._chunking: dict[str, str] = {}
         for name, values in sent.items():
             plain, bracket, key = name.partition("[")
             key = key.removesuffix("]")
-            if plain in SPEAKERS or (plain == "response_format" and "diarized_json" in values):
+            if plain in KNOWN_SPEAKERS or (plain == "response_format" and "diarized_json" in values):
                 raise RequestError(
                     400, f"{name}: who speaks cannot be told by Whisper; leave it out", param=name, code="unsupported"
                 )
@@ -123,37 +126,21 @@ class _Fields:
             if plain == "chunking_strategy" and key:
                 self._chunking[key] = values[-1]
             elif plain in LISTS:
-                self._values.setdefault(plain, []).extend(value for value in values if value)
+                self._lists.setdefault(plain, []).extend(value for value in values if value)
             elif len(values) > 1:
                 raise wrong_field(name, f"expected one value, got {len(values)}")
             else:
-                self._values[plain] = values
-
-    def text(self, name: str) -> str | None:
-        """Returns the text of a field; None where there is none, or where it is empty."""
-        return self._values.get(name, [""])[0].strip() or None
+                self._values[plain] = values[0]
 
     def list(self, name: str) -> list[str]:
         """Returns all values of a field."""
-        return self._values.get(name, [])
-
-    def choice(self, name: str, words: Collection[str], default: str) -> str:
-        """Returns one of several words."""
-        word = self.text(name) or default
-        if word not in words:
-            raise wrong_field(name, f"expected {one_of(words)}, got {quote(word)}{suggestion(word, words)}")
-        return word
+        return self._lists.get(name, [])
 
     def choices(self, name: str, words: Collection[str]) -> set[str]:
         """Returns several words of several."""
         for word in self.list(name):
-            if word not in words:
-                raise wrong_field(name, f"expected {one_of(words)}, got {quote(word)}{suggestion(word, words)}")
+            one_of_words(name, word, words)
         return {*self.list(name)}
-
-    def flag(self, name: str) -> bool:
-        """Returns whether a field is true."""
-        return read_flag(name, self.text(name) or "false")
 
     def temperature(self) -> float | tuple[float, ...]:
         """Returns the temperature, or several that are tried in turn where it is 0 or not given."""

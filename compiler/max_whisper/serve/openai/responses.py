@@ -14,7 +14,7 @@ from max_whisper.serve.openai.fields import TranscriptionRequest
 from max_whisper.serve.openai.logprobs import all_logprobs
 from max_whisper.tokens import LANGUAGES
 
-MEDIA_TYPES = {"srt": "application/x-subrip", "vtt": "text/vtt"}
+MEDIA_TYPES = {"srt": "application/x-subrip; charset=utf-8", "vtt": "text/vtt"}  # Starlette adds it for text alone
 
 
 def response(result: TranscriptionResult, asked: TranscriptionRequest, task: str, tokenizer: Tokenizer) -> Response:
@@ -46,7 +46,7 @@ def verbose_json(result: TranscriptionResult, asked: TranscriptionRequest, task:
     """Returns the text with its segments and words, as far as these were asked for."""
     body: dict[str, Any] = {
         "task": task,
-        "language": LANGUAGES[result.language],
+        "language": LANGUAGES["en" if task == "translate" else result.language],  # that of the text
         "duration": result.duration,
         "text": result.text.strip(),
     }

@@ -10,7 +10,8 @@ from max_whisper.serve.http import Endpoint
 from max_whisper.serve.openai.fields import TRANSCRIPTION_FIELDS, TRANSLATION_FIELDS
 from max_whisper.serve.openai.models import list_models, show_model
 from max_whisper.serve.openai.transcriptions import answer
-from max_whisper.serve.service import Service, Work
+from max_whisper.serve.service import Service
+from max_whisper.serve.work import Work
 
 
 def routes(service: Service) -> list[BaseRoute]:
@@ -32,5 +33,5 @@ def routes(service: Service) -> list[BaseRoute]:
     return [
         Route("/v1/models", models, methods=["GET"]),
         Route("/v1/models/{name:path}", model, methods=["GET"]),
-        *(Route(path, Endpoint(service, path, handler), methods=["POST"]) for path, handler in computing.items()),
+        *(Route(path, Endpoint(service, handler), methods=["POST"]) for path, handler in computing.items()),
     ]

@@ -15,13 +15,13 @@ from starlette.responses import StreamingResponse
 from max_whisper.runtime.results import TranscriptionResult, Window
 from max_whisper.runtime.transcription.transcriber import Transcriber
 from max_whisper.serve.answers import answer_to
-from max_whisper.serve.http import IDLE_SECONDS
+from max_whisper.serve.http import IDLE_SECONDS, STREAM_HEADERS
 from max_whisper.serve.openai.logprobs import all_logprobs
-from max_whisper.serve.service import Work
 from max_whisper.serve.text_stream import TextStream
+from max_whisper.serve.work import Work
 
-Give = Callable[[Any], None]
-PING = ": ping\n\n"
+Give = Callable[[bytes], None]
+PING = b": ping\n\n"
 """A comment, which clients leave out."""
 POSITIONS_PER_SECOND = 50
 """The positions of the encoder for a second of sound, which `usage` counts as the tokens that were read."""
@@ -33,6 +33,8 @@ def deltas(
     logprobs: bool,
 ) -> Callable[[Give], None]:
     """Returns a function that transcribes, and gives each event of the stream as soon as it is known.
+
+    The last one may be large, with all tokens of hours: it is written here, in the request's thread.
 
     Args:
         transcribe: Transcribes a recording and calls a function with each window.
@@ -50,14 +52,14 @@ def deltas(
         def send(delta: str) -> None:
             if delta:
                 listed = {"logprobs": all_logprobs(pending, stream.tokenizer)} if logprobs else {}
-                give({"type": "transcript.text.delta", "delta": delta, **listed})
+                give(_event({"type": "transcript.text.delta", "delta": delta, **listed}))
                 pending.clear()
 
         result = transcribe(add)
         send(stream.rest(result.text.strip()))
         listed = {"logprobs": all_logprobs(result.windows, stream.tokenizer)} if logprobs else {}
         done = {"type": "transcript.text.done", "text": result.text.strip(), "languages": [{"code": result.language}]}
-        give({**done, **listed, "usage": token_usage(result)})
+        give(_event({**done, **listed, "usage": token_usage(result)}))
 
     return run
 
@@ -81,18 +83,17 @@ def event_stream(work: Work, run: Callable[[Give], None]) -> StreamingResponse:
     An error after the first byte cannot change the status, and is an event of its own, at which clients raise.
     """
 
-    async def events() -> AsyncIterator[str]:
+    async def events() -> AsyncIterator[bytes]:
         try:
             async with aclosing(work.stream(run, IDLE_SECONDS)) as items:
                 async for item in items:
-                    yield PING if item is None else _event(item)
-            yield "data: [DONE]\n\n"
+                    yield PING if item is None else item
+            yield b"data: [DONE]\n\n"
         except Exception as error:
             yield _event(answer_to(error, work.job.name).body())
 
-    headers = {"cache-control": "no-cache", "x-accel-buffering": "no"}  # nginx would collect them
-    return StreamingResponse(events(), media_type="text/event-stream", headers=headers)
+    return StreamingResponse(events(), media_type="text/event-stream", headers=STREAM_HEADERS)
 
 
-def _event(data: dict[str, Any]) -> str:
-    return f"data: {json.dumps(data)}\n\n"  # all ASCII: some clients end a line at U+2028 or U+0085
+def _event(data: dict[str, Any]) -> bytes:
+    return f"data: {json.dumps(data)}\n\n".encode()  # all ASCII: some clients end a line at U+2028 or U+0085

@@ -13,38 +13,38 @@ from max_whisper.runtime.transcription.transcriber import Transcriber
 from max_whisper.serve.openai.fields import read_fields
 from max_whisper.serve.openai.responses import response
 from max_whisper.serve.openai.streaming import deltas, event_stream
-from max_whisper.serve.service import Work
 from max_whisper.serve.text_stream import TextStream
 from max_whisper.serve.transcribing import OnWindow, Task, nothing
 from max_whisper.serve.uploads import read_form
+from max_whisper.serve.work import Work
 
 
-async def answer(request: Request, work: Work, fields: Collection[str], task: str) -> Response:
+async def answer(request: Request, work: Work, fields: Collection[str], doing: str) -> Response:
     """Transcribes the recording of a request.
 
-    fields: the fields that its form may have. task: "transcribe" or "translate".
+    fields: the fields that its form may have. doing: "transcribe" or "translate".
     """
     form = await read_form(request, work)
     upload = form.take_file("file")
-    asked = read_fields(form.fields, fields, task)
+    asked = read_fields(form.fields, fields, doing)
     entry = work.service.pool.entry(asked.model)
-    recording = Task(work, entry, await work.model(entry))
+    task = Task(work, entry, await work.model(entry))
     options: TranscribeKeywords = {**asked.options, "token_logprobs": asked.logprobs}
 
     def prepare() -> Transcriber:
-        recording.check(options)  # before the file is decoded
-        sound = recording.decode(upload.file, upload.name)
+        task.check(options)  # before the file is decoded
+        transcriber = task.prepare(task.decode(upload.file, upload.name), options)
         if asked.languages:
-            options["language"] = next(iter(recording.detect_language(sound, asked.languages)))
-        return recording.prepare(sound, options)
+            transcriber.language = next(iter(task.detect_language(transcriber.first_window(), asked.languages)))
+        return transcriber
 
     # Before the answer begins: after that, a recording that cannot be read, or a voice detector that is missing, could
     # not get the status of an error.
     transcriber = await work.run(prepare)
 
     def transcribe(on_window: OnWindow = nothing) -> TranscriptionResult:
-        return recording.transcribe_by(transcriber, on_window)
+        return task.transcribe_by(transcriber, on_window)
 
     if asked.stream:
-        return event_stream(work, deltas(transcribe, TextStream(recording.model.tokenizer), asked.logprobs))
-    return response(await work.run(transcribe), asked, task, recording.model.tokenizer)
+        return event_stream(work, deltas(transcribe, TextStream(task.model.tokenizer), asked.logprobs))
+    return await work.run(lambda: response(transcribe(), asked, doing, task.model.tokenizer))

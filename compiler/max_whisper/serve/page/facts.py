@@ -15,8 +15,7 @@ from starlette.routing import BaseRoute, Route
 from max_whisper.artifact.manifest import WhisperManifest
 from max_whisper.artifact.read import read_manifest
 from max_whisper.errors import MaxWhisperError
-from max_whisper.serve.answers import openai_error
-from max_whisper.serve.errors import request_error
+from max_whisper.serve.answers import answer_to, name_of, openai_error
 from max_whisper.serve.pool import Entry
 from max_whisper.serve.service import Service
 from max_whisper.tokens import LANGUAGES
@@ -34,7 +33,7 @@ def routes(service: Service, layers: Layers) -> list[BaseRoute]:
     one_at_a_time = asyncio.Lock()
 
     async def report(entry: Entry) -> Mapping[str, Any]:
-        """Returns the layers of a model. No key makes the server compute this more than once in a while."""
+        """Returns the layers of a model, which are computed at most once in KEPT_SECONDS for all who ask."""
         async with one_at_a_time:
             made, known = reports.get(entry.name, (0.0, None))
             if known is None or time.monotonic() - made > KEPT_SECONDS:
@@ -46,7 +45,7 @@ def routes(service: Service, layers: Layers) -> list[BaseRoute]:
         try:
             listed = await asyncio.to_thread(lambda: [_model(entry) for entry in service.pool.entries])
         except MaxWhisperError as error:  # an artifact that is gone since the server started
-            return openai_error(request_error(error))
+            return openai_error(answer_to(error, name_of(request.scope)))
         return JSONResponse({"models": listed})
 
     async def layers_of_model(request: Request) -> Response:
@@ -54,7 +53,7 @@ def routes(service: Service, layers: Layers) -> list[BaseRoute]:
             entry = service.pool.entry(request.path_params["name"])
             return JSONResponse(await report(entry))
         except MaxWhisperError as error:
-            return openai_error(request_error(error))
+            return openai_error(answer_to(error, name_of(request.scope)))
 
     return [
         Route("/page-data/models", models, methods=["GET"]),

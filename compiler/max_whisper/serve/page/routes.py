@@ -15,5 +15,5 @@ TRANSCRIPTIONS = "/page-data/transcriptions"
 
 def routes(service: Service, layers: Layers) -> list[BaseRoute]:
     """Returns all addresses of the page. layers: returns the layers of an artifact's folder."""
-    transcriptions = Route(TRANSCRIPTIONS, Endpoint(service, TRANSCRIPTIONS, answer), methods=["POST"])
+    transcriptions = Route(TRANSCRIPTIONS, Endpoint(service, answer), methods=["POST"])
     return [*files.routes(), *facts.routes(service, layers), transcriptions]

@@ -26,11 +26,11 @@ from max_whisper.runtime.transcription.options import TranscribeKeywords
 from max_whisper.runtime.transcription.transcriber import Transcriber
 from max_whisper.serve.answers import answer_to
 from max_whisper.serve.errors import RequestError, unknown_field, wrong_field
-from max_whisper.serve.http import IDLE_SECONDS
+from max_whisper.serve.http import IDLE_SECONDS, STREAM_HEADERS
 from max_whisper.serve.pool import Entry
-from max_whisper.serve.service import Work
 from max_whisper.serve.transcribing import Task
 from max_whisper.serve.uploads import read_form
+from max_whisper.serve.work import Work
 from max_whisper.tokens import LANGUAGES
 
 FIELDS = ("model", "language")
@@ -59,13 +59,13 @@ async def answer(request: Request, work: Work) -> Response:
         began = time.monotonic()
         sound = await work.run(lambda: task.decode(upload.file, upload.name))
     started = {"event": "decoded", "seconds": len(sound) / SAMPLE_RATE, "took": time.monotonic() - began}
-    headers = {"cache-control": "no-cache", "x-accel-buffering": "no"}  # nginx would collect the lines
-    return StreamingResponse(_lines(work, entries, sound, language, started), media_type=MEDIA_TYPE, headers=headers)
+    lines = _lines(work, entries, sound, language, started)
+    return StreamingResponse(lines, media_type=MEDIA_TYPE, headers=STREAM_HEADERS)
 
 
 async def _lines(
     work: Work, entries: list[Entry], sound: Recording, language: str, started: Event
-) -> AsyncIterator[str]:
+) -> AsyncIterator[bytes]:
     """Yields the lines of an answer. An error of a model is a line of its own, and the next model goes on."""
     yield _line(started)
     for entry in entries:
@@ -75,22 +75,28 @@ async def _lines(
             async with work.lease(entry) as model:  # each is given back before the next one is loaded
                 yield _line({"event": "loaded", "model": entry.name, "took": time.monotonic() - began})
                 run = _transcription(Task(work, entry, model), sound, language)
-                async with aclosing(work.stream(run, IDLE_SECONDS)) as events:
-                    async for event in events:
-                        yield _line({"event": "waiting"} if event is None else {**event, "model": entry.name})
+                async with aclosing(work.stream(run, IDLE_SECONDS)) as lines:
+                    async for line in lines:
+                        yield _line({"event": "waiting"}) if line is None else line
         except Exception as error:
             yield _line({"event": "error", "model": entry.name, **answer_to(error, work.job.name).body()})
             if work.job.cancelled:
                 return
 
 
-def _transcription(task: Task, sound: Recording, language: str) -> Callable[[Callable[[Event], None]], None]:
-    """Returns a function that transcribes, and gives each event as soon as it is known."""
+def _transcription(task: Task, sound: Recording, language: str) -> Callable[[Callable[[bytes], None]], None]:
+    """Returns a function that transcribes, and gives the line of each event as soon as it is known.
+
+    The last one, which holds all files, may be large: it is written here, in the request's thread.
+    """
     options: TranscribeKeywords = {"word_timestamps": True}
     if language:
         options["language"] = language if task.model.multilingual else "en"
 
-    def run(give: Callable[[Event], None]) -> None:
+    def run(give: Callable[[bytes], None]) -> None:
+        def tell(event: str, **fields: Any) -> None:
+            give(_line({"event": event, "model": task.entry.name, "computing": task.computing, **fields}))
+
         if language and not task.model.multilingual and language != "en":
             raise RequestError(
                 400, f"{task.entry.name} knows English alone: choose English, or another model", param="language"
@@ -98,10 +104,9 @@ def _transcription(task: Task, sound: Recording, language: str) -> Callable[[Cal
 
         def show(transcriber: Transcriber, window: Window) -> None:
             segments = [_segment(segment) for segment in window.segments]
-            give({"event": "window", "end": window.end, "segments": segments, "computing": task.computing})
+            tell("window", end=window.end, segments=segments)
 
-        result = task.transcribe(sound, options, show)
-        give({"event": "result", "computing": task.computing, **_result(result)})
+        tell("result", **_result(task.transcribe(sound, options, show)))
 
     return run
 
@@ -135,5 +140,5 @@ def _segment(segment: Segment) -> Mapping[str, Any]:
     }
 
 
-def _line(event: Event) -> str:
-    return json.dumps(event, ensure_ascii=False) + "\n"
+def _line(event: Event) -> bytes:
+    return (json.dumps(event, ensure_ascii=False) + "\n").encode()

@@ -22,7 +22,8 @@ from max_whisper.serve.realtime.events import Event, error_event
 from max_whisper.serve.realtime.inbox import Inbox
 from max_whisper.serve.realtime.places import Places
 from max_whisper.serve.realtime.session import PATH, Session
-from max_whisper.serve.service import Service, Work
+from max_whisper.serve.service import Service
+from max_whisper.serve.work import Work, admitted
 
 SUBPROTOCOL = "realtime"
 """What browsers ask for, whose other subprotocols hold their key."""
@@ -61,7 +62,7 @@ class Realtime:
         pool = self._service.pool
         config = first_config(pool.default.name, connection.socket.query_params)
         with self._places.taken():
-            async with self._service.admitted(PATH, connection.closed) as work:
+            async with admitted(self._service, PATH, connection.closed) as work:
                 inbox = Inbox(work.job)
                 receiving = asyncio.ensure_future(connection.receive(inbox, work))
                 session = Session(work, inbox, config, asyncio.get_running_loop())

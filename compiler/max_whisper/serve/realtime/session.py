@@ -25,8 +25,8 @@ from max_whisper.serve.realtime.events import Event, error_event, event, new_id,
 from max_whisper.serve.realtime.fields import Fields, wrong_value
 from max_whisper.serve.realtime.inbox import Inbox
 from max_whisper.serve.realtime.items import Items
-from max_whisper.serve.service import Work
 from max_whisper.serve.transcribing import LONGEST_TEXT, Task
+from max_whisper.serve.work import Work
 
 PATH = "/v1/realtime"
 """The address, also for metrics."""

@@ -14,9 +14,9 @@ from max_whisper.runtime.results import Window
 from max_whisper.runtime.transcription.options import TranscribeKeywords
 from max_whisper.runtime.transcription.transcriber import Transcriber
 from max_whisper.serve.jobs import gone
-from max_whisper.serve.service import Work
 from max_whisper.serve.text_stream import TextStream
 from max_whisper.serve.transcribing import Task
+from max_whisper.serve.work import Work
 from max_whisper.serve.wyoming.fields import Asked, hotwords
 from max_whisper.serve.wyoming.sound import Sound
 

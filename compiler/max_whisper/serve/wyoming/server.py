@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import select
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -11,6 +13,7 @@ from contextlib import asynccontextmanager
 from wyoming.error import Error
 from wyoming.event import Event
 
+from max_whisper.serve.listening import BACKLOG
 from max_whisper.serve.service import Service
 from max_whisper.serve.wyoming.frames import MAX_LINE
 from max_whisper.serve.wyoming.info import info_event
@@ -18,6 +21,8 @@ from max_whisper.serve.wyoming.session import Session
 
 SPARE_CONNECTIONS = 64
 """The connections that may be open besides one for each request that the server takes."""
+LOOK_SECONDS = 1.0
+"""The seconds between two looks at whether a client is there of which nothing is read."""
 CLOSE_SECONDS = 3.0
 """The seconds that clients have to read their errors when the server stops."""
 
@@ -26,7 +31,7 @@ CLOSE_SECONDS = 3.0
 async def wyoming_server(service: Service, listener: socket.socket) -> AsyncIterator[None]:
     """Answers Wyoming clients for the time of a block, after which all connections are closed."""
     connections = _Connections(service, info_event(service.pool))
-    server = await asyncio.get_running_loop().create_server(connections.protocol, sock=listener)
+    server = await asyncio.get_running_loop().create_server(connections.protocol, sock=listener, backlog=BACKLOG)
     try:
         yield
     finally:
@@ -70,7 +75,9 @@ class _Connections:
         """Begins to answer the events of a connection, or closes it where there are too many."""
 
         async def closed() -> None:
-            await protocol.gone.wait()
+            while not protocol.gone.is_set() and not _is_closed(writer.get_extra_info("socket")):
+                with contextlib.suppress(asyncio.TimeoutError):
+                    await asyncio.wait_for(protocol.gone.wait(), LOOK_SECONDS)
 
         if len(self._sessions) >= self._most:
             message = f"there are {self._most} connections already: connect again when others are closed"
@@ -96,6 +103,16 @@ class _Connections:
         for task in busy:
             task.cancel()
         await asyncio.gather(*idle, *busy, return_exceptions=True)
+
+
+def _is_closed(connection: socket.socket) -> bool:
+    """Returns whether the client has closed a connection, also where nothing is read of it.
+
+    A client that sends its next request before it has an answer fills the stream, which then no longer reads.
+    """
+    look = select.poll()
+    look.register(connection, select.POLLRDHUP)
+    return bool(look.poll(0))
 
 
 def _lines(event: Event) -> list[bytes]:

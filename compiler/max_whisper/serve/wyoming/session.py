@@ -18,9 +18,10 @@ from max_whisper.serve.answers import answer_to
 from max_whisper.serve.errors import RequestError, request_error
 from max_whisper.serve.jobs import gone, too_long
 from max_whisper.serve.pool import Entry
-from max_whisper.serve.service import Gone, Service, Work
+from max_whisper.serve.service import Service
 from max_whisper.serve.transcribing import Task
 from max_whisper.serve.uploads import STALLED_SECONDS
+from max_whisper.serve.work import Gone, Work, admitted
 from max_whisper.serve.wyoming.answer import answer
 from max_whisper.serve.wyoming.fields import Asked, read_asked, read_text
 from max_whisper.serve.wyoming.frames import Head, read_head
@@ -99,7 +100,9 @@ class Session:
                 self.busy, asked = False, Asked()
                 if self._service.stopping:
                     return
-            elif head.type == "audio-stop":  # nothing was heard, as where Home Assistant's microphone gives no sound
+                continue
+            await self._skip_payload(head)
+            if head.type == "audio-stop":  # nothing was heard, as where Home Assistant's microphone gives no sound
                 await self._no_text()
             elif head.type == "transcribe":
                 asked = read_asked(head.data)
@@ -110,7 +113,7 @@ class Session:
         """Answers a request, whose sound begins with an event. asked: what it asks for, as far as that is known."""
         service, status, began = self._service, 200, time.monotonic()
         try:
-            async with service.admitted(PROTOCOL, self._closed) as work:
+            async with admitted(service, PROTOCOL, self._closed) as work:
                 await self._task(work, asked)  # loads the model while somebody speaks
                 sound, asked = await self._hear(first, asked, work)
                 if sound is None or not sound.size:
@@ -141,34 +144,35 @@ class Session:
         sound: Sound | None = None
         head: Head | None = first
         with self._interrupted(work):
-            while head is not None and head.type != "audio-stop":
+            while head is not None:
                 if head.type in ("audio-start", "audio-chunk"):
-                    sound = await self._sound(head, sound, work)
-                    if head.type == "audio-chunk":
-                        await self._add(head, sound, work)
-                    else:
-                        await self._skip_payload(head)
-                elif head.type == "transcribe":
+                    sound = self._sound(head, sound, work)
+                if head.type == "audio-chunk" and sound is not None:
+                    await self._add(head, sound, work)
+                else:
+                    await self._skip_payload(head)
+                if head.type == "audio-stop":
+                    return sound, asked
+                if head.type == "transcribe":
                     asked = read_asked(head.data)
                 else:
                     await self._other(head)
                 head = await self._of_request(read_head(self._reader), work)
-        if head is None:
-            raise gone()
-        return sound, asked
+        raise gone()
 
-    async def _sound(self, head: Head, sound: Sound | None, work: Work) -> Sound:
+    def _sound(self, head: Head, sound: Sound | None, work: Work) -> Sound:
         """Returns where the sound of an event belongs. The format of chunks counts, and must stay the same."""
         format = read_format(head.data)
-        if sound is not None and sound.format == format:
-            return sound
-        if sound is not None and sound.size:
-            raise RequestError(
-                400, f"the sound changed from {sound.format} to {format}: send audio-stop before", code="bad_event"
-            )
-        new = Sound(format, self._service.options)
-        work.held.callback(new.close)
-        return new
+        if sound is None:
+            sound = Sound(format, self._service.options)
+            work.held.callback(sound.close)
+        elif sound.format != format:
+            if sound.size:
+                raise RequestError(
+                    400, f"the sound changed from {sound.format} to {format}: send audio-stop before", code="bad_event"
+                )
+            sound.begin(format)
+        return sound
 
     async def _add(self, head: Head, sound: Sound, work: Work) -> None:
         """Adds the bytes of an event to the sound."""
@@ -178,7 +182,7 @@ class Session:
             piece = await self._of_request(self._reader.read(min(left, PIECE)), work)
             if not piece:
                 raise gone()
-            work.store(len(piece))
+            work.uploaded.take(len(piece))
             await sound.write(piece)
             left -= len(piece)
 
@@ -198,13 +202,13 @@ class Session:
 
     async def _other(self, head: Head) -> None:
         """Answers an event that has nothing to do with a request; what is not known is left out, as Wyoming asks."""
-        await self._skip_payload(head)
         if head.type == "describe":
             await self._write(self._info)
         elif head.type == "ping":
             await self._write(Pong(read_text(head.data, "text")).event())
 
     async def _skip_payload(self, head: Head) -> None:
+        """Reads the bytes of an event that needs none."""
         if head.payload > MAX_SKIPPED:
             raise RequestError(
                 413, f"{head.type} has {head.payload} bytes, expected at most {MAX_SKIPPED}", code="event_too_large"
@@ -224,8 +228,6 @@ class Session:
 
     async def _of_request(self, reading: Awaitable[Value], work: Work) -> Value:
         """Returns what is read for a request. Raises RequestError where nothing comes, or its time is over."""
-        if work.job.cancelled:
-            raise work.job.reason or gone()
         return await self._within(reading, min(STALLED_SECONDS, work.seconds_left), work)
 
     async def _within(self, reading: Awaitable[Value], seconds: float, work: Work | None = None) -> Value:

@@ -12,7 +12,7 @@ from max_whisper.runtime.audio.recording import Recording, Storage
 from max_whisper.runtime.audio.waveform import MAX_SAMPLE_RATE, MIN_SAMPLE_RATE, SAMPLE_RATE
 from max_whisper.serve.errors import RequestError
 from max_whisper.serve.options import ServeOptions
-from max_whisper.serve.raw_sound import SAMPLE_BYTES, raw_recording
+from max_whisper.serve.raw_sound import SAMPLE_BYTES
 from max_whisper.serve.transcribing import Task
 from max_whisper.serve.wyoming.frames import Garbage, shown
 
@@ -82,12 +82,18 @@ class Sound:
 
     def __init__(self, format: Format, options: ServeOptions) -> None:
         """Makes an empty one; the options say how long it may become."""
-        self.format = format
         self.size = 0
-        self._max_seconds = options.max_audio_seconds
-        self._max_bytes = min(options.max_upload_mb * 1_000_000, int(self._max_seconds * format.bytes_per_second))
-        self._header = format.header()
+        self._options = options
         self._storage = Storage(IN_MEMORY)
+        self.begin(format)
+
+    def begin(self, format: Format) -> None:
+        """Takes another format, as long as there is no sample."""
+        self.format = format
+        seconds, most = self._options.max_audio_seconds, self._options.max_upload_mb * 1_000_000
+        self._max_bytes = min(most, int(seconds * format.bytes_per_second))
+        self._header = format.header()
+        self._storage.clear()
         self._storage.write(self._header)
 
     def check_room(self, size: int) -> None:
@@ -117,7 +123,7 @@ class Sound:
         self._storage.flush()
         if self._header:
             return task.decode(cast(BinaryIO, self._storage.file), NAME)
-        return raw_recording(self._storage.file, NAME, self._max_seconds)
+        return task.read_raw(self._storage.file, NAME)
 
     def close(self) -> None:
         """Gives the memory and the file back."""

@@ -68,7 +68,6 @@ async function take(chosen) {
   if (mine !== turn) return; // another one was dropped meanwhile
   file = chosen;
   byId("file-about").textContent = `${file.name}, ${megabytes(file.size)}. Drop or choose another one at any time.`;
-  view.open(file).catch(refused);
   await run();
 }
 
@@ -78,8 +77,9 @@ async function run() {
   if (!names.length) {
     say(byId("error"), "No model is ticked: tick at least one, and press “Transcribe again”.");
     byId("again").hidden = false;
-    return;
+    return; // the recording before is still shown, with its text
   }
+  view.open(file).catch(refused);
   begin(names);
   let end;
   const ended = new Promise((resolve) => (end = resolve));
@@ -109,6 +109,7 @@ function begin(names) {
   shown = runs.get(names[0]);
   seconds = 0;
   for (const id of ["result", "comparison"]) byId(id).hidden = true;
+  view.offer([]); // the texts before belong to another recording
   progress.begin([UPLOAD, ...names]);
   busy(true);
   byId("status").textContent = "Transcribing.";

@@ -28,8 +28,9 @@ export class ResultView {
     if (play) this.#player.play();
   }
 
-  // Takes a recording, and shows its waveform as soon as the browser has decoded it.
+  // Takes a recording, if it is another one, and shows its waveform as soon as the browser has decoded it.
   async open(file) {
+    if (this.#file === file) return;
     this.#file = file;
     this.#strip.peaks = null;
     this.#player.seconds = this.#seconds = 0;

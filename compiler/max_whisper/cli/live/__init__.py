@@ -1,0 +1,1 @@
+"""Transcribes sound while it is said, for people in front of a terminal: `max-whisper live`."""
