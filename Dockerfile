@@ -10,7 +10,7 @@ COPY compiler /source/compiler
 COPY kernels /source/kernels
 COPY probes /source/probes
 COPY specs /source/specs
-RUN python -m venv /opt/max-whisper && /opt/max-whisper/bin/pip install --no-cache-dir '/source[serve]'
+RUN python -m venv /opt/max-whisper && /opt/max-whisper/bin/pip install --no-cache-dir '/source[serve,vad]'
 
 FROM package AS model
 ARG SPEC=base
