@@ -16,6 +16,7 @@ import numpy as np
 from max_whisper.runtime.decoding.options import DecodingOptions
 from max_whisper.runtime.streaming.opening import open_stream
 from max_whisper.runtime.streaming.options import checked_stream_options
+from max_whisper.runtime.streaming.stream import BEHIND_MS
 from max_whisper.runtime.transcription.requests import Align, Decode, DetectLanguage, Encode, Request
 from max_whisper.runtime.transcription.scheduler import Caller, Scheduler
 from numpy.typing import NDArray
@@ -182,7 +183,12 @@ def replay(
         for event in events:
             if event.kind in ("confirmed", "hypothesis", "final"):
                 texts.extend([event.text] if event.kind == "final" else [])
-                yield {"event": event.kind, "at": clock.now, "text": event.text, "phrase_end": event.end}
+                yield {
+                    "event": event.kind,
+                    "at": clock.now,
+                    "text": event.text,
+                    "phrase_end": event.end - BEHIND_MS / 1000,
+                }
 
     fed = 0
     while fed < len(sound):

@@ -5,8 +5,9 @@ from __future__ import annotations
 import gc
 import threading
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -92,19 +93,24 @@ def tokens_of(events: Sequence[max_whisper.StreamEvent]) -> list[int]:
 class Spy:
     """A scheduler that notes the texts that were decoded, with their windows."""
 
-    def __init__(self, scheduler: Scheduler) -> None:
+    def __init__(self, scheduler: Scheduler, change: Callable[[Any], Any] = lambda result: result) -> None:
         self._scheduler = scheduler
+        self._change = change  # of what is decoded
         self._mel: dict[int, np.ndarray] = {}
         self.decoded: list[tuple[np.ndarray, Decode, list[int]]] = []
 
     def ask(self, requests: Sequence[Request[Any]], caller: Any = None) -> list[Any]:
         answers = self._scheduler.ask(requests, caller)
-        for request, answer in zip(requests, answers, strict=True):
+        for i, request in enumerate(requests):
             if isinstance(request, Encode):
-                self._mel = {id(answer): request.mel}
+                self._mel = {id(answers[i]): request.mel}
             elif isinstance(request, Decode):
-                self.decoded.append((self._mel[id(request.features)], request, answer.tokens))
+                self.decoded.append((self._mel[id(request.features)], request, answers[i].tokens))
+                answers[i] = self._change(answers[i])
         return answers
+
+    def cancel(self, caller: Any) -> None:
+        self._scheduler.cancel(caller)
 
 
 def test_the_final_text_is_that_of_decode(
@@ -196,6 +202,77 @@ def test_long_speech_is_cut_between_words(nano: max_whisper.Model) -> None:
         assert words[-1].end == pytest.approx(event.end, abs=0.01)
 
 
+def test_what_follows_a_cut_is_not_lost(nano: max_whisper.Model) -> None:
+    """The sound ends when the phrase is cut: the words behind the cut are a phrase of their own."""
+    samples = sound("spelling")[: 8 * RATE]
+    stream = nano.stream(endpoints="none")
+    events = [event for piece in chunks(samples, 1600) for event in stream.feed(piece)]
+    cut = finals(events)[-1]
+    assert stream.seconds == 8 and cut.end < 8
+    rest = stream.finish()
+    assert finals(rest)[0].start == cut.end and finals(rest)[0].end == 8
+    words = text([*events, *rest]).split()
+    assert words[:11] == (AUDIO / "spelling.txt").read_text().split()[:11]
+
+
+def test_timestamps_in_a_text_leave_no_hole(
+    nano: max_whisper.Model, silero: Path, commands: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing forbids timestamps where none are asked for: they do not count as text before the next phrase."""
+    begin = nano.manifest.tokens.timestamp_begin
+    spy = Spy(nano.scheduler, change=lambda result: replace(result, tokens=[*result.tokens, begin + 20, begin + 30]))
+    monkeypatch.setattr(nano, "scheduler", spy)
+    stream = nano.stream()
+    monkeypatch.undo()
+    events = told(stream, chunks(commands, 1600))
+    assert len(finals(events)) > 2
+    for event in finals(events):
+        assert event.segment is not None
+        assert "".join(word.word for word in event.words) == nano.tokenizer.decode(event.segment.tokens)
+
+
+def test_what_was_found_before_an_error_is_told_later(
+    nano: max_whisper.Model, silero: Path, commands: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = finals(told(nano.stream(), chunks(commands, 1600)))
+    fails = iter([False, False, True])
+
+    def sometimes(result: Any) -> Any:
+        if next(fails, False):
+            raise OSError("it went wrong")
+        return result
+
+    monkeypatch.setattr(nano, "scheduler", Spy(nano.scheduler, change=sometimes))
+    stream = nano.stream()
+    monkeypatch.undo()
+    with pytest.raises(OSError, match="it went wrong"):
+        stream.feed(commands[: 5 * RATE])
+    assert finals(stream.feed(b""))[0] == expected[0]
+
+
+def test_it_is_cancelled_while_it_computes(
+    nano: max_whisper.Model, commands: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cancel(result: Any) -> Any:
+        stream.cancel()
+        return result
+
+    spy = Spy(nano.scheduler, change=cancel)
+    monkeypatch.setattr(nano, "scheduler", spy)
+    stream = nano.stream(endpoints="none")
+    monkeypatch.undo()
+    with pytest.raises(Cancelled):
+        stream.feed(commands[: 2 * RATE])
+    assert len(spy.decoded) == 1
+
+
+def test_sound_that_is_too_short_has_no_text(nano: max_whisper.Model, commands: np.ndarray) -> None:
+    stream = nano.stream(endpoints="none")
+    stream.feed(commands[:1000])
+    (final,) = finals(stream.commit())
+    assert (final.segment, final.text) == (None, "")
+
+
 def test_local_agreement(nano: max_whisper.Model, silero: Path, commands: np.ndarray) -> None:
     events = told(nano.stream(policy="local_agreement", step=0.2), chunks(commands, 800))
     assert text(events) == text(told(nano.stream(), chunks(commands, 1600)))
@@ -204,7 +281,7 @@ def test_local_agreement(nano: max_whisper.Model, silero: Path, commands: np.nda
 
 
 def test_the_language_is_detected(model: max_whisper.Model) -> None:
-    stream = model.stream(endpoints="none", max_new_tokens=3, language_detection_threshold=0.0)
+    stream = model.stream(endpoints="none", language_detection_threshold=0.0)
     assert stream.language == ""
     samples = noise(model.n_frames / 200, seed=1)
     events = told(stream, chunks(samples, 8000))
@@ -290,6 +367,7 @@ def test_one_that_is_left_open_keeps_nothing(nano: max_whisper.Model, commands: 
     ("options", "said"),
     [
         ({"beam_size": 5}, "beam_size: is for recordings, not for streams; leave it out"),
+        ({"max_new_tokens": 3}, "max_new_tokens: is for recordings"),
         ({"word_timestamps": True}, "word_timestamps: is for recordings"),
         ({"step": 0.01}, "step: expected 0.1 to 10 seconds, got 0.01"),
         ({"sample_rate": 100}, "sample_rate: expected 1000 to 768000, got 100"),

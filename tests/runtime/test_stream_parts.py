@@ -48,8 +48,17 @@ def test_a_pause_of_half_a_second_ends_a_phrase() -> None:
     assert not endpoints.ended(now)
     endpoints.hear(0.0, now)
     assert endpoints.ended(now + CHUNK) and endpoints.spoken(now + CHUNK) == 320
-    endpoints.reset(began=7)
-    assert (endpoints.began, endpoints.silent_since) == (7, None)
+    endpoints.reset()
+    assert (endpoints.began, endpoints.silent_since) == (None, None)
+
+
+def test_a_pause_goes_on_behind_a_cut() -> None:
+    endpoints, now = heard((0.9, 10), (0.0, 5))
+    endpoints.cut(now - CHUNK)
+    assert (endpoints.began, endpoints.silent_since) == (now - CHUNK, now - CHUNK)
+    endpoints, now = heard((0.9, 10))
+    endpoints.cut(3 * CHUNK)
+    assert (endpoints.began, endpoints.silent_since) == (3 * CHUNK, None)
 
 
 def test_a_word_ends_a_pause() -> None:
@@ -76,7 +85,7 @@ def test_alignatt_holds_back_the_newest_sound() -> None:
 
 
 def test_alignatt_listens_first() -> None:
-    assert AlignAtt(0.5).confirmed([word("one", 0.4)], LISTENING_SECONDS - 0.1) == 0
+    assert AlignAtt(0.5).confirmed([word("one", 0.0)], LISTENING_SECONDS - 0.1) == 0
     assert AlignAtt(0.5).confirmed([word("one", 0.4)], LISTENING_SECONDS) == 1
 
 
@@ -114,6 +123,13 @@ def test_a_resampler_does_not_know_of_chunks(size: int) -> None:
     pieces = [parts.resampled(sound[first : first + size]) for first in range(0, len(sound), size)]
     assert np.allclose(np.concatenate([*pieces, parts.rest()]), expected, atol=1e-6)
     assert len(expected) == pytest.approx(len(sound) * 16000 / 24000, abs=32)
+
+
+def test_half_a_sample_is_dropped() -> None:
+    reader = ChunkReader(16000)
+    reader.read(b"\x01\x02\x03")
+    reader.drop_half()
+    assert np.array_equal(reader.read(b"\x00\x40"), [0.5])
 
 
 def test_the_rest_of_nothing_is_nothing() -> None:

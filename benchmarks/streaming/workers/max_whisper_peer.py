@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import max_whisper
 import numpy as np
+from max_whisper.runtime.streaming.stream import BEHIND_MS
 
 from benchmarks.streaming.workers.replay import WIDTH, Replay, floats, stop
 
@@ -28,14 +29,13 @@ def main() -> None:
                 replay.hypothesis(event.text)
             elif event.kind == "final":
                 texts.append(event.text)
-                replay.final(event.text, phrase_end=event.end)
+                replay.final(event.text, phrase_end=event.end - BEHIND_MS / 1000)
 
     for chunk in replay.arrived():
         assert len(chunk) % WIDTH == 0
         tell(stream.feed(np.frombuffer(chunk, "<i2")))
-    used = replay.used
     tell(stream.finish())
-    replay.end("".join(texts), used)
+    replay.end("".join(texts))
     stop()
 
 

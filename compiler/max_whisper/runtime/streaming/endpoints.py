@@ -54,9 +54,15 @@ class Endpoints:
             return False
         return self.silence(now) >= self._pause_ms((self.silent_since - self.began) / SAMPLE_RATE)
 
-    def reset(self, began: int | None = None) -> None:
-        """Begins anew after a phrase. began: where the next one has begun already, as this one was cut."""
-        self.began, self.silent_since = began, None
+    def reset(self) -> None:
+        """Begins anew after a phrase."""
+        self.began = self.silent_since = None
+
+    def cut(self, began: int) -> None:
+        """Goes on with the next phrase, which began where the one before it was cut."""
+        self.began = began
+        if self.silent_since is not None and self.silent_since < began:
+            self.silent_since = began
 
     def _pause_ms(self, seconds: float) -> float:
         """Returns the length of a pause that ends a phrase of so many seconds."""

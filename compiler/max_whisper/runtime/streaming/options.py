@@ -113,6 +113,7 @@ NOT_FOR_STREAMS = (
     "hallucination_silence_threshold",
     "language_detection_segments",
     "max_initial_timestamp",
+    "max_new_tokens",
     "patience",
     "prefix",
     "prompt",
@@ -149,7 +150,6 @@ class StreamKeywords(TypedDict, total=False):
     language_detection_threshold: float
     prepend_punctuations: str
     append_punctuations: str
-    max_new_tokens: int | None
     best_of: int | None
     length_penalty: float | None
     suppress_tokens: str | Sequence[int] | None

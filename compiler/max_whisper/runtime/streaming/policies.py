@@ -11,7 +11,8 @@ IMPROBABLE = 0.6
 """The mean probability of its tokens below which a word waits for the next hypothesis."""
 
 LISTENING_SECONDS = 2.5
-"""The sound that must be heard before a word is confirmed: without it, models often mistake the first words."""
+"""The sound that must be heard before a word is confirmed, that of earlier phrases included: without it, models often
+mistake the first words."""
 
 PolicyName = Literal["alignatt", "local_agreement"]
 
@@ -22,7 +23,8 @@ class Policy(Protocol):
     def confirmed(self, words: Sequence[Timing], heard: float) -> int:
         """Returns how many of the words can be confirmed.
 
-        words: those of the newest hypothesis that are not confirmed yet. heard: the seconds of the phrase so far.
+        words: those of the newest hypothesis that are not confirmed yet. heard: the seconds
+        of the window so far, the phrases before this one included.
         """
 
 
@@ -41,7 +43,7 @@ class AlignAtt:
         """Returns how many of the words attend to older sound alone, and are probable."""
         certain, agreed = heard - self._hold_back, common_words(words, self._before)
         if heard < LISTENING_SECONDS:
-            certain = 0.0
+            certain = -1.0
         count = next(
             (
                 i

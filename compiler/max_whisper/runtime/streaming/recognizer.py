@@ -30,8 +30,10 @@ from max_whisper.runtime.transcription.words import Timing, assign_words, merge_
 
 Result = TypeVar("Result")
 
-TOKENS_PER_SECOND = 10
-"""The most tokens of a hypothesis for each second of sound that is not confirmed; fast speech has six."""
+CERTAIN_SECONDS = 2.0
+"""The length from which on a phrase tells the language of those that follow it."""
+TOKENS_PER_SECOND = 15
+"""The most tokens of a hypothesis for each second of sound that is not confirmed; English has six in fast speech."""
 SILENT_SECONDS = 1.5
 """The speech after which a phrase without a word is heard without those before it."""
 SPARE_TOKENS = 16
@@ -87,14 +89,18 @@ class Recognizer:
 
         longest: the seconds of sound that these may have.
         """
-        while self._recent and phrase.first - self._recent[0].first > longest * SAMPLE_RATE:
-            self._before.add(_tokens(self._recent.pop(0)), unseen=False)
+        half = self._manifest.dims["n_text_ctx"] // 2
+        while self._recent and (
+            phrase.first - self._recent[0].first > longest * SAMPLE_RATE
+            or sum(len(self._text(ending)) for ending in self._recent) > half // 2
+        ):
+            self._before.add(self._text(self._recent.pop(0)), unseen=False)
         phrase.window = self._recent[0].first if self._recent else phrase.first
-        phrase.before = [token for ending in self._recent for token in _tokens(ending)]
+        phrase.before = [token for ending in self._recent for token in self._text(ending)]
 
     def has_room(self, phrase: Phrase) -> bool:
         """Returns whether the text of a phrase may become longer."""
-        return self._room(phrase) > SPARE_TOKENS
+        return self._room(phrase) - len(phrase.tail) > SPARE_TOKENS
 
     def hear(self, phrase: Phrase, samples: Waveform) -> Found:
         """Returns what is found in the sound of a window so far, and notes it in the phrase.
@@ -104,7 +110,7 @@ class Recognizer:
         features, heard = self._encoded(samples)
         phrase.language, phrase.is_certain = self._language_of(features, phrase)
         unconfirmed = phrase.offset + heard - phrase.confirmed_until
-        most = min(self._room(phrase), SPARE_TOKENS + int(TOKENS_PER_SECOND * unconfirmed))
+        most = min(self._room(phrase) - SPARE_TOKENS // 2, SPARE_TOKENS + int(TOKENS_PER_SECOND * unconfirmed))
         options = replace(self._at(0.0, phrase, draft=phrase.tail), max_new_tokens=most)
         options = replace(options, prefix=[*phrase.before, *phrase.confirmed] or None)
         result = self._answer(Decode(features, options))
@@ -147,15 +153,16 @@ class Recognizer:
 
     def keep(self, ending: Ending) -> None:
         """Takes the text of a phrase as what was said before the next one."""
-        if ending.is_certain:
-            self.language = ending.language
         segment = ending.segment
+        long_enough = min(CERTAIN_SECONDS, self.window_seconds / 4) * SAMPLE_RATE
+        if ending.is_certain and segment is not None and ending.last - ending.first >= long_enough:
+            self.language = ending.language
         self._recent.append(ending)
         unseen = segment is not None and (
             not self._options.condition_on_previous_text or segment.temperature > RESET_TEMPERATURE
         )
         if segment is None or unseen:  # what the model hears before a phrase, it must have the text of
-            self._before.add([token for one in self._recent for token in _tokens(one)], unseen=unseen)
+            self._before.add([token for one in self._recent for token in self._text(one)], unseen=unseen)
             self._recent = []
         if segment is not None:
             self._earlier = [*self._earlier, segment.text.strip()][-KEPT_TEXTS:]
@@ -203,15 +210,14 @@ class Recognizer:
             language=phrase.language,
             prompt=self._before.tokens or None,
             prefix=phrase.before or None,
-            max_new_tokens=self._room(phrase, confirmed=False),
+            max_new_tokens=self._manifest.dims["n_text_ctx"] // 2 - len(phrase.before),
             draft=draft if draft and self._takes_drafts else None,
         )
         return options.at(temperature)
 
-    def _room(self, phrase: Phrase, *, confirmed: bool = True) -> int:
-        """Returns the most tokens that may follow the text before a phrase, or the confirmed ones."""
-        text = len(phrase.before) + (len(phrase.confirmed) if confirmed else 0)
-        return min(self._decoding.limit(self._manifest), self._manifest.dims["n_text_ctx"] // 2 - text)
+    def _room(self, phrase: Phrase) -> int:
+        """Returns the most tokens that may follow the text before a phrase and its confirmed words."""
+        return self._manifest.dims["n_text_ctx"] // 2 - len(phrase.before) - len(phrase.confirmed)
 
     def _new_words(
         self, features: WindowFeatures, heard: float, phrase: Phrase, tokens: Sequence[int], known: int
@@ -232,6 +238,11 @@ class Recognizer:
             elif rest:  # it goes on behind what is known of it
                 new.append(replace(word, word=self._tokenizer.decode(rest), tokens=rest))
         return new
+
+    def _text(self, ending: Ending) -> list[int]:
+        """Returns the tokens of the text of a phrase, without timestamps, which nothing forbids."""
+        tokens = [] if ending.segment is None else ending.segment.tokens
+        return [token for token in tokens if token < self._manifest.tokens.eot]
 
     def _answer(self, request: Request[Answer]) -> Answer:
         (answer,) = self._scheduler.ask([request], self._caller)
@@ -255,11 +266,6 @@ def _takes_drafts(options: DecodingOptions, manifest: WhisperManifest, tokenizer
     except OptionError:
         return False
     return True
-
-
-def _tokens(ending: Ending) -> list[int]:
-    """Returns the tokens of the text of a phrase."""
-    return [] if ending.segment is None else ending.segment.tokens
 
 
 def _timed(word: Timing, offset: float) -> Word:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 from typing import Any
 
 from numpy.typing import NDArray
@@ -28,6 +29,8 @@ CONTEXT = 0.5
 """The part of a window that phrases before the one that is said may fill: the model hears them as well."""
 SPARE_SECONDS = 2.0
 """How much shorter than a window the longest phrase is, with the sound before it: it ends some time after that."""
+SHORTEST_SECONDS = 0.1
+"""The sound that a phrase has at least: models invent words for less."""
 PIECE = SAMPLE_RATE
 """The samples that are taken at once, so that the memory for a long chunk is bounded."""
 
@@ -35,7 +38,7 @@ PIECE = SAMPLE_RATE
 class Stream:
     """Transcribes sound while it is said; `Model.stream` makes it. Its methods are for one thread at a time.
 
-    The final texts do not depend on the sizes of the chunks, as long as no phrase is too long for a window.
+    The sizes of the chunks do not change a final text, as long as its phrase and those before it fit into a window.
 
     Attributes:
         finished: Whether `finish` was called: no sound is taken any more.
@@ -62,6 +65,7 @@ class Stream:
         self._longest = max(recognizer.window_seconds - SPARE_SECONDS, recognizer.window_seconds / 2)
         self._context = CONTEXT * recognizer.window_seconds
         self._endpoints = Endpoints(options.speech, self._longest)
+        self._untold: list[StreamEvent] = []
         self._phrase: Phrase | None = None
         self._phrases = 0
         self._free_from = 0  # the sample behind the last phrase
@@ -95,19 +99,20 @@ class Stream:
         if self.finished:
             raise UserError("the stream was finished: begin another one")
         self._recognizer.check()
-        return [*self._hear(self._reader.read(chunk)), *self._look()]
+        samples = self._reader.read(chunk)
+        return self._told(chain(self._hear(samples), self._look()))
 
     def commit(self) -> list[StreamEvent]:
         """Ends the phrase that is being said, if there is one, and returns what that tells."""
-        return [] if self._phrase is None else [*self._end_phrase(self._end_of_speech)]
+        self._reader.drop_half()
+        return self._told(self._end_phrase(self._end_of_speech))
 
     def finish(self) -> list[StreamEvent]:
         """Takes no more sound, ends the phrase that is being said, and returns what that tells."""
         if self.finished:
             return []
-        events = [*self._hear(self._reader.rest())]
-        self.finished = True
-        return [*events, *self.commit()]
+        rest, self.finished = self._reader.rest(), True
+        return [*self._told(self._hear(rest)), *self.commit()]
 
     def cancel(self) -> None:
         """Stops the stream: whoever feeds it gets Cancelled, now or with the next chunk.
@@ -115,6 +120,13 @@ class Stream:
         It may be called from any thread.
         """
         self._recognizer.cancel()
+
+    def _told(self, events: Iterable[StreamEvent]) -> list[StreamEvent]:
+        """Returns events. Those before an error are kept, and returned by the next call."""
+        for event in events:
+            self._untold.append(event)
+        told, self._untold = self._untold, []
+        return told
 
     def _hear(self, samples: Waveform) -> Iterator[StreamEvent]:
         """Takes samples, and yields the beginnings and the ends of phrases in them."""
@@ -168,7 +180,7 @@ class Stream:
         """The number of the sample behind the speech so far, and behind a little silence after it."""
         if (silent_since := self._endpoints.silent_since) is None:
             return self._sound.end
-        return min(silent_since + self._behind_ms * SAMPLE_RATE // 1000, self._sound.end)
+        return min(silent_since + self._behind_ms * SAMPLE_RATE // 1000, self._probed)
 
     def _begin_phrase(self, began: int) -> StreamEvent:
         options = self._options
@@ -193,16 +205,22 @@ class Stream:
 
     def _cut_phrase(self, phrase: Phrase, now: int) -> Iterator[StreamEvent]:
         """Ends a phrase that is too long behind its last confirmed word, where the next one begins."""
-        yield from self._hear_again(phrase, now)
+        if self._recognizer.has_room(phrase):
+            yield from self._hear_again(phrase, now)
         cut = round(phrase.confirmed_until * SAMPLE_RATE) if phrase.confirmed else now
         cut = min(max(cut, phrase.first + 1), now)
+        silent_since = self._endpoints.silent_since
         yield from self._end_phrase(cut)
-        self._endpoints.reset(began=cut)
+        if cut < now:
+            self._endpoints.silent_since = silent_since
+            self._endpoints.cut(cut)
+            yield self._begin_phrase(cut)
 
     def _end_phrase(self, last: int) -> Iterator[StreamEvent]:
-        """Ends the phrase before the sample `last`."""
+        """Ends the phrase before the sample `last`, if one is being said."""
         phrase = self._phrase
-        assert phrase is not None
+        if phrase is None:
+            return
         ending = phrase.ending
         if ending is None or ending.last != last:
             ending = self._ending(phrase, last)
@@ -215,6 +233,9 @@ class Stream:
         yield StreamEvent("final", phrase.number, start, end, text, words, segment, ending.language)
 
     def _ending(self, phrase: Phrase, last: int) -> Ending:
+        """Returns what a phrase is if it ends before the sample `last`; what is too short has no text."""
+        if last - phrase.first < SHORTEST_SECONDS * SAMPLE_RATE:
+            return Ending(phrase.first, last, None, phrase.language, is_certain=False)
         return self._recognizer.end(phrase, self._sound.part(phrase.window, last))
 
 
