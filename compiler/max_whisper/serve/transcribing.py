@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from typing import IO, BinaryIO
 
@@ -23,7 +23,7 @@ from max_whisper.runtime.transcription.requests import DetectLanguage, Encode
 from max_whisper.runtime.transcription.scheduler import Caller
 from max_whisper.runtime.transcription.transcriber import Transcriber
 from max_whisper.serve.pool import Entry
-from max_whisper.serve.raw_sound import raw_recording
+from max_whisper.serve.raw_sound import SAMPLE_BYTES, raw_recording
 from max_whisper.serve.work import Work
 
 OnWindow = Callable[[Transcriber, Window], None]
@@ -34,9 +34,9 @@ tokens. Two took 10 to 23 % less time than one after the other (base, int8, two 
 LONGEST_TEXT = 20_000
 """The most characters of a prompt, or of all keywords. The model reads 223 tokens of them."""
 SHORT_BYTES = 8 << 20
-"""The bytes of a file up to which it is decoded beside the short ones."""
+"""The bytes of a file up to which it is decoded beside the short ones, as long as it gives no more sound than they."""
 SHORT_SAMPLES = 1800 * SAMPLE_RATE
-"""The samples of a recording up to which speech is found in it beside the short ones."""
+"""The samples of a recording up to which it is decoded, and speech is found in it, beside the short ones."""
 IN_MEMORY = 4 << 20
 """The bytes of a decoded recording that are kept in memory: two minutes. There may be as many as there are requests."""
 
@@ -75,13 +75,28 @@ class Task:
     def decode(self, file: BinaryIO, name: str) -> Recording:
         """Returns the sound of a file, decoded in a process of its own, whatever its name says.
 
+        A small file may hold hours: one that gives more sound than SHORT_SAMPLES leaves its place to short ones, and
+        waits for a place among the long ones. Its process waits meanwhile, because nobody reads what it writes.
+
         Raises AudioError for what is no sound or too long, Cancelled where the work is cancelled, and where there is no
         room for the sound RequestError or NoRoomError.
         """
         service, job = self.work.service, self.work.job
         longest = service.options.max_audio_seconds
         file.seek(0, os.SEEK_END)
-        with service.decoding(job, file.tell() > SHORT_BYTES):
+        is_long, samples = file.tell() > SHORT_BYTES, 0
+        with ExitStack() as place:
+            place.enter_context(service.decoding(job, is_long))
+
+            def kept(size: int) -> None:
+                nonlocal is_long, samples
+                samples += size // SAMPLE_BYTES
+                if not is_long and samples > SHORT_SAMPLES:
+                    is_long = True
+                    place.close()
+                    place.enter_context(service.decoding(job, is_long))
+                self.work.decoded.take(size)
+
             recording = open_audio(
                 file,
                 isolated=True,
@@ -89,7 +104,7 @@ class Task:
                 max_seconds=longest,
                 in_memory=IN_MEMORY,
                 stop=lambda: job.cancelled,
-                kept=self.work.decoded.take,
+                kept=kept,
             )
         self.work.held.callback(recording.close)  # the work waits for this thread before it closes what it holds
         return recording
