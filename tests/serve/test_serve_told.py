@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
@@ -12,6 +13,7 @@ from support.in_process import run, service_of
 from support.server_fixtures import COMMANDS
 
 TRANSCRIPTIONS = "/v1/audio/transcriptions"
+NO_SOUND = b"this is no sound, and nobody looks at it"
 
 
 def with_client(folder: Path, test: Callable[[httpx2.AsyncClient], Awaitable[None]], key: str | None = None) -> None:
@@ -40,5 +42,47 @@ def test_a_damaged_recording_is_told(nano_artifact: Path) -> None:
                 if damaged:
                     (sentence,) = answer["warnings"]
                     assert sentence.startswith("talk.flac is damaged or cut off: ")
+
+    with_client(nano_artifact, test)
+
+
+@pytest.mark.parametrize(
+    ("data", "param", "sentence"),
+    [
+        ({"language": "klingon"}, "language", "language: unknown language 'klingon'"),
+        ({"language": "de"}, "language", "language: this model does not know the language 'de'"),
+        ({"languages[]": ["en", "xyz"]}, "languages", "languages: unknown language 'xyz'"),
+        ({"prompt": "x" * 20_001}, "prompt", "prompt: expected at most 20000 characters"),
+        ({"keywords[]": "one two " * 300}, "keywords", "keywords: expected fewer than"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_an_option_that_is_wrong_is_named(nano_artifact: Path, data: dict[str, Any], param: str, sentence: str) -> None:
+    async def test(client: httpx2.AsyncClient) -> None:
+        answer = await client.post(TRANSCRIPTIONS, files={"file": NO_SOUND}, data=data)
+        told = answer.json()["error"]
+        assert (answer.status_code, told["param"]) == (400, param)
+        assert told["message"].startswith(sentence)
+
+    with_client(nano_artifact, test)
+
+
+def test_a_model_that_cannot_translate_is_named(english_artifact: Path) -> None:
+    async def test(client: httpx2.AsyncClient) -> None:
+        told = (await client.post("/v1/audio/translations", files={"file": NO_SOUND})).json()["error"]
+        assert (told["param"], told["message"]) == (
+            "model",
+            "model: nano knows English alone, and cannot translate: choose another",
+        )
+
+    with_client(english_artifact, test)
+
+
+def test_two_files_are_one_too_many(nano_artifact: Path) -> None:
+    async def test(client: httpx2.AsyncClient) -> None:
+        answer = await client.post(TRANSCRIPTIONS, files=[("file", COMMANDS.read_bytes())] * 2)
+        told = answer.json()["error"]
+        assert (answer.status_code, told["param"]) == (400, "file")
+        assert told["message"] == "file: expected one file in the form, got several"
 
     with_client(nano_artifact, test)

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
-from typing import IO, BinaryIO
+from typing import IO, Any, BinaryIO
 
+from max_whisper.errors import UserError
 from max_whisper.options import OptionError
 from max_whisper.runtime.audio.load import open_audio
 from max_whisper.runtime.audio.mel import Floats
 from max_whisper.runtime.audio.recording import Recording
 from max_whisper.runtime.audio.waveform import SAMPLE_RATE
-from max_whisper.runtime.decoding.languages import language_code
+from max_whisper.runtime.decoding.languages import asked_language, language_code
 from max_whisper.runtime.model import Model
 from max_whisper.runtime.results import TranscriptionResult, Window
 from max_whisper.runtime.transcription.opening import checked_options, spectrogram
@@ -22,6 +23,7 @@ from max_whisper.runtime.transcription.options import TranscribeKeywords
 from max_whisper.runtime.transcription.requests import DetectLanguage, Encode
 from max_whisper.runtime.transcription.scheduler import Caller
 from max_whisper.runtime.transcription.transcriber import Transcriber
+from max_whisper.serve.errors import RequestError
 from max_whisper.serve.pool import Entry
 from max_whisper.serve.raw_sound import SAMPLE_BYTES, raw_recording
 from max_whisper.serve.work import Work
@@ -66,11 +68,33 @@ class Task:
 
         This counts the tokens of texts, so it belongs into the request's thread as well.
         """
+        self.check_texts(options)
+        if options.get("task") == "translate" and not self.model.multilingual:
+            message = f"model: {self.entry.name} knows English alone, and cannot translate: choose another"
+            raise RequestError(400, message, param="model")
+        checked_options(options, self.model.manifest, self.model.tokenizer)
+
+    def check_texts(self, options: Mapping[str, Any]) -> None:
+        """Raises OptionError for a prompt or keywords that are too long, and a language that the model does not know.
+
+        options: those of `Model.transcribe` or `Model.stream`.
+        """
         for name in ("initial_prompt", "hotwords"):
             size = len(str(options.get(name) or ""))
             if size > LONGEST_TEXT:
                 raise OptionError(f"{{{name}}}: expected at most {LONGEST_TEXT} characters, got {size}")
-        checked_options(options, self.model.manifest, self.model.tokenizer)
+        if language := asked_language(options.get("language")):
+            self.known_language(language, "language")
+
+    def known_language(self, text: str, option: str) -> str:
+        """Returns the code of a language. Raises OptionError, which names an option, where the model does not know it.
+
+        text: a code, a locale or a name.
+        """
+        try:
+            return language_code(text, self.model.manifest.tokens.languages or ("en",))
+        except UserError as error:
+            raise OptionError(f"{{{option}}}: {{reason}}", reason=error) from error
 
     def decode(self, file: BinaryIO, name: str) -> Recording:
         """Returns the sound of a file, decoded in a process of its own, whatever its name says.
@@ -189,11 +213,11 @@ class Task:
             among: The languages that it can be, as codes or names; empty for all that the model knows.
 
         Raises:
-            UserError: The model does not know one of the languages.
+            OptionError: The model does not know one of the languages.
             Cancelled: The work was cancelled.
         """
         model, job = self.model, self.work.job
-        codes = [language_code(text, model.manifest.tokens.languages or ("en",)) for text in among]
+        codes = [self.known_language(text, "languages") for text in among]
         if not model.multilingual:
             return {"en": 1.0}
         job.check()

@@ -112,6 +112,16 @@ class _Parser(MultiPartParser):
 
     _bytes_of_fields = 0
 
+    def on_headers_finished(self) -> None:
+        """Takes the head of a part. Raises RequestError for a file too many, which names its field."""
+        try:
+            super().on_headers_finished()
+        except MultiPartException as error:
+            if self._current_files <= self.max_files:
+                raise
+            name = self._current_part.field_name
+            raise wrong_field(name, "expected one file in the form, got several") from error
+
     def on_part_data(self, data: bytes, start: int, end: int) -> None:
         """Takes bytes of a field or of a file."""
         if self._current_part.file is None:

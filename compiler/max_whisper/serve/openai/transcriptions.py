@@ -33,6 +33,8 @@ async def answer(request: Request, work: Work, fields: Collection[str], doing: s
 
     def prepare() -> tuple[Transcriber, list[str]]:
         task.check(options)  # before the file is decoded
+        for language in asked.languages:
+            task.known_language(language, "languages")
         recording = task.decode(upload.file, upload.name)
         transcriber = task.prepare(recording, options)
         if asked.languages:
