@@ -86,3 +86,22 @@ def test_two_files_are_one_too_many(nano_artifact: Path) -> None:
         assert told["message"] == "file: expected one file in the form, got several"
 
     with_client(nano_artifact, test)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "key", "status", "sentence"),
+    [
+        ("GET", "/asr", "key", 405, "GET /asr: this address does not take this method, expected POST /asr"),
+        ("POST", "/status", "key", 405, "POST /status: this address does not take this method, expected GET /status"),
+        ("POST", "/asr", "wrong", 401, "the API key is missing or wrong"),
+    ],
+)
+def test_errors_of_bazarrs_addresses_have_its_form(
+    nano_artifact: Path, method: str, path: str, key: str, status: int, sentence: str
+) -> None:
+    async def test(client: httpx2.AsyncClient) -> None:
+        answer = await client.request(method, path, headers={"authorization": f"Bearer {key}"})
+        assert (answer.status_code, [*answer.json()]) == (status, ["detail"])
+        assert answer.json()["detail"].startswith(sentence)
+
+    with_client(nano_artifact, test, key="key")

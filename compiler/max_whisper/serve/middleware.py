@@ -8,12 +8,13 @@ import binascii
 import contextlib
 import hmac
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from urllib.parse import unquote_to_bytes
 from uuid import uuid4
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from max_whisper.messages import printable
@@ -111,10 +112,24 @@ class Access:
     """Lets only those in who have the key, and only those pages of browsers that are the server's own or allowed."""
 
     def __init__(
-        self, app: ASGIApp, api_key: str | None, origins: Collection[str], hosts: Collection[str] | None
+        self,
+        app: ASGIApp,
+        written: Callable[[str, RequestError], Response],
+        api_key: str | None,
+        origins: Collection[str],
+        hosts: Collection[str] | None,
     ) -> None:
-        """Takes the key, the other origins that are allowed, and the server's own names; None stands for any name."""
+        """Makes the application around another.
+
+        Args:
+            app: The other one.
+            written: Writes an error for the clients of an address.
+            api_key: The key; None where none is asked for.
+            origins: The other origins that are allowed.
+            hosts: The server's own names; None for any.
+        """
         self._app = app
+        self._written = written
         self._key = None if api_key is None else api_key.encode()
         self._origins = origins
         self._hosts = hosts
@@ -129,7 +144,7 @@ class Access:
         if error is None:
             await self._app(scope, receive, send)
         else:
-            await openai_error(error)(scope, receive, send)
+            await self._written(scope["path"], error)(scope, receive, send)
 
     def _has_key(self, headers: Headers, is_socket: bool) -> bool:
         """Returns whether a request has the key. A browser's WebSocket can send none but in a subprotocol."""
