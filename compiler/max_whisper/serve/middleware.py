@@ -32,6 +32,8 @@ addresses."""
 MAX_DRAINED = 64 << 20
 """The most bytes of a refused upload that are read and thrown away, so that the client reads the answer."""
 DRAIN_SECONDS = 5.0
+QUIET_SECONDS = 0.5
+"""The seconds without a byte after which the rest of a refused upload is no longer waited for."""
 
 
 class Answering:
@@ -74,7 +76,8 @@ class Draining:
     """Reads what is left of a request's body before it is answered, within bounds.
 
     A client that is refused early still sends. Where its connection is closed meanwhile, it gets an error of the
-    connection in place of the answer.
+    connection in place of the answer. A request whose length is said in two ways is refused, because a proxy may end
+    it elsewhere.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -85,8 +88,13 @@ class Draining:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        headers = Headers(scope=scope)
+        if "content-length" in headers and "transfer-encoding" in headers:  # RFC 9112, 6.1
+            message = "the request has content-length and transfer-encoding, expected one of them"
+            await openai_error(RequestError(400, message, headers={"connection": "close"}))(scope, receive, send)
+            return
         # Who waits to be told to go on has sent nothing, and is not told: uvicorn says it where a body is read.
-        unread = "100-continue" not in Headers(scope=scope).get("expect", "").lower()
+        unread = "100-continue" not in headers.get("expect", "").lower()
 
         async def noting(*_: object) -> Message:
             nonlocal unread
@@ -103,7 +111,7 @@ class Draining:
         async def drain() -> None:
             size = 0
             while unread and size < MAX_DRAINED:
-                size += len((await noting()).get("body", b""))
+                size += len((await asyncio.wait_for(noting(), QUIET_SECONDS)).get("body", b""))
 
         await self._app(scope, noting, draining)
 
