@@ -105,3 +105,13 @@ def test_errors_of_bazarrs_addresses_have_its_form(
         assert answer.json()["detail"].startswith(sentence)
 
     with_client(nano_artifact, test, key="key")
+
+
+def test_a_file_name_that_is_too_long_is_told(nano_artifact: Path) -> None:
+    async def test(client: httpx2.AsyncClient) -> None:
+        answer = await client.post(TRANSCRIPTIONS, files={"file": ("x" * 5000, NO_SOUND)})
+        assert answer.status_code == 400
+        assert "header" in answer.json()["error"]["message"].lower()
+        assert len(answer.text) < 500
+
+    with_client(nano_artifact, test)

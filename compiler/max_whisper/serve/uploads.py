@@ -92,7 +92,7 @@ async def read_form(request: Request, work: Work) -> Form:
         with temporary_folder():
             parsed = await parser.parse()
     except MultiPartException as error:
-        message = error.message.rstrip(".")
+        message = str(error.__cause__ or error.message).rstrip(".")  # its parser says what Starlette does not
         raise RequestError(
             400, f"the form cannot be read ({printable(message, 200)}): send multipart/form-data"
         ) from error
