@@ -34,3 +34,17 @@ def test_every_language_has_a_name_of_its_own_that_means_no_other() -> None:
         assert names and {language_code(name, LANGUAGES) for name in names} == {code}
     for code, name in (*LANGUAGES.items(), *((code, name) for name, code in ALIASES.items())):
         assert language_code(name, LANGUAGES) == language_code(code, LANGUAGES) == code
+
+
+@pytest.mark.parametrize("code", ["deu", "ger", "eng", "fra"])
+def test_a_code_of_three_letters_is_no_misspelled_one_of_two(code: str) -> None:
+    with pytest.raises(UserError, match=f"unknown language '{code}': ") as told:
+        language_code(code, LANGUAGES)
+    suggested = str(told.value).partition("did you mean '")[2].rstrip("'?")
+    assert not suggested or len(suggested) > 2
+
+
+def test_a_long_name_is_cut() -> None:
+    with pytest.raises(UserError) as told:
+        language_code("x" * 20_000, LANGUAGES)
+    assert len(str(told.value)) < 200

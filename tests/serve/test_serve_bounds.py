@@ -15,13 +15,15 @@ import httpx2
 import pytest
 import uvicorn
 from max_whisper.errors import Cancelled
-from max_whisper.serve import connections, http, pool, uploads
+from max_whisper.serve import connections, http, middleware, pool, uploads
 from max_whisper.serve.app import create_app
 from max_whisper.serve.errors import RequestError
 from max_whisper.serve.handover import MOST_UNSENT
 from max_whisper.serve.jobs import Job, gone, stopping
+from max_whisper.serve.page import files
 from max_whisper.serve.service import LARGEST_KEPT
 from starlette.requests import ClientDisconnect
+from starlette.responses import PlainTextResponse
 from support.in_process import admitted, forever, run, service_of, until
 from support.server import PATIENCE
 
@@ -260,3 +262,56 @@ def test_any_failure_has_the_form_of_an_error(nano_artifact: Path) -> None:
         assert "ZeroDivisionError" in answer.json()["error"]["message"]
 
     run(test())
+
+
+def test_the_page_is_the_one_of_the_start(monkeypatch: pytest.MonkeyPatch, nano_artifact: Path, tmp_path: Path) -> None:
+    """An upgrade changes the files under a server that runs."""
+    (tmp_path / "index.html").write_text("old")
+    monkeypatch.setattr(files, "FOLDER", tmp_path)
+
+    async def test() -> None:
+        async with app_with(nano_artifact, lambda folder: {}) as client:
+            (tmp_path / "index.html").write_text("new")
+            assert [(await client.get(path)).text for path in ("/", "/page/index.html")] == ["old", "old"]
+
+    run(test())
+
+
+def refusing(monkeypatch: pytest.MonkeyPatch) -> middleware.Draining:
+    """Returns an application that refuses every request, and reads the rest of it for at most ten minutes."""
+    monkeypatch.setattr(middleware, "DRAIN_SECONDS", 600.0)
+    return middleware.Draining(PlainTextResponse("refused", 413))
+
+
+def test_a_refused_client_that_stops_sending_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    parts, sent = [{"type": "http.request", "body": b"x", "more_body": True}] * 3, list[str]()
+
+    async def receive() -> Any:
+        return parts.pop() if parts else await forever()
+
+    async def send(message: Any) -> None:
+        sent.append(message["type"])
+
+    async def test() -> None:
+        scope = {"type": "http", "headers": []}
+        await asyncio.wait_for(refusing(monkeypatch)(scope, receive, send), PATIENCE)
+
+    run(test())
+    assert (parts, sent) == ([], ["http.response.start", "http.response.body"])
+
+
+def test_a_request_with_two_lengths_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A proxy may take the one, and the server the other: the rest would be a request of somebody else."""
+    sent = list[Any]()
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def test() -> None:
+        headers = [(b"content-length", b"5"), (b"transfer-encoding", b"chunked")]
+        scope = {"type": "http", "method": "POST", "path": "/", "headers": headers}
+        await refusing(monkeypatch)(scope, forever, send)
+
+    run(test())
+    assert sent[0]["status"] == 400
+    assert (b"connection", b"close") in sent[0]["headers"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import re
 import signal
 import socket
 import sys
@@ -41,8 +42,14 @@ def test_it_listens_at_this_machine_alone(nano_artifact: Path, tmp_path: Path) -
 
 
 def test_it_warns_where_everybody_may_use_it(nano_artifact: Path, tmp_path: Path) -> None:
-    with server(tmp_path, "--model", nano_artifact, "--host", "0.0.0.0") as running:
+    """The address that it shows is one that a client can use."""
+    with server(tmp_path, "--model", nano_artifact, "--host", "0.0.0.0", "--wyoming", "0.0.0.0:0") as running:
         assert "warning: everybody who can reach http://0.0.0.0:" in running.lines[0]
+        assert running.url.startswith("http://127.0.0.1:")
+        everywhere = r"\(it listens at all addresses\)"
+        shown = rf"serving nano at {running.url}/v1 {everywhere}, by Wyoming at tcp://127\.0\.0\.1:\d+ {everywhere}"
+        assert re.fullmatch(shown, running.lines[-1])
+        assert running.get("/health").status_code == 200
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -198,8 +198,8 @@ def test_the_first_model_is_whisper_1(client: openai.OpenAI, shared: Server) -> 
         ({"language": "de", "languages": ["de"]}, "languages", "give either"),
         ({"chunking_strategy": {"type": "other"}}, "chunking_strategy", "expected auto"),
         ({"extra_body": {"hotword": "x"}}, "hotword", "unknown field 'hotword'"),
-        ({"language": "klingon"}, None, "unknown language 'klingon'"),
-        ({"language": "de", "model": "english"}, None, "German"),
+        ({"language": "klingon"}, "language", "unknown language 'klingon'"),
+        ({"language": "de", "model": "english"}, "language", "German"),
     ],
     ids=str,
 )

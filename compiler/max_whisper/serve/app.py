@@ -79,7 +79,7 @@ def create_app(
         middleware=[
             Middleware(Draining),
             *([cors] if cors_origins else []),
-            Middleware(Access, api_key=api_key, origins=cors_origins, hosts=hosts),
+            Middleware(Access, written=_written, api_key=api_key, origins=cors_origins, hosts=hosts),
         ],
         exception_handlers={HTTPException: _not_served, Exception: _failed},
         lifespan=lifespan,
@@ -92,10 +92,17 @@ async def _not_served(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     where = f"{request.method} {printable(request.url.path, 200)}"
     what = {404: "there is no such address", 405: "this address does not take this method"}
-    message = f"{where}: {what.get(error.status_code, printable(error.detail, 200))}, expected {EXAMPLE}, for example"
-    return openai_error(RequestError(error.status_code, message, headers=error.headers))
+    path = request.url.path
+    instead = f"{bazarr.PATHS[path]} {path}" if path in bazarr.PATHS else f"{EXAMPLE}, for example"
+    message = f"{where}: {what.get(error.status_code, printable(error.detail, 200))}, expected {instead}"
+    return _written(path, RequestError(error.status_code, message, headers=error.headers))
 
 
 async def _failed(request: Request, error: Exception) -> Response:
     """Returns the answer where no endpoint has caught an error. Starlette raises it again, and `Answering` logs it."""
-    return openai_error(request_error(error))
+    return _written(request.url.path, request_error(error))
+
+
+def _written(path: str, error: RequestError) -> Response:
+    """Returns an error in the form that the clients of an address read."""
+    return bazarr.detail(error) if path in bazarr.PATHS else openai_error(error)

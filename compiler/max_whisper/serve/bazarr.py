@@ -47,6 +47,10 @@ OUTPUTS = {"txt": "text/plain", "vtt": "text/vtt", "srt": "text/plain", "tsv": "
 """The forms of a transcription, the first of which is the default, with their types."""
 
 
+PATHS = {"/asr": "POST", "/detect-language": "POST", "/status": "GET"}
+"""The addresses of this API, with their methods; errors at any of them have the form of `detail`."""
+
+
 def routes(service: Service) -> list[BaseRoute]:
     """Returns the paths of this API."""
 

@@ -18,6 +18,8 @@ FIELD_NAMES = {
     "vad_filter": "chunking_strategy",
 }
 """The names of options of `Model.transcribe` as requests have them, where they differ."""
+FIELDS = ("language", "languages", "temperature", *FIELD_NAMES.values())
+"""The fields of requests that stand for options of `Model.transcribe`."""
 
 LONGEST_PARAM = 100
 """The most characters of a field's name in an answer: it may be one that a stranger made up."""
@@ -89,7 +91,9 @@ def request_error(error: BaseException) -> RequestError:
     if isinstance(error, RequestError):
         return error
     if isinstance(error, OptionError):
-        return RequestError(400, error.spelled(lambda name: FIELD_NAMES.get(name, name)))
+        message = error.spelled(lambda name: FIELD_NAMES.get(name, name))
+        field = message.partition(":")[0]
+        return RequestError(400, message, param=field if field in FIELDS else None)
     if isinstance(error, AudioError):
         return RequestError(400, str(error), param="file", code="invalid_audio")
     if isinstance(error, UserError):

@@ -7,6 +7,8 @@ import socket
 
 from max_whisper.errors import UserError
 
+EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+"""The addresses that stand for all of a machine, which no client can connect to, with one of them that it can."""
 BACKLOG = 512
 """Connections that the system holds while the server is busy. asyncio listens once more, and must be told it."""
 
@@ -51,7 +53,20 @@ def listen(host: str, port: int, option: str = "") -> socket.socket:
 
 def address_of(listener: socket.socket, scheme: str) -> str:
     """Returns the URL of a listening socket. scheme: "http", for example."""
+    return _url(scheme, *listener.getsockname()[:2])
+
+
+def shown_address(listener: socket.socket, scheme: str, path: str = "") -> str:
+    """Returns the URL at which clients of this machine reach a listening socket, and says if it listens everywhere.
+
+    scheme: "http", for example. path: what stands behind the address.
+    """
     host, port = listener.getsockname()[:2]
+    instead = EVERYWHERE.get(host)
+    return _url(scheme, instead or host, port) + path + (" (it listens at all addresses)" if instead else "")
+
+
+def _url(scheme: str, host: str, port: int) -> str:
     return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
 
 

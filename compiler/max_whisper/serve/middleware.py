@@ -8,12 +8,13 @@ import binascii
 import contextlib
 import hmac
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from urllib.parse import unquote_to_bytes
 from uuid import uuid4
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from max_whisper.messages import printable
@@ -31,6 +32,8 @@ addresses."""
 MAX_DRAINED = 64 << 20
 """The most bytes of a refused upload that are read and thrown away, so that the client reads the answer."""
 DRAIN_SECONDS = 5.0
+QUIET_SECONDS = 0.5
+"""The seconds without a byte after which the rest of a refused upload is no longer waited for."""
 
 
 class Answering:
@@ -73,7 +76,8 @@ class Draining:
     """Reads what is left of a request's body before it is answered, within bounds.
 
     A client that is refused early still sends. Where its connection is closed meanwhile, it gets an error of the
-    connection in place of the answer.
+    connection in place of the answer. A request whose length is said in two ways is refused, because a proxy may end
+    it elsewhere.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -84,8 +88,13 @@ class Draining:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        headers = Headers(scope=scope)
+        if "content-length" in headers and "transfer-encoding" in headers:  # RFC 9112, 6.1
+            message = "the request has content-length and transfer-encoding, expected one of them"
+            await openai_error(RequestError(400, message, headers={"connection": "close"}))(scope, receive, send)
+            return
         # Who waits to be told to go on has sent nothing, and is not told: uvicorn says it where a body is read.
-        unread = "100-continue" not in Headers(scope=scope).get("expect", "").lower()
+        unread = "100-continue" not in headers.get("expect", "").lower()
 
         async def noting(*_: object) -> Message:
             nonlocal unread
@@ -102,7 +111,7 @@ class Draining:
         async def drain() -> None:
             size = 0
             while unread and size < MAX_DRAINED:
-                size += len((await noting()).get("body", b""))
+                size += len((await asyncio.wait_for(noting(), QUIET_SECONDS)).get("body", b""))
 
         await self._app(scope, noting, draining)
 
@@ -111,10 +120,24 @@ class Access:
     """Lets only those in who have the key, and only those pages of browsers that are the server's own or allowed."""
 
     def __init__(
-        self, app: ASGIApp, api_key: str | None, origins: Collection[str], hosts: Collection[str] | None
+        self,
+        app: ASGIApp,
+        written: Callable[[str, RequestError], Response],
+        api_key: str | None,
+        origins: Collection[str],
+        hosts: Collection[str] | None,
     ) -> None:
-        """Takes the key, the other origins that are allowed, and the server's own names; None stands for any name."""
+        """Makes the application around another.
+
+        Args:
+            app: The other one.
+            written: Writes an error for the clients of an address.
+            api_key: The key; None where none is asked for.
+            origins: The other origins that are allowed.
+            hosts: The server's own names; None for any.
+        """
         self._app = app
+        self._written = written
         self._key = None if api_key is None else api_key.encode()
         self._origins = origins
         self._hosts = hosts
@@ -129,7 +152,7 @@ class Access:
         if error is None:
             await self._app(scope, receive, send)
         else:
-            await openai_error(error)(scope, receive, send)
+            await self._written(scope["path"], error)(scope, receive, send)
 
     def _has_key(self, headers: Headers, is_socket: bool) -> bool:
         """Returns whether a request has the key. A browser's WebSocket can send none but in a subprotocol."""

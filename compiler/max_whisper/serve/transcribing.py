@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
-from typing import IO, BinaryIO
+from typing import IO, Any, BinaryIO
 
+from max_whisper.errors import UserError
 from max_whisper.options import OptionError
 from max_whisper.runtime.audio.load import open_audio
 from max_whisper.runtime.audio.mel import Floats
 from max_whisper.runtime.audio.recording import Recording
 from max_whisper.runtime.audio.waveform import SAMPLE_RATE
-from max_whisper.runtime.decoding.languages import language_code
+from max_whisper.runtime.decoding.languages import asked_language, language_code
 from max_whisper.runtime.model import Model
 from max_whisper.runtime.results import TranscriptionResult, Window
 from max_whisper.runtime.transcription.opening import checked_options, spectrogram
@@ -22,8 +23,9 @@ from max_whisper.runtime.transcription.options import TranscribeKeywords
 from max_whisper.runtime.transcription.requests import DetectLanguage, Encode
 from max_whisper.runtime.transcription.scheduler import Caller
 from max_whisper.runtime.transcription.transcriber import Transcriber
+from max_whisper.serve.errors import RequestError
 from max_whisper.serve.pool import Entry
-from max_whisper.serve.raw_sound import raw_recording
+from max_whisper.serve.raw_sound import SAMPLE_BYTES, raw_recording
 from max_whisper.serve.work import Work
 
 OnWindow = Callable[[Transcriber, Window], None]
@@ -34,9 +36,9 @@ tokens. Two took 10 to 23 % less time than one after the other (base, int8, two 
 LONGEST_TEXT = 20_000
 """The most characters of a prompt, or of all keywords. The model reads 223 tokens of them."""
 SHORT_BYTES = 8 << 20
-"""The bytes of a file up to which it is decoded beside the short ones."""
+"""The bytes of a file up to which it is decoded beside the short ones, as long as it gives no more sound than they."""
 SHORT_SAMPLES = 1800 * SAMPLE_RATE
-"""The samples of a recording up to which speech is found in it beside the short ones."""
+"""The samples of a recording up to which it is decoded, and speech is found in it, beside the short ones."""
 IN_MEMORY = 4 << 20
 """The bytes of a decoded recording that are kept in memory: two minutes. There may be as many as there are requests."""
 
@@ -66,14 +68,39 @@ class Task:
 
         This counts the tokens of texts, so it belongs into the request's thread as well.
         """
+        self.check_texts(options)
+        if options.get("task") == "translate" and not self.model.multilingual:
+            message = f"model: {self.entry.name} knows English alone, and cannot translate: choose another"
+            raise RequestError(400, message, param="model")
+        checked_options(options, self.model.manifest, self.model.tokenizer)
+
+    def check_texts(self, options: Mapping[str, Any]) -> None:
+        """Raises OptionError for a prompt or keywords that are too long, and a language that the model does not know.
+
+        options: those of `Model.transcribe` or `Model.stream`.
+        """
         for name in ("initial_prompt", "hotwords"):
             size = len(str(options.get(name) or ""))
             if size > LONGEST_TEXT:
                 raise OptionError(f"{{{name}}}: expected at most {LONGEST_TEXT} characters, got {size}")
-        checked_options(options, self.model.manifest, self.model.tokenizer)
+        if language := asked_language(options.get("language")):
+            self.known_language(language, "language")
+
+    def known_language(self, text: str, option: str) -> str:
+        """Returns the code of a language. Raises OptionError, which names an option, where the model does not know it.
+
+        text: a code, a locale or a name.
+        """
+        try:
+            return language_code(text, self.model.manifest.tokens.languages or ("en",))
+        except UserError as error:
+            raise OptionError(f"{{{option}}}: {{reason}}", reason=error) from error
 
     def decode(self, file: BinaryIO, name: str) -> Recording:
         """Returns the sound of a file, decoded in a process of its own, whatever its name says.
+
+        A small file may hold hours: one that gives more sound than SHORT_SAMPLES leaves its place to short ones, and
+        waits for a place among the long ones. Its process waits meanwhile, because nobody reads what it writes.
 
         Raises AudioError for what is no sound or too long, Cancelled where the work is cancelled, and where there is no
         room for the sound RequestError or NoRoomError.
@@ -81,7 +108,19 @@ class Task:
         service, job = self.work.service, self.work.job
         longest = service.options.max_audio_seconds
         file.seek(0, os.SEEK_END)
-        with service.decoding(job, file.tell() > SHORT_BYTES):
+        is_long, samples = file.tell() > SHORT_BYTES, 0
+        with ExitStack() as place:
+            place.enter_context(service.decoding(job, is_long))
+
+            def kept(size: int) -> None:
+                nonlocal is_long, samples
+                samples += size // SAMPLE_BYTES
+                if not is_long and samples > SHORT_SAMPLES:
+                    is_long = True
+                    place.close()
+                    place.enter_context(service.decoding(job, is_long))
+                self.work.decoded.take(size)
+
             recording = open_audio(
                 file,
                 isolated=True,
@@ -89,7 +128,7 @@ class Task:
                 max_seconds=longest,
                 in_memory=IN_MEMORY,
                 stop=lambda: job.cancelled,
-                kept=self.work.decoded.take,
+                kept=kept,
             )
         self.work.held.callback(recording.close)  # the work waits for this thread before it closes what it holds
         return recording
@@ -174,11 +213,11 @@ class Task:
             among: The languages that it can be, as codes or names; empty for all that the model knows.
 
         Raises:
-            UserError: The model does not know one of the languages.
+            OptionError: The model does not know one of the languages.
             Cancelled: The work was cancelled.
         """
         model, job = self.model, self.work.job
-        codes = [language_code(text, model.manifest.tokens.languages or ("en",)) for text in among]
+        codes = [self.known_language(text, "languages") for text in among]
         if not model.multilingual:
             return {"en": 1.0}
         job.check()

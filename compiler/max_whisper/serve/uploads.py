@@ -92,7 +92,7 @@ async def read_form(request: Request, work: Work) -> Form:
         with temporary_folder():
             parsed = await parser.parse()
     except MultiPartException as error:
-        message = error.message.rstrip(".")
+        message = str(error.__cause__ or error.message).rstrip(".")  # its parser says what Starlette does not
         raise RequestError(
             400, f"the form cannot be read ({printable(message, 200)}): send multipart/form-data"
         ) from error
@@ -111,6 +111,16 @@ class _Parser(MultiPartParser):
     """Starlette's parser with a bound on all fields together."""
 
     _bytes_of_fields = 0
+
+    def on_headers_finished(self) -> None:
+        """Takes the head of a part. Raises RequestError for a file too many, which names its field."""
+        try:
+            super().on_headers_finished()
+        except MultiPartException as error:
+            if self._current_files <= self.max_files:
+                raise
+            name = self._current_part.field_name
+            raise wrong_field(name, "expected one file in the form, got several") from error
 
     def on_part_data(self, data: bytes, start: int, end: int) -> None:
         """Takes bytes of a field or of a file."""

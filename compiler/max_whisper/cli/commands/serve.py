@@ -128,7 +128,7 @@ def serve(
     with run.interrupts.held():
         try:
             from max_whisper.serve.app import create_app
-            from max_whisper.serve.listening import address_of, host_and_port, listen
+            from max_whisper.serve.listening import address_of, host_and_port, listen, shown_address
             from max_whisper.serve.metrics import Metrics
             from max_whisper.serve.pool import ModelPool
             from max_whisper.serve.run import serve as serve_app
@@ -149,12 +149,14 @@ def serve(
         also = listen(*host_and_port(options.wyoming, "--wyoming"), f"--wyoming {options.wyoming}")
     pool.preload()
     service = Service(options, pool, metrics)
-    address = address_of(listener, "http" if ssl_certfile is None else "https")
+    scheme = "http" if ssl_certfile is None else "https"
     if api_key is None and not is_local(listener):
-        run.streams.warn(f"everybody who can reach {address} may use it: give --api-key to change that")
-    by_wyoming = "" if also is None else address_of(also, "tcp")
+        run.streams.warn(
+            f"everybody who can reach {address_of(listener, scheme)} may use it: give --api-key to change that"
+        )
+    by_wyoming = "" if also is None else f", by Wyoming at {shown_address(also, 'tcp')}"
     if also is not None and not is_local(also):
-        run.streams.warn(f"everybody who can reach {by_wyoming} may use it: Wyoming knows no keys")
+        run.streams.warn(f"everybody who can reach {address_of(also, 'tcp')} may use it: Wyoming knows no keys")
     serve_app(
         create_app(service, _layers, api_key, cors_origins, names_of(listener, options.host, hosts, api_key), also),
         service,
@@ -162,7 +164,7 @@ def serve(
         certfile=None if ssl_certfile is None else str(ssl_certfile),
         keyfile=None if ssl_keyfile is None else str(ssl_keyfile),
         started=lambda: run.streams.say(
-            f"serving {', '.join(folders)} at {address}/v1" + (by_wyoming and f", by Wyoming at {by_wyoming}")
+            f"serving {', '.join(folders)} at {shown_address(listener, scheme, '/v1')}{by_wyoming}"
         ),
     )
 

@@ -98,7 +98,7 @@ def open_audio(
             they are given up; what it raises ends the decoding.
 
     Returns:
-        The samples, in memory or in a temporary file, of which parts can be read.
+        The samples, in memory or in a temporary file, of which parts can be read, with the warnings.
 
     Raises:
         AudioError: There is no such file or track, it cannot be read, is of a kind that is not read (formats.py), holds
@@ -124,9 +124,10 @@ def open_audio(
             file.seek(0)
             _decode(file, request._replace(channel=outcome.loudest_channel), pcm, isolated)
         pcm.flush()
-    for warning in outcome.warnings:
-        _LOG.warning("%s", printable(warning))
-    return Recording(pcm.file, stop)
+    warnings = [printable(warning) for warning in outcome.warnings]
+    for warning in warnings:
+        _LOG.warning("%s", warning)
+    return Recording(pcm.file, stop, warnings)
 
 
 def _index(value: object) -> int | None:

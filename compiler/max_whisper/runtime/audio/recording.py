@@ -6,7 +6,7 @@ import contextlib
 import errno
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import IO
 
 import numpy as np
@@ -147,10 +147,14 @@ class Recording:
     `recording[start:stop]` reads samples as float32 [samples], in [-1, 1). Up to `load.IN_MEMORY` bytes are kept in
     memory. Longer sound is in a temporary file, which is removed when the recording is dropped. Only one thread at a
     time may read a recording.
+
+    Attributes:
+        warnings: What the user should know about the sound, such as that parts of it were lost; each is a sentence.
     """
 
-    def __init__(self, pcm: IO[bytes], stop: Callable[[], bool] = lambda: False) -> None:
+    def __init__(self, pcm: IO[bytes], stop: Callable[[], bool] = lambda: False, warnings: Sequence[str] = ()) -> None:
         """Takes a file of int16 samples, open at its end. stop: makes reading raise Cancelled where it returns True."""
+        self.warnings = [*warnings]
         self._pcm = pcm
         self._stop = stop
         self._length = pcm.tell() // 2

@@ -9,6 +9,7 @@ from collections.abc import Container
 from functools import cache
 
 from max_whisper.errors import UserError
+from max_whisper.messages import quote
 from max_whisper.runtime.decoding.language_names import OWN_NAMES
 from max_whisper.tokens import LANGUAGES
 
@@ -61,7 +62,7 @@ def language_code(text: str, known: Container[str]) -> str:
     near = _nearest(language)
     hint = f"; did you mean '{near}'?" if near else ""
     raise UserError(
-        f"unknown language '{text}': expected a code such as 'de', or a name such as 'german' or 'Deutsch'{hint}"
+        f"unknown language {quote(text)}: expected a code such as 'de', or a name such as 'german' or 'Deutsch'{hint}"
     )
 
 
@@ -81,6 +82,8 @@ def _folded(name: str) -> str:
 def _nearest(language: str) -> str | None:
     """Returns the code or name that was probably meant: "grman" -> "german"."""
     names = {code: code for code in LANGUAGES} | {name: name for name in _codes()}
+    if len(language) == 3:  # "deu" is no "eu" with a letter too many, but a code of ISO 639-2
+        names = {name: name for name in names if len(name) > 2}
     names |= {
         _folded(name): name for own in OWN_NAMES.values() for name in own if _folded(name) not in LANGUAGES.values()
     }

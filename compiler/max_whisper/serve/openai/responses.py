@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -17,20 +18,32 @@ from max_whisper.tokens import LANGUAGES
 MEDIA_TYPES = {"srt": "application/x-subrip; charset=utf-8", "vtt": "text/vtt"}  # Starlette adds it for text alone
 
 
-def response(result: TranscriptionResult, asked: TranscriptionRequest, task: str, tokenizer: Tokenizer) -> Response:
+def response(
+    result: TranscriptionResult,
+    asked: TranscriptionRequest,
+    task: str,
+    tokenizer: Tokenizer,
+    warnings: Sequence[str] = (),
+) -> Response:
     """Returns a transcription in the form that was asked for.
 
-    task: "transcribe" or "translate". tokenizer: that of the model.
+    Args:
+        result: The transcription.
+        asked: What the request asks for.
+        task: "transcribe" or "translate".
+        tokenizer: That of the model.
+        warnings: What is to be known about the recording; json and verbose_json have them, which are not OpenAI's.
     """
+    told = {"warnings": [*warnings]} if warnings else {}
     if asked.response_format == "text":
         return PlainTextResponse(result.text.strip() + "\n")
     if asked.response_format in MEDIA_TYPES:
         text = render(result, asked.response_format)
         return PlainTextResponse(text, media_type=MEDIA_TYPES[asked.response_format])
     if asked.response_format == "verbose_json":
-        return JSONResponse(verbose_json(result, asked, task))
+        return JSONResponse({**verbose_json(result, asked, task), **told})
     listed = {"logprobs": all_logprobs(result.windows, tokenizer)} if asked.logprobs else {}
-    return JSONResponse({**plain_json(result), **listed})
+    return JSONResponse({**plain_json(result), **listed, **told})
 
 
 def plain_json(result: TranscriptionResult) -> dict[str, Any]:

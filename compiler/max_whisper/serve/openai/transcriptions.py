@@ -31,20 +31,23 @@ async def answer(request: Request, work: Work, fields: Collection[str], doing: s
     task = Task(work, entry, await work.model(entry))
     options: TranscribeKeywords = {**asked.options, "token_logprobs": asked.logprobs}
 
-    def prepare() -> Transcriber:
+    def prepare() -> tuple[Transcriber, list[str]]:
         task.check(options)  # before the file is decoded
-        transcriber = task.prepare(task.decode(upload.file, upload.name), options)
+        for language in asked.languages:
+            task.known_language(language, "languages")
+        recording = task.decode(upload.file, upload.name)
+        transcriber = task.prepare(recording, options)
         if asked.languages:
             transcriber.language = next(iter(task.detect_language(transcriber.first_window(), asked.languages)))
-        return transcriber
+        return transcriber, recording.warnings
 
     # Before the answer begins: after that, a recording that cannot be read, or a voice detector that is missing, could
     # not get the status of an error.
-    transcriber = await work.run(prepare)
+    transcriber, warnings = await work.run(prepare)
 
     def transcribe(on_window: OnWindow = nothing) -> TranscriptionResult:
         return task.transcribe_by(transcriber, on_window)
 
     if asked.stream:
         return event_stream(work, deltas(transcribe, TextStream(task.model.tokenizer), asked.logprobs))
-    return await work.run(lambda: response(transcribe(), asked, doing, task.model.tokenizer))
+    return await work.run(lambda: response(transcribe(), asked, doing, task.model.tokenizer, warnings))

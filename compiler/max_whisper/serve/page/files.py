@@ -37,21 +37,19 @@ HEADERS = {
 
 
 def routes() -> list[BaseRoute]:
-    """Returns the addresses of the files."""
-    names = {path.name for path in FOLDER.iterdir() if path.suffix in TYPES}
+    """Returns the addresses of the files, which are read now: an upgrade must not mix old and new ones."""
+    files = {path.name: path.read_bytes() for path in FOLDER.iterdir() if path.suffix in TYPES}
+
+    def response(name: str) -> Response:
+        return Response(files[name], media_type=TYPES[Path(name).suffix], headers=HEADERS)
 
     async def index(request: Request) -> Response:
-        return _response("index.html")
+        return response("index.html")
 
     async def file(request: Request) -> Response:
         name = request.path_params["name"]
-        if name not in names:
+        if name not in files:
             raise HTTPException(404)
-        return _response(name)
+        return response(name)
 
     return [Route("/", index, methods=["GET"]), Route(PREFIX + "{name}", file, methods=["GET"])]
-
-
-def _response(name: str) -> Response:
-    path = FOLDER / name
-    return Response(path.read_bytes(), media_type=TYPES[path.suffix], headers=HEADERS)

@@ -10,10 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from max_whisper.errors import Cancelled, UserError
+from max_whisper.errors import Cancelled
 from max_whisper.messages import one_of, quote, suggestion
 from max_whisper.options import OptionError
-from max_whisper.runtime.decoding.languages import language_code
 from max_whisper.runtime.streaming.events import StreamEvent
 from max_whisper.runtime.streaming.stream import Stream
 from max_whisper.serve.answers import answer_to
@@ -25,7 +24,7 @@ from max_whisper.serve.realtime.events import Event, error_event, event, new_id,
 from max_whisper.serve.realtime.fields import Fields, wrong_value
 from max_whisper.serve.realtime.inbox import Inbox
 from max_whisper.serve.realtime.items import Items
-from max_whisper.serve.transcribing import LONGEST_TEXT, Task
+from max_whisper.serve.transcribing import Task
 from max_whisper.serve.work import Work
 
 PATH = "/v1/realtime"
@@ -247,16 +246,7 @@ class Session:
         entry = self._work.service.pool.entry(None if name in OPENAI_NAMES and not self._has(name) else name)
         task = self._task if self._task is not None and self._task.entry is entry else self._load(entry)
         options = config.options()
-        for option in ("initial_prompt", "hotwords"):
-            size = len(str(options.get(option) or ""))
-            if size > LONGEST_TEXT:
-                raise OptionError(f"{{{option}}}: expected at most {LONGEST_TEXT} characters, got {size}")
-        if config.language:
-            try:
-                language_code(config.language, task.model.manifest.tokens.languages or ("en",))
-            except UserError as error:
-                field = OPTION_FIELDS["language"]
-                raise RequestError(400, f"{field}: {error}", param=field, code="invalid_value") from None
+        task.check_texts(options)
         return task, task.model.stream(sample_rate=config.format.rate, **options)
 
     def _use(self, task: Task, stream: Stream) -> None:
