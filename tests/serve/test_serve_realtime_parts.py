@@ -142,6 +142,20 @@ def test_sound_that_a_stream_failed_with_has_been(caplog: pytest.LogCaptureFixtu
     assert "a bug" in caplog.text
 
 
+def test_a_commit_of_a_phrase_that_ends_by_itself() -> None:
+    """It makes no other item."""
+    started = StreamEvent("speech_started", 0, 0.5, 0.5)
+    stream = SimpleNamespace(feed=lambda chunk: [started, final(" hello")], commit=list)
+    sound = base64.b64encode(bytes(48_000)).decode()
+    kinds = ("append", "commit", "clear")
+    messages = [
+        {"type": f"input_audio_buffer.{kind}", **({"audio": sound} if kind == "append" else {})} for kind in kinds
+    ]
+    events, _ = session_with(stream, *messages)
+    told = [event["type"].rpartition(".")[2] for event in events if not event["type"].endswith("delta")]
+    assert told == ["created", "speech_started", "committed", "added", "done", "completed", "cleared"]
+
+
 def test_a_client_that_sends_nothing_more(monkeypatch: pytest.MonkeyPatch) -> None:
     """What it has said is transcribed before the session ends."""
     monkeypatch.setattr("max_whisper.serve.realtime.session.IDLE_SECONDS", 0.3)
