@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from max_whisper import load_audio
 from support.browser import Open, chromium, poor_contrasts
-from support.server import Server, server
+from support.realtime import COMPLETED
+from support.server import Server, server, until
 from support.server_fixtures import COMMANDS
 from support.sounds import write_wav
 
@@ -36,6 +37,49 @@ def speaking(microphone: Open, shared: Server) -> Iterator[Any]:
     page.context.close()
 
 
+FAKE_SERVER = """() => {
+  const events = (window.events = []);
+  class Socket {
+    static OPEN = 1;
+    readyState = 1;
+    bufferedAmount = 0;
+    constructor() {
+      window.socket = this;
+      setTimeout(() => this.tell("session.created"));
+    }
+    tell(type, fields) { this.onmessage?.({ data: JSON.stringify({ type, ...fields }) }); }
+    send(text) {
+      events.push(JSON.parse(text).type);
+      this.bufferedAmount += text.length;
+    }
+    close() { this.readyState = 3; }
+  }
+  window.WebSocket = Socket;
+}"""
+"""Puts what a test says in the place of the server; nothing that is sent leaves the browser."""
+
+
+def tell(page: Any, kind: str, **fields: object) -> None:
+    """Tells the page an event as the server does."""
+    page.evaluate("([type, fields]) => window.socket.tell(type, fields)", [kind, fields])
+
+
+def wait_for_event(page: Any, kind: str, count: int = 1) -> None:
+    """Waits until the page has sent some events of a type."""
+    until(lambda: page.evaluate("window.events").count(kind) >= count)
+
+
+@pytest.fixture
+def alone(microphone: Open, shared: Server) -> Iterator[Any]:
+    """Returns a page that hears the microphone, and whose server is the test."""
+    page = microphone(shared.url)
+    page.evaluate(FAKE_SERVER)
+    page.locator("#speak").click()
+    wait_for_event(page, "session.update")
+    yield page
+    page.context.close()
+
+
 def captions(page: Any) -> str:
     return " ".join(page.locator("#captions p").all_text_contents())
 
@@ -54,6 +98,46 @@ def test_what_is_said_is_written(speaking: Any, shared: Server) -> None:
     speaking.locator("#speak").click()  # another session, which begins anew
     speaking.locator("#captions p").first.wait_for()
     assert len(captions(speaking)) < len(text)
+
+
+def test_two_phrases_around_stop(alone: Any) -> None:
+    """The text of a phrase that was over before does not end the session: that of the last one is still to come."""
+    tell(alone, "session.updated")
+    wait_for_event(alone, "input_audio_buffer.append")
+    alone.locator("#speak").click()
+    wait_for_event(alone, "input_audio_buffer.commit")
+    tell(alone, COMPLETED, item_id="a", transcript="before the pause")
+    assert alone.locator("#speak").text_content() == "Stop"
+    tell(alone, COMPLETED, item_id="b", transcript="behind it")
+    assert alone.evaluate("window.events.slice(-2)") == ["input_audio_buffer.commit", "session.update"]
+    tell(alone, "session.updated")
+    alone.locator("#speak", has_text="Speak").wait_for()
+    assert captions(alone) == "before the pause behind it"
+
+
+def test_stop_while_the_model_is_loaded(alone: Any) -> None:
+    """What was said meanwhile is sent when the model is there."""
+    alone.wait_for_timeout(500)
+    alone.locator("#speak").click()
+    assert alone.locator("#speak").text_content() == "Stop"
+    tell(alone, "session.updated")
+    wait_for_event(alone, "input_audio_buffer.append", 2)
+    tell(alone, COMPLETED, item_id="a", transcript="while it was loaded")
+    tell(alone, "session.updated")
+    alone.locator("#speak", has_text="Speak").wait_for()
+    assert captions(alone) == "while it was loaded"
+    assert not alone.locator("#error").is_visible()
+
+
+def test_a_long_time_until_the_model_is_loaded(alone: Any) -> None:
+    """What was said meanwhile may be much: the server does not hear too slowly because of that."""
+    alone.evaluate("window.socket.bufferedAmount = 5e6")  # as if a minute was sent at once
+    tell(alone, "session.updated")
+    wait_for_event(alone, "input_audio_buffer.append", 5)
+    assert alone.locator("#live-status").text_content().startswith("Speak.")
+    alone.evaluate("window.socket.bufferedAmount += 5e6")
+    alone.locator("#error", has_text="more slowly than you speak").wait_for()
+    assert alone.locator("#live-status").text_content() == ""
 
 
 def test_words_that_may_change_are_lighter(speaking: Any) -> None:

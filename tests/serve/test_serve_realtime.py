@@ -240,6 +240,17 @@ def test_silence_is_no_phrase(shared: Server) -> None:
         assert (error["code"], error["event_id"]) == ("input_audio_buffer_commit_empty", "twice")
 
 
+def test_a_phrase_that_is_over_is_committed(shared: Server, sound: bytes, expected: list[str]) -> None:
+    """After it, a commit has nothing to do, and the session can be set."""
+    with raw(shared) as connection:
+        connection.append(sound)
+        assert [connection.until(COMPLETED)["transcript"] for _ in expected] == expected
+        connection.send({"type": "input_audio_buffer.commit"})
+        assert connection.error()["code"] == "input_audio_buffer_commit_empty"
+        connection.update(sound_input(transcription={"language": "en"}))
+        assert connection.next()["type"] == "session.updated"
+
+
 def test_a_commit_while_somebody_speaks(shared: Server, sound: bytes) -> None:
     with raw(shared) as connection:
         connection.append(sound[:60_000])

@@ -181,11 +181,16 @@ def test_other_intents(shared: Server) -> None:
 
 def test_a_model_that_is_not_there(shared: Server, sound: bytes) -> None:
     with raw(shared, "?model=gone") as connection:
+        connection.send({"type": APPEND, "audio": base64.b64encode(sound[:20_000]).decode(), "event_id": "first"})
+        error = connection.error()
+        assert (error["code"], error["event_id"]) == ("model_not_found", "first")
         connection.append(sound[:20_000])
-        assert connection.error()["code"] == "model_not_found"
-        connection.append(sound[:20_000])
-        connection.send({"type": "input_audio_buffer.commit"})
-        assert "earlier error" in connection.error()["message"]
+        connection.update(sound_input(transcription={"model": "nano"}))
+        assert connection.error()["message"].endswith("send input_audio_buffer.clear before")
+        connection.send({"type": "input_audio_buffer.commit", "event_id": "end"})
+        error = connection.error()
+        assert "earlier error" in error["message"]
+        assert error["event_id"] == "end"
         connection.send({"type": "input_audio_buffer.clear"})
         connection.until("input_audio_buffer.cleared")
         connection.update(sound_input(transcription={"model": "nano"}))
@@ -204,11 +209,14 @@ def test_a_client_that_vanishes(shared: Server, sound: bytes) -> None:
 
 def test_a_client_that_sends_much_more_than_is_heard(shared: Server, sound: bytes) -> None:
     """It is held up, and nothing is lost."""
+    before = shared.metric("max_whisper_audio_seconds_total", model="nano")
     with raw(shared) as connection:
         connection.update(sound_input(turn_detection=None))
         connection.until("session.updated")
         for _ in range(400):
             connection.append(bytes(48_000))
+        # 26 MB were sent; what was not heard of them are two inboxes and the buffers of the system.
+        assert shared.metric("max_whisper_audio_seconds_total", model="nano") - before > 100
         connection.send({"type": "input_audio_buffer.commit"})
         assert connection.until(COMPLETED)["usage"]["seconds"] == pytest.approx(400, abs=1)
 
@@ -313,6 +321,19 @@ def test_a_session_that_lasts_too_long(nano_artifact: Path, tmp_path: Path) -> N
         server(tmp_path, "--model", nano_artifact, "--max-request-seconds", "1") as running,
         raw(running) as connection,
     ):
+        assert connection.error()["code"] == "session_expired"
+        assert close_code(connection) == 1008
+
+
+def test_what_is_said_when_the_time_is_over(nano_artifact: Path, tmp_path: Path, sound: bytes) -> None:
+    """It is transcribed before the session ends."""
+    with (
+        server(tmp_path, "--model", nano_artifact, "--max-request-seconds", "8") as running,
+        raw(running) as connection,
+    ):
+        connection.append(sound[:60_000])
+        connection.until("input_audio_buffer.speech_started")
+        assert connection.until(COMPLETED)["transcript"] == "hello"
         assert connection.error()["code"] == "session_expired"
         assert close_code(connection) == 1008
 

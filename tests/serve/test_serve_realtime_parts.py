@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from max_whisper.errors import Cancelled
 from max_whisper.runtime.streaming.events import StreamEvent
+from max_whisper.serve.errors import RequestError
 from max_whisper.serve.jobs import Job, gone
 from max_whisper.serve.metrics import Metrics
 from max_whisper.serve.realtime.config import Config
@@ -83,13 +84,28 @@ class Broken:
     commit = cancel = feed
 
 
-def session_with(stream: object, *messages: object) -> tuple[list[dict[str, Any]], Job]:
-    """Returns what a session tells that has taken some messages, with a stream and without a model."""
+class Speaking:
+    """A stream that hears one phrase, which a commit ends."""
 
-    async def run() -> tuple[list[dict[str, Any]], Job]:
+    def feed(self, chunk: object) -> list[StreamEvent]:
+        return [StreamEvent("speech_started", 0, 0.5, 0.5)]
+
+    def commit(self) -> list[StreamEvent]:
+        return [final(" hello")]
+
+
+def session_with(
+    stream: Any, *messages: object, end: type[Exception] = Cancelled
+) -> tuple[list[dict[str, Any]], Session]:
+    """Returns what a session tells that has taken some messages, with a stream and without a model.
+
+    end: what it raises at its end.
+    """
+
+    async def run() -> tuple[list[dict[str, Any]], Session]:
         job, events = Job("/v1/realtime"), []
         service = SimpleNamespace(metrics=Metrics(), stopping=False)
-        work: Any = SimpleNamespace(job=job, service=service)
+        work: Any = SimpleNamespace(job=job, service=service, seconds_left=1000.0)
         inbox = Inbox(job)
         session = Session(work, inbox, Config("nano"), asyncio.get_running_loop())
         task: Any = SimpleNamespace(entry=SimpleNamespace(name="nano"), turn=nullcontext)
@@ -102,9 +118,9 @@ def session_with(stream: object, *messages: object) -> tuple[list[dict[str, Any]
             if event["type"].endswith(("failed", "cleared")):
                 job.cancel(gone)
 
-        with pytest.raises(Cancelled):
+        with pytest.raises(end):
             await asyncio.to_thread(session.run, give)
-        return events, job
+        return events, session
 
     return asyncio.run(run())
 
@@ -116,6 +132,37 @@ def test_a_stream_that_fails(caplog: pytest.LogCaptureFixture) -> None:
     assert events[-1]["item_id"] == events[1]["item_id"]
     assert events[-1]["error"]["type"] == "server_error"
     assert "a bug" in caplog.text
+
+
+def test_sound_that_a_stream_failed_with_has_been(caplog: pytest.LogCaptureFixture) -> None:
+    """The times of what is said later are those of the session."""
+    sound = base64.b64encode(bytes(12 * 48_000)).decode()
+    _, session = session_with(Broken(), {"type": "input_audio_buffer.append", "audio": sound})
+    assert session._items.began == 12.0
+    assert "a bug" in caplog.text
+
+
+def test_a_commit_of_a_phrase_that_ends_by_itself() -> None:
+    """It makes no other item."""
+    started = StreamEvent("speech_started", 0, 0.5, 0.5)
+    stream = SimpleNamespace(feed=lambda chunk: [started, final(" hello")], commit=list)
+    sound = base64.b64encode(bytes(48_000)).decode()
+    kinds = ("append", "commit", "clear")
+    messages = [
+        {"type": f"input_audio_buffer.{kind}", **({"audio": sound} if kind == "append" else {})} for kind in kinds
+    ]
+    events, _ = session_with(stream, *messages)
+    told = [event["type"].rpartition(".")[2] for event in events if not event["type"].endswith("delta")]
+    assert told == ["created", "speech_started", "committed", "added", "done", "completed", "cleared"]
+
+
+def test_a_client_that_sends_nothing_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it has said is transcribed before the session ends."""
+    monkeypatch.setattr("max_whisper.serve.realtime.session.IDLE_SECONDS", 0.3)
+    sound = base64.b64encode(bytes(48_000)).decode()
+    events, _ = session_with(Speaking(), {"type": "input_audio_buffer.append", "audio": sound}, end=RequestError)
+    assert events[-1]["type"] == COMPLETED
+    assert events[-1]["transcript"] == "hello"
 
 
 def test_the_inbox_has_a_bound() -> None:

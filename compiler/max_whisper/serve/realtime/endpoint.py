@@ -18,6 +18,7 @@ from max_whisper.serve.errors import RequestError
 from max_whisper.serve.http import SEND_SECONDS
 from max_whisper.serve.jobs import gone, too_long
 from max_whisper.serve.realtime.config import first_config
+from max_whisper.serve.realtime.endings import ended, over
 from max_whisper.serve.realtime.events import Event, error_event
 from max_whisper.serve.realtime.inbox import Inbox
 from max_whisper.serve.realtime.places import Places
@@ -50,8 +51,8 @@ class Realtime:
         except Exception as error:
             refusal = answer_to(error, PATH)
             if refusal.code == too_long().code:
-                refusal = _over()
-            if refusal.code not in (gone().code, _ended().code):
+                refusal = over()
+            if refusal.code not in (gone().code, ended().code):
                 status = refusal.status
                 await connection.refuse(refusal)
         finally:
@@ -75,17 +76,6 @@ class Realtime:
                     with contextlib.suppress(asyncio.CancelledError):
                         await receiving
                     inbox.close()
-
-
-def _ended() -> RequestError:
-    """Returns the reason to end the work for a session whose client has closed it, which is how sessions end."""
-    return RequestError(499, "the client has ended the session", code="session_ended")
-
-
-def _over() -> RequestError:
-    """Returns the error that ends a session whose time is over."""
-    message = "the session has lasted for as long as this server lets one last: connect again"
-    return RequestError(408, message, code="session_expired")
 
 
 class _Connection:
@@ -115,7 +105,7 @@ class _Connection:
                     what = "the message has bytes: send events as text, and sound as base64 in them"
                     await self.send(error_event(RequestError(400, what, code="no_text")))
         self.gone.set()
-        work.job.cancel(_ended)
+        work.job.cancel(ended)
 
     async def send(self, event: Event) -> None:
         """Sends an event. Raises the reason to end where the client does not read it, or has gone."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from max_whisper.messages import one_of, suggestion
 from max_whisper.serve.errors import RequestError
-from max_whisper.serve.realtime.shown import shown
+from max_whisper.serve.shown import shown
 
 MOST_TEXTS = 10_000
 
@@ -110,3 +110,8 @@ def _can_be_written(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def known(asked: Mapping[str, Any], *names: str) -> None:
+    """Raises RequestError for an event with a field that is not known."""
+    Fields(asked["type"], asked, ("type", "event_id", *names))

@@ -15,13 +15,13 @@ from max_whisper.messages import one_of, quote, suggestion
 from max_whisper.options import OptionError
 from max_whisper.runtime.streaming.events import StreamEvent
 from max_whisper.runtime.streaming.stream import Stream
-from max_whisper.serve.answers import answer_to
 from max_whisper.serve.errors import RequestError
-from max_whisper.serve.jobs import stopping
+from max_whisper.serve.jobs import Reason, stopping
 from max_whisper.serve.pool import Entry
 from max_whisper.serve.realtime.config import OPENAI_NAMES, OPTION_FIELDS, Config
+from max_whisper.serve.realtime.endings import BUFFER, idle, nothing_to_commit, over, spelled, uncommitted
 from max_whisper.serve.realtime.events import Event, error_event, event, new_id, read_event
-from max_whisper.serve.realtime.fields import Fields, wrong_value
+from max_whisper.serve.realtime.fields import known, wrong_value
 from max_whisper.serve.realtime.inbox import Inbox
 from max_whisper.serve.realtime.items import Items
 from max_whisper.serve.transcribing import Task
@@ -35,9 +35,10 @@ TURN_SECONDS = 5.0
 """The most sound of a turn: others have theirs between two."""
 LOOK_SECONDS = 0.25
 """The seconds between two looks if the server stops."""
+LAST_SECONDS = 5.0
+"""The seconds before the end of a session's time in which what is being said is ended; a tenth of a short time."""
 IDLE_SECONDS = 600.0
 """The seconds without a message after which a session ends, so that others have its place."""
-BUFFER = "input_audio_buffer"
 
 
 class Session:
@@ -60,7 +61,11 @@ class Session:
         self._stream: Stream | None = None
         self._waiting: list[bytes] = []  # sound that was not fed
         self._since = 0.0  # when the first of it came
+        self._cause: object = None  # the event_id of what brought it
+        self._bytes = 0  # the sound since the stream began, also that which was not fed
         self._buffered = False  # whether there is sound that was not committed
+        self._speaking = False  # whether a phrase of the stream is being said
+        self._finals = 0  # the phrases of the stream that have ended
         self._broken = False  # whether no stream could begin, and the client knows
         self._withdraw: Callable[[], None] = lambda: None  # what ends the stream with the work
         self._handlers: dict[str, Callable[[Mapping[str, Any], float], None]] = {
@@ -78,19 +83,23 @@ class Session:
         self._give = give
         self._give(event("session.created", session=self._session()))
         heard = time.monotonic()
+        last = min(LAST_SECONDS, self._work.seconds_left / 10)
         while True:
             messages = self._inbox.take(LOOK_SECONDS)
             for came, text in messages:
                 self._answer(text, came)
-            self._guarded(self._feed)
+            self._guarded(self._feed, self._cause)
             heard = time.monotonic() if messages else heard
+            reason: Reason | None = None
             if self._work.service.stopping:
+                reason = stopping
+            elif time.monotonic() - heard > IDLE_SECONDS:
+                reason = partial(idle, IDLE_SECONDS)
+            elif self._work.seconds_left < last:
+                reason = over
+            if reason is not None:
                 self._guarded(self._end)
-                raise stopping()
-            if time.monotonic() - heard > IDLE_SECONDS:
-                raise RequestError(
-                    408, f"nothing came for {IDLE_SECONDS:g} seconds: connect again", code="session_idle"
-                )
+                raise reason()
 
     def _answer(self, text: str, came: float) -> None:
         """Does what an event asks for, or tells what is wrong with it. came: when it came, by `time.monotonic`."""
@@ -110,21 +119,15 @@ class Session:
         except Cancelled:
             raise
         except Exception as error:
-            self._give(error_event(_spelled(error), asked.get("event_id")))
+            self._give(error_event(spelled(error, PATH), asked.get("event_id")))
 
     def _update(self, asked: Mapping[str, Any], came: float) -> None:
-        _known(asked, "session")
+        known(asked, "session")
         config = self._config.updated(asked.get("session"))
         changed = config.sound != self._config.sound
         if changed or (self._stream is None and not self._buffered):
             if self._buffered:
-                raise RequestError(
-                    400,
-                    "session: how sound is heard cannot be changed while there is sound that was not committed: send "
-                    f"{BUFFER}.clear or {BUFFER}.commit before",
-                    param="session",
-                    code="session_started",
-                )
+                raise uncommitted(self._broken)
             task, stream = self._opened(config)
             self._forget()
             self._use(task, stream)
@@ -132,7 +135,7 @@ class Session:
         self._give(event("session.updated", session=self._session()))
 
     def _append(self, asked: Mapping[str, Any], came: float) -> None:
-        _known(asked, "audio")
+        known(asked, "audio")
         audio = asked.get("audio")
         if not isinstance(audio, str):
             raise wrong_value("audio", "base64", audio)
@@ -142,25 +145,27 @@ class Session:
             raise wrong_value("audio", "base64", audio) from None
         if not sound:
             return
-        self._since = self._since if self._waiting else came
+        if not self._waiting:
+            self._since, self._cause = came, asked.get("event_id")
         self._waiting.append(sound)
+        self._bytes += len(sound)
         self._buffered = True
 
     def _commit(self, asked: Mapping[str, Any], came: float) -> None:
-        _known(asked)
-        if not self._buffered:
-            raise RequestError(
-                400,
-                f"there is no sound to be committed: send {BUFFER}.append before",
-                code="input_audio_buffer_commit_empty",
-            )
-        self._guarded(self._end)
+        known(asked)
+        ended, cause = self._finals, asked.get("event_id")
+        if not self._guarded(partial(self._feed, everything=True), cause):
+            return
+        if self._buffered:
+            self._guarded(self._end, cause)
+        elif self._finals == ended:
+            raise nothing_to_commit()
 
     def _end(self) -> None:
         """Ends what is being said, so that it becomes an item."""
+        self._feed(everything=True)
         if not self._buffered:
             return
-        self._feed(everything=True)
         if self._stream is None:
             raise RequestError(500, "there is no stream: an earlier error says why", kind="server_error")
         found = self._compute(self._stream.commit)
@@ -170,17 +175,16 @@ class Session:
             self._items.commit()
 
     def _clear(self, asked: Mapping[str, Any], came: float) -> None:
-        _known(asked)
+        known(asked)
         self._forget()
         self._give(event(f"{BUFFER}.cleared"))
 
     def _forget(self) -> None:
         """Throws away the sound that was not committed. Another stream begins with the next one."""
-        thrown = sum(map(len, self._waiting)) / self._config.format.bytes_per_second
-        seconds = 0.0 if self._stream is None else self._stream.seconds
-        self._waiting, self._buffered, self._broken, self._stream = [], False, False, None
+        seconds = self._bytes / self._config.format.bytes_per_second
+        self._waiting, self._bytes, self._buffered, self._broken, self._stream = [], 0, False, False, None
         self._withdraw()
-        self._items.begin_stream(self._items.began + seconds + thrown)
+        self._items.begin_stream(self._items.began + seconds)
 
     def _feed(self, everything: bool = False) -> None:
         """Feeds the sound that has come. everything: also where it is less than FED_SECONDS."""
@@ -204,11 +208,17 @@ class Session:
             part = sound[first : first + step]
             self._tell(self._compute(partial(stream.feed, self._config.format.chunk(part))))
             self._count("audio", len(part) / per_second)
+        if self._config.turns is not None and self._finals and not self._speaking:
+            self._buffered = False
         self._work.service.metrics.stream_lag.observe(time.monotonic() - self._since)
 
     def _tell(self, found: Sequence[StreamEvent], *, committed: bool = False) -> None:
         self._items.tell(found, committed=committed)
         for one in found:
+            if one.kind == "speech_started":
+                self._speaking = True
+            elif one.kind == "final":
+                self._speaking, self._finals = False, self._finals + 1
             if one.segment is not None:
                 self._count("tokens", len(one.segment.tokens))
 
@@ -226,19 +236,24 @@ class Session:
         assert self._task is not None
         getattr(self._work.service.metrics, what).labels(self._task.entry.name).inc(amount)
 
-    def _guarded(self, step: Callable[[], None]) -> None:
-        """Does something with sound; where that fails, tells it, and goes on with another stream."""
+    def _guarded(self, step: Callable[[], None], cause: object = None) -> bool:
+        """Does something with sound; where that fails, tells it, and goes on with another stream.
+
+        cause: the event_id of what led to it. Returns whether it was done.
+        """
         try:
             step()
         except Cancelled:
             raise
         except Exception as error:
-            answer = _spelled(error)
+            answer = spelled(error, PATH)
             if self._broken:  # no stream has begun
-                self._give(error_event(answer))
+                self._give(error_event(answer, cause))
             else:
                 self._items.fail(answer)
                 self._forget()
+            return False
+        return True
 
     def _opened(self, config: Config) -> tuple[Task, Stream]:
         """Returns a new stream. Raises RequestError and UserError for what cannot be had."""
@@ -251,7 +266,7 @@ class Session:
 
     def _use(self, task: Task, stream: Stream) -> None:
         """Feeds sound to a stream from now on."""
-        self._task, self._stream = task, stream
+        self._task, self._stream, self._speaking, self._finals = task, stream, False, 0
         self._withdraw = self._work.job.on_cancel(stream.cancel)
 
     def _has(self, name: str) -> bool:
@@ -264,19 +279,3 @@ class Session:
 
     def _session(self) -> dict[str, object]:
         return {"object": "realtime.transcription_session", "id": self._id, **self._config.json()}
-
-
-def _known(asked: Mapping[str, Any], *names: str) -> None:
-    """Raises RequestError for an event with a field that is not known."""
-    Fields(asked["type"], asked, ("type", "event_id", *names))
-
-
-def _spelled(error: Exception) -> RequestError:
-    """Returns the answer to an error, with the names of fields as sessions have them."""
-    if isinstance(error, OptionError):
-        message = error.spelled(lambda name: OPTION_FIELDS.get(name, name))
-        field = message.partition(":")[0]
-        return RequestError(
-            400, message, param=field if field in OPTION_FIELDS.values() else None, code="invalid_value"
-        )
-    return answer_to(error, PATH)

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from max_whisper.runtime.decoding.tokenizer import Tokenizer
-from max_whisper.serve.wyoming.frames import Garbage, shown
+from max_whisper.serve.shown import shown
+from max_whisper.serve.wyoming.frames import Garbage
 
 MOST_WORDS = 10_000
 """The most names or terms of a request; the model reads the first of them that fit."""

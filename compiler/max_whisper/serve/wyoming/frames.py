@@ -11,8 +11,8 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from max_whisper.messages import quote
 from max_whisper.serve.errors import RequestError
+from max_whisper.serve.shown import shown
 
 MAX_LINE = 64 << 10
 """The longest line of JSON, in bytes."""
@@ -88,14 +88,3 @@ def _length(fields: dict[str, Any], name: str, most: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= most:
         raise Garbage(f"a number of bytes, 0 to {most}, as {name}", shown(value))
     return value
-
-
-def shown(value: object) -> str:
-    """Returns a value as a message shows it, whatever it is and however large."""
-    if isinstance(value, str):
-        return quote(value)
-    if isinstance(value, dict | list):
-        return "an object" if isinstance(value, dict) else "a list"
-    if isinstance(value, int) and value.bit_length() > 64:
-        return "a larger number"
-    return json.dumps(value)

@@ -13,8 +13,9 @@ from max_whisper.runtime.audio.waveform import MAX_SAMPLE_RATE, MIN_SAMPLE_RATE,
 from max_whisper.serve.errors import RequestError
 from max_whisper.serve.options import ServeOptions
 from max_whisper.serve.raw_sound import SAMPLE_BYTES
+from max_whisper.serve.shown import shown
 from max_whisper.serve.transcribing import Task
-from max_whisper.serve.wyoming.frames import Garbage, shown
+from max_whisper.serve.wyoming.frames import Garbage
 
 IN_MEMORY = 4 << 20
 """The bytes of a recording that are kept in memory: two minutes at 16 kHz."""

@@ -8,7 +8,9 @@ import { chosenLanguage, chosenModels } from "./settings.js";
 const TRANSCRIPTION = "conversation.item.input_audio_transcription";
 const END_SECONDS = 60; // for the text of what was said last
 
-const MOST_UNSENT = 4e6; // bytes: half a minute
+const MOST_UNSENT = 4e6; // bytes of messages: half a minute
+const MOST_WAITING = 3e7; // bytes of sound that is said while the model is loaded: five minutes
+const SLOW = "The server hears more slowly than you speak: try again when it has less to do.";
 
 let current = null; // the session that runs
 
@@ -28,7 +30,9 @@ class Session {
     this.items = new Map();
     this.ready = false;
     this.ending = false;
-    this.waiting = [];
+    this.waiting = []; // sound that is said while the model is loaded
+    this.waitingBytes = 0;
+    this.backlog = 0; // bytes of messages that were sent at once when the model was there
   }
 
   async start() {
@@ -47,9 +51,16 @@ class Session {
 
   hear(sound) {
     if (this.ending) return;
-    if (this.socket?.bufferedAmount > MOST_UNSENT) this.end("The server hears more slowly than you speak: try again when it has less to do.");
-    else if (this.ready) this.send({ type: "input_audio_buffer.append", audio: encoded(sound) });
-    else this.waiting.push(sound); // said while the model is loaded
+    if (!this.ready) {
+      this.waiting.push(sound);
+      this.waitingBytes += sound.byteLength;
+      if (this.waitingBytes > MOST_WAITING) this.end("The model is loaded for too long: try again when the server has less to do.");
+    } else if (this.socket.bufferedAmount > MOST_UNSENT + this.backlog) this.end(SLOW);
+    else this.append(sound);
+  }
+
+  append(sound) {
+    this.send({ type: "input_audio_buffer.append", audio: encoded(sound) });
   }
 
   take(event, model) {
@@ -60,8 +71,11 @@ class Session {
       const session = { type: "transcription", audio: { input: { format, transcription } }, include: ["max_whisper.hypothesis"] };
       this.send({ type: "session.update", session });
     } else if (event.type === "session.updated") {
+      if (this.ready) return this.end(""); // it stands behind the commit, and so behind the last text
       this.ready = true;
-      for (const sound of this.waiting.splice(0)) this.hear(sound);
+      for (const sound of this.waiting.splice(0)) this.append(sound);
+      this.backlog = this.socket.bufferedAmount;
+      if (this.ending) return this.commit();
       status("Speak. Words that may still change are lighter.");
     } else if (event.type === `${TRANSCRIPTION}.delta`) {
       const { sure, unsure } = this.item(event.item_id);
@@ -94,7 +108,6 @@ class Session {
       unsure.textContent = "";
       if (!text) paragraph.remove();
     }
-    if (this.ending) this.end("");
   }
 
   fail(error) {
@@ -102,13 +115,19 @@ class Session {
     else this.end(error.message);
   }
 
-  // Hears no more, and waits for the text of what was said last.
+  // Hears no more, and waits for the text of what was said last; also for the model, where it is still loaded.
   stop() {
     this.ending = true;
     this.microphone?.close();
-    if (!this.ready) return this.end("");
-    this.send({ type: "input_audio_buffer.commit" });
+    if (!this.ready && !this.waiting.length) return this.end("");
     status("The last words are written.");
+    if (this.ready) this.commit();
+  }
+
+  // Events are answered in their order: behind the answer to an update that changes nothing, no text will come.
+  commit() {
+    this.send({ type: "input_audio_buffer.commit" });
+    this.send({ type: "session.update", session: { type: "transcription" } });
     this.timer = setTimeout(() => this.end(""), 1000 * END_SECONDS);
   }
 
