@@ -12,13 +12,12 @@ from typing import Any
 
 from max_whisper.errors import Cancelled
 from max_whisper.messages import one_of, quote, suggestion
-from max_whisper.options import OptionError
 from max_whisper.runtime.streaming.events import StreamEvent
 from max_whisper.runtime.streaming.stream import Stream
 from max_whisper.serve.errors import RequestError
 from max_whisper.serve.jobs import Reason, stopping
 from max_whisper.serve.pool import Entry
-from max_whisper.serve.realtime.config import OPENAI_NAMES, OPTION_FIELDS, Config
+from max_whisper.serve.realtime.config import OPENAI_NAMES, Config
 from max_whisper.serve.realtime.endings import BUFFER, idle, nothing_to_commit, over, spelled, uncommitted
 from max_whisper.serve.realtime.events import Event, error_event, event, new_id, read_event
 from max_whisper.serve.realtime.fields import known, wrong_value
