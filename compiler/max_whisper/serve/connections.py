@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable
 from typing import Any
 
 import h11
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
@@ -24,6 +25,16 @@ def protocol_class(most: int) -> type[asyncio.Protocol]:
     return type("BoundedProtocol", (_Protocol,), {"most": most})
 
 
+def _with_abort(app: ASGIApp, abort: Callable[[], None]) -> ASGIApp:
+    """Returns an application that can end its connection at once, by what its scope has as the extension ABORT."""
+
+    async def with_abort(scope: Scope, receive: Receive, send: Send) -> None:
+        scope.setdefault("extensions", {})[ABORT] = abort
+        await app(scope, receive, send)
+
+    return with_abort
+
+
 class _Protocol(H11Protocol):
     """uvicorn's protocol with a bound on connections, and on the time for a head, which uvicorn has not."""
 
@@ -33,13 +44,7 @@ class _Protocol(H11Protocol):
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
-        served = self.app
-
-        async def app(scope: Scope, receive: Receive, send: Send) -> None:
-            scope.setdefault("extensions", {})[ABORT] = self.transport.abort
-            await served(scope, receive, send)
-
-        self.app = app
+        self.app = _with_abort(self.app, lambda: self.transport.abort())
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Notes a connection, or refuses it."""
@@ -88,13 +93,7 @@ class WebSockets(WebSocketsSansIOProtocol):
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
-        served = self.app
-
-        async def app(scope: Scope, receive: Receive, send: Send) -> None:
-            scope.setdefault("extensions", {})[ABORT] = self.transport.abort
-            await served(scope, receive, send)
-
-        self.app = app
+        self.app = _with_abort(self.app, lambda: self.transport.abort())
 
     def send_receive_event_to_app(self) -> None:
         """Passes a message on. One that is no text is refused here, because uvicorn logs where it comes from."""

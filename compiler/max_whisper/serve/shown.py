@@ -1,4 +1,4 @@
-"""Shows values of strangers in messages."""
+"""Looks at values of strangers, and shows them in messages."""
 
 from __future__ import annotations
 
@@ -16,3 +16,12 @@ def shown(value: object) -> str:
     if isinstance(value, int) and value.bit_length() > 64:
         return "a larger number"
     return json.dumps(value)
+
+
+def can_be_written(text: str) -> bool:
+    """Returns whether a text can be sent; JSON may hold halves of characters."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -8,7 +8,6 @@ from typing import Any, TypeVar
 
 from max_whisper.artifact.manifest import WhisperManifest
 from max_whisper.errors import Cancelled
-from max_whisper.mel_filters import N_FFT
 from max_whisper.options import OptionError
 from max_whisper.runtime.audio.mel import FRAMES_PER_SECOND, HOP, LogMel
 from max_whisper.runtime.audio.waveform import SAMPLE_RATE, Waveform
@@ -107,12 +106,13 @@ class Recognizer:
 
         The confirmed words are given to the decoder, which goes on from there.
         """
-        features, heard = self._encoded(samples)
+        features, mel = self._encoded(samples)
+        heard = mel.seconds
         phrase.language, phrase.is_certain = self._language_of(features, phrase)
         unconfirmed = phrase.offset + heard - phrase.confirmed_until
         most = min(self._room(phrase) - SPARE_TOKENS // 2, SPARE_TOKENS + int(TOKENS_PER_SECOND * unconfirmed))
-        options = replace(self._at(0.0, phrase, draft=phrase.tail), max_new_tokens=most)
-        options = replace(options, prefix=[*phrase.before, *phrase.confirmed] or None)
+        prefix = [*phrase.before, *phrase.confirmed] or None
+        options = replace(self._at(0.0, phrase, draft=phrase.tail), prefix=prefix, max_new_tokens=most)
         result = self._answer(Decode(features, options))
         words = self._new_words(features, heard, phrase, [*phrase.confirmed, *result.tokens], len(phrase.confirmed))
         merge_punctuation(words, self._options.prepend_punctuations, self._options.append_punctuations)
@@ -141,14 +141,14 @@ class Recognizer:
         return ending
 
     def _end(self, phrase: Phrase, samples: Waveform) -> Ending:
-        features, _ = self._encoded(samples)
+        features, mel = self._encoded(samples)
         phrase.language, phrase.is_certain = self._language_of(features, phrase)
         draft = [*phrase.confirmed, *phrase.tail]
         steps = with_retries(features, self._options, lambda t: self._at(t, phrase, draft=draft))
         result, _ = self._outcome(steps)
         segment = None
         if result.text and not is_silence(result, self._options):
-            segment = self._segment(phrase, samples, features, result)
+            segment = self._segment(phrase, mel, features, result)
         return Ending(phrase.first, phrase.window + len(samples), segment, phrase.language, phrase.is_certain)
 
     def keep(self, ending: Ending) -> None:
@@ -168,9 +168,9 @@ class Recognizer:
             self._earlier = [*self._earlier, segment.text.strip()][-KEPT_TEXTS:]
             self._last_speech = segment.end
 
-    def _segment(self, phrase: Phrase, samples: Waveform, features: WindowFeatures, result: DecodingResult) -> Segment:
+    def _segment(self, phrase: Phrase, mel: LogMel, features: WindowFeatures, result: DecodingResult) -> Segment:
         """Returns the text of a phrase with the times of its words and its warnings."""
-        begin, heard = (phrase.first - phrase.window) / SAMPLE_RATE, len(samples) / SAMPLE_RATE
+        begin, heard = (phrase.first - phrase.window) / SAMPLE_RATE, mel.seconds
         measures = (result.temperature, result.avg_logprob, result.compression_ratio, result.no_speech_prob)
         text = self._tokenizer.decode(result.tokens)
         segment = Segment(phrase.window // HOP, begin, heard, text, result.tokens, *measures)
@@ -184,15 +184,14 @@ class Recognizer:
             appended=self._options.append_punctuations,
         )
         timed = replace(segment, start=times.start, end=min(times.end, heard), words=times.words)
-        mel = LogMel(samples, self._manifest.dims["n_mels"], padding=N_FFT)
         (warned,) = with_warnings([timed], self._earlier, Hearing(mel, self._options), heard)
         return _later(warned, phrase.offset)
 
-    def _encoded(self, samples: Waveform) -> tuple[WindowFeatures, float]:
-        """Returns the features of a window that begins with the samples, and how many seconds these are."""
+    def _encoded(self, samples: Waveform) -> tuple[WindowFeatures, LogMel]:
+        """Returns the features of a window that begins with the samples, and the spectrogram of these."""
         n_frames = self._manifest.dims["n_frames"]
         mel = LogMel(samples, self._manifest.dims["n_mels"], padding=n_frames * HOP)
-        return self._answer(Encode(mel.part(0, n_frames))), len(samples) / SAMPLE_RATE
+        return self._answer(Encode(mel.part(0, n_frames))), mel
 
     def _language_of(self, features: WindowFeatures, phrase: Phrase) -> tuple[str, bool]:
         """Returns the language of a phrase, and whether it is certain. Words that are confirmed keep theirs."""

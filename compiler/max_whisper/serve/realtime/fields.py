@@ -7,7 +7,7 @@ from typing import Any
 
 from max_whisper.messages import one_of, suggestion
 from max_whisper.serve.errors import RequestError
-from max_whisper.serve.shown import shown
+from max_whisper.serve.shown import can_be_written, shown
 
 MOST_TEXTS = 10_000
 
@@ -66,7 +66,7 @@ class Fields:
         value = self.value(name)
         if value is None:
             return None
-        if not isinstance(value, str) or not _can_be_written(value):
+        if not isinstance(value, str) or not can_be_written(value):
             raise self.wrong(name, "text", value)
         return value.strip() or None
 
@@ -76,7 +76,7 @@ class Fields:
         if not isinstance(values, list) or len(values) > MOST_TEXTS:
             raise self.wrong(name, f"a list of at most {MOST_TEXTS} texts", values)
         for value in values:
-            if not isinstance(value, str) or not _can_be_written(value):
+            if not isinstance(value, str) or not can_be_written(value):
                 raise self.wrong(name, "a list of texts", value)
         return values
 
@@ -101,15 +101,6 @@ class Fields:
         if not value.is_integer():
             raise self.wrong(name, f"an integer, {low} to {high}", value)
         return int(value)
-
-
-def _can_be_written(text: str) -> bool:
-    """Returns whether a text can be sent; JSON may hold halves of characters."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def known(asked: Mapping[str, Any], *names: str) -> None:

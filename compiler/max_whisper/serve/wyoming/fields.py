@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from max_whisper.runtime.decoding.tokenizer import Tokenizer
-from max_whisper.serve.shown import shown
+from max_whisper.serve.shown import can_be_written, shown
 from max_whisper.serve.wyoming.frames import Garbage
 
 MOST_WORDS = 10_000
@@ -45,7 +45,7 @@ def read_text(data: dict[str, Any], name: str) -> str | None:
     value = data.get(name)
     if value is None:
         return None
-    if not isinstance(value, str) or len(value) > LONGEST_TEXT or not _can_be_written(value):
+    if not isinstance(value, str) or len(value) > LONGEST_TEXT or not can_be_written(value):
         raise Garbage(f"text of at most {LONGEST_TEXT} characters as {name}", shown(value))
     return value.strip() or None
 
@@ -57,15 +57,6 @@ def _texts(data: dict[str, Any], name: str) -> Sequence[str]:
     if not isinstance(values, list) or len(values) > MOST_WORDS:
         raise Garbage(f"a list of at most {MOST_WORDS} texts as {name}", shown(values))
     return [text for value in values if (text := read_text({name: value}, name))]
-
-
-def _can_be_written(text: str) -> bool:
-    """Returns whether a text can be sent; JSON may hold halves of characters."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def hotwords(words: Sequence[str], tokenizer: Tokenizer, most: int) -> str | None:
