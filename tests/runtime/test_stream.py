@@ -231,6 +231,29 @@ def test_timestamps_in_a_text_leave_no_hole(
         assert "".join(word.word for word in event.words) == nano.tokenizer.decode(event.segment.tokens)
 
 
+@pytest.mark.parametrize(("repetitive", "taken"), [((), 0.0), ((0.0,), 0.2)])
+def test_of_texts_that_are_all_refused_the_most_probable_is_taken(
+    nano: max_whisper.Model,
+    silero: Path,
+    commands: np.ndarray,
+    monkeypatch: pytest.MonkeyPatch,
+    repetitive: Sequence[float],
+    taken: float,
+) -> None:
+    """A text at a high temperature is invented; the last one that repeats itself is not taken either."""
+
+    def refused(result: Any) -> Any:
+        ratio = 10.0 if result.temperature in repetitive else 1.0
+        return replace(result, avg_logprob=-1.5 - result.temperature, compression_ratio=ratio)
+
+    monkeypatch.setattr(nano, "scheduler", Spy(nano.scheduler, refused))
+    stream = nano.stream()
+    monkeypatch.undo()
+    ends = [event for event in told(stream, chunks(commands, 1600)) if event.kind == "final"]
+    assert ends
+    assert {event.segment.temperature for event in ends if event.segment is not None} == {taken}
+
+
 def test_what_was_found_before_an_error_is_told_later(
     nano: max_whisper.Model, silero: Path, commands: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -125,9 +125,9 @@ def test_the_text_goes_on_where_it_was_cut(
     decoded: list[Any] = []
 
     def cut(*arguments: Any) -> Any:
-        result, attempts = yield from with_retries(*arguments)
-        decoded.append(result)
-        return (replace(result, tokens=tokens) if len(decoded) == 1 else result), attempts
+        results, attempts = yield from with_retries(*arguments)
+        decoded.append(results[-1])
+        return ([replace(results[-1], tokens=tokens)] if len(decoded) == 1 else results), attempts
 
     monkeypatch.setattr(transcriber_module, "with_retries", cut)
     found = nano.transcribe(sound, vad_filter=True, vad_speech_pad_ms=2000, word_timestamps=words)

@@ -208,15 +208,12 @@ def test_a_client_that_vanishes(shared: Server, sound: bytes) -> None:
 
 
 def test_a_client_that_sends_much_more_than_is_heard(shared: Server, sound: bytes) -> None:
-    """It is held up, and nothing is lost."""
-    before = shared.metric("max_whisper_audio_seconds_total", model="nano")
+    """Nothing is lost. The tests of the inbox show that it is held up: sockets keep what the system lets them."""
     with raw(shared) as connection:
         connection.update(sound_input(turn_detection=None))
         connection.until("session.updated")
         for _ in range(400):
             connection.append(bytes(48_000))
-        # 26 MB were sent; what was not heard of them are two inboxes and the buffers of the system.
-        assert shared.metric("max_whisper_audio_seconds_total", model="nano") - before > 100
         connection.send({"type": "input_audio_buffer.commit"})
         assert connection.until(COMPLETED)["usage"]["seconds"] == pytest.approx(400, abs=1)
 

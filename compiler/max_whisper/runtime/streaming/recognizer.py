@@ -18,7 +18,7 @@ from max_whisper.runtime.features import WindowFeatures
 from max_whisper.runtime.results import DecodingResult, Segment, Word
 from max_whisper.runtime.streaming.phrase import Ending, Found, Phrase
 from max_whisper.runtime.transcription.options import TranscribeOptions
-from max_whisper.runtime.transcription.quality import is_silence
+from max_whisper.runtime.transcription.quality import is_repetitive, is_silence
 from max_whisper.runtime.transcription.requests import Align, Answer, Decode, DetectLanguage, Encode, Request
 from max_whisper.runtime.transcription.retries import with_retries
 from max_whisper.runtime.transcription.scheduler import Caller, Scheduler
@@ -145,7 +145,8 @@ class Recognizer:
         phrase.language, phrase.is_certain = self._language_of(features, phrase)
         draft = [*phrase.confirmed, *phrase.tail]
         steps = with_retries(features, self._options, lambda t: self._at(t, phrase, draft=draft))
-        result, _ = self._outcome(steps)
+        results, attempts = self._outcome(steps)
+        result = _most_credible(results, self._options) if attempts[-1].rejected else results[-1]
         segment = None
         if result.text and not is_silence(result, self._options):
             segment = self._segment(phrase, mel, features, result)
@@ -256,6 +257,14 @@ class Recognizer:
         except StopIteration as ended:
             result: Result = ended.value
             return result
+
+
+def _most_credible(results: Sequence[DecodingResult], options: TranscribeOptions) -> DecodingResult:
+    """Returns the most probable of texts that were all refused; one that repeats itself only where all do.
+
+    The last one, which openai/whisper takes, has the highest temperature: it makes sentences of a cough.
+    """
+    return max(results, key=lambda result: (not is_repetitive(result, options), result.avg_logprob))
 
 
 def _takes_drafts(options: DecodingOptions, manifest: WhisperManifest, tokenizer: Tokenizer) -> bool:

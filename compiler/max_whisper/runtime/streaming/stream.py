@@ -21,7 +21,7 @@ from max_whisper.runtime.streaming.recognizer import Recognizer
 from max_whisper.runtime.streaming.sound import ChunkReader, Sound
 from max_whisper.runtime.vad.detector import VoiceDetector
 
-BEHIND_MS = 200
+BEHIND_MS = 100
 """The silence behind the speech of a phrase that the model hears as well."""
 BUSY = 0.5
 """The largest part of the time in which a phrase is listened to again."""

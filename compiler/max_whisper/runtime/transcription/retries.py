@@ -15,16 +15,17 @@ from max_whisper.runtime.transcription.requests import Decode, Request, ask
 
 def with_retries(
     features: WindowFeatures, options: TranscribeOptions, decoding_at: Callable[[float], DecodingOptions]
-) -> Generator[Request[Any], Any, tuple[DecodingResult, list[Attempt]]]:
-    """Returns the first text that is good enough, or that at the last temperature, and all attempts.
+) -> Generator[Request[Any], Any, tuple[list[DecodingResult], list[Attempt]]]:
+    """Returns the texts of all attempts, and the attempts; the last text is good enough, unless none is.
 
     features: those of the window. options: the temperatures, and what is good enough. decoding_at: returns the options
     of the attempt at a temperature.
     """
+    results: list[DecodingResult] = []
     attempts: list[Attempt] = []
     for temperature in options.temperatures:
-        result = yield from ask(Decode(features, decoding_at(temperature)))
-        attempts.append(Attempt(temperature, rejection(result, options)))
+        results.append((yield from ask(Decode(features, decoding_at(temperature)))))
+        attempts.append(Attempt(temperature, rejection(results[-1], options)))
         if not attempts[-1].rejected:
             break
-    return result, attempts
+    return results, attempts

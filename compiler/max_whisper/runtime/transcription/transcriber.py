@@ -220,7 +220,8 @@ class Transcriber:
         start, end = seek / FRAMES_PER_SECOND, (seek + length) / FRAMES_PER_SECOND
         tokens, context = self._manifest.tokens, self._before.tokens
         features = yield from self._features(seek, length)
-        result, attempts = yield from with_retries(features, self._options, lambda t: self._decoding_at(t, context))
+        results, attempts = yield from with_retries(features, self._options, lambda t: self._decoding_at(t, context))
+        result = results[-1]
         overrides, logprobs = [], None
         if self._options.explain:
             overrides = yield from ask(Explain(features, result, self._decoding_at(result.temperature, context)))
