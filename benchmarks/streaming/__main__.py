@@ -31,7 +31,7 @@ from benchmarks.peers.setup import SetupError, say
 from benchmarks.streaming.plot import svg
 from benchmarks.streaming.recordings import Recording, read_recordings, write_wav
 from benchmarks.streaming.setup import PEERS, interpreter, program, weights
-from benchmarks.streaming.virtual import measured, replay
+from benchmarks.streaming.virtual import Costs, measured, replay
 from benchmarks.streaming.words import first_lags, lags, outcome, summary, word_errors
 
 OURS = "max-whisper"
@@ -51,9 +51,21 @@ def main() -> None:
 @click.option("--every", default=1, show_default=True, type=click.IntRange(1), help="Take each N-th recording.")
 @click.option("--recording", "names", multiple=True, help="Take those whose names have this part; may be repeated.")
 @click.option("--option", "options", multiple=True, metavar="NAME=VALUE", help="An option of Model.stream.")
+@click.option(
+    "--costs",
+    "costs_file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Charge what this file of an earlier --json says, which was measured while the machine was idle.",
+)
 @click.option("--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Write all figures here.")
 def virtual(
-    artifact: Path, speech: Path, every: int, names: tuple[str, ...], options: tuple[str, ...], json_file: Path | None
+    artifact: Path,
+    speech: Path,
+    every: int,
+    names: tuple[str, ...],
+    options: tuple[str, ...],
+    costs_file: Path | None,
+    json_file: Path | None,
 ) -> None:
     """Replays recordings in a time that is computed."""
     model = max_whisper.load(artifact)
@@ -62,7 +74,10 @@ def virtual(
     if not recordings:
         raise click.UsageError("no recording has such a name")
     longest = max(recordings, key=lambda one: len(one.sound))
-    costs = measured(model, detector, longest.sound[: model.n_frames * 160 // 2])
+    if costs_file is None:
+        costs = measured(model, detector, longest.sound[: model.n_frames * 160 // 2])
+    else:
+        costs = Costs(**json.loads(costs_file.read_text(encoding="utf-8"))["costs"])
     chosen = {name: _value(value) for name, _, value in (option.partition("=") for option in options)}
     replays, busy = [], 0.0
     for i, recording in enumerate(recordings):
