@@ -59,9 +59,7 @@ class Cancelled(MaxWhisperError):
     """The caller ended the work before its result was there. `Transcriber.result` has the windows that were done."""
 
     def __init__(self) -> None:
-        super().__init__(
-            "the work was cancelled before its end: result() of the transcriber has the windows that were done"
-        )
+        super().__init__("the work was cancelled before its end: what was found until then is kept")
 
 
 class ForkError(MaxWhisperError):

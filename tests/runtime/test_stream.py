@@ -20,7 +20,7 @@ from max_whisper.runtime.features import Features
 from max_whisper.runtime.streaming.stream import Stream
 from max_whisper.runtime.transcription.requests import Decode, Encode, Request
 from max_whisper.runtime.transcription.scheduler import Scheduler
-from support.sounds import noise, silence
+from support.sounds import int16, noise, silence
 
 AUDIO = Path(__file__).parents[2] / "examples" / "audio"
 RATE = 16000
@@ -271,6 +271,42 @@ def test_what_was_found_before_an_error_is_told_later(
     with pytest.raises(OSError, match="it went wrong"):
         stream.feed(commands[: 5 * RATE])
     assert finals(stream.feed(b""))[0] == expected[0]
+
+
+@pytest.mark.parametrize("failing", [{0}, {2}, {3, 4}])
+def test_nothing_is_lost_by_an_error(
+    nano: max_whisper.Model, silero: Path, commands: np.ndarray, monkeypatch: pytest.MonkeyPatch, failing: set[int]
+) -> None:
+    """The sound that came in one chunk is heard to its end by the calls that follow, `finish` among them."""
+    expected = finals(told(nano.stream(), [commands]))
+    calls = iter(range(1000))
+
+    def sometimes(result: Any) -> Any:
+        if next(calls) in failing:
+            raise MemoryError
+        return result
+
+    monkeypatch.setattr(nano, "scheduler", Spy(nano.scheduler, change=sometimes))
+    stream = nano.stream()
+    monkeypatch.undo()
+    events: list[max_whisper.StreamEvent] = []
+    for call in (lambda: stream.feed(commands), *[stream.finish] * 4):
+        try:
+            events += call()
+        except MemoryError:
+            assert stream.seconds == len(commands) / RATE
+            events += stream.told()
+    assert finals(events) == expected
+    assert stream.finish() == [] and stream.told() == []
+
+
+def test_a_phrase_may_end_within_a_sample(nano: max_whisper.Model, commands: np.ndarray) -> None:
+    """Its other byte comes with the next chunk."""
+    data = int16(commands).tobytes()
+    stream, whole = nano.stream(endpoints="none"), nano.stream(endpoints="none")
+    events = [*stream.feed(data[:80_001]), *stream.commit(), *stream.feed(data[80_001:]), *stream.finish()]
+    expected = [*whole.feed(data[:80_000]), *whole.commit(), *whole.feed(data[80_000:]), *whole.finish()]
+    assert text(events) == text(expected) != ""
 
 
 def test_it_is_cancelled_while_it_computes(

@@ -125,13 +125,6 @@ def test_a_resampler_does_not_know_of_chunks(size: int) -> None:
     assert len(expected) == pytest.approx(len(sound) * 16000 / 24000, abs=32)
 
 
-def test_half_a_sample_is_dropped() -> None:
-    reader = ChunkReader(16000)
-    reader.read(b"\x01\x02\x03")
-    reader.drop_half()
-    assert np.array_equal(reader.read(b"\x00\x40"), [0.5])
-
-
 def test_the_rest_of_nothing_is_nothing() -> None:
     assert len(Resampler(8000).rest()) == 0
     assert len(ChunkReader(16000).rest()) == 0

@@ -144,6 +144,16 @@ def test_clear_throws_away(shared: Server, sound: bytes, expected: list[str]) ->
         assert connection.until(COMPLETED)["transcript"] == expected[0]
 
 
+def test_clear_within_a_sample(shared: Server, sound: bytes, expected: list[str]) -> None:
+    """The other byte of that sample comes with the next sound, and belongs to nothing."""
+    with raw(shared) as connection:
+        connection.append(sound[:60_001])
+        connection.send({"type": "input_audio_buffer.clear"})
+        connection.until("input_audio_buffer.cleared")
+        connection.append(b"\x07" + sound)
+        assert connection.until(COMPLETED)["transcript"] == expected[0]
+
+
 @pytest.mark.parametrize(("kind", "codec"), [(MU_LAW, "pcm_mulaw"), (A_LAW, "pcm_alaw")])
 def test_g711(shared: Server, nano: Model, kind: str, codec: str) -> None:
     sound = g711(load_audio(COMMANDS), codec)

@@ -94,6 +94,7 @@ class Session:
             self._captions.tell(self._stream.finish())
         except Exception as error:
             with contextlib.suppress(Exception):
+                self._captions.tell(self._stream.told())
                 self._captions.keep_unfinished()
             return error
         return self._source.error

@@ -9,6 +9,26 @@ from max_whisper.runtime.results import Segment, Word
 from max_whisper.runtime.streaming.policies import Policy
 
 
+@dataclass(frozen=True)
+class Context:
+    """What the model hears and reads before a phrase.
+
+    Attributes:
+        first: The number of the first sample of the window: that of the phrase, or of an earlier one.
+        prefix: The tokens of the earlier phrases in the window, behind which the decoder goes on.
+        prompt: The tokens of the text before the window.
+    """
+
+    first: int
+    prefix: list[int]
+    prompt: list[int]
+
+    @property
+    def offset(self) -> float:
+        """When the window begins, in seconds of the stream."""
+        return self.first / SAMPLE_RATE
+
+
 @dataclass
 class Phrase:
     """The phrase that is being said.
@@ -16,8 +36,9 @@ class Phrase:
     Attributes:
         number: Its number, from 0.
         first: The number of its first sample.
-        window: The number of the first sample that the model hears: earlier phrases may come before this one.
-        before: The tokens of these, with which the decoder goes on.
+        context: What its final text is decoded with, as far as there is room: it depends on what was said, and not on
+            when the phrase was listened to.
+        heard: What its hypotheses are decoded with.
         policy: Says which words are confirmed.
         language: The code of the language; "" until it is known.
         is_certain: Whether the language was probable enough to be taken for that of the phrases that follow.
@@ -30,8 +51,8 @@ class Phrase:
 
     number: int
     first: int
-    window: int
-    before: list[int]
+    context: Context
+    heard: Context
     policy: Policy
     language: str = ""
     is_certain: bool = False
@@ -40,11 +61,6 @@ class Phrase:
     tail: list[int] = field(default_factory=list)
     shown: str = ""
     ending: Ending | None = None
-
-    @property
-    def offset(self) -> float:
-        """When the window begins, in seconds of the stream."""
-        return self.window / SAMPLE_RATE
 
 
 @dataclass(frozen=True)
@@ -67,6 +83,7 @@ class Ending:
     Attributes:
         first: The number of its first sample.
         last: The number of the sample behind its last one.
+        window: The number of the first sample that the model heard.
         segment: Its text; None where nothing was said.
         language: The code of the language.
         is_certain: Whether the language was probable enough to be taken for that of the phrases that follow.
@@ -74,6 +91,7 @@ class Ending:
 
     first: int
     last: int
+    window: int
     segment: Segment | None
     language: str
     is_certain: bool

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
+from copy import copy
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -15,12 +16,13 @@ from max_whisper.runtime.decoding.conflicts import check_decoding
 from max_whisper.runtime.decoding.options import DecodingOptions
 from max_whisper.runtime.decoding.tokenizer import Tokenizer
 from max_whisper.runtime.features import WindowFeatures
-from max_whisper.runtime.results import DecodingResult, Segment, Word
-from max_whisper.runtime.streaming.phrase import Ending, Found, Phrase
+from max_whisper.runtime.results import DecodingResult, Segment
+from max_whisper.runtime.streaming.phrase import Context, Ending, Found, Phrase
+from max_whisper.runtime.streaming.times import later_segment, stream_word
 from max_whisper.runtime.transcription.options import TranscribeOptions
-from max_whisper.runtime.transcription.quality import is_repetitive, is_silence
+from max_whisper.runtime.transcription.quality import is_silence
 from max_whisper.runtime.transcription.requests import Align, Answer, Decode, DetectLanguage, Encode, Request
-from max_whisper.runtime.transcription.retries import with_retries
+from max_whisper.runtime.transcription.retries import most_credible, with_retries
 from max_whisper.runtime.transcription.scheduler import Caller, Scheduler
 from max_whisper.runtime.transcription.text_before import TextBefore
 from max_whisper.runtime.transcription.transcriber import RESET_TEMPERATURE
@@ -83,19 +85,26 @@ class Recognizer:
         if self._caller.cancelled:
             raise Cancelled
 
-    def begin(self, phrase: Phrase, longest: float) -> None:
-        """Finds the phrases that are heard before another one, so that the model knows what it is about.
+    def begin(self, first: int, longest: float) -> Context:
+        """Returns what a phrase is heard with, so that the model knows what it is about; those after it have no more.
 
-        longest: the seconds of sound that these may have.
+        first: the number of its first sample. longest: the seconds of sound of the phrases before it.
         """
         half = self._manifest.dims["n_text_ctx"] // 2
         while self._recent and (
-            phrase.first - self._recent[0].first > longest * SAMPLE_RATE
+            first - self._recent[0].first > longest * SAMPLE_RATE
             or sum(len(self._text(ending)) for ending in self._recent) > half // 2
         ):
             self._before.add(self._text(self._recent.pop(0)), unseen=False)
-        phrase.window = self._recent[0].first if self._recent else phrase.first
-        phrase.before = [token for ending in self._recent for token in self._text(ending)]
+        prefix = [token for ending in self._recent for token in self._text(ending)]
+        return Context(self._recent[0].first if self._recent else first, prefix, self._before.tokens)
+
+    def alone(self, phrase: Phrase) -> Context:
+        """Returns what a phrase is heard with alone: of those before it, the model reads the text."""
+        before = copy(self._before)
+        for ending in self._recent:
+            before.add(self._text(ending), unseen=False)
+        return Context(phrase.first, [], before.tokens)
 
     def has_room(self, phrase: Phrase) -> bool:
         """Returns whether the text of a phrase may become longer."""
@@ -109,48 +118,56 @@ class Recognizer:
         features, mel = self._encoded(samples)
         heard = mel.seconds
         phrase.language, phrase.is_certain = self._language_of(features, phrase)
-        unconfirmed = phrase.offset + heard - phrase.confirmed_until
+        if not phrase.is_certain:
+            return Found([], [])  # words in another language would be shown, and perhaps confirmed
+        context = phrase.heard
+        unconfirmed = context.offset + heard - phrase.confirmed_until
         most = min(self._room(phrase) - SPARE_TOKENS // 2, SPARE_TOKENS + int(TOKENS_PER_SECOND * unconfirmed))
-        prefix = [*phrase.before, *phrase.confirmed] or None
-        options = replace(self._at(0.0, phrase, draft=phrase.tail), prefix=prefix, max_new_tokens=most)
+        prefix = [*context.prefix, *phrase.confirmed] or None
+        options = replace(self._at(0.0, phrase, context, draft=phrase.tail), prefix=prefix, max_new_tokens=most)
         result = self._answer(Decode(features, options))
-        words = self._new_words(features, heard, phrase, [*phrase.confirmed, *result.tokens], len(phrase.confirmed))
+        tokens, known = [*phrase.confirmed, *result.tokens], len(phrase.confirmed)
+        words = self._new_words(features, heard, phrase, context, tokens, known)
         merge_punctuation(words, self._options.prepend_punctuations, self._options.append_punctuations)
         words = [word for word in words if word.word]
-        if not words and heard - (phrase.first - phrase.window) / SAMPLE_RATE > SILENT_SECONDS:
-            self.begin(phrase, 0.0)  # perhaps it has nothing to add to the phrases before it: the next time it is alone
+        if not words and context.offset + heard - phrase.first / SAMPLE_RATE > SILENT_SECONDS:
+            phrase.heard = self.alone(phrase)  # perhaps it has nothing to add to the phrases before it
         complete = words[:-1]  # the last word may go on: it waits for the next one
         count = phrase.policy.confirmed(complete, heard)
         phrase.confirmed += [token for word in words[:count] for token in word.tokens]
         phrase.tail = [token for word in words[count:] for token in word.tokens]
-        timed = [_timed(word, phrase.offset) for word in words]
+        timed = [stream_word(word, context.offset) for word in words]
         if count:
             phrase.confirmed_until = timed[count - 1].end
         return Found(timed[:count], timed[count:])
 
-    def end(self, phrase: Phrase, samples: Waveform) -> Ending:
+    def end(self, phrase: Phrase, context: Context, samples: Waveform) -> Ending:
         """Returns a whole phrase, whose text is that of `Model.decode` for the same window and text before it.
 
-        Where the model has nothing to add to the phrases before it, it hears the phrase once more, alone.
+        Where the model has nothing to add to the phrases before it, or the text of these leaves too little room, it
+        hears the phrase once more, alone.
+
+        context: that of the phrase, or `alone`. samples: those of the window.
         """
-        ending = self._end(phrase, samples)
-        if ending.segment is None and phrase.window < phrase.first:
-            samples = samples[phrase.first - phrase.window :]
-            self.begin(phrase, 0.0)
-            ending = self._end(phrase, samples)
+        ending, is_complete = self._end(phrase, context, samples)
+        if context.first < phrase.first and (ending.segment is None or not is_complete):
+            ending, _ = self._end(phrase, self.alone(phrase), samples[phrase.first - context.first :])
         return ending
 
-    def _end(self, phrase: Phrase, samples: Waveform) -> Ending:
+    def _end(self, phrase: Phrase, context: Context, samples: Waveform) -> tuple[Ending, bool]:
+        """Returns a whole phrase, and whether there was room for its text."""
         features, mel = self._encoded(samples)
         phrase.language, phrase.is_certain = self._language_of(features, phrase)
         draft = [*phrase.confirmed, *phrase.tail]
-        steps = with_retries(features, self._options, lambda t: self._at(t, phrase, draft=draft))
+        steps = with_retries(features, self._options, lambda t: self._at(t, phrase, context, draft=draft))
         results, attempts = self._outcome(steps)
-        result = _most_credible(results, self._options) if attempts[-1].rejected else results[-1]
+        result = most_credible(results, self._options) if attempts[-1].rejected else results[-1]
         segment = None
         if result.text and not is_silence(result, self._options):
-            segment = self._segment(phrase, mel, features, result)
-        return Ending(phrase.first, phrase.window + len(samples), segment, phrase.language, phrase.is_certain)
+            segment = self._segment(phrase, context, mel, features, result)
+        last = context.first + len(samples)
+        ending = Ending(phrase.first, last, context.first, segment, phrase.language, phrase.is_certain)
+        return ending, len(result.tokens) < self._most(context)
 
     def keep(self, ending: Ending) -> None:
         """Takes the text of a phrase as what was said before the next one."""
@@ -158,6 +175,8 @@ class Recognizer:
         long_enough = min(CERTAIN_SECONDS, self.window_seconds / 4) * SAMPLE_RATE
         if ending.is_certain and segment is not None and ending.last - ending.first >= long_enough:
             self.language = ending.language
+        if ending.window == ending.first:  # it was heard alone, and so are those that follow it
+            self.begin(ending.first, 0.0)
         self._recent.append(ending)
         unseen = segment is not None and (
             not self._options.condition_on_previous_text or segment.temperature > RESET_TEMPERATURE
@@ -169,24 +188,26 @@ class Recognizer:
             self._earlier = [*self._earlier, segment.text.strip()][-KEPT_TEXTS:]
             self._last_speech = segment.end
 
-    def _segment(self, phrase: Phrase, mel: LogMel, features: WindowFeatures, result: DecodingResult) -> Segment:
+    def _segment(
+        self, phrase: Phrase, context: Context, mel: LogMel, features: WindowFeatures, result: DecodingResult
+    ) -> Segment:
         """Returns the text of a phrase with the times of its words and its warnings."""
-        begin, heard = (phrase.first - phrase.window) / SAMPLE_RATE, mel.seconds
+        begin, heard = (phrase.first - context.first) / SAMPLE_RATE, mel.seconds
         measures = (result.temperature, result.avg_logprob, result.compression_ratio, result.no_speech_prob)
         text = self._tokenizer.decode(result.tokens)
-        segment = Segment(phrase.window // HOP, begin, heard, text, result.tokens, *measures)
+        segment = Segment(context.first // HOP, begin, heard, text, result.tokens, *measures)
         (times,) = assign_words(
             [segment],
-            self._new_words(features, heard, phrase, result.tokens, 0),
+            self._new_words(features, heard, phrase, context, result.tokens, 0),
             eot=self._manifest.tokens.eot,
             offset=0.0,
-            last_speech=self._last_speech - phrase.offset,
+            last_speech=self._last_speech - context.offset,
             prepended=self._options.prepend_punctuations,
             appended=self._options.append_punctuations,
         )
         timed = replace(segment, start=times.start, end=min(times.end, heard), words=times.words)
         (warned,) = with_warnings([timed], self._earlier, Hearing(mel, self._options), heard)
-        return _later(warned, phrase.offset)
+        return later_segment(warned, context.offset)
 
     def _encoded(self, samples: Waveform) -> tuple[WindowFeatures, LogMel]:
         """Returns the features of a window that begins with the samples, and the spectrogram of these."""
@@ -203,31 +224,42 @@ class Recognizer:
         language, probability = next(iter(self._answer(DetectLanguage(features)).items()))
         return language, probability > self._options.language_detection_threshold
 
-    def _at(self, temperature: float, phrase: Phrase, *, draft: Sequence[int]) -> DecodingOptions:
+    def _at(self, temperature: float, phrase: Phrase, context: Context, *, draft: Sequence[int]) -> DecodingOptions:
         """Returns the options of an attempt to decode a phrase. draft: tokens that it is likely to have."""
         options = replace(
             self._decoding,
             language=phrase.language,
-            prompt=self._before.tokens or None,
-            prefix=phrase.before or None,
-            max_new_tokens=self._manifest.dims["n_text_ctx"] // 2 - len(phrase.before),
+            prompt=context.prompt or None,
+            prefix=context.prefix or None,
+            max_new_tokens=self._most(context),
             draft=draft if draft and self._takes_drafts else None,
         )
         return options.at(temperature)
 
     def _room(self, phrase: Phrase) -> int:
         """Returns the most tokens that may follow the text before a phrase and its confirmed words."""
-        return self._manifest.dims["n_text_ctx"] // 2 - len(phrase.before) - len(phrase.confirmed)
+        return self._most(phrase.heard) - len(phrase.confirmed)
+
+    def _most(self, context: Context) -> int:
+        """Returns the most tokens that the text of a phrase may have."""
+        return self._manifest.dims["n_text_ctx"] // 2 - len(context.prefix)
 
     def _new_words(
-        self, features: WindowFeatures, heard: float, phrase: Phrase, tokens: Sequence[int], known: int
+        self,
+        features: WindowFeatures,
+        heard: float,
+        phrase: Phrase,
+        context: Context,
+        tokens: Sequence[int],
+        known: int,
     ) -> list[Timing]:
         """Returns the words of a phrase, in seconds of the window, without its first `known` tokens of text."""
-        text = [token for token in [*phrase.before, *tokens] if token < self._manifest.tokens.eot]
+        text = [token for token in [*context.prefix, *tokens] if token < self._manifest.tokens.eot]
         if not text:
             return []
         n_frames = min(round(heard * FRAMES_PER_SECOND), self._manifest.dims["n_frames"])
-        known, begin = known + len(phrase.before), (phrase.first - phrase.window) / SAMPLE_RATE
+        begin = phrase.confirmed_until if known else phrase.first / SAMPLE_RATE
+        known, begin = known + len(context.prefix), begin - context.offset
         new = []
         for word in self._answer(Align(features, text, phrase.language, self._decoding.task, n_frames)):
             rest = word.tokens[max(0, known) :]
@@ -259,14 +291,6 @@ class Recognizer:
             return result
 
 
-def _most_credible(results: Sequence[DecodingResult], options: TranscribeOptions) -> DecodingResult:
-    """Returns the most probable of texts that were all refused; one that repeats itself only where all do.
-
-    The last one, which openai/whisper takes, has the highest temperature: it makes sentences of a cough.
-    """
-    return max(results, key=lambda result: (not is_repetitive(result, options), result.avg_logprob))
-
-
 def _takes_drafts(options: DecodingOptions, manifest: WhisperManifest, tokenizer: Tokenizer) -> bool:
     """Returns whether the model can verify drafts, with these options."""
     try:
@@ -274,18 +298,3 @@ def _takes_drafts(options: DecodingOptions, manifest: WhisperManifest, tokenizer
     except OptionError:
         return False
     return True
-
-
-def _timed(word: Timing, offset: float) -> Word:
-    """Returns a word with its times in seconds of the stream. offset: when the window begins."""
-    return Word(word.word, round(offset + word.start, 2), round(offset + word.end, 2), word.probability)
-
-
-def _later(segment: Segment, seconds: float) -> Segment:
-    """Returns a segment whose times are so many seconds later."""
-
-    def later(time: float) -> float:
-        return round(time + seconds, 2)
-
-    words = [replace(word, start=later(word.start), end=later(word.end)) for word in segment.words or ()]
-    return replace(segment, start=later(segment.start), end=later(segment.end), words=words)

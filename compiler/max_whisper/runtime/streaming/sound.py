@@ -41,10 +41,6 @@ class ChunkReader:
             raise UserError(f"a chunk of sound: expected an array or bytes of s16le, got a {type(chunk).__name__}")
         return samples if self._resampler is None else self._resampler.resampled(samples)
 
-    def drop_half(self) -> None:
-        """Lets go of the first byte of a sample whose other byte does not come."""
-        self._half = b""
-
     def rest(self) -> Waveform:
         """Returns the samples at 16 kHz that are left when no chunk follows."""
         return np.zeros(0, np.float32) if self._resampler is None else self._resampler.rest()

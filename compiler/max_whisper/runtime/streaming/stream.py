@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from typing import Any
@@ -15,7 +16,7 @@ from max_whisper.runtime.results import Word
 from max_whisper.runtime.streaming.endpoints import Endpoints
 from max_whisper.runtime.streaming.events import EventKind, StreamEvent
 from max_whisper.runtime.streaming.options import StreamOptions
-from max_whisper.runtime.streaming.phrase import Ending, Phrase
+from max_whisper.runtime.streaming.phrase import Context, Ending, Phrase
 from max_whisper.runtime.streaming.policies import policy_of
 from max_whisper.runtime.streaming.recognizer import Recognizer
 from max_whisper.runtime.streaming.sound import ChunkReader, Sound
@@ -65,6 +66,7 @@ class Stream:
         self._longest = max(recognizer.window_seconds - SPARE_SECONDS, recognizer.window_seconds / 2)
         self._context = CONTEXT * recognizer.window_seconds
         self._endpoints = Endpoints(options.speech, self._longest)
+        self._untaken: deque[Waveform] = deque()  # samples that have come and were not heard
         self._untold: list[StreamEvent] = []
         self._phrase: Phrase | None = None
         self._phrases = 0
@@ -75,7 +77,7 @@ class Stream:
     @property
     def seconds(self) -> float:
         """The duration of the sound so far, in seconds."""
-        return self._sound.end / SAMPLE_RATE
+        return (self._sound.end + sum(map(len, self._untaken))) / SAMPLE_RATE
 
     @property
     def language(self) -> str:
@@ -99,20 +101,27 @@ class Stream:
         if self.finished:
             raise UserError("the stream was finished: begin another one")
         self._recognizer.check()
-        samples = self._reader.read(chunk)
-        return self._told(chain(self._hear(samples), self._look()))
+        self._untaken.append(self._reader.read(chunk))
+        return self._told(chain(self._hear(), self._look()))
 
     def commit(self) -> list[StreamEvent]:
         """Ends the phrase that is being said, if there is one, and returns what that tells."""
-        self._reader.drop_half()
-        return self._told(self._end_phrase(self._end_of_speech))
+        return self._told(self._end_now())
 
     def finish(self) -> list[StreamEvent]:
-        """Takes no more sound, ends the phrase that is being said, and returns what that tells."""
-        if self.finished:
-            return []
-        rest, self.finished = self._reader.rest(), True
-        return [*self._told(self._hear(rest)), *self.commit()]
+        """Takes no more sound, ends the phrase that is being said, and returns what that tells.
+
+        After an error it can be called again, and goes on.
+        """
+        if not self.finished:
+            self._untaken.append(self._reader.rest())
+            self.finished = True
+        return self._told(chain(self._hear(), self._end_now()))
+
+    def told(self) -> list[StreamEvent]:
+        """Returns what no call has returned: the events before an error, where no other call is to follow it."""
+        told, self._untold = self._untold, []
+        return told
 
     def cancel(self) -> None:
         """Stops the stream: whoever feeds it gets Cancelled, now or with the next chunk.
@@ -125,13 +134,22 @@ class Stream:
         """Returns events. Those before an error are kept, and returned by the next call."""
         for event in events:
             self._untold.append(event)
-        told, self._untold = self._untold, []
-        return told
+        return self.told()
 
-    def _hear(self, samples: Waveform) -> Iterator[StreamEvent]:
-        """Takes samples, and yields the beginnings and the ends of phrases in them."""
-        for first in range(0, len(samples), PIECE):
-            self._sound.append(samples[first : first + PIECE])
+    def _end_now(self) -> Iterator[StreamEvent]:
+        """Ends the phrase that is being said, if there is one."""
+        yield from self._end_phrase(self._end_of_speech)
+
+    def _hear(self) -> Iterator[StreamEvent]:
+        """Takes the samples that have come, and yields the beginnings and the ends of phrases in them.
+
+        After an error, the next call goes on behind it.
+        """
+        while self._untaken:
+            samples = self._untaken.popleft()
+            if len(samples) > PIECE:
+                self._untaken.appendleft(samples[PIECE:])
+            self._sound.append(samples[:PIECE])
             while self._sound.end - self._probed >= self._chunk:
                 yield from self._probe(self._probed + self._chunk)
             if self._voice is None and self._probed < self._sound.end:
@@ -151,9 +169,9 @@ class Stream:
                 endpoints.reset()
         elif endpoints.ended(now):
             yield from self._end_phrase(self._end_of_speech)
-        elif now - self._phrase.window >= self._longest * SAMPLE_RATE or not self._recognizer.has_room(self._phrase):
-            if self._phrase.window < self._phrase.first:
-                self._recognizer.begin(self._phrase, 0.0)
+        elif self._is_too_long(self._phrase.heard, now) or not self._recognizer.has_room(self._phrase):
+            if self._phrase.heard.first < self._phrase.first:
+                self._phrase.heard = self._recognizer.alone(self._phrase)
             else:
                 yield from self._cut_phrase(self._phrase, now)
 
@@ -186,16 +204,16 @@ class Stream:
         options = self._options
         first = max(began - options.speech.pad, self._free_from)
         policy = policy_of(options.policy, options.hold_back)
-        self._phrase = Phrase(self._phrases, first, first, [], policy, confirmed_until=first / SAMPLE_RATE)
-        self._recognizer.begin(self._phrase, self._context)
+        context = self._recognizer.begin(first, self._context)
+        self._phrase = Phrase(self._phrases, first, context, context, policy, confirmed_until=first / SAMPLE_RATE)
         self._phrases += 1
         self._next_look = first + round(options.step * SAMPLE_RATE)
-        self._sound.forget(self._phrase.window)
+        self._sound.forget(context.first)
         return StreamEvent("speech_started", self._phrase.number, began / SAMPLE_RATE, began / SAMPLE_RATE)
 
     def _hear_again(self, phrase: Phrase, now: int) -> Iterator[StreamEvent]:
         """Listens to what is there of a phrase, and yields the words that are found."""
-        found = self._recognizer.hear(phrase, self._sound.part(phrase.window, now))
+        found = self._recognizer.hear(phrase, self._sound.part(phrase.heard.first, now))
         if found.confirmed:
             yield _words("confirmed", phrase, found.confirmed)
         text = "".join(word.word for word in found.hypothesis)
@@ -207,7 +225,9 @@ class Stream:
         """Ends a phrase that is too long behind its last confirmed word, where the next one begins."""
         if self._recognizer.has_room(phrase):
             yield from self._hear_again(phrase, now)
-        cut = round(phrase.confirmed_until * SAMPLE_RATE) if phrase.confirmed else now
+        cut = round(phrase.confirmed_until * SAMPLE_RATE)
+        if cut < (phrase.first + now) // 2:  # what is left would be cut again soon
+            cut = now
         cut = min(max(cut, phrase.first + 1), now)
         silent_since = self._endpoints.silent_since
         yield from self._end_phrase(cut)
@@ -234,9 +254,16 @@ class Stream:
 
     def _ending(self, phrase: Phrase, last: int) -> Ending:
         """Returns what a phrase is if it ends before the sample `last`; what is too short has no text."""
+        context = phrase.context
         if last - phrase.first < SHORTEST_SECONDS * SAMPLE_RATE:
-            return Ending(phrase.first, last, None, phrase.language, is_certain=False)
-        return self._recognizer.end(phrase, self._sound.part(phrase.window, last))
+            return Ending(phrase.first, last, context.first, None, phrase.language, is_certain=False)
+        if self._is_too_long(context, last):
+            context = self._recognizer.alone(phrase)
+        return self._recognizer.end(phrase, context, self._sound.part(context.first, last))
+
+    def _is_too_long(self, context: Context, last: int) -> bool:
+        """Returns whether a window up to the sample `last` is as long as the model can hear."""
+        return last - context.first >= self._longest * SAMPLE_RATE
 
 
 def _words(kind: EventKind, phrase: Phrase, words: list[Word]) -> StreamEvent:

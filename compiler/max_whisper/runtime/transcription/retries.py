@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
 from max_whisper.runtime.decoding.options import DecodingOptions
 from max_whisper.runtime.features import WindowFeatures
 from max_whisper.runtime.results import Attempt, DecodingResult
 from max_whisper.runtime.transcription.options import TranscribeOptions
-from max_whisper.runtime.transcription.quality import rejection
+from max_whisper.runtime.transcription.quality import is_repetitive, rejection
 from max_whisper.runtime.transcription.requests import Decode, Request, ask
 
 
@@ -29,3 +29,11 @@ def with_retries(
         if not attempts[-1].rejected:
             break
     return results, attempts
+
+
+def most_credible(results: Sequence[DecodingResult], options: TranscribeOptions) -> DecodingResult:
+    """Returns the most probable of texts that were all refused; one that repeats itself only where all do.
+
+    The last one, which openai/whisper takes, has the highest temperature: it makes sentences of a cough.
+    """
+    return max(results, key=lambda result: (not is_repetitive(result, options), result.avg_logprob))

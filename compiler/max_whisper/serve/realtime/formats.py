@@ -28,9 +28,14 @@ class SoundFormat:
     rate: int = PCM_RATE
 
     @property
+    def width(self) -> int:
+        """The bytes of a sample."""
+        return 2 if self.kind == PCM else 1
+
+    @property
     def bytes_per_second(self) -> int:
         """The bytes of a second of sound."""
-        return self.rate * (2 if self.kind == PCM else 1)
+        return self.rate * self.width
 
     def chunk(self, data: bytes) -> NDArray[np.int16] | bytes:
         """Returns sound as `Stream.feed` takes it: int16 [samples], or the bytes of s16le."""

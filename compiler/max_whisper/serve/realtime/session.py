@@ -62,6 +62,7 @@ class Session:
         self._since = 0.0  # when the first of it came
         self._cause: object = None  # the event_id of what brought it
         self._bytes = 0  # the sound since the stream began, also that which was not fed
+        self._unpaired = 0  # the bytes to come of a sample whose other byte was thrown away
         self._buffered = False  # whether there is sound that was not committed
         self._speaking = False  # whether a phrase of the stream is being said
         self._finals = 0  # the phrases of the stream that have ended
@@ -142,6 +143,7 @@ class Session:
             sound = base64.b64decode(audio, validate=True)
         except (binascii.Error, ValueError):
             raise wrong_value("audio", "base64", audio) from None
+        sound, self._unpaired = sound[self._unpaired :], 0 if sound else self._unpaired
         if not sound:
             return
         if not self._waiting:
@@ -180,7 +182,8 @@ class Session:
 
     def _forget(self) -> None:
         """Throws away the sound that was not committed. Another stream begins with the next one."""
-        seconds = self._bytes / self._config.format.bytes_per_second
+        format = self._config.format
+        seconds, self._unpaired = self._bytes / format.bytes_per_second, -self._bytes % format.width
         self._waiting, self._bytes, self._buffered, self._broken, self._stream = [], 0, False, False, None
         self._withdraw()
         self._items.begin_stream(self._items.began + seconds)
