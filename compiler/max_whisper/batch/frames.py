@@ -1,7 +1,7 @@
 """Frames: messages behind their length, through pipes and in files.
 
-A file of frames may end in the middle of one, because the process that wrote it was killed. Opening it for more cuts off
-what is torn.
+A file of frames may end in the middle of one, because the process that wrote it was killed. What is torn is cut off
+when it is opened for more.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ class FrameFile:
     """A file to which frames are appended, each of which outlives this process as soon as it is written."""
 
     def __init__(self, path: Path, size: int) -> None:
-        """Opens a file, or makes it, and cuts off what is behind `size`, as `read_frames` returns it. Raises OSError."""
+        """Opens a file, or makes it, and cuts it to `size`, which `read_frames` returned. Raises OSError."""
         self.path = path
         self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
         os.ftruncate(self._descriptor, size)

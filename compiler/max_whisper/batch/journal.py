@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,6 +54,7 @@ class Journal:
 
     Attributes:
         published: The parts that were written in this run.
+        changed: When the last row was added, by `time.monotonic`.
     """
 
     def __init__(self, out: Path, state: Path, format: str, rows: Rows) -> None:
@@ -72,6 +74,7 @@ class Journal:
         self._descriptor: int | None = None
         self._bytes = self._lines = 0
         self.published: list[Path] = []
+        self.changed = 0.0
         for temporary in state.glob("part-*.tmp"):
             temporary.unlink()
         parts = _numbered(out, format)
@@ -113,6 +116,7 @@ class Journal:
         except OSError as error:
             raise write_error(path, error) from error
         self._note(self._number, [entry])
+        self.changed = time.monotonic()
         self._bytes += len(row) + 1
         self._lines += 1
         if self._bytes >= MAX_BYTES or self._lines >= MAX_ROWS:

@@ -37,9 +37,10 @@ def main() -> None:
 def seconds_of(path: str) -> float:
     """Returns how long a recording is by its header; 0.0 where that is not known, or it cannot be opened."""
     try:
-        with open_regular(Path(path)) as file, open_container(
-            FFmpegInput(file, Path(path).suffix), path, common=False, log=[]
-        ) as container:
+        with (
+            open_regular(Path(path)) as file,
+            open_container(FFmpegInput(file, Path(path).suffix), path, common=False, log=[]) as container,
+        ):
             stream = choose_track(container, None, path)
             if stream.duration is not None and stream.time_base is not None:
                 seconds = float(stream.duration * stream.time_base)

@@ -57,10 +57,18 @@ class Ready(msgspec.Struct, tag=True, frozen=True):
 
 
 class Opened(msgspec.Struct, tag=True, frozen=True):
-    """Says how many seconds a recording lasts, and how many of them are done already."""
+    """Says that a recording was read.
+
+    Attributes:
+        number: The number of the recording.
+        seconds: How long it is.
+        resumed: The number of windows that are taken from an earlier run.
+        done: The seconds that these are.
+    """
 
     number: int
     seconds: float
+    resumed: int
     done: float
 
 

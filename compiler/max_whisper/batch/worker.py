@@ -84,8 +84,9 @@ class _Worker:
         """Loads the model, and transcribes with it from then on."""
         try:
             if start.cores:
-                os.sched_setaffinity(0, start.cores)  # before MAX is imported, which starts a thread for each core
-                os.sched_setaffinity(os.getpid(), start.cores)
+                # Before MAX is imported, which starts a thread for each core that the main thread may use.
+                for number in (0, os.getpid()):
+                    os.sched_setaffinity(number, start.cores)
             from max_whisper.artifact.cores import core_sharing
             from max_whisper.runtime.model import load
 
@@ -133,9 +134,11 @@ class _Worker:
         sound = open_audio(path, track=track, name=task.name, stop=lambda: self._stopping)
         transcriber = model.transcriber(sound, **options)
         windows = read_windows(Path(os.fsdecode(task.windows))) if task.windows else []
-        if windows:
+        try:
             transcriber.resume(windows)
-        self._send(Opened(task.number, transcriber.seconds, windows[-1].end if windows else 0.0))
+        except UserError:  # another version of max-whisper cuts windows elsewhere
+            windows = []
+        self._send(Opened(task.number, transcriber.seconds, len(windows), windows[-1].end if windows else 0.0))
         for window in transcriber:
             self._send(Heard(task.number, transcriber.progress(window).done, encode(window)))
             if self._stopping and window.end < transcriber.seconds:
@@ -154,8 +157,10 @@ class _Worker:
 
 
 def _rate(model: Model, task: Measure, track: int | None, options: dict[str, Any]) -> float:
-    """Returns the seconds of sound that are transcribed in a second; the first window, in which memory is touched for
-    the first time, does not count."""
+    """Returns the seconds of sound that are transcribed in a second.
+
+    The first window does not count, in which memory is touched for the first time.
+    """
     from max_whisper.runtime.audio.load import open_audio
     from max_whisper.runtime.audio.waveform import SAMPLE_RATE
 

@@ -87,9 +87,9 @@ def column_of(place: str, header: Sequence[str]) -> int:
         return found[0]
     if found:
         named = ", ".join(header[index] for index in found)
-        raise UserError(f"{place}: the columns {named} may all have the recordings, expected one of them: rename others")
+        raise UserError(f"{place}: each of the columns {named} may have the recordings: rename all but one")
     hint = next(filter(None, (suggestion(column, header) for column in COLUMNS)), "")
-    raise UserError(f"{place}: there is no column {', '.join(COLUMNS[:-1])} or {COLUMNS[-1]}{hint}; name one in the header")
+    raise UserError(f"{place}: the header has no column path, file or url{hint or '; it needs one of them'}")
 
 
 def cell(place: str, cells: Sequence[str], width: int, column: int) -> Listed:

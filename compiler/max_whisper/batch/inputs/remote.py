@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from max_whisper.batch.inputs.local import is_pattern
 from max_whisper.batch.inputs.source import Source, inner, is_recording
-from max_whisper.errors import AudioError, UserError
+from max_whisper.errors import AudioError, Cancelled, UserError
 from max_whisper.messages import printable
 
 MAX_BYTES = 16 << 30
@@ -67,10 +67,11 @@ def examined(source: Source) -> Source:
     return Source(source.place, source.relative, int(info.get("size") or 0), _stamp(info))
 
 
-def fetch(url: str, to: Path) -> None:
+def fetch(url: str, to: Path, stop: Callable[[], bool]) -> None:
     """Copies a recording to a new file.
 
-    Raises AudioError where it cannot be fetched or is too large, OSError where the file cannot be written.
+    Raises AudioError where it cannot be fetched or is too large, OSError where the file cannot be written, and
+    Cancelled where `stop` returns True.
     """
     system, path = _system(url)
     with to.open("xb") as copy:
@@ -87,6 +88,8 @@ def fetch(url: str, to: Path) -> None:
                     raise _not_fetched(url, error) from error
                 if not data:
                     return
+                if stop():
+                    raise Cancelled
                 size += len(data)
                 if size > MAX_BYTES:
                     raise AudioError(f"{url} has more than {MAX_BYTES >> 30} GB, expected at most that: cut it first")
@@ -98,9 +101,7 @@ def _system(url: str) -> tuple[Any, str]:
     try:
         from fsspec.core import url_to_fs
     except ImportError as error:
-        raise UserError(
-            f"{url}: URLs need the package fsspec: pip install 'max-whisper[batch]' ({error})"
-        ) from error
+        raise UserError(f"{url}: URLs need the package fsspec: pip install 'max-whisper[batch]' ({error})") from error
     try:
         system, path = url_to_fs(url)
     except Exception as error:  # ImportError: a library for this kind of URL is not installed

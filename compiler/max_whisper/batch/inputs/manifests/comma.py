@@ -13,18 +13,18 @@ from max_whisper.errors import UserError
 @register(".csv")
 def comma(file: BinaryIO, name: str) -> Iterator[Listed]:
     """Yields what the column of the recordings names."""
-    place = f"{name}:1"
+    places = [f"{name}:1"]  # of the last line that was read
 
     def texts() -> Iterator[str]:
-        nonlocal place
-        for place, line in lines(file, name):  # noqa: B020 - messages name the last line that was read
+        for place, line in lines(file, name):
+            places[:] = [place]
             yield f"{line}\n"
 
     rows = csv.reader(texts(), strict=True)
     try:
         header = next(rows, [""])
-        column = column_of(place, header)
+        column = column_of(places[0], header)
         for cells in rows:
-            yield cell(place, cells, len(header), column)
+            yield cell(places[0], cells, len(header), column)
     except csv.Error as error:
-        raise UserError(f"{place}: {error}; expected cells with commas between them") from error
+        raise UserError(f"{places[0]}: {error}; expected cells with commas between them") from error
