@@ -14,8 +14,7 @@ else:
     from typing_extensions import Unpack
 
 from max_whisper.batch.batch import Batch, run_batch
-from max_whisper.batch.options import AUTO, BatchOptions
-from max_whisper.batch.rows import Rows
+from max_whisper.batch.options import AUTO, BatchOptions, Format, Rows
 from max_whisper.batch.summary import BatchSummary, Status
 from max_whisper.files import expanded
 from max_whisper.options import OptionError, lists_options
@@ -30,7 +29,7 @@ def transcribe_archive(
     *,
     model: str | PathLike[str],
     out: str | PathLike[str],
-    format: str = "parquet",
+    format: Format = "parquet",
     rows: Rows = "recording",
     subtitles: Sequence[str] = (),
     subtitle_options: SubtitleOptions = PLAIN,

@@ -22,8 +22,9 @@ from pathlib import Path
 import msgspec
 
 from max_whisper.batch.frames import write_all
+from max_whisper.batch.options import Format, Rows
 from max_whisper.batch.parts import FORMATS, Entry, damaged, put
-from max_whisper.batch.rows import Row, Rows
+from max_whisper.batch.rows import Row
 from max_whisper.errors import MaxWhisperError
 from max_whisper.runtime.output.files import write_error
 
@@ -57,7 +58,7 @@ class Journal:
         changed: When the last row was added, by `time.monotonic`.
     """
 
-    def __init__(self, out: Path, state: Path, format: str, rows: Rows) -> None:
+    def __init__(self, out: Path, state: Path, format: Format, rows: Rows) -> None:
         """Takes up what earlier runs have left.
 
         Args:

@@ -3,12 +3,14 @@
 from dataclasses import dataclass
 from typing import Annotated, Literal, get_args
 
-from max_whisper.batch.parts import FORMATS
-from max_whisper.batch.rows import Rows
 from max_whisper.option_kinds import Choice, Flag, Integer
 from max_whisper.options import Options
 
 AUTO: Literal["auto"] = "auto"
+Format = Literal["parquet", "jsonl"]
+"""The formats of the rows."""
+Rows = Literal["recording", "segment"]
+"""What a row is about."""
 
 
 @dataclass(frozen=True)
@@ -16,10 +18,10 @@ class BatchOptions(Options, headings={"format": "Results", "workers": "Processes
     """What a batch writes, and by how many processes it is done."""
 
     format: Annotated[
-        str,
+        Format,
         Choice(
             "Write the rows as Parquet files, or as lines of JSON. Each file appears when it is whole.",
-            words=tuple(FORMATS),
+            words=get_args(Format),
         ),
     ] = "parquet"
     rows: Annotated[
@@ -42,6 +44,7 @@ class BatchOptions(Options, headings={"format": "Results", "workers": "Processes
             "the number is measured that is the fastest, once for each model and machine.",
             low=1,
             high=4096,
+            unit="N|auto",
             words=(AUTO,),
         ),
     ] = AUTO

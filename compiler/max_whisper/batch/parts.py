@@ -13,7 +13,8 @@ from typing import Protocol
 
 import msgspec
 
-from max_whisper.batch.rows import Row, Rows, recording_rows, schema, segment_rows
+from max_whisper.batch.options import Format, Rows
+from max_whisper.batch.rows import Row, recording_rows, schema, segment_rows
 from max_whisper.errors import MaxWhisperError, UserError
 
 _AT_ONCE = 500
@@ -94,11 +95,11 @@ class _Parquet:
             yield from _recordings((row for batch in batches for row in batch.to_pylist()), rows)
 
 
-FORMATS: dict[str, PartFormat] = {"parquet": _Parquet(), "jsonl": _Jsonl()}
+FORMATS: dict[Format, PartFormat] = {"parquet": _Parquet(), "jsonl": _Jsonl()}
 """The formats, by the suffixes of their files."""
 
 
-def check_format(format: str) -> None:
+def check_format(format: Format) -> None:
     """Raises UserError where a library that a format needs is not installed."""
     if format == "parquet":
         try:
@@ -117,7 +118,7 @@ def damaged(path: Path, error: Exception) -> MaxWhisperError:
     )
 
 
-def put(path: Path, temporary: Path, format: str, recordings: Iterable[Row], rows: Rows) -> None:
+def put(path: Path, temporary: Path, format: Format, recordings: Iterable[Row], rows: Rows) -> None:
     """Writes a part so that it is there completely or not at all, also after a power cut. Raises OSError."""
     try:
         FORMATS[format].write(temporary, recordings, rows)

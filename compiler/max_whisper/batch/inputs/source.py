@@ -47,7 +47,11 @@ def is_recording(name: str) -> bool:
 
 
 def local_source(path: str, relative: str) -> Source:
-    """Returns the source of a file here, whether it is there or not: opening it says what is wrong with it."""
+    """Returns the source of a file here, whether it is there or not: opening it says what is wrong with it.
+
+    Its place is absolute, so that another run knows it again, from wherever it is started.
+    """
+    path = os.path.abspath(path)  # noqa: PTH100 (Path would follow links)
     try:
         status = Path(path).stat()
     except (OSError, ValueError):
