@@ -31,6 +31,21 @@ def command(process: int) -> str:
         return ""
 
 
+def kill_at_a_new_window(run: Process, state: Path, before: int) -> int:
+    """Kills the worker of a run, another than `before`, when it has sent a window; returns its number."""
+
+    def size() -> int:
+        return max((file.stat().st_size for file in state.glob("*.windows")), default=0)
+
+    kept = size()
+    until(lambda: size() > kept and workers(run) and workers(run) != [before])
+    (worker,) = workers(run)
+    os.kill(worker, signal.SIGKILL)
+    until(lambda: worker not in workers(run))
+    time.sleep(0.1)  # what it had sent is kept
+    return worker
+
+
 def until(condition: Callable[[], object]) -> None:
     """Waits until a function returns something true; fails after a while."""
     end = time.monotonic() + 60
@@ -112,16 +127,8 @@ def test_a_worker_that_is_killed_loses_nothing(
 def test_a_recording_whose_worker_dies_twice_is_a_row_with_an_error(nano_artifact: Path, tmp_path: Path) -> None:
     write_clips(tmp_path / "in", [900.0])
     run = Process(inputs=tmp_path / "in", model=nano_artifact, out=tmp_path / "out", workers=1)
-    state = tmp_path / "out" / ".batch"
-    killed, size = 0, 0
-    for _ in range(2):
-        until(lambda: any(file.stat().st_size > size for file in state.glob("*.windows")))
-        until(lambda: workers(run) and workers(run) != [killed])
-        (killed,) = workers(run)
-        os.kill(killed, signal.SIGKILL)
-        until(lambda: killed not in workers(run))
-        time.sleep(0.1)  # the windows that it had sent are kept
-        size = max((file.stat().st_size for file in state.glob("*.windows")), default=0)
+    first = kill_at_a_new_window(run, tmp_path / "out" / ".batch", 0)
+    kill_at_a_new_window(run, tmp_path / "out" / ".batch", first)
     summary, _ = run.end()
     assert summary["failed"] == 1
     (row,) = by_key(tmp_path / "out").values()
