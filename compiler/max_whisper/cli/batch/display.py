@@ -48,7 +48,8 @@ class Display:
         self._streams.say(f"error: {error}")
 
     def say(self, message: str) -> None:
-        """Says anything else."""
+        """Says anything else, before the recordings are begun."""
+        self._bar.update(self._task, completed=0, total=None, told="one moment")
         self._streams.say(message)
 
 
