@@ -43,9 +43,10 @@ BELOW: dict[str, set[str]] = {
     "runtime": {"artifact"} | GROUND,
 }
 BELOW["serve"] = {"artifact", "runtime"} | GROUND
-BELOW["tools"] = {*BELOW} - {"serve"} | GROUND
+BELOW["batch"] = {"artifact", "runtime"} | GROUND
+BELOW["tools"] = {*BELOW} - {"batch", "serve"} | GROUND
 BELOW["cli"] = {*BELOW} | GROUND
-BELOW["__init__"] = {"compile", "runtime", "spec", "tools"} | GROUND
+BELOW["__init__"] = {"batch", "compile", "runtime", "spec", "tools"} | GROUND
 BELOW["__main__"] = {"__init__", "cli"} | GROUND
 BELOW |= {name: GROUND for name in GROUND}
 """The parts that each part may import, besides itself. A part is a folder of max_whisper, or a file beside these."""

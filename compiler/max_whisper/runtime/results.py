@@ -136,6 +136,8 @@ class Window:
         dropped: The segments that were left out because of their warnings, as the option `drop_suspect` asks for.
         logprobs: The log-probability of each token of `result`, and behind them that of end-of-text if the text ended;
             None unless the option `token_logprobs` asks for them.
+        last_speech: The time at which the last word up to here ends, in seconds, by which the words of the next window
+            are timed; 0 without the times of words.
     """
 
     start: float
@@ -148,6 +150,7 @@ class Window:
     overrides: list[Override]
     dropped: list[Segment] = field(default_factory=list)
     logprobs: list[float] | None = None
+    last_speech: float = 0.0
 
 
 @dataclass(frozen=True)

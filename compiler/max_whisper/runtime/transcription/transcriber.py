@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from max_whisper.artifact.manifest import WhisperManifest
+from max_whisper.errors import UserError
 from max_whisper.progress import Progress
 from max_whisper.runtime.audio.mel import FRAMES_PER_SECOND, Floats, LogMel
 from max_whisper.runtime.decoding.options import DecodingOptions
@@ -41,6 +42,7 @@ from max_whisper.runtime.transcription.scheduler import Caller, Scheduler
 from max_whisper.runtime.transcription.segments import cut, ends_in_one_timestamp
 from max_whisper.runtime.transcription.text_before import TextBefore
 from max_whisper.runtime.transcription.warnings import KEPT_TEXTS, Hearing, with_warnings
+from max_whisper.runtime.transcription.window_places import WindowPlaces
 from max_whisper.runtime.transcription.word_times import with_words
 from max_whisper.runtime.vad.muted import MutedMel
 
@@ -55,7 +57,7 @@ Asking = Generator[Request[Any], Any, Result]
 class Transcriber:
     """Goes through one recording: iterate over it for each window as soon as it is done, and ask for the result.
 
-    Another iteration begins again at the first window.
+    Another iteration begins again at the first window, or behind those that `resume` was given.
 
     Attributes:
         language: The code of the language; "" until it is detected, which is done before the first window.
@@ -91,6 +93,8 @@ class Transcriber:
         self._caller = caller or Caller()
         self._n_frames = manifest.dims["n_frames"]
         self._content = mel.frames - self._n_frames
+        self._places = WindowPlaces(self._content, self._n_frames, manifest.tokens.timestamp_begin)
+        self._done: list[list[Window]] = [[] for _ in clips]  # the windows of each clip that `resume` was given
         self._first_window: WindowFeatures | None = None  # where the language was detected
         self._last_speech = 0.0  # seconds at which the last word ended
         self._hearing = Hearing(mel, options)
@@ -128,6 +132,24 @@ class Transcriber:
         message = f"transcribed {window.end:.0f} of {self.seconds:.0f} s"
         return Progress(message, window.end, self.seconds, "seconds", index)
 
+    def resume(self, windows: Sequence[Window]) -> None:
+        """Lets an interrupted transcription go on: iteration gives the windows behind those that are done.
+
+        The windows and the result are then exactly those of a run that was not interrupted. The classes of results.py
+        survive JSON, if msgspec writes and reads it.
+
+        Args:
+            windows: All windows that an earlier iteration gave, for the same recording, model and options.
+
+        Raises:
+            UserError: They are not the first windows of this recording with these options.
+        """
+        languages = {self.language} - {""} | {window.result.language for window in windows}
+        if len(languages) > 1:
+            raise UserError(f"windows: expected windows in one language, got {', '.join(sorted(languages))}")
+        self._done = self._places.by_clip(windows, self._clips)
+        self.language = next(iter(languages), "")
+
     def cancel(self) -> None:
         """Stops the transcription: whoever iterates over it gets Cancelled. May be called from any thread.
 
@@ -143,8 +165,11 @@ class Transcriber:
             return
         for _ in drive(self._scheduler, [(self._caller, self._find_language())], 1):
             pass
-        for part in parts:
+        for part, done in zip(parts, self._done, strict=True):
+            part._done = [done]
             part.language, part._first_window, part._hearing = self.language, self._first_window, self._hearing
+            for window in done:
+                self._add(window)
         for window in self._drive([part.steps() for part in parts]):
             self._add(window)
             yield window
@@ -152,19 +177,16 @@ class Transcriber:
     def steps(self) -> Steps[Window]:
         """Yields each window when it is done, and before it the requests whose answers it needs."""
         yield from self._find_language()
-        for clip in self._clips:
+        for clip, done in zip(self._clips, self._done, strict=True):
             seek, self._earlier = clip.first, []
+            for window in done:
+                self._add(window)
+                seek = self._places.after(window, clip)
             while seek < clip.last:
-                length = min(self._n_frames, self._content - seek, clip.last - seek)
-                window = yield from self._window(seek, length)
+                window = yield from self._window(seek, self._places.length(seek, clip))
                 self._add(window)
                 yield window
-                seek = clip.heard_from(window.seek, unfinished=self._is_unfinished(window))
-
-    def _is_unfinished(self, window: Window) -> bool:
-        """Returns whether there is more text in a window than its segments: behind its last timestamps, for example."""
-        tokens = window.result.tokens
-        return not window.skipped and bool(tokens) and tokens[-1] < self._manifest.tokens.timestamp_begin
+                seek = self._places.after(window, clip)
 
     def _drive(self, transcriptions: Sequence[Steps[Window]]) -> Iterator[Window]:
         """Yields the windows of parts of the recording in their order."""
@@ -183,8 +205,11 @@ class Transcriber:
         return [Transcriber(*what, [clip], *how) for clip in self._clips] or [self]
 
     def _add(self, window: Window) -> None:
-        """Adds a window that is done to the text so far."""
+        """Adds a window that is done to the text so far, which is all that the next window depends on."""
         self.windows.append(window)
+        self._last_speech = window.last_speech
+        heard = sorted([*window.segments, *window.dropped], key=lambda segment: segment.start)
+        self._earlier = [*self._earlier, *(segment.text.strip() for segment in heard)][-KEPT_TEXTS:]
         unseen = not window.skipped and (
             not self._options.condition_on_previous_text or window.result.temperature > RESET_TEMPERATURE
         )
@@ -217,7 +242,7 @@ class Transcriber:
 
     def _window(self, seek: int, length: int) -> Asking[Window]:
         """Decodes the window that begins at the frame `seek` and has `length` frames before its padding."""
-        start, end = seek / FRAMES_PER_SECOND, (seek + length) / FRAMES_PER_SECOND
+        start, end = self._places.times(seek, length)
         tokens, context = self._manifest.tokens, self._before.tokens
         features = yield from self._features(seek, length)
         results, attempts = yield from with_retries(features, self._options, lambda t: self._decoding_at(t, context))
@@ -228,12 +253,13 @@ class Transcriber:
         if self._options.token_logprobs:
             logprobs = yield from ask(Logprobs(features, result, self._decoding_at(result.temperature, context)))
         if is_silence(result, self._options):
-            return Window(start, end, seek + length, [], attempts, result, "silence", overrides, logprobs=logprobs)
+            silent = Window(start, end, seek + length, [], attempts, result, "silence", overrides)
+            return replace(silent, logprobs=logprobs, last_speech=self._last_speech)
         pieces, advance = cut(result.tokens, tokens.timestamp_begin, length)
         segments = [self._segment(seek, start + first, start + last, part, result) for first, last, part in pieces]
         if isinstance(self._mel, MutedMel):  # the next clip may begin before the time at which the model ends a text
             segments = [replace(one, end=min(one.end, end)) if one.start < end else one for one in segments]
-        next_seek, skipped = seek + (advance or length), ""
+        next_seek, skipped, last_speech = seek + (advance or length), "", self._last_speech
         if self._options.word_timestamps:
             text = [token for segment in segments for token in segment.tokens if token < tokens.eot]
             words = []
@@ -245,13 +271,12 @@ class Transcriber:
                 segments, words, position, self._options, eot=tokens.eot, next_seek=next_seek, closed=closed
             )
             if not skipped and (last := speech_end(segments)) is not None:
-                self._last_speech = last
+                last_speech = last
         heard = [segment for segment in segments if segment.start != segment.end and segment.text.strip()]
         heard = with_warnings(heard, self._earlier, self._hearing, end)
-        self._earlier = [*self._earlier, *(segment.text.strip() for segment in heard)][-KEPT_TEXTS:]
         suspect = [segment for segment in heard if self._options.drop_suspect and segment.warnings]
         kept = [segment for segment in heard if not (self._options.drop_suspect and segment.warnings)]
-        return Window(start, end, next_seek, kept, attempts, result, skipped, overrides, suspect, logprobs)
+        return Window(start, end, next_seek, kept, attempts, result, skipped, overrides, suspect, logprobs, last_speech)
 
     def _features(self, seek: int, length: int) -> Asking[WindowFeatures]:
         """Returns the features of a window; those of the first are there already if its language was detected."""
