@@ -75,10 +75,13 @@ class Flag(Kind, frozen=True, kw_only=True):
 
 
 class Bounded(Kind, frozen=True, kw_only=True):
-    """Numbers from `low` to `high`, both included."""
+    """Numbers from `low` to `high`, both included; some kinds take one of `words` as well."""
+
+    number: ClassVar[type[int | float | str]] = float
 
     low: float
     high: float
+    words: tuple[str, ...] = ()
 
     @property
     def range(self) -> str:
@@ -86,33 +89,41 @@ class Bounded(Kind, frozen=True, kw_only=True):
         unit = f" {self.unit.lower()}" if self.unit in ("SECONDS", "DECIBELS") else ""
         return f"{self.low} to {self.high}{unit}"
 
+    def parsed(self, text: str) -> Any:
+        """Returns the number that a text is, or the word. Raises Refused if it is neither."""
+        if text in self.words:
+            return text
+        try:
+            return self.number(text)
+        except ValueError:
+            raise Refused(self._expected, text) from None
+
+    @property
+    def _expected(self) -> str:
+        kind = "an integer" if self.number is int else "a number"
+        return ", or ".join([f"{kind}, {self.range}", *self.words])
+
 
 class Integer(Bounded, frozen=True, kw_only=True):
-    """An integer within bounds."""
+    """An integer within bounds, or one of `words`."""
 
+    number = int
     unit: str = "N"
 
-    def checked(self, value: Any) -> int:
-        """Returns the value as an int. Raises Refused for what is no integer, and for one out of bounds."""
+    def checked(self, value: Any) -> int | str:
+        """Returns the value as an int, or the word. Raises Refused for anything else."""
+        if isinstance(value, str) and value in self.words:
+            return value
         plain = _plain(value)
         if isinstance(plain, bool) or not isinstance(plain, int):
-            raise Refused(f"an integer, {self.range}", value)
+            raise Refused(self._expected, value)
         if not self.low <= plain <= self.high:
             raise Refused(self.range, value)
         return plain
 
-    def parsed(self, text: str) -> int:
-        """Returns the integer that a text is. Raises Refused if it is none."""
-        try:
-            return int(text)
-        except ValueError:
-            raise Refused(f"an integer, {self.range}", text) from None
-
 
 class Number(Bounded, frozen=True, kw_only=True):
     """A finite number within bounds, or one of `words`."""
-
-    words: tuple[str, ...] = ()
 
     def checked(self, value: Any) -> float | str:
         """Returns the value as a float, or the word. Raises Refused for anything else, NaN among it."""
@@ -124,19 +135,6 @@ class Number(Bounded, frozen=True, kw_only=True):
         if not self.low <= number <= self.high:  # not true of NaN either
             raise Refused(self.range, value)
         return number
-
-    def parsed(self, text: str) -> float | str:
-        """Returns the number that a text is, or the word. Raises Refused if it is neither."""
-        if text in self.words:
-            return text
-        try:
-            return float(text)
-        except ValueError:
-            raise Refused(self._expected, text) from None
-
-    @property
-    def _expected(self) -> str:
-        return ", or ".join([f"a number, {self.range}", *self.words])
 
 
 class Choice(Kind, frozen=True, kw_only=True):
@@ -211,6 +209,7 @@ class Ids(Kind, frozen=True, kw_only=True):
 class Numbers(Bounded, frozen=True, kw_only=True):
     """At most `most` finite numbers: one, a sequence, or text with commas between them."""
 
+    number = str  # `checked` takes the text apart
     most: int
 
     def checked(self, value: Any) -> tuple[float, ...]:

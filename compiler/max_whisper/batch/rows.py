@@ -22,16 +22,15 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
+from max_whisper.batch.options import Rows
 from max_whisper.runtime.results import Segment, SegmentWarning, TranscriptionResult, Word
 
 if TYPE_CHECKING:
     import pyarrow
 
 Row: TypeAlias = "dict[str, Any]"
-Rows = Literal["recording", "segment"]
-"""What a row is about."""
 
 _MEASURES = ("avg_logprob", "no_speech_prob", "compression_ratio", "temperature")
 _SEGMENT = ("start", "end", "text", *_MEASURES, "words", "warnings")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from max_whisper.cli.commands.batch import batch
 from max_whisper.cli.commands.bench import bench
 from max_whisper.cli.commands.build import build
 from max_whisper.cli.commands.eval import evaluate
@@ -42,5 +43,5 @@ def main(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
-for command in (build, transcribe, live, serve, inspect, verify, bench, evaluate, schema):
+for command in (build, transcribe, batch, live, serve, inspect, verify, bench, evaluate, schema):
     main.add_command(command)

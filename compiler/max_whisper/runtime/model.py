@@ -29,7 +29,8 @@ from max_whisper.runtime.streaming.options import (
 from max_whisper.runtime.streaming.options import OPTION_CLASSES as STREAM_OPTIONS
 from max_whisper.runtime.streaming.stream import Stream
 from max_whisper.runtime.transcription.batch import BatchTranscriber
-from max_whisper.runtime.transcription.opening import Audio, RecordingOptions, checked_options, open_transcriber
+from max_whisper.runtime.transcription.checking import checked_options
+from max_whisper.runtime.transcription.opening import Audio, RecordingOptions, open_transcriber
 from max_whisper.runtime.transcription.options import RECORDING_OPTIONS, TranscribeKeywords
 from max_whisper.runtime.transcription.scheduler import Caller
 from max_whisper.runtime.transcription.transcriber import Transcriber

@@ -18,7 +18,8 @@ from max_whisper.runtime.audio.waveform import SAMPLE_RATE
 from max_whisper.runtime.decoding.languages import asked_language, language_code
 from max_whisper.runtime.model import Model
 from max_whisper.runtime.results import TranscriptionResult, Window
-from max_whisper.runtime.transcription.opening import checked_options, spectrogram
+from max_whisper.runtime.transcription.checking import checked_options
+from max_whisper.runtime.transcription.opening import spectrogram
 from max_whisper.runtime.transcription.options import TranscribeKeywords
 from max_whisper.runtime.transcription.requests import DetectLanguage, Encode
 from max_whisper.runtime.transcription.scheduler import Caller

@@ -10,16 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from max_whisper.artifact.manifest import WhisperManifest
-from max_whisper.options import OptionError, options_of
+from max_whisper.options import OptionError
 from max_whisper.runtime.audio.mel import FRAMES_PER_SECOND, HOP, LogMel, Samples
 from max_whisper.runtime.audio.recording import Recording
 from max_whisper.runtime.audio.waveform import check_waveform
-from max_whisper.runtime.decoding.conflicts import check_decoding
 from max_whisper.runtime.decoding.languages import language_code
 from max_whisper.runtime.decoding.options import DecodingOptions
 from max_whisper.runtime.decoding.tokenizer import Tokenizer
 from max_whisper.runtime.transcription.clips import JOINED_WINDOWS, Clip, named_clips, speech_clips
-from max_whisper.runtime.transcription.options import RECORDING_OPTIONS, TranscribeKeywords, TranscribeOptions
+from max_whisper.runtime.transcription.options import TranscribeOptions
 from max_whisper.runtime.transcription.part_options import PartOptions
 from max_whisper.runtime.transcription.scheduler import Caller, Scheduler
 from max_whisper.runtime.transcription.transcriber import Transcriber
@@ -47,23 +46,6 @@ class RecordingOptions:
     parts: PartOptions
     decoding: DecodingOptions
     detector: VoiceDetector | None
-
-
-def checked_options(
-    keywords: TranscribeKeywords, manifest: WhisperManifest, tokenizer: Tokenizer
-) -> tuple[TranscribeOptions, PartOptions, DecodingOptions]:
-    """Returns the options of a transcription, with the model's default values filled in.
-
-    Raises UserError for values that are wrong, conflict with each other, or that the model does not support.
-    """
-    options, parts, decoding = options_of(keywords, *RECORDING_OPTIONS)
-    options = options.of_model(manifest, tokenizer)
-    parts.check()
-    if decoding.draft is not None and 0 not in options.temperatures:
-        raise OptionError("{draft}: is for {temperature} 0, which is not asked for; leave out one of them")
-    for temperature in options.temperatures:
-        check_decoding(decoding.at(temperature), manifest, tokenizer)
-    return options, parts, decoding
 
 
 def open_transcriber(

@@ -1,0 +1,177 @@
+"""The results of an archive: which recordings have a row, and what is kept of the others."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import msgspec
+
+from max_whisper.batch.checkpoints import Checkpoints
+from max_whisper.batch.copies import Copies
+from max_whisper.batch.index import Index
+from max_whisper.batch.inputs.source import Source
+from max_whisper.batch.journal import Done, Journal
+from max_whisper.batch.keys import key_of
+from max_whisper.batch.options import BatchOptions
+from max_whisper.batch.prepare import Job, place_bytes, unreadable_content
+from max_whisper.batch.rows import failed_row, shown_path
+from max_whisper.batch.subtitles import Subtitles
+from max_whisper.errors import MaxWhisperError
+
+
+class Archive:
+    """The results in a folder, for one artifact and its options.
+
+    Attributes:
+        journal: The rows.
+        checkpoints: The windows of recordings that are not finished.
+        unwritten: Why files with subtitles could not be written.
+    """
+
+    def __init__(self, out: Path, state: Path, run: str, options: BatchOptions, subtitles: Subtitles) -> None:
+        """Reads what earlier runs have left.
+
+        Args:
+            out: The folder of the results.
+            state: The folder of what runs remember.
+            run: The hash of the artifact and the options.
+            options: What is written.
+            subtitles: The files for players.
+
+        Raises:
+            MaxWhisperError: Something cannot be read or written.
+        """
+        self.journal = Journal(out, state, options.format, options.rows)
+        self.checkpoints = Checkpoints(state)
+        for key in self.checkpoints.keys():  # noqa: SIM118 (it is no dictionary)
+            if key in self.journal.done:  # the run was killed before it was removed
+                self.checkpoints.remove(key)
+        self.unwritten: list[MaxWhisperError] = []
+        self._index = Index(state / "index")
+        self._copies = Copies(out / "copies.jsonl")
+        self._run = run
+        self._subtitles = subtitles
+        self._retried: set[str] = set()
+        self._outdated: set[str] = set()  # the keys of rows that say that a recording cannot be read, which it can now
+
+    def key(self, content: str) -> str:
+        """Returns the key of a recording, by the hash of its content."""
+        return key_of(content, self._run)
+
+    def take(self, sources: Sequence[Source], retry_failed: bool) -> tuple[list[tuple[Source, float]], int, int]:
+        """Returns the recordings that are to be transcribed, and counts those that are done, and those that failed.
+
+        Only those that changed are read. Files with subtitles that are missing are written from the rows.
+
+        Args:
+            sources: The recordings.
+            retry_failed: Whether those that failed are transcribed again; their rows are removed.
+
+        Returns:
+            The recordings, each with its seconds (0 where these are not known), and the two counts.
+
+        Raises:
+            MaxWhisperError: A part cannot be read or written, or two recordings would have the same files.
+        """
+        self._subtitles.take(sources)
+        known = {source.place: self._index.find(place_bytes(source), source.stamp) for source in sources}
+        keys = {place: self.key(one.content) for place, one in known.items() if one is not None}
+        if retry_failed:
+            unreadable = {self.key(unreadable_content(source)) for source in sources}
+            self.retry({*keys.values()} | unreadable)
+        left: list[tuple[Source, float]] = []
+        missing: dict[str, list[Source]] = defaultdict(list)
+        skipped = failed = 0
+        for source in sources:
+            one, done = known[source.place], self.journal.done.get(keys.get(source.place, ""))
+            if done is None:
+                left.append((source, 0.0 if one is None else one.seconds))
+                continue
+            self.note_readable(source)
+            self.note_copy(source, keys[source.place])
+            failed += done.failed
+            skipped += not done.failed
+            if not done.failed and self._subtitles.missing(source):
+                missing[keys[source.place]].append(source)
+        self._write_missing(missing)
+        return left, skipped, failed
+
+    def retry(self, keys: Iterable[str]) -> None:
+        """Removes the rows of recordings that failed, each once in a run."""
+        failed = {key for key in keys if (done := self.journal.done.get(key)) is not None and done.failed}
+        failed -= self._retried
+        self._retried |= failed
+        if failed:
+            self.journal.forget(failed)
+
+    def note_readable(self, source: Source) -> None:
+        """Takes note that a recording can be read; a row that says otherwise is removed at the end of the run."""
+        key = self.key(unreadable_content(source))
+        if key in self.journal.done:
+            self._outdated.add(key)
+
+    def note_content(self, job: Job) -> None:
+        """Remembers the content of a recording that was read."""
+        self._index.add(job.known)
+        self.note_readable(job.source)
+
+    def note_copy(self, source: Source, key: str) -> None:
+        """Takes note of a recording whose row is there, or will be; under another path, it is a copy."""
+        path, done = shown_path(source.place), self.journal.done.get(key)
+        if done is None or done.path != path:
+            self._copies.add(path, key)
+
+    def add(self, job: Job, row: bytes, followers: Sequence[Job]) -> None:
+        """Adds the row of a recording, and writes its files and those of its copies."""
+        self.journal.add(row)
+        self.checkpoints.remove(job.key)
+        self._write_files([job.source, *(follower.source for follower in followers)], row)
+
+    def add_failed(self, job: Job, error: str) -> None:
+        """Adds a row with an error, unless the recording has one."""
+        if job.key in self.journal.done:
+            return
+        self.journal.add(msgspec.json.encode(failed_row(job.name, job.key, error)))
+        self.checkpoints.remove(job.key)
+
+    def write_files_again(self, job: Job) -> None:
+        """Writes the files of a recording whose row was there already, if they are missing."""
+        if self._subtitles.missing(job.source) and not self.journal.done[job.key].failed:
+            self._write_missing({job.key: [job.source]})
+
+    def finish(self) -> None:
+        """Writes the rows that are in no part yet, and removes those that are outdated."""
+        if self._outdated:
+            self.journal.forget(self._outdated)
+            self._outdated = set()
+        self.journal.publish()
+
+    def close(self) -> None:
+        """Closes all files. Nothing that was added is lost."""
+        self.journal.close()
+        self.checkpoints.close()
+        self._index.close()
+
+    def find(self, key: str) -> Done | None:
+        """Returns the row of a key, if it is there."""
+        return self.journal.done.get(key)
+
+    def _write_missing(self, missing: dict[str, list[Source]]) -> None:
+        for row in self.journal.rows(missing):
+            for source in missing[row["key"]]:
+                self._write_file(source, row)
+
+    def _write_files(self, sources: Iterable[Source], row: bytes) -> None:
+        wanted = [source for source in sources if self._subtitles.is_wanted(source)]
+        if wanted:
+            decoded = msgspec.json.decode(row)
+            for source in wanted:
+                self._write_file(source, decoded)
+
+    def _write_file(self, source: Source, row: dict[str, object]) -> None:
+        try:
+            self._subtitles.write(source, row)
+        except MaxWhisperError as error:
+            self.unwritten.append(error)

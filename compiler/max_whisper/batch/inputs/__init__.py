@@ -1,0 +1,1 @@
+"""Finds recordings: in folders, by patterns, in lists and tables, here and behind URLs."""

@@ -1,0 +1,1 @@
+"""The kinds of manifests, a file each; see manifest.py."""

@@ -1,0 +1,35 @@
+"""parquet: a table of which one column is read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import BinaryIO
+
+from max_whisper.batch.inputs.manifest import Listed, column_of, listed, register
+from max_whisper.errors import UserError
+
+
+@register(".parquet")
+def parquet(file: BinaryIO, name: str) -> Iterator[Listed]:
+    """Yields what the column of the recordings names."""
+    try:
+        from pyarrow import parquet
+    except ImportError as error:
+        raise UserError(
+            f"{name}: Parquet files need the package pyarrow: pip install 'max-whisper[batch]' ({error})"
+        ) from error
+    try:
+        with parquet.ParquetFile(file) as table:
+            names = table.schema_arrow.names
+            column = names[column_of(name, names)]
+            row = 0
+            for batch in table.iter_batches(columns=[column]):
+                for value in batch.column(0).to_pylist():
+                    row += 1
+                    place = f"{name}, row {row}"
+                    if not isinstance(value, str | None):
+                        raise UserError(f"{place}: expected text in the column {column}, got a {type(value).__name__}")
+                    yield listed(place, value or "")
+    except (OSError, ValueError) as error:  # pyarrow's errors are among them
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{name} cannot be read as Parquet ({reason}): make it again") from error
