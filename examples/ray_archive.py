@@ -12,17 +12,16 @@ from max_whisper.ray import Transcriber
 
 
 def main(model: str, folder: str, out: str) -> None:
-    model, out = os.path.abspath(model), os.path.abspath(out)  # actors have other working directories
-    paths = sorted(str(path.resolve()) for path in Path(folder).rglob("*.*") if path.is_file())
+    paths = sorted(str(path.resolve()) for path in Path(folder).rglob("*.*"))
     recordings = ray.data.from_items([{"path": path} for path in paths], override_num_blocks=-(-len(paths) // 16))
     texts = recordings.map_batches(
         Transcriber,
-        fn_constructor_kwargs={"model": model},
+        fn_constructor_kwargs={"model": str(Path(model).resolve())},  # actors have other working directories
         compute=ray.data.ActorPoolStrategy(size=max(1, int(ray.cluster_resources()["CPU"]) // 2)),
         num_cpus=2,  # the cores of an actor
         batch_size=16,
     )
-    texts.write_parquet(out)
+    texts.write_parquet(str(Path(out).resolve()))
 
 
 if __name__ == "__main__":
