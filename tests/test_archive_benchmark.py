@@ -12,6 +12,7 @@ import max_whisper
 import pytest
 from click.testing import CliRunner
 from conftest import ROOT
+from max_whisper.artifact.cores import usable_cores
 
 from benchmarks.archive.__main__ import main
 from benchmarks.archive.figures import errors, side_figures, table
@@ -49,11 +50,7 @@ def test_memory_is_that_of_all_processes(tmp_path: Path) -> None:
 
 def test_a_program_that_fails_says_why(tmp_path: Path) -> None:
     with pytest.raises(ProgramError, match=r"^ended with status 3: no luck \(more in .*log\)$"):
-        run(
-            [sys.executable, "-c", "import sys; print('no luck', file=sys.stderr); sys.exit(3)"],
-            os.environ,
-            tmp_path / "log",
-        )
+        run([sys.executable, "-c", "print('no luck'); raise SystemExit(3)"], os.environ, tmp_path / "log")
     run([sys.executable, "-c", "raise SystemExit(1)"], os.environ, tmp_path / "log", statuses=(0, 1))
 
 
@@ -81,7 +78,8 @@ def test_figures() -> None:
 
 
 def test_a_small_archive(nano_artifact: Path, speech: Path, tmp_path: Path) -> None:
-    options = ["--speech", str(speech), "--work", str(tmp_path), "--turns", "2", "--seconds", "40", "--workers", "1"]
+    options = ["--speech", str(speech), "--work", str(tmp_path), "--threads", str(len(usable_cores()))]
+    options += ["--turns", "2", "--seconds", "40", "--workers", "1"]
     result = CliRunner().invoke(main, [str(nano_artifact), *options, "--json", str(tmp_path / "figures.json")])
     assert result.exit_code == 0, result.output
     tasks = json.loads((tmp_path / "figures.json").read_text())["tasks"]
@@ -92,7 +90,8 @@ def test_a_small_archive(nano_artifact: Path, speech: Path, tmp_path: Path) -> N
 
 
 def test_memory_over_hours(nano_artifact: Path, speech: Path, tmp_path: Path) -> None:
-    options = ["--speech", str(speech), "--work", str(tmp_path), "--hours", "4", "--seconds", "120"]
+    options = ["--speech", str(speech), "--work", str(tmp_path), "--threads", str(len(usable_cores()))]
+    options += ["--hours", "4", "--seconds", "120"]
     result = CliRunner().invoke(growth, [str(nano_artifact), *options])
     assert result.exit_code == 0, result.output
     assert result.stdout.splitlines()[-1].startswith("4 hours added ")

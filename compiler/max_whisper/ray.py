@@ -84,26 +84,32 @@ class Transcriber:
             **options: Those of `Model.transcribe`.
 
         Raises:
-            UserError: There is no artifact, or the value of an option is wrong.
-            ArtifactError: The artifact is damaged, or not for this machine or this version of MAX.
+            UserError: The value of an option is wrong, or pyarrow is not installed.
+            ArtifactError: There is no artifact, it is damaged, or not for this machine or this version of MAX. In an
+                actor of Ray, such errors are raised for its first batch.
         """
-        _bind_to_cores(_assigned_cpus())
+        try:
+            self._schema = schema("recording")
+        except ImportError as error:
+            raise UserError(f"max_whisper.ray needs pyarrow: pip install 'max-whisper[ray]' ({error})") from error
+        assigned = _assigned_cpus()
+        _bind_to_cores(assigned)
         self._path_column, self._bytes_column = path_column, bytes_column
         self._done = frozenset(done)
         self._isolated = isolated
+        self._track = options.get("audio_track")
+        self._options: dict[str, Any] = {name: value for name, value in options.items() if name != "audio_track"}
+        self._broken: MaxWhisperError | None = None
         try:
             from max_whisper.runtime.model import load  # imports MAX, which starts a thread for each core
 
-            self._schema = schema("recording")
             self._run = run_hash(model, options)
             self._model = load(model)
             self._model.batch([], **options)  # checks the options
-        except ImportError as error:
-            raise UserError(f"max_whisper.ray needs pyarrow: pip install 'max-whisper[ray]' ({error})") from None
         except MaxWhisperError as error:
-            raise error.with_traceback(None) from None  # Ray shows the traceback of an actor that cannot start
-        self._track = options.pop("audio_track", None)
-        self._options = options
+            if assigned is None:
+                raise
+            self._broken = error  # for the first batch: of an actor that cannot start, Ray shows 70 lines
 
     def __call__(self, batch: Batch) -> pyarrow.Table:
         """Transcribes the recordings of a batch, as many at once as the artifact has rows, the longest first.
@@ -119,6 +125,8 @@ class Transcriber:
             UserError: A column is missing, or has the name of a column of the results.
             ArtifactError: The artifact was changed in place.
         """
+        if self._broken is not None:
+            raise self._broken.with_traceback(None)
         columns = _columns(batch)
         paths, contents = self._recordings_of(columns)
         rows: dict[int, Row] = {}
@@ -236,5 +244,7 @@ def _bind_to_cores(count: float | None) -> None:
     """
     usable = usable_cores()
     if count is not None and count < len(usable):
-        os.sched_setaffinity(0, core_sharing.reserve(max(1, int(count))))
+        cores = core_sharing.reserve(max(1, int(count)))
+        for thread in (0, os.getpid()):  # this one and the main one, which differ where an actor has several
+            os.sched_setaffinity(thread, cores)
         core_sharing.__enter__()

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -89,15 +92,8 @@ def test_bad_recordings_are_rows_with_an_error(
 ) -> None:
     (tmp_path / "broken.flac").write_text("no sound")
     (tmp_path / "folder.wav").mkdir()
-    paths = [
-        recordings[0],
-        str(tmp_path / "broken.flac"),
-        "missing.wav",
-        "-",
-        None,
-        str(tmp_path / "folder.wav"),
-        recordings[1],
-    ]
+    bad = [str(tmp_path / "broken.flac"), "missing.wav", "-", None, str(tmp_path / "folder.wav")]
+    paths = [recordings[0], *bad, recordings[1]]
     rows = Transcriber(nano_artifact)(pa.table({"path": paths})).to_pylist()
     assert [row["path"] for row in rows] == paths
     assert [rows[0], rows[-1]] == expected(nano, nano_artifact, [recordings[0], recordings[1]])
@@ -140,18 +136,106 @@ def test_columns_of_several_dimensions_are_kept(nano_artifact: Path, recordings:
 
 
 def test_mistakes(nano_artifact: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"^unknown option 'beem_size', did you mean 'beam_size'"):
+    with pytest.raises(UserError, match=r"^unknown option 'beem_size'; did you mean 'beam_size'"):
         Transcriber(nano_artifact, beem_size=3)  # type: ignore[call-arg]
     with pytest.raises(UserError, match=r"^beam_size: expected"):
         Transcriber(nano_artifact, beam_size=0)
     with pytest.raises(ArtifactError):
         Transcriber(tmp_path / "nothing")
     transcriber = Transcriber(nano_artifact)
-    with pytest.raises(
-        UserError, match=r"^there is no column 'path' with recordings, but file, text: name it as path_c"
-    ):
+    with pytest.raises(UserError, match=r"^there is no column 'path' with recordings, but file, text: name it as"):
         transcriber(pa.table({"file": ["a"], "text": ["b"]}))
     with pytest.raises(UserError, match=r"^the input has a column 'text', and so have the results: rename it first"):
         transcriber(pa.table({"path": ["a"], "text": ["b"]}))
     with pytest.raises(UserError, match=r"^expected a pyarrow.Table, a pandas.DataFrame or a dict of arrays, got list"):
         transcriber(["a"])
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[None]:
+    """Starts a Ray cluster with two CPUs on this machine, which keeps little in memory."""
+    folder = tempfile.mkdtemp(prefix="mw-ray-")  # short, because sockets lie in it
+    quiet = {"include_dashboard": False, "log_to_driver": False}
+    ray.init("local", num_cpus=2, object_store_memory=100 << 20, _temp_dir=folder, **quiet)
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    yield
+    ray.shutdown()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def rows_of(dataset: Any, paths: list[str]) -> list[Row]:
+    """Returns the rows of a dataset in the order of their paths."""
+    batches = dataset.iter_batches(batch_size=None, batch_format="pyarrow")
+    rows = [row for batch in batches for row in batch.to_pylist()]
+    return sorted(rows, key=lambda row: paths.index(row["path"]))
+
+
+def on_cluster(paths: list[str], actor: type[Transcriber], size: int = 2, **arguments: Any) -> list[Row]:
+    """Returns the rows of recordings that actors with one CPU each transcribe, two recordings at a time."""
+    dataset = ray.data.from_items([{"path": path} for path in paths], override_num_blocks=max(1, len(paths) // 2))
+    actors = ray.data.ActorPoolStrategy(size=size)
+    done = dataset.map_batches(actor, fn_constructor_kwargs=arguments, compute=actors, num_cpus=1, batch_size=2)
+    return rows_of(done, paths)
+
+
+def deadly() -> type[Transcriber]:
+    """Returns a class whose actors note their cores, and of which one is killed when it has transcribed a recording.
+
+    It is made here, so that Ray sends it as a whole: actors cannot import this file.
+    """
+
+    class Deadly(Transcriber):
+        def __init__(self, notes: str, victim: str, model: str) -> None:
+            super().__init__(model)
+            self._notes, self._victim = Path(notes), victim
+            (self._notes / f"{os.getpid()}.cores").write_text(str(sorted(os.sched_getaffinity(0))))
+
+        def _row(self, recording: Any) -> Row:
+            row = super()._row(recording)
+            killed = self._notes / "killed"
+            if recording.name == self._victim and not killed.exists():
+                killed.write_text(str(os.getpid()))
+                os.kill(os.getpid(), signal.SIGKILL)
+            return row
+
+    return Deadly
+
+
+def test_an_actor_is_killed_and_no_row_is_lost(
+    cluster: None, nano: Model, nano_artifact: Path, recordings: list[str], tmp_path: Path
+) -> None:
+    arguments = {"notes": str(tmp_path), "victim": recordings[4], "model": str(nano_artifact)}
+    rows = on_cluster(recordings, deadly(), **arguments)
+    assert rows == expected(nano, nano_artifact, recordings)
+    cores = {path.stem: path.read_text() for path in tmp_path.glob("*.cores")}
+    assert len(cores) == 3 and (tmp_path / "killed").read_text() in cores  # two, and the one in the place of the killed
+    assert all(len(text.split(",")) == 1 for text in cores.values())
+
+
+def test_bytes_that_ray_has_read(cluster: None, nano: Model, nano_artifact: Path, recordings: list[str]) -> None:
+    dataset = ray.data.read_binary_files(recordings[:3], include_paths=True)
+    rows = expected(nano, nano_artifact, recordings[:3])
+    arguments = {"model": str(nano_artifact), "bytes_column": "bytes", "done": [rows[1]["key"]]}
+    actors = ray.data.ActorPoolStrategy(size=1)
+    done = dataset.map_batches(Transcriber, fn_constructor_kwargs=arguments, compute=actors, batch_size=3)
+    assert rows_of(done, recordings) == [rows[0], rows[2]]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (
+            {"model": "/nothing"},
+            "/nothing/manifest.json: No such file or directory; expected the manifest of an artifact",
+        ),
+        ({"beam_size": 0}, "beam_size: expected a whole number from 1 to 100"),
+        ({"path_column": "file"}, "there is no column 'file' with recordings, but path: name it as path_column"),
+    ],
+)
+def test_mistakes_on_a_cluster(
+    cluster: None, nano_artifact: Path, recordings: list[str], arguments: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises(ray.exceptions.RayTaskError) as raised:
+        on_cluster(recordings[:1], Transcriber, size=1, **{"model": str(nano_artifact), **arguments})
+    assert sentence in str(raised.value)
+    assert len(str(raised.value).splitlines()) < 25
