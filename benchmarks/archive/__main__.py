@@ -64,8 +64,7 @@ def main(
 ) -> None:
     use_cpus(threads)
     artifact, work = artifact.absolute(), work.absolute()
-    manifest = json.loads((artifact / "manifest.json").read_text())
-    said = read_manifest(speech, bool(manifest["tokens"]["languages"]))
+    said = read_manifest(speech, known_languages(artifact))
     said = said[:: max(1, len(said) // (recordings or len(said)))][:recordings]
     sides = [one_by_one(artifact), *(batch(artifact, number) for number in workers)]
     if checkpoint is not None:

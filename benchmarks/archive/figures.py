@@ -53,10 +53,11 @@ def side_figures(name: str, turns: Sequence[Turn], said: Sequence[Said], texts: 
 def table(title: str, sides: Sequence[dict[str, Any]]) -> Table:
     """Returns a table with a row for each side."""
     others = [side["name"] for side in sides if side["name"] == ONE_BY_ONE or side["name"].startswith("faster")]
-    ratios = [f"times as fast as {other}" for other in others]
+    ratios = [f"x {other}" for other in others]
     columns = ["seconds", "hours per hour", *ratios, "peak MB", "processes"]
     columns += ["words wrong", "characters wrong", "failed"]
     shown = Table("", *columns, title=title)
+    shown.columns[0].no_wrap = True
     for column in shown.columns[1:]:
         column.justify = "right"
     for side in sides:

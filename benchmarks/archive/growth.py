@@ -54,7 +54,7 @@ class Hours:
 @click.option("--threads", default=2, show_default=True, help="CPUs to use.")
 def main(artifact: Path, speech: Path, work: Path, hours: int, seconds: float, workers: str, threads: int) -> None:
     use_cpus(threads)
-    said = read_manifest(speech, multilingual=False)
+    said = read_manifest(speech, ["en"])
     folder = folder_of([], speech, work.absolute() / "archive" / "hours")
     for hour in range(hours):
         say(f"making hour {hour + 1} of {hours}")

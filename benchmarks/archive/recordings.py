@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -39,8 +40,14 @@ class Said:
     text: str
 
 
-def read_manifest(speech: Path, multilingual: bool) -> list[Said]:
-    """Returns the recordings of a folder with a manifest.tsv: all, or those in English and those without speech."""
+def known_languages(artifact: Path) -> list[str]:
+    """Returns the codes of the languages that an artifact knows."""
+    languages: list[str] = json.loads((artifact / "manifest.json").read_text())["tokens"]["languages"]
+    return languages or ["en"]
+
+
+def read_manifest(speech: Path, languages: Sequence[str]) -> list[Said]:
+    """Returns the recordings of a folder with a manifest.tsv that are in some languages, and those without speech."""
     file = speech / "manifest.tsv"
     with file.open(newline="", encoding="utf-8") as lines:
         rows = list(csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE))
@@ -50,7 +57,7 @@ def read_manifest(speech: Path, multilingual: bool) -> list[Said]:
         raise click.ClickException(
             f"{file}: expected the columns file, language, seconds and text, separated by tabs"
         ) from None
-    return [one for one in said if multilingual or one.language in ("en", NO_SPEECH)]
+    return [one for one in said if one.language in (*languages, NO_SPEECH)]
 
 
 def folder_of(said: Sequence[Said], speech: Path, folder: Path) -> Path:

@@ -126,7 +126,7 @@ class Transcriber:
             ArtifactError: The artifact was changed in place.
         """
         if self._broken is not None:
-            raise self._broken.with_traceback(None)
+            raise self._broken.with_traceback(None) from None
         columns = _columns(batch)
         paths, contents = self._recordings_of(columns)
         rows: dict[int, Row] = {}
