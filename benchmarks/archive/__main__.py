@@ -25,7 +25,7 @@ from rich.console import Console
 
 from benchmarks.archive.figures import Turn, side_figures, table
 from benchmarks.archive.processes import ProgramError
-from benchmarks.archive.recordings import folder_of, make_hour, read_manifest
+from benchmarks.archive.recordings import folder_of, known_languages, make_hour, read_manifest
 from benchmarks.archive.sides import Side, Texts, batch, faster_whisper, one_by_one
 from benchmarks.common import help_text, machine, rotated, use_cpus
 from benchmarks.peers.records import commit
