@@ -90,6 +90,16 @@ def test_ray_archive(nano_artifact: Path, tmp_path: Path) -> None:
     assert "broken.flac" in bad["error"] and bad["text"] is None
 
 
+def test_archive(nano_artifact: Path, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    shutil.copy(RECORDING, tmp_path / "in")
+    assert run("archive", nano_artifact, tmp_path / "in", tmp_path / "out") == [
+        "1 done, 0 done before, 0 failed",
+        f"commands.flac:  {' '.join(PHRASES)}",
+    ]
+    assert run("archive", nano_artifact, tmp_path / "in", tmp_path / "out")[0] == "0 done, 1 done before, 0 failed"
+
+
 @pytest.mark.parametrize(("patience", "end"), [(60, "done"), (0, "cancelled")])
 def test_cancel(nano_artifact: Path, tmp_path: Path, patience: float, end: str) -> None:
     waveform = np.tile(max_whisper.load_audio(RECORDING), 40)  # 30 windows

@@ -10,6 +10,7 @@ from typing import Annotated, Any, get_args, get_type_hints
 import max_whisper
 import numpy as np
 import pytest
+from max_whisper.batch.options import BatchOptions
 from max_whisper.cli.live.options import SourceOptions
 from max_whisper.cli.main import main
 from max_whisper.cli.options import FallbackOptions, FormatType, OptionType, ThreadOptions, flag_of
@@ -215,6 +216,7 @@ COMMANDS: dict[str, tuple[type[Options], ...]] = {
     "verify": (VerifyOptions,),
     "bench": (BenchOptions, ThreadOptions),
     "serve": (ServeOptions, ThreadOptions),
+    "batch": (BatchOptions, SubtitleOptions, ThreadOptions),
 }
 
 

@@ -47,6 +47,7 @@ SLOW: list[Callable[..., Any]] = [
     max_whisper.verify,
     max_whisper.Model.transcribe,
     max_whisper.Model.transcribe_batch,
+    max_whisper.transcribe_archive,
     bench,
     fetch,
     open_checkpoint,

@@ -31,6 +31,8 @@ from max_whisper.progress import OnProgress, Progress
 from max_whisper.progress import ignore_progress as _ignore_progress
 
 if TYPE_CHECKING:
+    from max_whisper.batch.api import transcribe_archive
+    from max_whisper.batch.summary import BatchSummary
     from max_whisper.runtime.audio.load import open_audio
     from max_whisper.runtime.audio.waveform import Waveform as _Waveform
     from max_whisper.runtime.decoding.options import DecodingOptions
@@ -68,6 +70,7 @@ __all__ = [
     "Attempt",
     "AudioError",
     "BatchEvent",
+    "BatchSummary",
     "BatchTranscriber",
     "Cancelled",
     "CompileError",
@@ -109,6 +112,7 @@ __all__ = [
     "load_spec",
     "open_audio",
     "render",
+    "transcribe_archive",
     "verify",
     "write",
 ]
@@ -117,6 +121,7 @@ __all__ = [
 _HOMES = {
     "Attempt": "max_whisper.runtime.results",
     "BatchEvent": "max_whisper.runtime.transcription.batch",
+    "BatchSummary": "max_whisper.batch.summary",
     "BatchTranscriber": "max_whisper.runtime.transcription.batch",
     "DecodingOptions": "max_whisper.runtime.decoding.options",
     "DecodingResult": "max_whisper.runtime.results",
@@ -143,6 +148,7 @@ _HOMES = {
     "load_spec": "max_whisper.spec",
     "open_audio": "max_whisper.runtime.audio.load",
     "render": "max_whisper.runtime.output.writers",
+    "transcribe_archive": "max_whisper.batch.api",
     "verify": "max_whisper.tools.verify.verify",
     "write": "max_whisper.runtime.output.writers",
 }

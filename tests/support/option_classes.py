@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from max_whisper.batch.options import BatchOptions
 from max_whisper.cli.live.options import SourceOptions
 from max_whisper.cli.options import FallbackOptions, ThreadOptions
 from max_whisper.compile.options import BuildOptions
@@ -15,6 +16,7 @@ from max_whisper.serve.options import ServeOptions
 from max_whisper.tools.options import BenchOptions, VerifyOptions
 
 CLASSES: tuple[type[Options], ...] = (
+    BatchOptions,
     BenchOptions,
     BuildOptions,
     DecodingOptions,

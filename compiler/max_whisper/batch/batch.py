@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from max_whisper.artifact.cores import least_busy, usable_cores
-from max_whisper.artifact.manifest import VOCABULARY_FILE, WHISPER, WhisperManifest
+from max_whisper.artifact.manifest import MANIFEST_FILE, VOCABULARY_FILE, WHISPER, WhisperManifest
 from max_whisper.artifact.read import read_manifest
 from max_whisper.batch.archive import Archive
 from max_whisper.batch.folder import DOWNLOADS, locked
@@ -28,7 +28,7 @@ from max_whisper.batch.summary import BatchSummary, Status
 from max_whisper.batch.watching import Watch
 from max_whisper.batch.workers import choose_workers, cores_of
 from max_whisper.errors import MaxWhisperError, UserError
-from max_whisper.files import is_folder
+from max_whisper.files import is_folder, is_regular
 from max_whisper.runtime.decoding.tokenizer import Tokenizer
 from max_whisper.runtime.output.options import SubtitleOptions
 from max_whisper.runtime.transcription.checking import checked_options
@@ -189,6 +189,10 @@ def _check_model(folder: Path, options: Mapping[str, Any]) -> None:
     """
     if not is_folder(folder):
         raise UserError(f"there is no folder {folder}; make one with: max-whisper build --spec tiny.yaml")
+    if not is_regular(folder / MANIFEST_FILE):
+        raise UserError(
+            f"{folder} is no artifact (it has no {MANIFEST_FILE}); make one with: max-whisper build --spec tiny.yaml"
+        )
     manifest = read_manifest(folder)
     if not isinstance(manifest, WhisperManifest) or manifest.family != WHISPER:
         raise UserError(f"{folder} is an artifact of the family '{manifest.family}', which does not transcribe")

@@ -12,6 +12,7 @@ then transcribed again.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import time
@@ -115,6 +116,9 @@ class Journal:
                 self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
             write_all(self._descriptor, row + b"\n")
         except OSError as error:
+            if self._descriptor is not None:
+                with contextlib.suppress(OSError):  # the next run cuts it off
+                    os.ftruncate(self._descriptor, self._bytes)
             raise write_error(path, error) from error
         self._note(self._number, [entry])
         self.changed = time.monotonic()

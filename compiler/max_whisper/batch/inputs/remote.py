@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO
 
 from max_whisper.batch.inputs.local import is_pattern
 from max_whisper.batch.inputs.source import Source, inner, is_recording
@@ -14,6 +15,8 @@ from max_whisper.messages import printable
 
 MAX_BYTES = 16 << 30
 """The most bytes of a recording that is fetched: 24 hours of 16-bit stereo WAV at 48 kHz."""
+MAX_LIST_BYTES = 1 << 30
+"""The most bytes of a list that is fetched."""
 _CHUNK = 1 << 20
 _CHANGES = ("ETag", "etag", "LastModified", "Last-Modified", "Content-MD5", "md5Hash", "mtime", "updated", "created")
 """The names under which file systems tell what changes with the content."""
@@ -47,14 +50,14 @@ def find(url: str) -> Iterator[Source]:
 
 @contextlib.contextmanager
 def opened(url: str) -> Iterator[BinaryIO]:
-    """Yields a file behind a URL, open for reading. Raises UserError where it cannot be opened."""
-    system, path = _system(url)
-    try:
-        file = system.open(path, "rb")
-    except Exception as error:  # of any file system
-        raise UserError(f"{url} cannot be opened ({_reason(error)}): check the address and your rights") from error
-    with file:
-        yield file
+    """Yields a copy of a list behind a URL, open for reading. Raises UserError where it cannot be fetched."""
+    with tempfile.TemporaryFile() as copy:
+        try:
+            _copy(url, copy, MAX_LIST_BYTES, lambda: False)
+        except AudioError as error:
+            raise UserError(str(error)) from error
+        copy.seek(0)
+        yield copy
 
 
 def examined(source: Source) -> Source:
@@ -73,27 +76,31 @@ def fetch(url: str, to: Path, stop: Callable[[], bool]) -> None:
     Raises AudioError where it cannot be fetched or is too large, OSError where the file cannot be written, and
     Cancelled where `stop` returns True.
     """
-    system, path = _system(url)
     with to.open("xb") as copy:
-        try:
-            file = system.open(path, "rb")
-        except Exception as error:  # of any file system
-            raise _not_fetched(url, error) from error
-        with file:
-            size = 0
-            while True:
-                try:
-                    data = file.read(_CHUNK)
-                except Exception as error:
-                    raise _not_fetched(url, error) from error
-                if not data:
-                    return
-                if stop():
-                    raise Cancelled
-                size += len(data)
-                if size > MAX_BYTES:
-                    raise AudioError(f"{url} has more than {MAX_BYTES >> 30} GB, expected at most that: cut it first")
-                copy.write(data)
+        _copy(url, copy, MAX_BYTES, stop)
+
+
+def _copy(url: str, copy: IO[bytes], most: int, stop: Callable[[], bool]) -> None:
+    system, path = _system(url)
+    try:
+        file = system.open(path, "rb")
+    except Exception as error:  # of any file system
+        raise _not_fetched(url, error) from error
+    with file:
+        size = 0
+        while True:
+            try:
+                data = file.read(_CHUNK)
+            except Exception as error:
+                raise _not_fetched(url, error) from error
+            if not data:
+                return
+            if stop():
+                raise Cancelled
+            size += len(data)
+            if size > most:
+                raise AudioError(f"{url} has more than {most} bytes, expected at most that: cut it into parts")
+            copy.write(data)
 
 
 def _system(url: str) -> tuple[Any, str]:

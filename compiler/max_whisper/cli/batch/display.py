@@ -77,7 +77,7 @@ def amount(done: float, total: float) -> str:
 
 def report(summary: BatchSummary) -> Iterator[str]:
     """Yields lines that say what came of a run."""
-    hours = f"{summary.audio_seconds / 3600:.2f} hours of audio in {duration(summary.seconds)}"
+    hours = f"{duration(summary.audio_seconds)} of audio in {duration(summary.seconds)}"
     speed = f"{summary.rate:.0f} audio hours per machine hour"
     workers = "1 worker" if summary.workers == 1 else f"{summary.workers} workers"
     if summary.done or summary.audio_seconds:
