@@ -228,7 +228,7 @@ def test_bytes_that_ray_has_read(cluster: None, nano: Model, nano_artifact: Path
             {"model": "/nothing"},
             "/nothing/manifest.json: No such file or directory; expected the manifest of an artifact",
         ),
-        ({"beam_size": 0}, "beam_size: expected an integer from 1 to 100"),
+        ({"beam_size": 0}, "beam_size: expected 1 to 100, or none, got 0"),
         ({"path_column": "file"}, "there is no column 'file' with recordings, but path: name it as path_column"),
     ],
 )
