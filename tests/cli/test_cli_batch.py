@@ -257,7 +257,7 @@ def test_ctrl_c_keeps_all_and_says_how_to_go_on(nano_artifact: Path, tmp_path: P
     os.close(ours)
     lines = [text for text in re.split(r"[\r\n]+", ANSI.sub(b"", bytes(seen)).decode()) if text.strip()]
     assert lines[-1] == "error: stopped by Ctrl-C"
-    assert "3 recordings left: the same command goes on with them" in lines
+    assert "3 recordings left: the same command goes on with them" in lines, lines[-8:]
     assert all(len(text) <= 80 for text in lines if "━" in text)
     outcome = run(*arguments)
     assert outcome.code == 0 and "3 recordings transcribed: " in outcome.stderr

@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import os
 import time
-from collections import defaultdict, deque
+from collections import defaultdict
 from collections.abc import Iterable
 from concurrent.futures import Future
 from typing import Protocol
@@ -63,8 +63,8 @@ class Run:
         self._retry_failed = retry_failed
         self._numbers = 0
         self._queue: list[tuple[float, int, Job]] = []  # a heap, the longest first
-        self._preparing: deque[Future[Job]] = deque()
-        self._ready: deque[Job] = deque()
+        self._preparing: list[Future[Job]] = []
+        self._ready: list[tuple[float, int, Job]] = []  # another: a short one is made ready sooner
         self._running: dict[int, Job] = {}
         self._followers: dict[str, list[Job]] = defaultdict(list)  # by key, jobs that wait for the row of another
         self._stopping = False
@@ -118,9 +118,9 @@ class Run:
             self._preparing.remove(future)
             job = future.result()
             job.key = self._archive.key(job.content)
-            self._ready.append(job)
+            heapq.heappush(self._ready, (-job.seconds, job.number, job))
         while self._ready and self._pool.free:
-            self._begin(self._ready.popleft())
+            self._begin(heapq.heappop(self._ready)[2])
 
     def _begin(self, job: Job) -> None:
         """Gives a recording to a worker, unless its row is there or comes."""
@@ -172,7 +172,7 @@ class Run:
             elif isinstance(message, Stopped) or self._stopping:
                 self._enqueue(job)  # it counts as left
             elif job.attempts < ATTEMPTS:
-                self._ready.appendleft(job)
+                heapq.heappush(self._ready, (-job.seconds, job.number, job))
             else:
                 assert isinstance(message, Died)
                 self._fail(

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 INTERVAL = 60.0
 """The seconds between two lines where there is no terminal."""
-_BAR = 20
+_BAR = 12
 
 
 class Display:
@@ -48,7 +48,8 @@ class Display:
         self._streams.say(f"error: {error}")
 
     def say(self, message: str) -> None:
-        """Says anything else."""
+        """Says anything else, before the recordings are begun."""
+        self._bar.update(self._task, completed=0, total=None, told="one moment")
         self._streams.say(message)
 
 
@@ -72,7 +73,8 @@ def short(status: Status) -> str:
 def amount(done: float, total: float) -> str:
     """Returns two amounts of sound in one unit: "3.0 of 12.5 h"; in minutes where there is less than an hour."""
     unit, name = (3600, "h") if total >= 3600 else (60, "min")
-    return f"{done / unit:.1f} of {total / unit:.1f} {name}"
+    digits = 1 if total / unit < 100 else 0
+    return f"{done / unit:.{digits}f} of {total / unit:.{digits}f} {name}"
 
 
 def report(summary: BatchSummary) -> Iterator[str]:

@@ -1,0 +1,106 @@
+"""The parts of a run that need no model: order, cores, numbers of workers, what is told."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+from max_whisper.batch import order, workers
+from max_whisper.batch.inputs.source import Source, local_source
+from max_whisper.batch.order import durations
+from max_whisper.batch.subtitles import Subtitles
+from max_whisper.batch.summary import BatchSummary, Status, duration
+from max_whisper.batch.workers import choose_workers, cores_of, fastest
+from max_whisper.cli.batch.display import report, short
+from max_whisper.errors import UserError
+from max_whisper.runtime.output.options import PLAIN
+from support.sounds import encode, noise, write_wav
+
+
+def test_durations_are_those_of_headers_or_of_sizes(tmp_path: Path) -> None:
+    write_wav(tmp_path / "a.wav", noise(3))
+    encode(tmp_path / "b.mp3", noise(5, 44100), codec="mp3")
+    (tmp_path / "c.wav").write_bytes(b"x" * 32_000)
+    sources = [local_source(str(tmp_path / name), name) for name in ("a.wav", "b.mp3", "c.wav", "none.wav")]
+    sources.append(Source("s3://x/y.wav", "y.wav", 160_000))
+    done: list[int] = []
+    found = durations(sources, 2, done.append, lambda: False)
+    assert found == pytest.approx([3.0, 5.0, 2.0, 0.0, 10.0], abs=0.1)
+    assert done == [1, 2, 3, 4]
+    assert durations(sources[:1], 1, done.append, lambda: True) == [96_044 / order.USUAL_RATE]
+
+
+def test_a_header_that_ends_its_process_does_not_end_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_wav(tmp_path / "a.wav", noise(3))
+    source = local_source(str(tmp_path / "a.wav"), "a.wav")
+    command = order.module_command
+    calls = iter([["true"], command("max_whisper.batch.probe")])
+    monkeypatch.setattr(order, "module_command", lambda module: next(calls))
+    assert durations([source, source], 1, lambda done: None, lambda: False) == [96_044 / order.USUAL_RATE, 3.0]
+
+
+def test_cores_are_shared_evenly() -> None:
+    assert cores_of(1, [0, 1, 2]) == [[0, 1, 2]]
+    assert cores_of(2, [0, 2, 4, 6, 8]) == [[0, 2], [4, 6, 8]]
+    assert cores_of(3, [0, 1]) == [[0], [1], [0]]
+
+
+def test_the_fastest_number_of_workers() -> None:
+    assert fastest({1: 100.0, 2: 190.0, 4: 200.0}) == 4
+    assert fastest({1: 100.0, 2: 198.0, 4: 200.0}) == 2  # nearly as fast, with less memory
+
+
+def test_the_number_of_workers_is_measured_once(
+    nano_artifact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(workers, "MEASURED_FOR", 0.1)
+    (tmp_path / "bad.wav").write_text("no sound")
+    samples = [tmp_path / "bad.wav", write_wav(tmp_path / "a.wav", noise(5))]
+    said: list[str] = []
+
+    def choose(seconds: float, recordings: int) -> int:
+        return choose_workers(nano_artifact, {}, [0, 0], samples, seconds, recordings, said.append, lambda: False)
+
+    assert choose(60.0, 9) == 2 and not said  # it is not worth it
+    assert choose(4000.0, 1) == 1 and not said
+    assert choose(4000.0, 9) in (1, 2)
+    assert len(said) == 2 and "1 x: " in said[1] and "2 x: " in said[1]
+    choose(4000.0, 9)
+    assert len(said) == 2
+
+
+def test_files_for_players_never_share_a_name(tmp_path: Path) -> None:
+    files = Subtitles(tmp_path, ["srt"], PLAIN)
+    files.take([Source("/a/x.wav", "x.wav"), Source("/a/x.mp3", "x.mp3"), Source("/a/sub/x.wav", "sub/x.wav")])
+    files.take([Source("/a/sub/x.ogg", "sub/x.ogg")])  # which a watch has found later
+    assert files._stems == {
+        "/a/x.wav": "x.wav",
+        "/a/x.mp3": "x.mp3",
+        "/a/sub/x.wav": "sub/x",
+        "/a/sub/x.ogg": "sub/x.ogg",
+    }
+    with pytest.raises(UserError, match="would have the same"):
+        files.take([Source("/b/x.wav", "x.wav"), Source("/c/x.wav", "x.wav")])
+    with pytest.raises(UserError, match="expected one of srt, tsv, txt, vtt, got 'sr'; did you mean 'srt'"):
+        Subtitles(tmp_path, ["sr"], PLAIN)
+
+
+def test_what_is_told_fits_a_terminal() -> None:
+    status = Status(90_000, 40_000, 9, 12_345, 0, 3.6e8, 1.8e8, 0.0, 2, time.monotonic() - 1e6)
+    assert short(status) == "50000 of 100000 h, 180 x real time, 11 d 13 h left, 12345 failed"
+    assert len(short(status)) <= 80 - 13
+    assert status.progress.message.startswith("52345 of 90000 recordings, 50000.0 of 100000.0 hours, 180 x real time")
+    assert [*map(duration, (5.4, 90, 5000, 4e5))] == ["5 s", "2 min", "1 h 23 min", "4 d 15 h"]
+    summary = BatchSummary(
+        3, 2, 1, 0, 1, 7200.0, 60.0, 1, Path("out"), [Path("part-00001.jsonl"), Path("part-00003.jsonl")]
+    )
+    assert [*report(summary)] == [
+        "3 recordings transcribed: 2 h 0 min of audio in 1 min, 120 audio hours per machine hour (1 worker)",
+        "2 recordings were done before",
+        "1 recording left: the same command goes on with them",
+        "out: part-00001.jsonl to part-00003.jsonl",
+    ]
