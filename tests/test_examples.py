@@ -78,6 +78,18 @@ def test_batch(nano_artifact: Path, tmp_path: Path) -> None:
     assert (tmp_path / "texts" / "commands.flac.txt").read_text().split() == " ".join(PHRASES).split()
 
 
+def test_ray_archive(nano_artifact: Path, tmp_path: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    pytest.importorskip("ray.data")
+    (tmp_path / "in").mkdir()
+    shutil.copy(RECORDING, tmp_path / "in")
+    (tmp_path / "in" / "broken.flac").write_text("no sound")
+    run("ray_archive", nano_artifact, tmp_path / "in", tmp_path / "out", timeout=180)
+    bad, good = parquet.read_table(tmp_path / "out").sort_by("path").to_pylist()
+    assert good["text"].split() == " ".join(PHRASES).split() and good["error"] is None
+    assert "broken.flac" in bad["error"] and bad["text"] is None
+
+
 def test_archive(nano_artifact: Path, tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     shutil.copy(RECORDING, tmp_path / "in")

@@ -44,7 +44,8 @@ BELOW: dict[str, set[str]] = {
 }
 BELOW["serve"] = {"artifact", "runtime"} | GROUND
 BELOW["batch"] = {"artifact", "runtime"} | GROUND
-BELOW["tools"] = {*BELOW} - {"batch", "serve"} | GROUND
+BELOW["ray"] = {"artifact", "batch", "runtime"} | GROUND
+BELOW["tools"] = {*BELOW} - {"batch", "ray", "serve"} | GROUND
 BELOW["cli"] = {*BELOW} | GROUND
 BELOW["__init__"] = {"batch", "compile", "runtime", "spec", "tools"} | GROUND
 BELOW["__main__"] = {"__init__", "cli"} | GROUND

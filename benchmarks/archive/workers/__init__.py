@@ -1,0 +1,1 @@
+"""The programs that are compared with `max-whisper batch`."""
