@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 from collections.abc import Iterator
 from itertools import accumulate, pairwise
@@ -34,12 +35,12 @@ from support.wyoming_client import (
 pytestmark = pytest.mark.usefixtures("silero")
 SAMPLES = np.concatenate([load_audio(COMMANDS), silence(1.0)])
 PCM = int16(SAMPLES).tobytes()
-PAUSE_MS = 500
+OPTIONS: dict[str, Any] = {"vad_min_silence_duration_ms": 500, "step": 10.0}
 
 
 def chunks_of(model: Model, pcm: bytes, rate: int = 16000, **options: Any) -> list[str]:
     """Returns the chunks that tell the phrases of `Model.stream`: joined, they are its text."""
-    stream = model.stream(sample_rate=rate, vad_min_silence_duration_ms=PAUSE_MS, **options)
+    stream = model.stream(sample_rate=rate, **OPTIONS, **options)
     finals = [event.text for event in [*stream.feed(pcm), *stream.finish()] if event.kind == "final"]
     texts = ["", *(text.strip() for text in accumulate(finals))]
     return [after.removeprefix(before) for before, after in pairwise(texts) if after != before]
@@ -47,7 +48,7 @@ def chunks_of(model: Model, pcm: bytes, rate: int = 16000, **options: Any) -> li
 
 def first_phrase(model: Model) -> int:
     """Returns the bytes of the sound with which the first phrase has ended, and some more."""
-    stream = model.stream(vad_min_silence_duration_ms=PAUSE_MS, language="en")
+    stream = model.stream(**OPTIONS, language="en")
     for first in range(0, len(PCM), 3200):
         if any(event.kind == "final" for event in stream.feed(PCM[first : first + 3200])):
             return first + 2 * 3200
@@ -276,3 +277,32 @@ def test_a_server_that_stops(nano_artifact: Path, tmp_path: Path, nano: Model) -
         assert (told[-1].type, told[-1].data["code"]) == ("error", "server_stopping")
         assert running.process.wait(PATIENCE) == 0
         assert running.lines[1:] == []
+
+
+@pytest.mark.parametrize("is_installed", [True, False])
+def test_the_voice_detector_is_compiled_at_the_start(
+    nano_artifact: Path, tmp_path: Path, nano: Model, is_installed: bool
+) -> None:
+    """No command waits for that. Without its weights, the whole recording is transcribed, and the owner is told."""
+    hidden = """
+import importlib.metadata as metadata
+found = metadata.distribution
+def distribution(name):
+    if name.startswith("silero"):
+        raise metadata.PackageNotFoundError(name)
+    return found(name)
+metadata.distribution = distribution
+"""
+    (tmp_path / "sitecustomize.py").write_text("" if is_installed else hidden)
+    (tmp_path / "files").mkdir()
+    paths = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    env = {"XDG_CACHE_HOME": str(tmp_path / "cache"), "PYTHONPATH": paths}
+    with server(tmp_path / "files", "--model", nano_artifact, "--wyoming", "0", env=env) as running:
+        told = [line for line in running.lines if line.startswith("warning: Wyoming's clients get no text before")]
+        assert bool(told) != is_installed
+        assert all("pip install 'max-whisper[vad]' (" in line for line in told)
+        if is_installed:
+            assert with_client(running, lambda client: first_chunk(client, nano))
+        else:
+            text = with_client(running, lambda client: ask(client, PCM, language="en"))
+            assert text == nano.transcribe(SAMPLES, language="en").text.strip()

@@ -74,7 +74,7 @@ def test_a_hang_up_is_seen_where_nothing_is_read(monkeypatch: pytest.MonkeyPatch
     class Busy:
         busy = False
 
-        def __init__(self, service: Any, connection: Any, closed: Any, endpoints: Any) -> None:
+        def __init__(self, service: Any, connection: Any, closed: Any, hears_pauses: bool) -> None:
             self._closed = closed
 
         async def run(self) -> None:

@@ -178,7 +178,7 @@ def _prepare_pauses() -> None:
         prepare_silero(None)
     except MaxWhisperError as error:
         run.streams.warn(
-            "without a voice detector, Wyoming's clients get no text before the end of their sound: pip install "
+            "Wyoming's clients get no text before the end of their sound, as there is no voice detector: pip install "
             f"'max-whisper[vad]' ({error})"
         )
 

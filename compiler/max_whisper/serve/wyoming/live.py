@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Literal
 
 from max_whisper.runtime.streaming.events import StreamEvent
 from max_whisper.runtime.streaming.options import StreamKeywords
@@ -14,32 +13,33 @@ from max_whisper.serve.transcribing import Task
 from max_whisper.serve.wyoming.answer import Answer, Give
 from max_whisper.serve.wyoming.fields import Asked
 
-Endpoints = Literal["silero", "none"]
 SILENCE_MS = 500
-"""The pause that ends a phrase, as in sessions of /v1/realtime: at a shorter one, commands are cut in two."""
+"""The pause that ends a phrase, as in sessions of /v1/realtime: at a shorter one, sentences are cut in two. Its length
+makes no text later, as that of a phrase is computed when the pause begins."""
+STEP_SECONDS = 10.0
+"""The sound after which a phrase that goes on is heard again. This is as seldom as can be: nobody is told what is
+found, and to hear it twice a second took twice the computing in all (base, int8)."""
 END = b""
 """The sound that says that no more comes."""
 
 
-def transcribe_live(task: Task, rate: int, asked: Asked, endpoints: Endpoints, inbox: Inbox[bytes], give: Give) -> None:
+def transcribe_live(task: Task, rate: int, asked: Asked, inbox: Inbox[bytes], give: Give) -> None:
     """Gives the events of an answer, a chunk for each phrase once it has ended; runs in the request's thread.
 
     Args:
         task: What it computes with.
         rate: The samples of a second of the sound, int16 with one channel.
         asked: What the client asks for.
-        endpoints: What hears where phrases end.
         inbox: The sound as it comes, with END behind it.
         give: Takes each event.
     """
     format = SoundFormat(PCM, rate)
     options: StreamKeywords = {
-        "endpoints": endpoints,
+        "step": STEP_SECONDS,
+        "vad_min_silence_duration_ms": SILENCE_MS,
         "language": asked.language,
         "hotwords": asked.hotwords(task.model),
     }
-    if endpoints == "silero":
-        options["vad_min_silence_duration_ms"] = SILENCE_MS
     stream, phrases = open_stream(task, format, options), _Phrases(Answer(give))
     try:
         for came, sound in _portions(inbox, round(FED_SECONDS * format.bytes_per_second)):

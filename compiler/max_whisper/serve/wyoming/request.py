@@ -16,7 +16,7 @@ from max_whisper.serve.wyoming.answer import Give, answer
 from max_whisper.serve.wyoming.connection import Connection
 from max_whisper.serve.wyoming.fields import Asked, read_asked
 from max_whisper.serve.wyoming.frames import Head
-from max_whisper.serve.wyoming.live import END, Endpoints, transcribe_live
+from max_whisper.serve.wyoming.live import END, transcribe_live
 from max_whisper.serve.wyoming.recorded import transcribe_recorded
 from max_whisper.serve.wyoming.sound import Format, Sound, check_length, read_format
 
@@ -31,12 +31,16 @@ class Request:
     known. Else its sound is kept until it is complete.
     """
 
-    def __init__(self, connection: Connection, work: Work, asked: Asked | None, endpoints: Endpoints) -> None:
-        """Takes what a request works with. asked: what it asks for; None where no `transcribe` has come yet."""
+    def __init__(self, connection: Connection, work: Work, asked: Asked | None, hears_pauses: bool) -> None:
+        """Takes what a request works with.
+
+        asked: what it asks for; None where no `transcribe` has come yet. hears_pauses: whether there is a voice
+        detector, without which a stream would tell nothing before the end of the sound.
+        """
         self._connection = connection
         self._work = work
         self._asked = asked
-        self._endpoints = endpoints
+        self._hears_pauses = hears_pauses
         self._format: Format | None = None
         self._size = 0  # the bytes of the sound so far
         self._fixed = False  # whether what it asks for was known when the sound began
@@ -48,16 +52,19 @@ class Request:
             piece = await anext(sound, b"")
             if self._format is None or not piece:
                 await self._connection.write_nothing()
-            elif self._fixed and self._format.is_plain and self._work.service.places.has_room:
+            elif self._can_be_live(self._format):
                 await self._live(self._format, piece, sound)
             else:
                 await self._recorded(self._format, piece, sound)
+
+    def _can_be_live(self, format: Format) -> bool:
+        return self._hears_pauses and self._fixed and format.is_plain and self._work.service.places.has_room
 
     async def _live(self, format: Format, piece: bytes, sound: AsyncGenerator[bytes, None]) -> None:
         work, inbox = self._work, Inbox[bytes](self._work.job)
         work.held.enter_context(work.service.places.taken())
         asked, task = self._asked or Asked(), await self._task()
-        transcribe = partial(transcribe_live, task, format.rate, asked, self._endpoints, inbox)
+        transcribe = partial(transcribe_live, task, format.rate, asked, inbox)
         both = [asyncio.ensure_future(doing) for doing in (self._hear(piece, sound, inbox), self._send(transcribe))]
         try:
             await asyncio.gather(*both)

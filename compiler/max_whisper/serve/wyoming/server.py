@@ -19,7 +19,6 @@ from max_whisper.serve.service import Service
 from max_whisper.serve.wyoming.connection import Connection
 from max_whisper.serve.wyoming.frames import MAX_LINE
 from max_whisper.serve.wyoming.info import info_event
-from max_whisper.serve.wyoming.live import Endpoints
 from max_whisper.serve.wyoming.session import Session
 
 SPARE_CONNECTIONS = 64
@@ -34,11 +33,10 @@ CLOSE_SECONDS = 3.0
 async def wyoming_server(service: Service, listener: socket.socket) -> AsyncIterator[None]:
     """Answers Wyoming clients for the time of a block, after which all connections are closed.
 
-    Where the voice detector is not in the user's cache now, it is done without: to compile it would take half a minute
-    of the first request.
+    Where the voice detector is not in the user's cache now, sound is transcribed when it is complete: no request waits
+    for half a minute until the detector is compiled.
     """
-    endpoints: Endpoints = "silero" if is_cached() else "none"
-    connections = _Connections(service, info_event(service.pool), endpoints)
+    connections = _Connections(service, info_event(service.pool), hears_pauses=is_cached())
     server = await asyncio.get_running_loop().create_server(connections.protocol, sock=listener, backlog=BACKLOG)
     try:
         yield
@@ -69,10 +67,10 @@ class _Protocol(asyncio.StreamReaderProtocol):
 class _Connections:
     """The open connections."""
 
-    def __init__(self, service: Service, info: Event, endpoints: Endpoints) -> None:
+    def __init__(self, service: Service, info: Event, hears_pauses: bool) -> None:
         self._service = service
         self._info = info
-        self._endpoints = endpoints
+        self._hears_pauses = hears_pauses
         self._most = service.options.max_requests + SPARE_CONNECTIONS
         self._sessions: dict[asyncio.Task[None], Session] = {}
 
@@ -93,7 +91,7 @@ class _Connections:
             writer.writelines(_lines(Error(message, "too_many_connections").event()))
             writer.close()
             return
-        session = Session(self._service, Connection(self._info, reader, writer), closed, self._endpoints)
+        session = Session(self._service, Connection(self._info, reader, writer), closed, self._hears_pauses)
         task = asyncio.ensure_future(session.run())
         self._sessions[task] = session
         task.add_done_callback(self._sessions.pop)

@@ -12,7 +12,6 @@ from max_whisper.serve.work import Gone, admitted
 from max_whisper.serve.wyoming.connection import Connection
 from max_whisper.serve.wyoming.fields import Asked, read_asked
 from max_whisper.serve.wyoming.frames import Head
-from max_whisper.serve.wyoming.live import Endpoints
 from max_whisper.serve.wyoming.request import SOUND, Request
 
 PROTOCOL = "wyoming"
@@ -29,12 +28,15 @@ class Session:
         busy: Whether it works on a request, or says why it does not.
     """
 
-    def __init__(self, service: Service, connection: Connection, closed: Gone, endpoints: Endpoints) -> None:
-        """Takes a connection. closed: waits until the client has closed it. endpoints: what hears pauses."""
+    def __init__(self, service: Service, connection: Connection, closed: Gone, hears_pauses: bool) -> None:
+        """Takes a connection.
+
+        closed: waits until the client has closed it. hears_pauses: whether there is a voice detector.
+        """
         self._service = service
         self._connection = connection
         self._closed = closed
-        self._endpoints = endpoints
+        self._hears_pauses = hears_pauses
         self.busy = False
 
     async def run(self) -> None:
@@ -76,7 +78,7 @@ class Session:
         service, status, began = self._service, 200, time.monotonic()
         try:
             async with admitted(service, PROTOCOL, self._closed) as work:
-                await Request(self._connection, work, asked, self._endpoints).answer(first)
+                await Request(self._connection, work, asked, self._hears_pauses).answer(first)
         except Exception as error:
             status = request_error(error).status
             raise
