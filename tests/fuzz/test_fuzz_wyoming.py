@@ -12,7 +12,7 @@ from support.harness import LONGEST_MESSAGE, Budget
 from support.server import Server
 from support.server_fixtures import COMMANDS
 from support.sounds import int16
-from support.wyoming_client import address, ask, events_of, with_client
+from support.wyoming_client import address, ask_late, events_of, with_client
 
 SOUND = load_audio(COMMANDS)[:32000]
 KNOWN = {"info", "pong", "transcript-start", "transcript-chunk", "transcript", "transcript-stop", "error"}
@@ -82,7 +82,7 @@ def test_events(shared: Server, nano: Model, budget: Budget) -> None:
                 assert "bug" not in fields["text"], (number, fields, data[:500])
         assert shared.process.poll() is None, number
         if number % 25 == 0:
-            assert with_client(shared, lambda client: ask(client, int16(SOUND).tobytes())) == expected, number
+            assert with_client(shared, lambda client: ask_late(client, int16(SOUND).tobytes())) == expected, number
     shared.wait_until_idle()
     assert [*temporary.rglob("*")] == []
     assert not [line for line in shared.lines if "Traceback" in line or "wyoming:" in line], shared.lines

@@ -41,6 +41,7 @@ def test_it_listens_at_this_machine_alone(nano_artifact: Path, tmp_path: Path) -
             pass
 
 
+@pytest.mark.usefixtures("silero")
 def test_it_warns_where_everybody_may_use_it(nano_artifact: Path, tmp_path: Path) -> None:
     """The address that it shows is one that a client can use."""
     with server(tmp_path, "--model", nano_artifact, "--host", "0.0.0.0", "--wyoming", "0.0.0.0:0") as running:

@@ -11,7 +11,7 @@ from typing import Any
 import openai
 import pytest
 from max_whisper import Model, load_audio
-from max_whisper.serve.realtime.formats import A_LAW, MU_LAW, SoundFormat
+from max_whisper.serve.live.formats import A_LAW, MU_LAW, SoundFormat
 from support.realtime import (
     COMPLETED,
     DELTA,

@@ -14,9 +14,11 @@ from max_whisper.errors import Cancelled
 from max_whisper.runtime.streaming.events import StreamEvent
 from max_whisper.serve.errors import RequestError
 from max_whisper.serve.jobs import Job, gone
+from max_whisper.serve.live.fed_stream import FedStream
+from max_whisper.serve.live.formats import SoundFormat
+from max_whisper.serve.live.inbox import MOST_BYTES, Inbox
 from max_whisper.serve.metrics import Metrics
 from max_whisper.serve.realtime.config import Config
-from max_whisper.serve.realtime.inbox import MOST_BYTES, Inbox
 from max_whisper.serve.realtime.items import Items
 from max_whisper.serve.realtime.session import Session
 
@@ -76,8 +78,6 @@ def test_an_item_of_several_phrases() -> None:
 class Broken:
     """A stream that fails."""
 
-    seconds = 1.0
-
     def feed(self, chunk: object) -> list[StreamEvent]:
         raise RuntimeError("a bug")
 
@@ -106,10 +106,11 @@ def session_with(
         job, events = Job("/v1/realtime"), []
         service = SimpleNamespace(metrics=Metrics(), stopping=False)
         work: Any = SimpleNamespace(job=job, service=service, seconds_left=1000.0)
-        inbox = Inbox(job)
+        inbox = Inbox[str](job)
         session = Session(work, inbox, Config("nano"), asyncio.get_running_loop())
-        task: Any = SimpleNamespace(entry=SimpleNamespace(name="nano"), turn=nullcontext)
-        session._use(task, SimpleNamespace(feed=stream.feed, commit=stream.commit, cancel=lambda: None, seconds=1.0))
+        task: Any = SimpleNamespace(work=work, entry=SimpleNamespace(name="nano"), turn=nullcontext)
+        stub: Any = SimpleNamespace(feed=stream.feed, commit=stream.commit, cancel=lambda: None)
+        session._use(FedStream(task, stub, SoundFormat()))
         for message in messages:
             await inbox.put(json.dumps(message))
 
@@ -167,7 +168,7 @@ def test_a_client_that_sends_nothing_more(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_the_inbox_has_a_bound() -> None:
     async def run() -> None:
-        inbox = Inbox(Job("x"))
+        inbox = Inbox[str](Job("x"))
         await inbox.put("a")
         waiting = asyncio.ensure_future(inbox.put("b" * MOST_BYTES))
         await asyncio.sleep(0.01)
@@ -182,7 +183,7 @@ def test_the_inbox_has_a_bound() -> None:
 def test_a_cancelled_inbox_wakes_its_thread() -> None:
     async def run() -> None:
         job = Job("x")
-        inbox = Inbox(job)
+        inbox = Inbox[str](job)
         taking = asyncio.ensure_future(asyncio.to_thread(inbox.take, 60))
         await asyncio.sleep(0.05)
         job.cancel(gone)

@@ -17,6 +17,7 @@ from support.server_fixtures import COMMANDS
 from support.sounds import int16
 from support.wyoming_client import address, answers_to, ask, events_of, with_client
 
+pytestmark = pytest.mark.usefixtures("silero")
 SOUND = load_audio(COMMANDS)
 PCM = int16(SOUND).tobytes()
 FORMAT = {"rate": 16000, "width": 2, "channels": 1}
@@ -169,9 +170,28 @@ def test_too_many_connections(small: Server) -> None:
         (event("audio-chunk", FORMAT, bytes(64)) + event("audio-chunk", {**FORMAT, "rate": 8000}, b"xx"), "bad_event"),
         (event("voice-started", payload_length=1 << 40), "event_too_large"),
         (event("transcribe", {"name": "other"}) + event("audio-start", FORMAT), "model_not_found"),
-        (event("transcribe", {"language": "xx"}) + event("audio-chunk", FORMAT, PCM) + event("audio-stop"), ""),
+        (event("transcribe", {"language": "xx"}) + event("audio-chunk", FORMAT, PCM), ""),
+        (event("audio-chunk", FORMAT, PCM) + event("transcribe", {"language": "xx"}) + event("audio-stop"), ""),
+        (
+            event("transcribe") + event("audio-chunk", FORMAT, PCM) + event("audio-chunk", {**FORMAT, "rate": 8000}),
+            "bad_event",
+        ),
+        (
+            event("transcribe") + event("audio-chunk", FORMAT, PCM) + event("transcribe", {"name": "multilingual"}),
+            "bad_event",
+        ),
+        (event("transcribe") + event("audio-chunk", FORMAT, PCM) + b"x\n", "bad_event"),
     ],
-    ids=["another format", "much of what nobody needs", "another model", "another language"],
+    ids=[
+        "another format",
+        "much of what nobody needs",
+        "another model",
+        "another language",
+        "another language, late",
+        "another format of what is heard",
+        "another model for what is heard",
+        "garbage behind what is heard",
+    ],
 )
 def test_what_cannot_be_done(shared: Server, nano: Model, events: bytes, code: str) -> None:
     """The connection is closed after the error: Home Assistant waits for a transcript or the end, and nothing else."""

@@ -4,64 +4,62 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from max_whisper.runtime.streaming.events import StreamEvent
 from max_whisper.serve.errors import RequestError
 from max_whisper.serve.jobs import stopping
 from max_whisper.serve.listening import BACKLOG, listen
-from max_whisper.serve.service import Service
-from support.in_process import admitted, by_wyoming, forever, most_waiting, run, service_of, wyoming_server
+from support.in_process import admitted, by_wyoming, most_waiting, run, service_of, until, wyoming_server
+from support.server import PATIENCE
 
 NOTHING: Any = None
 
 
-def session_of(service: Service) -> Any:
-    from max_whisper.serve.wyoming.session import Session
-
-    return Session(service, NOTHING, asyncio.StreamReader(), NOTHING, forever)
-
-
-def test_formats_without_a_sample_take_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_formats_without_a_sample_take_no_memory(monkeypatch: pytest.MonkeyPatch, nano_artifact: Path) -> None:
     """A client may change its mind as often as it likes, and what it said before is not kept."""
-    from max_whisper.serve.wyoming import session
-    from max_whisper.serve.wyoming.frames import Head
+    from max_whisper.serve.wyoming import request
 
     made: list[Any] = []
 
-    class Sound(session.Sound):
+    class Sound(request.Sound):
         def __init__(self, *arguments: Any) -> None:
             super().__init__(*arguments)
             made.append(self)
 
-    monkeypatch.setattr(session, "Sound", Sound)
+    monkeypatch.setattr(request, "Sound", Sound)
 
     async def test() -> None:
-        async with admitted() as work:
-            talk, sound = session_of(work.service), None
+        async with by_wyoming(service_of({"nano": nano_artifact})) as (reader, writer):
             for number in range(100):
                 data = {"rate": 16000, "width": 1 + number % 3, "channels": 1}
-                sound = talk._sound(Head("audio-start", data, 0), sound, work)
-                assert sound.format.width == 1 + number % 3
-        assert len(made) == 1
-        assert made[0]._storage.file.closed
-        assert made[0]._storage.size == 44  # one header
+                writer.write(json.dumps({"type": "audio-start", "data": data}).encode() + b"\n")
+            chunk = {"type": "audio-chunk", "data": {**data, "width": 3}, "payload_length": 4800}
+            writer.write(json.dumps(chunk).encode() + b"\n" + bytes(4800) + b'{"type": "audio-stop"}\n')
+            told = b""
+            while b"transcript-stop" not in told:
+                told += await asyncio.wait_for(reader.readline(), PATIENCE)
+        (sound,) = made
+        assert sound._storage.file.closed
+        assert sound._header == request.Format(16000, 3, 1).header()
 
     run(test())
 
 
 def test_who_is_cancelled_leaves_nothing_that_nobody_awaits(recwarn: pytest.WarningsRecorder) -> None:
-    from max_whisper.serve.wyoming.frames import read_head
+    from max_whisper.serve.wyoming.connection import Connection
 
     async def test() -> None:
         async with admitted() as work:
-            session = session_of(work.service)
-            with session._interrupted(work):
+            connection = Connection(NOTHING, asyncio.StreamReader(), NOTHING)
+            with connection.interrupted(work):
                 work.job.cancel(stopping)
                 await asyncio.sleep(0)
                 with pytest.raises(RequestError) as told:
-                    await session._of_request(read_head(session._reader), work)
+                    await connection.head(work)
             assert told.value.code == "server_stopping"
 
     run(test())
@@ -76,7 +74,7 @@ def test_a_hang_up_is_seen_where_nothing_is_read(monkeypatch: pytest.MonkeyPatch
     class Busy:
         busy = False
 
-        def __init__(self, service: Any, info: Any, reader: Any, writer: Any, closed: Any) -> None:
+        def __init__(self, service: Any, connection: Any, closed: Any, hears_pauses: bool) -> None:
             self._closed = closed
 
         async def run(self) -> None:
@@ -110,3 +108,48 @@ def test_many_may_connect_at_once(nano_artifact: Path) -> None:
                 assert most_waiting(listener) == before
 
     run(test())
+
+
+def test_a_stream_that_fails(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, nano_artifact: Path
+) -> None:
+    """What was told stays told; the client gets an error, and no text that lacks what was said."""
+    from max_whisper.serve.live.fed_stream import FedStream
+    from max_whisper.serve.wyoming import live
+
+    class Failing:
+        def feed(self, chunk: bytes) -> list[StreamEvent]:
+            if chunk == b"second":
+                raise RuntimeError("a bug")
+            return [StreamEvent("final", 0, 0.0, 1.0, " hello", language="en")]
+
+        def cancel(self) -> None:
+            """Does nothing."""
+
+    stub: Any = Failing()
+    monkeypatch.setattr(live, "open_stream", lambda task, format, options: FedStream(task, stub, format))
+    monkeypatch.setattr(live, "FED_SECONDS", 0.0)
+
+    def chunk(sound: bytes) -> bytes:
+        data = {"rate": 16000, "width": 2, "channels": 1}
+        head = {"type": "audio-chunk", "data": data, "payload_length": len(sound)}
+        return json.dumps(head).encode() + b"\n" + sound
+
+    async def test() -> None:
+        service = service_of({"nano": nano_artifact})
+        async with by_wyoming(service) as (reader, writer):
+            writer.write(b'{"type": "transcribe"}\n' + chunk(b"first"))
+            told = b""
+            while b"hello" not in told:
+                told += await asyncio.wait_for(reader.read(1000), PATIENCE)
+            assert b"transcript-chunk" in told
+            writer.write(chunk(b"second"))
+            rest = await asyncio.wait_for(reader.read(), PATIENCE)
+            assert b'"error"' in rest
+            assert b"bug of max-whisper" in rest
+            assert b"transcript" not in rest
+        await until(lambda: not service.running)
+        assert service.places.has_room
+
+    run(test())
+    assert "a bug" in caplog.text

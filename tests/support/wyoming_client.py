@@ -39,14 +39,29 @@ async def connected(running: Server) -> AsyncIterator[AsyncTcpClient]:
         yield client
 
 
-async def say(
-    client: AsyncTcpClient, pcm: bytes, rate: int = 16000, width: int = 2, channels: int = 1, **asked: object
-) -> None:
-    """Sends a request, as Home Assistant does."""
-    await client.write_event(Transcribe(**asked).event())
-    await client.write_event(AudioStart(rate, width, channels).event())
+async def speak(client: AsyncTcpClient, pcm: bytes, rate: int = 16000, width: int = 2, channels: int = 1) -> None:
+    """Sends a part of the sound of a request."""
     for start in range(0, len(pcm), PIECE):
         await client.write_event(AudioChunk(rate, width, channels, pcm[start : start + PIECE]).event())
+
+
+async def begin(client: AsyncTcpClient, *format: int, **asked: object) -> None:
+    """Sends what comes before the sound of a request, as Home Assistant does."""
+    await client.write_event(Transcribe(**asked).event())
+    await client.write_event(AudioStart(*(format or (16000, 2, 1))).event())
+
+
+async def say(client: AsyncTcpClient, pcm: bytes, *format: int, **asked: object) -> None:
+    """Sends a request, as Home Assistant does."""
+    await begin(client, *format, **asked)
+    await speak(client, pcm, *format)
+    await client.write_event(AudioStop().event())
+
+
+async def say_late(client: AsyncTcpClient, pcm: bytes, *format: int, **asked: object) -> None:
+    """Sends a request that says behind its sound what it asks for: it is transcribed when the sound is complete."""
+    await speak(client, pcm, *format)
+    await client.write_event(Transcribe(**asked).event())
     await client.write_event(AudioStop().event())
 
 
@@ -60,10 +75,21 @@ async def listen(client: AsyncTcpClient) -> list[Event]:
     return events
 
 
+async def transcript(client: AsyncTcpClient) -> str:
+    """Returns the transcript of an answer, or the text of the error."""
+    return next(event.data["text"] for event in await listen(client) if event.type in ("transcript", "error"))
+
+
 async def ask(client: AsyncTcpClient, pcm: bytes, *format: int, **asked: object) -> str:
     """Returns the transcript of a request, or the text of the error."""
     await say(client, pcm, *format, **asked)
-    return next(event.data["text"] for event in await listen(client) if event.type in ("transcript", "error"))
+    return await transcript(client)
+
+
+async def ask_late(client: AsyncTcpClient, pcm: bytes, *format: int, **asked: object) -> str:
+    """Returns the transcript of a request, as `say_late` sends it, or the text of the error."""
+    await say_late(client, pcm, *format, **asked)
+    return await transcript(client)
 
 
 def with_client(running: Server, talk: Callable[[AsyncTcpClient], Awaitable[Result]]) -> Result:

@@ -53,8 +53,8 @@ class ServeOptions(
     max_streams: Annotated[
         int,
         Integer(
-            "Transcribe at most this many live streams at once, which count as requests as well; one more is told so "
-            "and closed.",
+            "Transcribe at most this many live streams at once, which count as requests as well. One more at "
+            "/v1/realtime is told so and closed; one more by Wyoming is transcribed when its sound has ended.",
             low=0,
             high=1000,
         ),

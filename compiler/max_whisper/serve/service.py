@@ -12,6 +12,7 @@ from max_whisper.artifact.cores import usable_cores
 from max_whisper.runtime.audio.waveform import SAMPLE_RATE
 from max_whisper.serve.errors import RequestError
 from max_whisper.serve.jobs import Job, stopping
+from max_whisper.serve.live.places import Places
 from max_whisper.serve.metrics import Metrics
 from max_whisper.serve.options import ServeOptions
 from max_whisper.serve.pool import ModelPool
@@ -36,6 +37,7 @@ class Service:
         pool: The models.
         metrics: What is counted and timed.
         turns: The queue of those that want to compute a window.
+        places: The places for live streams.
         uploads: The room for what clients send.
         decoded: The room for decoded sound: an hour of silence is a few bytes of an upload, and then 115 MB.
         threads: The threads in which the work is done, one for each request.
@@ -46,6 +48,7 @@ class Service:
         self.pool = pool
         self.metrics = metrics
         self.turns = Turns(metrics.waiting.observe)
+        self.places = Places(options.max_streams, metrics)
         self._decoding = {is_long: Turns() for is_long in (False, True)}
         self._decoders = DECODERS_PER_CORE * len(usable_cores())
         self.threads = ThreadPoolExecutor(options.max_requests, thread_name_prefix="request")

@@ -13,10 +13,10 @@ import click
 
 from max_whisper.cli.group import current
 from max_whisper.cli.help import HeadedCommand
-from max_whisper.cli.models import artifact_folder
+from max_whisper.cli.models import artifact_folder, prepare_silero
 from max_whisper.cli.options import ThreadOptions, heading, options_from
 from max_whisper.cli.threads import use_threads
-from max_whisper.errors import UserError
+from max_whisper.errors import MaxWhisperError, UserError
 from max_whisper.serve.options import LOOPBACK_NAMES, ServeOptions
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -141,6 +141,8 @@ def serve(
             needs = "--wyoming needs the package wyoming" if is_wyoming else "serve needs starlette, uvicorn and others"
             raise UserError(f"{needs}: pip install 'max-whisper[serve]' ({error})") from error
     folders = named_folders(models, offline)
+    if options.wyoming is not None and options.max_streams:
+        _prepare_pauses()
     metrics = Metrics()
     pool = ModelPool(folders, options.unload_after, metrics.model_changed)
     listener = listen(options.host, options.port)
@@ -167,6 +169,15 @@ def serve(
             f"serving {', '.join(folders)} at {shown_address(listener, scheme, '/v1')}{by_wyoming}"
         ),
     )
+
+
+def _prepare_pauses() -> None:
+    """Compiles the voice detector if need be, so that no voice command has to wait for that."""
+    run = current()
+    try:
+        prepare_silero(None, "do without it")
+    except MaxWhisperError as error:
+        run.streams.warn(f"Wyoming's clients get no text before the end of their sound: {error}")
 
 
 def is_local(listener: socket.socket) -> bool:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from max_whisper.runtime.decoding.tokenizer import Tokenizer
 
 MAX_MS = 30_000
-WITHOUT_SILERO = "end phrases yourself, with {endpoints} none"
+WITHOUT_SILERO = "name a compiled one by {vad_model}, or end phrases yourself, with {endpoints} none"
 """What to do where there is no voice detector, for messages."""
 
 

@@ -26,7 +26,7 @@ from max_whisper.python_process import module_command
 from max_whisper.resources import shipped_folder
 
 SPEC = "silero-vad.yaml"
-BY_LOUDNESS = "find speech by its loudness with {vad} loudness"
+BY_LOUDNESS = "name a compiled one by {vad_model}, or find speech by its loudness with {vad} loudness"
 
 
 def find_detector(
@@ -112,8 +112,7 @@ def _build(folder: Path, progress: OnProgress, instead: str) -> None:
             f"the voice detector could not be compiled: {why}; take one that was compiled elsewhere, or do without it"
         )
     raise OptionError(
-        "the voice detector could not be compiled to {folder}: {why} (or name a compiled one by {vad_model}, or "
-        f"{instead})",
+        f"the voice detector could not be compiled to {{folder}}: {{why}} (or {instead})",
         folder=folder,
         why=why.replace("choose another place with --out", "remove it, or set XDG_CACHE_HOME"),
     )

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from max_whisper.runtime.streaming.options import StreamKeywords
+from max_whisper.serve.live.formats import FORMATS, G711_RATE, HIGHEST_RATE, LOWEST_RATE, PCM, PCM_RATE, SoundFormat
 from max_whisper.serve.realtime.fields import Fields, unsupported, wrong_value
-from max_whisper.serve.realtime.formats import FORMATS, G711_RATE, HIGHEST_RATE, LOWEST_RATE, PCM, PCM_RATE, SoundFormat
 
 HYPOTHESIS = "max_whisper.hypothesis"
 """What a client includes to get events of this type: the words that may follow those of the deltas. They are no part

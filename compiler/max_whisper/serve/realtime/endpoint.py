@@ -17,11 +17,10 @@ from max_whisper.serve.connections import ABORT
 from max_whisper.serve.errors import RequestError
 from max_whisper.serve.http import SEND_SECONDS
 from max_whisper.serve.jobs import gone, too_long
+from max_whisper.serve.live.inbox import Inbox
 from max_whisper.serve.realtime.config import first_config
 from max_whisper.serve.realtime.endings import ended, over
 from max_whisper.serve.realtime.events import Event, error_event
-from max_whisper.serve.realtime.inbox import Inbox
-from max_whisper.serve.realtime.places import Places
 from max_whisper.serve.realtime.session import PATH, Session
 from max_whisper.serve.service import Service
 from max_whisper.serve.work import Work, admitted
@@ -36,10 +35,9 @@ CLOSE_CODES = {400: POLICY, 404: POLICY, 408: POLICY, 429: LATER, 503: LEAVING}
 class Realtime:
     """The ASGI application for sessions."""
 
-    def __init__(self, service: Service, places: Places) -> None:
-        """Takes what all protocols share, and the places of sessions."""
+    def __init__(self, service: Service) -> None:
+        """Takes what all protocols share."""
         self._service = service
-        self._places = places
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Runs a session. Whatever ends it is told as an event, and the connection closed after that."""
@@ -62,9 +60,9 @@ class Realtime:
     async def _run(self, connection: _Connection) -> None:
         pool = self._service.pool
         config = first_config(pool.default.name, connection.socket.query_params)
-        with self._places.taken():
+        with self._service.places.taken():
             async with admitted(self._service, PATH, connection.closed) as work:
-                inbox = Inbox(work.job)
+                inbox = Inbox[str](work.job)
                 receiving = asyncio.ensure_future(connection.receive(inbox, work))
                 session = Session(work, inbox, config, asyncio.get_running_loop())
                 try:
@@ -95,7 +93,7 @@ class _Connection:
         """Returns when the client has gone."""
         await self.gone.wait()
 
-    async def receive(self, inbox: Inbox, work: Work) -> None:
+    async def receive(self, inbox: Inbox[str], work: Work) -> None:
         """Puts what comes into an inbox until the client goes."""
         with contextlib.suppress(RequestError):  # a client that does not read
             while (message := await self.socket.receive())["type"] == "websocket.receive":

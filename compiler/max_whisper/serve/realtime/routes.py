@@ -5,11 +5,10 @@ from __future__ import annotations
 from starlette.routing import BaseRoute, WebSocketRoute
 
 from max_whisper.serve.realtime.endpoint import Realtime
-from max_whisper.serve.realtime.places import Places
 from max_whisper.serve.realtime.session import PATH
 from max_whisper.serve.service import Service
 
 
 def routes(service: Service) -> list[BaseRoute]:
     """Returns the address of sessions."""
-    return [WebSocketRoute(PATH, Realtime(service, Places(service.options.max_streams, service.metrics)))]
+    return [WebSocketRoute(PATH, Realtime(service))]

@@ -13,25 +13,21 @@ from typing import Any
 from max_whisper.errors import Cancelled
 from max_whisper.messages import one_of, quote, suggestion
 from max_whisper.runtime.streaming.events import StreamEvent
-from max_whisper.runtime.streaming.stream import Stream
 from max_whisper.serve.errors import RequestError
 from max_whisper.serve.jobs import Reason, stopping
+from max_whisper.serve.live.fed_stream import FED_SECONDS, FedStream, open_stream
+from max_whisper.serve.live.inbox import Inbox
 from max_whisper.serve.pool import Entry
 from max_whisper.serve.realtime.config import OPENAI_NAMES, Config
 from max_whisper.serve.realtime.endings import BUFFER, idle, nothing_to_commit, over, spelled, uncommitted
 from max_whisper.serve.realtime.events import Event, error_event, event, new_id, read_event
 from max_whisper.serve.realtime.fields import known, wrong_value
-from max_whisper.serve.realtime.inbox import Inbox
 from max_whisper.serve.realtime.items import Items
 from max_whisper.serve.transcribing import Task
 from max_whisper.serve.work import Work
 
 PATH = "/v1/realtime"
 """The address, also for metrics."""
-FED_SECONDS = 0.1
-"""The sound that is fed at least, where no event follows it: each feeding is a turn among those who compute."""
-TURN_SECONDS = 5.0
-"""The most sound of a turn: others have theirs between two."""
 LOOK_SECONDS = 0.25
 """The seconds between two looks if the server stops."""
 LAST_SECONDS = 5.0
@@ -47,7 +43,7 @@ class Session:
     or its sound is thrown away.
     """
 
-    def __init__(self, work: Work, inbox: Inbox, config: Config, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, work: Work, inbox: Inbox[str], config: Config, loop: asyncio.AbstractEventLoop) -> None:
         """Takes what a session works with. loop: the event loop, in which models are loaded."""
         self._work = work
         self._inbox = inbox
@@ -57,7 +53,7 @@ class Session:
         self._give: Callable[[Event], None] = lambda event: None
         self._items = Items(config, lambda event: self._give(event))
         self._task: Task | None = None
-        self._stream: Stream | None = None
+        self._stream: FedStream | None = None
         self._waiting: list[bytes] = []  # sound that was not fed
         self._since = 0.0  # when the first of it came
         self._cause: object = None  # the event_id of what brought it
@@ -67,7 +63,6 @@ class Session:
         self._speaking = False  # whether a phrase of the stream is being said
         self._finals = 0  # the phrases of the stream that have ended
         self._broken = False  # whether no stream could begin, and the client knows
-        self._withdraw: Callable[[], None] = lambda: None  # what ends the stream with the work
         self._handlers: dict[str, Callable[[Mapping[str, Any], float], None]] = {
             "session.update": self._update,
             f"{BUFFER}.append": self._append,
@@ -128,9 +123,9 @@ class Session:
         if changed or (self._stream is None and not self._buffered):
             if self._buffered:
                 raise uncommitted(self._broken)
-            task, stream = self._opened(config)
+            stream = self._opened(config)
             self._forget()
-            self._use(task, stream)
+            self._use(stream)
         self._config = self._items.config = config
         self._give(event("session.updated", session=self._session()))
 
@@ -169,7 +164,7 @@ class Session:
             return
         if self._stream is None:
             raise RequestError(500, "there is no stream: an earlier error says why", kind="server_error")
-        found = self._compute(self._stream.commit)
+        found = self._stream.commit()
         self._buffered = False
         self._tell(found, committed=True)
         if self._config.turns is None or not any(one.kind == "final" for one in found):
@@ -184,8 +179,9 @@ class Session:
         """Throws away the sound that was not committed. Another stream begins with the next one."""
         format = self._config.format
         seconds, self._unpaired = self._bytes / format.bytes_per_second, -self._bytes % format.width
+        if self._stream is not None:
+            self._stream.close()
         self._waiting, self._bytes, self._buffered, self._broken, self._stream = [], 0, False, False, None
-        self._withdraw()
         self._items.begin_stream(self._items.began + seconds)
 
     def _feed(self, everything: bool = False) -> None:
@@ -198,21 +194,16 @@ class Session:
                 self._waiting = []
                 return
             try:
-                self._use(*self._opened(self._config))
+                self._use(self._opened(self._config))
             except Exception:
                 self._waiting, self._broken = [], True
                 raise
-        stream = self._stream
-        assert stream is not None
+        assert self._stream is not None
         sound, self._waiting = b"".join(self._waiting), []
-        step = round(TURN_SECONDS * per_second)
-        for first in range(0, len(sound), step):
-            part = sound[first : first + step]
-            self._tell(self._compute(partial(stream.feed, self._config.format.chunk(part))))
-            self._count("audio", len(part) / per_second)
+        for found in self._stream.feed(sound, self._since):
+            self._tell(found)
         if self._config.turns is not None and self._finals and not self._speaking:
             self._buffered = False
-        self._work.service.metrics.stream_lag.observe(time.monotonic() - self._since)
 
     def _tell(self, found: Sequence[StreamEvent], *, committed: bool = False) -> None:
         self._items.tell(found, committed=committed)
@@ -221,22 +212,6 @@ class Session:
                 self._speaking = True
             elif one.kind == "final":
                 self._speaking, self._finals = False, self._finals + 1
-            if one.segment is not None:
-                self._count("tokens", len(one.segment.tokens))
-
-    def _compute(self, function: Callable[[], Sequence[StreamEvent]]) -> Sequence[StreamEvent]:
-        """Returns what a stream finds, in a turn among those who compute."""
-        assert self._task is not None
-        with self._task.turn():
-            began = time.monotonic()
-            try:
-                return function()
-            finally:
-                self._count("computing", time.monotonic() - began)
-
-    def _count(self, what: str, amount: float) -> None:
-        assert self._task is not None
-        getattr(self._work.service.metrics, what).labels(self._task.entry.name).inc(amount)
 
     def _guarded(self, step: Callable[[], None], cause: object = None) -> bool:
         """Does something with sound; where that fails, tells it, and goes on with another stream.
@@ -257,19 +232,16 @@ class Session:
             return False
         return True
 
-    def _opened(self, config: Config) -> tuple[Task, Stream]:
+    def _opened(self, config: Config) -> FedStream:
         """Returns a new stream. Raises RequestError and UserError for what cannot be had."""
         name = config.model
         entry = self._work.service.pool.entry(None if name in OPENAI_NAMES and not self._has(name) else name)
         task = self._task if self._task is not None and self._task.entry is entry else self._load(entry)
-        options = config.options()
-        task.check_texts(options)
-        return task, task.model.stream(sample_rate=config.format.rate, **options)
+        return open_stream(task, config.format, config.options())
 
-    def _use(self, task: Task, stream: Stream) -> None:
+    def _use(self, stream: FedStream) -> None:
         """Feeds sound to a stream from now on."""
-        self._task, self._stream, self._speaking, self._finals = task, stream, False, 0
-        self._withdraw = self._work.job.on_cancel(stream.cancel)
+        self._task, self._stream, self._speaking, self._finals = stream.task, stream, False, 0
 
     def _has(self, name: str) -> bool:
         return any(entry.name == name for entry in self._work.service.pool.entries)

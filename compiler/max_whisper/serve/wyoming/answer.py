@@ -1,65 +1,60 @@
-"""Transcribes the sound of a request, and sends its text as it comes."""
+"""The events of an answer: the text of a request, as it becomes known."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
-from typing import Any
 
 from wyoming.asr import Transcript, TranscriptChunk, TranscriptStart, TranscriptStop
 from wyoming.event import Event
 
-from max_whisper.runtime.results import Window
-from max_whisper.runtime.transcription.options import TranscribeKeywords
-from max_whisper.runtime.transcription.transcriber import Transcriber
 from max_whisper.serve.jobs import gone
-from max_whisper.serve.text_stream import TextStream
-from max_whisper.serve.transcribing import Task
 from max_whisper.serve.work import Work
-from max_whisper.serve.wyoming.fields import Asked, hotwords
-from max_whisper.serve.wyoming.sound import Sound
+
+Give = Callable[[Event], None]
 
 
-async def answer(task: Task, sound: Sound, asked: Asked) -> AsyncGenerator[Event, None]:
-    """Yields the events of an answer.
+class Answer:
+    """Gives the events of an answer in their order: `transcript-start`, chunks, `transcript` and `transcript-stop`.
 
-    These are `transcript-start`, `transcript-chunk` for the text of each window once it is accepted, `transcript` with
-    all of it, and `transcript-stop`. Clients that do not know the others read `transcript` alone.
+    Clients that do not know the others read `transcript` alone.
+
+    Attributes:
+        text: The chunks so far, joined.
     """
-    watching = asyncio.ensure_future(_cancel_when_gone(task.work))
+
+    def __init__(self, give: Give) -> None:
+        """Makes one of which nothing is known. give: takes each event."""
+        self.text = ""
+        self._give = give
+        self._has_begun = False
+
+    def add(self, chunk: str, language: str | None) -> None:
+        """Gives the next part of the text, which may be empty. No part of it can be taken back."""
+        if not self._has_begun:
+            self._has_begun = True
+            self._give(TranscriptStart(language=language).event())
+        if chunk:
+            self._give(TranscriptChunk(chunk).event())
+            self.text += chunk
+
+    def end(self, text: str, language: str | None) -> None:
+        """Gives the whole text, whose chunks were given."""
+        self.add("", language)
+        self._give(Transcript(text, language=language).event())
+        self._give(TranscriptStop().event())
+
+
+async def answer(work: Work, transcribe: Callable[[Give], None]) -> AsyncGenerator[Event, None]:
+    """Yields what a function gives that transcribes a request, in a thread, until the client has gone."""
+    watching = asyncio.ensure_future(_cancel_when_gone(work))
     try:
-        async with aclosing(task.work.stream(lambda give: _transcribe(task, sound, asked, give))) as events:
+        async with aclosing(work.stream(transcribe)) as events:
             async for event in events:
                 yield event
     finally:
         watching.cancel()
-
-
-def _transcribe(task: Task, sound: Sound, asked: Asked, give: Callable[[Any], None]) -> None:
-    """Gives each event when it is known; runs in the request's thread."""
-    model = task.model
-    options: TranscribeKeywords = {}
-    if asked.language:
-        options["language"] = asked.language
-    if words := hotwords(asked.words, model.tokenizer, model.manifest.dims["n_text_ctx"] // 2):
-        options["hotwords"] = words
-    task.check(options)
-    text, started = TextStream(model.tokenizer), False
-
-    def on_window(transcriber: Transcriber, window: Window) -> None:
-        nonlocal started
-        if not started:
-            started = True
-            give(TranscriptStart(language=transcriber.language).event())
-        if delta := text.add(window.segments):
-            give(TranscriptChunk(delta).event())
-
-    result = task.transcribe(sound.recording(task), options, on_window)
-    if rest := text.rest(result.text.strip()):
-        give(TranscriptChunk(rest).event())
-    give(Transcript(result.text.strip(), language=result.language).event())
-    give(TranscriptStop().event())
 
 
 async def _cancel_when_gone(work: Work) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from max_whisper.runtime.decoding.tokenizer import Tokenizer
+from max_whisper.runtime.model import Model
 from max_whisper.serve.shown import can_be_written, shown
 from max_whisper.serve.wyoming.frames import Garbage
 
@@ -29,6 +30,10 @@ class Asked:
     model: str | None = None
     language: str | None = None
     words: tuple[str, ...] = ()
+
+    def hotwords(self, model: Model) -> str | None:
+        """Returns the words that a model reads, in the request's thread: their tokens are counted."""
+        return hotwords(self.words, model.tokenizer, model.manifest.dims["n_text_ctx"] // 2)
 
 
 def read_asked(data: dict[str, Any]) -> Asked:

@@ -13,8 +13,10 @@ from contextlib import asynccontextmanager
 from wyoming.error import Error
 from wyoming.event import Event
 
+from max_whisper.runtime.vad.cached import is_cached
 from max_whisper.serve.listening import BACKLOG
 from max_whisper.serve.service import Service
+from max_whisper.serve.wyoming.connection import Connection
 from max_whisper.serve.wyoming.frames import MAX_LINE
 from max_whisper.serve.wyoming.info import info_event
 from max_whisper.serve.wyoming.session import Session
@@ -29,8 +31,12 @@ CLOSE_SECONDS = 3.0
 
 @asynccontextmanager
 async def wyoming_server(service: Service, listener: socket.socket) -> AsyncIterator[None]:
-    """Answers Wyoming clients for the time of a block, after which all connections are closed."""
-    connections = _Connections(service, info_event(service.pool))
+    """Answers Wyoming clients for the time of a block, after which all connections are closed.
+
+    Where the voice detector is not in the user's cache now, sound is transcribed when it is complete: no request waits
+    for half a minute until the detector is compiled.
+    """
+    connections = _Connections(service, info_event(service.pool), hears_pauses=is_cached())
     server = await asyncio.get_running_loop().create_server(connections.protocol, sock=listener, backlog=BACKLOG)
     try:
         yield
@@ -61,9 +67,10 @@ class _Protocol(asyncio.StreamReaderProtocol):
 class _Connections:
     """The open connections."""
 
-    def __init__(self, service: Service, info: Event) -> None:
+    def __init__(self, service: Service, info: Event, hears_pauses: bool) -> None:
         self._service = service
         self._info = info
+        self._hears_pauses = hears_pauses
         self._most = service.options.max_requests + SPARE_CONNECTIONS
         self._sessions: dict[asyncio.Task[None], Session] = {}
 
@@ -84,7 +91,7 @@ class _Connections:
             writer.writelines(_lines(Error(message, "too_many_connections").event()))
             writer.close()
             return
-        session = Session(self._service, self._info, reader, writer, closed)
+        session = Session(self._service, Connection(self._info, reader, writer), closed, self._hears_pauses)
         task = asyncio.ensure_future(session.run())
         self._sessions[task] = session
         task.add_done_callback(self._sessions.pop)

@@ -44,6 +44,11 @@ class Format:
         """The bytes of a second of sound."""
         return self.rate * self.width * self.channels
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether a stream takes it: 16 bits and one channel, at any rate."""
+        return (self.width, self.channels) == (SAMPLE_BYTES, 1)
+
     def __str__(self) -> str:
         return f"{self.channels} x {8 * self.width} bit at {self.rate} Hz"
 
@@ -73,44 +78,30 @@ def read_format(data: dict[str, Any]) -> Format:
     )
 
 
+def check_length(size: int, format: Format, options: ServeOptions) -> None:
+    """Raises RequestError where a sound of so many bytes is longer than the server takes."""
+    most = min(options.max_upload_mb * 1_000_000, int(options.max_audio_seconds * format.bytes_per_second))
+    if size > most:
+        seconds = most / format.bytes_per_second
+        raise RequestError(
+            413,
+            f"the recording is longer than {seconds:.6g} seconds, which is what this server takes: send audio-stop "
+            "earlier",
+            code="audio_too_long",
+        )
+
+
 class Sound:
-    """The sound so far.
+    """The sound so far, which is not transcribed before it is complete."""
 
-    Attributes:
-        format: The format of its samples.
-        size: Their bytes.
-    """
-
-    def __init__(self, format: Format, options: ServeOptions) -> None:
-        """Makes an empty one; the options say how long it may become."""
-        self.size = 0
-        self._options = options
+    def __init__(self, format: Format) -> None:
+        """Makes an empty one."""
         self._storage = Storage(IN_MEMORY)
-        self.begin(format)
-
-    def begin(self, format: Format) -> None:
-        """Takes another format, as long as there is no sample."""
-        self.format = format
-        seconds, most = self._options.max_audio_seconds, self._options.max_upload_mb * 1_000_000
-        self._max_bytes = min(most, int(seconds * format.bytes_per_second))
         self._header = format.header()
-        self._storage.clear()
         self._storage.write(self._header)
-
-    def check_room(self, size: int) -> None:
-        """Raises RequestError where there is no room for that many bytes more."""
-        if self.size + size > self._max_bytes:
-            seconds = self._max_bytes / self.format.bytes_per_second
-            raise RequestError(
-                413,
-                f"the recording is longer than {seconds:.6g} seconds, which is what this server takes: send audio-stop "
-                "earlier",
-                code="audio_too_long",
-            )
 
     async def write(self, data: bytes) -> None:
         """Appends samples, which need not be whole; the disk is written to in a thread."""
-        self.size += len(data)
         if self._storage.size + len(data) > IN_MEMORY:
             await asyncio.to_thread(self._storage.write, data)
         else:

@@ -1,4 +1,4 @@
-"""The formats of sound in a session: 16-bit samples, and G.711 as telephones have it."""
+"""The formats of live sound: 16-bit samples, and G.711 as telephones have it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The places for sessions, of which there are only so many."""
+"""The places for live streams, of which there are only so many."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from max_whisper.serve.metrics import Metrics
 
 
 class Places:
-    """Counts the sessions that run. Its methods belong to the event loop."""
+    """Counts the streams that run. Its methods belong to the event loop."""
 
     def __init__(self, most: int, metrics: Metrics) -> None:
         """Makes so many places."""
@@ -19,10 +19,15 @@ class Places:
         self._running = 0
         metrics.streams.set_function(lambda: self._running)
 
+    @property
+    def has_room(self) -> bool:
+        """Whether there is a place that nobody has."""
+        return self._running < self._most
+
     @contextmanager
     def taken(self) -> Iterator[None]:
         """Has a place for the time of a block. Raises RequestError where all are taken."""
-        if self._running >= self._most:
+        if not self.has_room:
             self._metrics.refused.labels("too_many_streams").inc()
             raise RequestError(
                 429,

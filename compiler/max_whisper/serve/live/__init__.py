@@ -1,0 +1,1 @@
+"""What the protocols share by which sound is transcribed while it is said."""
