@@ -13,7 +13,7 @@ CHUNK = 1600  # samples: 100 ms at 16 kHz
 def main(folder: str, recording: str) -> None:
     model = max_whisper.load(folder)
     sound = max_whisper.load_audio(recording)
-    stream = model.stream(language="en")
+    stream = model.stream()
     for first in range(0, len(sound), CHUNK):
         show(stream.feed(sound[first : first + CHUNK]))
     show(stream.finish())
