@@ -205,6 +205,13 @@ def test_a_full_disk(nano_artifact: Path, stderr: str) -> None:
     assert ("hello" in seen.said) == (stderr == "terminal")
 
 
+def test_a_full_disk_without_files(nano_artifact: Path) -> None:
+    """A terminal shows also what is found behind the text that was refused."""
+    seen = look("live", *fast(nano_artifact), stdout="full", stderr="terminal")
+    assert seen.code == 1
+    assert [line for line in (AUDIO / "commands.txt").read_text().splitlines() if line not in seen.said] == []
+
+
 def test_a_full_disk_for_the_file(nano_artifact: Path, said: Said, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("out").mkdir()
     Path("out/commands.srt").symlink_to("/dev/full")

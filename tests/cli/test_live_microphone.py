@@ -18,7 +18,9 @@ from max_whisper.cli.interrupts import Interrupts
 from max_whisper.cli.live.captions import Captions
 from max_whisper.cli.live.session import Session
 from max_whisper.cli.live.sources import Source
+from max_whisper.cli.outputs import Texts
 from max_whisper.cli.streams import OutputError
+from max_whisper.runtime.output.options import SubtitleOptions
 from max_whisper.runtime.streaming.backlog import SoundQueue
 from support.command import error, run
 from support.live import FAKE_SOUND, LiveRun, fake_microphone
@@ -226,7 +228,7 @@ def test_sound_that_was_left_out_is_told(nano: max_whisper.Model, silero: Path) 
     speech = max_whisper.load_audio(AUDIO / "commands.flac")
     samples = np.concatenate([speech, np.zeros(16000 * 25, np.float32), np.zeros(1600 * 34, np.float32)])
     streams: Any = Screenless()
-    captions = Captions(streams, to_stdout=True)
+    captions = Captions(streams, to_stdout=True, for_files=False)
     stream = nano.stream()
     Session(stream, Shout(samples), captions, streams).run(None, Interrupts())
     lost = len(samples) / 16000 - 30
@@ -277,12 +279,44 @@ class Steps(Shout):
 
 def test_words_of_a_phrase_that_cannot_be_finished(nano: max_whisper.Model, silero: Path) -> None:
     streams: Any = Screenless()
-    captions = Captions(streams, to_stdout=True)
+    captions = Captions(streams, to_stdout=True, for_files=False)
     broken: Any = Broken(nano.stream(endpoints="none", step=0.5))
     speech = max_whisper.load_audio(AUDIO / "commands.flac")
     with pytest.raises(RuntimeError, match="the model broke"):
         Session(broken, Steps(speech), captions, streams).run(None, Interrupts())
     assert len(streams.texts) == 1 and streams.texts[0].startswith("hello open door")
+
+
+@pytest.mark.parametrize("format", ["srt", "json"])
+def test_files_have_the_words_of_a_phrase_that_cannot_be_finished(
+    nano: max_whisper.Model, silero: Path, format: str
+) -> None:
+    """So has standard output, where the file goes there at the end."""
+    streams: Any = Screenless()
+    captions = Captions(streams, to_stdout=False, for_files=True)
+    broken: Any = Broken(nano.stream(endpoints="none", step=0.5))
+    speech = max_whisper.load_audio(AUDIO / "commands.flac")
+    texts = Texts([{format: None}], SubtitleOptions(), streams)
+    with pytest.raises(RuntimeError, match="the model broke"):
+        Session(broken, Steps(speech), captions, streams).run(texts, Interrupts())
+    (content,) = streams.texts
+    (segment,) = captions.segments
+    assert "hello open door" in content
+    assert segment.tokens == [] and "".join(word.word for word in segment.words or []) == segment.text
+    assert 0 <= segment.start < segment.end < len(speech) / 16000
+
+
+def test_segments_are_kept_for_files_alone(nano: max_whisper.Model, silero: Path) -> None:
+    """A session may last for days."""
+    speech = max_whisper.load_audio(AUDIO / "commands.flac")
+    streams: Any = Screenless()
+    alone, for_files = (Captions(streams, to_stdout=True, for_files=kept) for kept in (False, True))
+    for captions in (alone, for_files):
+        Session(nano.stream(), Shout(speech), captions, streams).run(None, Interrupts())
+        assert "".join(streams.texts) == (AUDIO / "commands.txt").read_text()
+        streams.texts.clear()
+        assert captions._unseen == []
+    assert alone.segments == [] and len(for_files.segments) > 3
 
 
 def test_nothing_is_written_twice_after_a_failure(nano: max_whisper.Model, silero: Path) -> None:
@@ -297,7 +331,7 @@ def test_nothing_is_written_twice_after_a_failure(nano: max_whisper.Model, siler
     streams.stderr = SimpleNamespace(isatty=lambda: True)
     shown: list[str] = []
     streams.show = shown.append
-    captions = Captions(streams, to_stdout=True)
+    captions = Captions(streams, to_stdout=True, for_files=False)
     captions._terminal = None
     speech = max_whisper.load_audio(AUDIO / "commands.flac")
     with pytest.raises(OutputError):

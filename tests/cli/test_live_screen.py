@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import signal
 import struct
 import sys
 import termios
@@ -16,10 +17,11 @@ import numpy as np
 import pytest
 from conftest import ROOT
 from max_whisper.cli.live.meter import Meter
-from max_whisper.cli.live.screen import Screen, clock
+from max_whisper.cli.live.screen import HIDE_CURSOR, SHOW_CURSOR, Screen, clock
 from max_whisper.cli.streams import Stream, Streams
 from support.live import LiveRun
 from support.screens import Emulator
+from support.shell import Shell
 from support.terminals import look, terminal
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs pseudo-terminals")
@@ -36,12 +38,14 @@ class Terminal:
         streams: Standard output, which it is, and standard error, which it is as well.
         meter: The loudness.
         behind: How far behind the text is.
+        said: What the emulator has shown.
     """
 
     def __init__(self, columns: int = WIDTH) -> None:
         self._ours, theirs = terminal(columns)
         self._file = file = os.fdopen(theirs, "w")
         self.emulator = Emulator(columns)
+        self.said = ""
         self.meter = Meter(16000)
         self.behind = 0.0
         stream = Stream("standard output", file)
@@ -66,7 +70,9 @@ class Terminal:
 
     @property
     def rows(self) -> list[str]:
-        self.emulator.write(self.raw)
+        raw = self.raw
+        self.said += raw
+        self.emulator.write(raw)
         return self.emulator.rows
 
 
@@ -192,6 +198,24 @@ def test_the_meter_moves_while_the_model_computes(shown: Callable[..., Terminal]
     assert terminal.rows == [] and terminal.emulator.cursor_shown
 
 
+def test_ctrl_z_waits_for_the_end_of_a_drawing(shown: Callable[..., Terminal], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half a code of a terminal would become text of the shell's."""
+    stopped: list[int] = []
+    monkeypatch.setattr(signal, "raise_signal", stopped.append)
+    terminal = shown()
+    before = signal.getsignal(signal.SIGTSTP)
+    with terminal.screen:
+        terminal.screen.show("hello", "", "speaking")
+        with terminal.screen.hidden():
+            os.kill(os.getpid(), signal.SIGTSTP)
+            threading.Event().wait(0.3)
+            assert stopped == [] and terminal.rows == [] and not terminal.emulator.cursor_shown
+        threading.Event().wait(0.3)
+        assert stopped == [signal.SIGTSTP] and terminal.rows[0] == "hello"
+        assert SHOW_CURSOR in terminal.said and not terminal.emulator.cursor_shown
+    assert signal.getsignal(signal.SIGTSTP) == before
+
+
 def test_times() -> None:
     assert [clock(seconds) for seconds in (0, 7.9, 61, 3607)] == ["0:00", "0:07", "1:01", "1:00:07"]
 
@@ -243,6 +267,27 @@ def test_a_reader_has_the_terminal_to_itself(nano_artifact: Path, silero: Path) 
     with replay(nano_artifact, stdout="pipe", stderr="terminal") as live:
         assert live.end().code == 0
     assert (live.stdout.split("\n")[:-1], live.stderr) == (TEXT, "")
+
+
+@pytest.mark.parametrize("output", ["terminal", "file"])
+def test_ctrl_z_gives_the_terminal_back(nano_artifact: Path, silero: Path, tmp_path: Path, output: str) -> None:
+    """The shell finds its cursor, and what it writes stays."""
+    command = ("live", AUDIO / "commands.flac", "--model", nano_artifact, "--speed", "2")
+    with Shell(*command, output=tmp_path / "out.txt" if output == "file" else None) as shell:
+        shell.wait_for("open door")
+        shell.type("\x1a")
+        shell.wait_for("[stopped]")
+        screen = shell.screen()
+        assert screen.cursor_shown and screen.rows[-1] == "[stopped]" and "listening" not in screen.rows[-2]
+        said = shell.written
+        shell.resume()
+        shell.wait_for("[ended 0]")
+    assert HIDE_CURSOR in shell.written[len(said) :]
+    screen = shell.screen()
+    assert screen.cursor_shown
+    (stopped,) = (row for row in screen.rows if row == "[stopped]")
+    assert [row for row in screen.rows if row not in (stopped, "[ended 0]")] == TEXT
+    assert 0 < screen.rows.index(stopped) < len(TEXT)
 
 
 def test_an_interrupt_in_a_terminal(nano_artifact: Path, silero: Path, tmp_path: Path) -> None:

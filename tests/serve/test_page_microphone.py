@@ -37,8 +37,10 @@ def speaking(microphone: Open, shared: Server) -> Iterator[Any]:
     page.context.close()
 
 
+BLOCK = 4411  # samples
 FAKE_SERVER = """() => {
   const events = (window.events = []);
+  const blocks = (window.blocks = []);
   class Socket {
     static OPEN = 1;
     readyState = 1;
@@ -49,14 +51,27 @@ FAKE_SERVER = """() => {
     }
     tell(type, fields) { this.onmessage?.({ data: JSON.stringify({ type, ...fields }) }); }
     send(text) {
-      events.push(JSON.parse(text).type);
+      const { type, audio } = JSON.parse(text);
+      events.push(type);
+      if (audio) blocks.push(atob(audio).length);
       this.bufferedAmount += text.length;
     }
     close() { this.readyState = 3; }
   }
   window.WebSocket = Socket;
+  const open = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+  navigator.mediaDevices.getUserMedia = async (asked) => (window.stream = await open(asked));
+  window.AudioContext = class extends AudioContext {
+    constructor() {
+      super({ sampleRate: 44110 });
+      window.context = this;
+    }
+  };
 }"""
-"""Puts what a test says in the place of the server; nothing that is sent leaves the browser."""
+"""Puts what a test says in the place of the server; nothing that is sent leaves the browser.
+
+The microphone is kept, and has a rate at which no BLOCK ends with one of the browser's, which have 128 samples, in the
+first 12 seconds."""
 
 
 def tell(page: Any, kind: str, **fields: object) -> None:
@@ -113,6 +128,51 @@ def test_two_phrases_around_stop(alone: Any) -> None:
     tell(alone, "session.updated")
     alone.locator("#speak", has_text="Speak").wait_for()
     assert captions(alone) == "before the pause behind it"
+
+
+def test_the_last_sound_before_stop_is_sent(alone: Any) -> None:
+    tell(alone, "session.updated")
+    wait_for_event(alone, "input_audio_buffer.append", 2)
+    alone.locator("#speak").click()
+    wait_for_event(alone, "session.update", 2)
+    assert alone.evaluate("window.events.slice(-2)") == ["input_audio_buffer.commit", "session.update"]
+    *full, last = alone.evaluate("window.blocks")
+    assert {*full} == {2 * BLOCK} and 0 < last < 2 * BLOCK
+
+
+GONE = {
+    "unplugged": "void window.stream.getTracks()[0].dispatchEvent(new Event('ended'))",
+    "stopped by the browser": "window.context.suspend()",
+}
+
+
+@pytest.mark.parametrize("way", GONE)
+def test_a_microphone_that_goes_away(alone: Any, way: str) -> None:
+    """What was said gets its text, and that stays."""
+    tell(alone, "session.updated")
+    wait_for_event(alone, "input_audio_buffer.append")
+    tell(alone, COMPLETED, item_id="a", transcript="before the pause")
+    alone.evaluate(GONE[way])
+    alone.locator("#error", has_text="The microphone brings no more sound").wait_for()
+    wait_for_event(alone, "input_audio_buffer.commit")
+    tell(alone, COMPLETED, item_id="b", transcript="behind it")
+    tell(alone, "session.updated")
+    alone.locator("#speak", has_text="Speak").wait_for()
+    assert captions(alone) == "before the pause behind it"
+    assert alone.locator("#live-status").text_content() == ""
+    assert alone.locator("#error").is_visible()
+
+
+def test_a_microphone_that_goes_away_while_the_model_is_loaded(alone: Any) -> None:
+    """What was said until then is sent when the model is there."""
+    alone.wait_for_timeout(500)
+    alone.evaluate(GONE["unplugged"])
+    alone.locator("#error", has_text="The microphone brings no more sound").wait_for()
+    tell(alone, "session.updated")
+    wait_for_event(alone, "input_audio_buffer.commit")
+    assert "input_audio_buffer.append" in alone.evaluate("window.events")
+    tell(alone, "session.updated")
+    alone.locator("#speak", has_text="Speak").wait_for()
 
 
 def test_stop_while_the_model_is_loaded(alone: Any) -> None:

@@ -16,7 +16,7 @@ from max_whisper.serve.errors import RequestError
 from max_whisper.serve.jobs import Job, gone
 from max_whisper.serve.live.fed_stream import FedStream
 from max_whisper.serve.live.formats import SoundFormat
-from max_whisper.serve.live.inbox import MOST_BYTES, Inbox
+from max_whisper.serve.live.inbox import MESSAGE_BYTES, MOST_BYTES, Inbox
 from max_whisper.serve.metrics import Metrics
 from max_whisper.serve.realtime.config import Config
 from max_whisper.serve.realtime.items import Items
@@ -176,6 +176,23 @@ def test_the_inbox_has_a_bound() -> None:
         assert [text[:1] for _, text in await asyncio.to_thread(inbox.take, 1)] == ["a", "b"]
         await asyncio.wait_for(waiting, 5)
         assert inbox.take(0) == []
+
+    asyncio.run(run())
+
+
+def test_messages_without_content_fill_the_inbox() -> None:
+    """They take memory, too."""
+
+    async def run() -> None:
+        inbox = Inbox(Job("x"))
+        most = MOST_BYTES // MESSAGE_BYTES
+        for _ in range(most - 1):
+            await asyncio.wait_for(inbox.put(""), 5)
+        waiting = asyncio.ensure_future(inbox.put(""))
+        await asyncio.sleep(0.01)
+        assert not waiting.done()
+        assert len(await asyncio.to_thread(inbox.take, 1)) == most
+        await asyncio.wait_for(waiting, 5)
 
     asyncio.run(run())
 

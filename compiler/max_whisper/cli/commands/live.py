@@ -157,7 +157,7 @@ def live(
         check_files(outputs.values())
     at_end: Output = {format: file for format, file in outputs.items() if file is not None or format != "txt"}
     texts = Texts([at_end], subtitles, run.streams) if at_end else None
-    captions = Captions(run.streams, to_stdout=output_dir is not None or not at_end)
+    captions = Captions(run.streams, to_stdout=output_dir is not None or not at_end, for_files=bool(at_end))
     Session(stream, sound, captions, run.streams).run(texts, run.interrupts)
 
 

@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterable, Iterator
 from max_whisper.cli.live.meter import Meter
 from max_whisper.cli.live.screen import Screen
 from max_whisper.cli.streams import OutputError, Stream, Streams
+from max_whisper.runtime.decoding.ranking import compression_ratio
 from max_whisper.runtime.output.formats.txt import plain_text
-from max_whisper.runtime.results import Segment
+from max_whisper.runtime.results import Segment, Word
 from max_whisper.runtime.streaming.events import StreamEvent
 
 
@@ -19,22 +20,30 @@ class Captions:
     """The texts of a stream as people or programs see them.
 
     Attributes:
-        segments: The final texts so far.
-        language: The code of the language of the last one; "" where none is known.
-        failure: Why a final text could not be written; those that follow are kept in `segments` alone.
+        segments: The final texts, if something is written at the end; otherwise none is kept, as a session may be long.
+        language: The code of the language that was found last; "" where none was.
+        failure: Why a final text could not be written; what follows goes to the screen and the files alone.
     """
 
-    def __init__(self, streams: Streams, *, to_stdout: bool) -> None:
-        """Shows nothing yet. to_stdout: whether final texts go to standard output, also where it is no terminal."""
+    def __init__(self, streams: Streams, *, to_stdout: bool, for_files: bool) -> None:
+        """Shows nothing yet.
+
+        Args:
+            streams: Where the texts go.
+            to_stdout: Whether final texts go to standard output, also where it is no terminal.
+            for_files: Whether something is written at the end, for which all segments are kept.
+        """
         self.segments: list[Segment] = []
         self.language = ""
         self.failure: OutputError | None = None
         self._streams = streams
         self._terminal = _terminal(streams)
         self._writes = to_stdout and self._terminal is not streams.stdout
-        self._written = 0  # the final texts that standard output has
+        self._keeps = for_files
+        self._unseen: list[Segment] = []  # the final texts that went neither to a terminal nor to standard output
         self._screen: Screen | None = None
-        self._confirmed = self._hypothesis = ""
+        self._confirmed: list[Word] = []
+        self._hypothesis: list[Word] = []
         self._speaking = self._finishing = False
 
     @contextlib.contextmanager
@@ -62,45 +71,66 @@ class Captions:
         self._draw()
 
     def keep_unfinished(self) -> None:
-        """Writes the words of a phrase whose final text will never come."""
-        text, self._confirmed, self._hypothesis = self._confirmed + self._hypothesis, "", ""
+        """Keeps the words of a phrase whose final text will never come, as a segment without tokens."""
+        words, self._confirmed, self._hypothesis = self._confirmed + self._hypothesis, [], []
+        text = _joined(words)
         if text.strip():
-            self._write(text)
+            segment = Segment(
+                seek=0,
+                start=words[0].start,
+                end=words[-1].end,
+                text=text,
+                tokens=[],
+                temperature=0.0,
+                avg_logprob=0.0,
+                compression_ratio=compression_ratio(text),
+                no_speech_prob=0.0,
+                words=words,
+            )
+            self._keep(segment)
 
     def show_rest(self) -> None:
-        """Shows the texts that standard output did not take on standard error, if nothing shows them yet."""
-        if self._streams.stderr.isatty() and self._terminal is not self._streams.stderr:
-            for line in plain_text(self.segments[self._written :]).splitlines():
+        """Shows the final texts that nobody has seen on standard error, if that is a terminal."""
+        if self._streams.stderr.isatty():
+            for line in plain_text(self._unseen).splitlines():
                 self._streams.show(line)
+            self._unseen = []
 
     def _tell(self, event: StreamEvent) -> None:
+        self.language = event.language or self.language
         if event.kind == "speech_started":
             self._speaking = True
         elif event.kind == "speech_stopped":
             self._speaking = False
         elif event.kind == "confirmed":
-            self._confirmed += event.text
+            self._confirmed += event.words
         elif event.kind == "hypothesis":
-            self._hypothesis = event.text
+            self._hypothesis = event.words
         else:
-            self._confirmed = self._hypothesis = ""
-            self.language = event.language or self.language
+            self._confirmed, self._hypothesis = [], []
             if event.segment is not None:
-                self.segments.append(event.segment)
-                self._write(event.segment.text)
-                self._written += self.failure is None
+                self._keep(event.segment)
 
-    def _write(self, text: str) -> None:
-        """Writes a text that stays."""
-        if self.failure is not None:
-            return
+    def _keep(self, segment: Segment) -> None:
+        """Writes the text of a segment, and keeps the segment as long as it is needed."""
+        if self._keeps:
+            self.segments.append(segment)
+        if not self._write(segment.text.strip()):
+            self._unseen.append(segment)
+
+    def _write(self, text: str) -> bool:
+        """Writes a text that stays, and returns whether somebody sees it; a terminal shows what a full disk refuses."""
+        is_seen = False
         try:
             if self._screen is not None:
-                self._screen.leave(text.strip())
-            if self._writes:
-                self._streams.write(f"{text.strip()}\n")
+                self._screen.leave(text)
+                is_seen = True
+            if self._writes and self.failure is None:
+                self._streams.write(f"{text}\n")
+                is_seen = True
         except OutputError as error:
-            self.failure = error
+            self.failure = self.failure or error
+        return is_seen
 
     def _draw(self) -> None:
         """Draws what is being said."""
@@ -108,9 +138,13 @@ class Captions:
             return
         state = "finishing" if self._finishing else "speaking" if self._speaking else "listening"
         try:
-            self._screen.show(self._confirmed, self._hypothesis, state)
+            self._screen.show(_joined(self._confirmed), _joined(self._hypothesis), state)
         except OutputError as error:
             self.failure = error
+
+
+def _joined(words: Iterable[Word]) -> str:
+    return "".join(word.word for word in words)
 
 
 def _terminal(streams: Streams) -> Stream | None:

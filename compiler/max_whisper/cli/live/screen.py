@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.segment import Segment as Piece
 from rich.text import Text
 
+from max_whisper.cli.live.drawing import DrawingLock
 from max_whisper.cli.live.meter import Meter
 from max_whisper.cli.streams import OutputError, Stream, harmless
 
@@ -68,20 +69,22 @@ class Screen:
         self._colors = "NO_COLOR" not in os.environ
         self._shown = Shown()
         self._drawn: list[tuple[str, int]] = []  # the rows that are there, with their widths
-        self._lock = threading.RLock()
+        self._lock = DrawingLock()
+        self._stoppable = contextlib.ExitStack()
         self._ended = threading.Event()
         self._painter = threading.Thread(target=self._paint, name="screen", daemon=True)
 
     def __enter__(self) -> Screen:
         self._stream.write(HIDE_CURSOR)
+        self._stoppable.enter_context(self._lock.stoppable(self._give_back, self._take_back))
         self._painter.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: object, traceback: TracebackType | None) -> None:
         self._ended.set()
         self._painter.join()
-        with contextlib.suppress(OutputError):  # the terminal may be gone
-            self._stream.write(self._erasing() + SHOW_CURSOR)
+        self._stoppable.close()
+        self._give_back()
 
     def show(self, confirmed: str, hypothesis: str, state: str) -> None:
         """Draws what is known of the phrase that is being said. state: as in `Shown`."""
@@ -106,6 +109,16 @@ class Screen:
                 yield
             finally:
                 self._draw()
+
+    def _give_back(self) -> None:
+        """Leaves the terminal as whoever writes to it next expects it."""
+        with contextlib.suppress(OutputError):  # the terminal may be gone
+            self._stream.write(self._erasing() + SHOW_CURSOR)
+
+    def _take_back(self) -> None:
+        """Goes on below what was written meanwhile; the painter draws the lines again."""
+        with contextlib.suppress(OutputError):
+            self._stream.write(HIDE_CURSOR)
 
     def _paint(self) -> None:
         with contextlib.suppress(OutputError):  # the thread that writes final texts meets it, too, and tells it

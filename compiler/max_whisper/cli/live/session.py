@@ -108,7 +108,9 @@ class Session:
             )
         if self._source.overflowed and not self._overflowed:
             self._overflowed = True
-            self._streams.warn("the sound card has lost some sound: the computer is too busy")
+            self._streams.warn(
+                "the sound card has lost some sound: the computer was too busy, or this program was stopped"
+            )
         if len(taken.samples):
             self._captions.tell(self._stream.feed(taken.samples))
         return taken.ended

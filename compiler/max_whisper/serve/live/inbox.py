@@ -15,6 +15,9 @@ MOST_BYTES = 4 << 20
 """The characters or bytes of messages from which on no more is read of a client until they were taken: a minute of
 sound at 24 kHz in base64, two at 16 kHz in bytes. It sends faster than it is heard then, and its connection holds it
 up."""
+MESSAGE_BYTES = 256
+"""What a message counts besides its characters: Python takes about so much memory for a text, the time when it came
+and the pair of both, so that a flood of empty messages is held up as well."""
 
 
 class Inbox(Generic[Message]):
@@ -35,7 +38,7 @@ class Inbox(Generic[Message]):
         """Adds a message, in the event loop, and waits while there is no room for another one."""
         with self._changed:
             self._messages.append((time.monotonic(), message))
-            self._size += len(message)
+            self._size += MESSAGE_BYTES + len(message)
             if self._size >= MOST_BYTES:
                 self._room.clear()
             self._changed.notify_all()

@@ -29,7 +29,8 @@ class Session {
   constructor() {
     this.items = new Map();
     this.ready = false;
-    this.ending = false;
+    this.ending = false; // whether nobody speaks any more
+    this.heard = false; // whether the microphone has brought all
     this.waiting = []; // sound that is said while the model is loaded
     this.waitingBytes = 0;
     this.backlog = 0; // bytes of messages that were sent at once when the model was there
@@ -38,7 +39,7 @@ class Session {
   async start() {
     const [model] = chosenModels();
     if (!model) throw new Error("No model is ticked: tick one.");
-    this.microphone = await openMicrophone((sound) => this.hear(sound));
+    this.microphone = await openMicrophone((sound) => this.hear(sound), (sentence) => this.lose(sentence));
     if (this.ending) return this.microphone.close();
     this.socket = socketOf("/v1/realtime?intent=transcription");
     this.socket.onmessage = (event) => this.take(JSON.parse(event.data), model);
@@ -50,7 +51,7 @@ class Session {
   }
 
   hear(sound) {
-    if (this.ending) return;
+    if (this.heard) return;
     if (!this.ready) {
       this.waiting.push(sound);
       this.waitingBytes += sound.byteLength;
@@ -75,8 +76,8 @@ class Session {
       this.ready = true;
       for (const sound of this.waiting.splice(0)) this.append(sound);
       this.backlog = this.socket.bufferedAmount;
-      if (this.ending) return this.commit();
-      status("Speak. Words that may still change are lighter.");
+      if (this.heard) return this.commit();
+      if (!this.ending) status("Speak. Words that may still change are lighter.");
     } else if (event.type === `${TRANSCRIPTION}.delta`) {
       const { sure, unsure } = this.item(event.item_id);
       sure.textContent += event.delta;
@@ -115,12 +116,21 @@ class Session {
     else this.end(error.message);
   }
 
+  // What was said before the microphone went away gets its text.
+  lose(sentence) {
+    if (this.ending) return;
+    say(byId("error"), sentence);
+    this.stop();
+  }
+
   // Hears no more, and waits for the text of what was said last; also for the model, where it is still loaded.
-  stop() {
+  async stop() {
     this.ending = true;
-    this.microphone?.close();
-    if (!this.ready && !this.waiting.length) return this.end("");
     status("The last words are written.");
+    await this.microphone?.finish();
+    if (current !== this) return; // it has ended meanwhile
+    this.heard = true;
+    if (!this.socket || (!this.ready && !this.waiting.length)) return this.end("");
     if (this.ready) this.commit();
   }
 
@@ -132,7 +142,7 @@ class Session {
   }
 
   end(sentence) {
-    this.ending = true;
+    this.ending = this.heard = true;
     clearTimeout(this.timer);
     this.microphone?.close();
     this.socket?.close();
