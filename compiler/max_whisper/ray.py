@@ -129,6 +129,7 @@ class Transcriber:
             raise self._broken.with_traceback(None) from None
         columns = _columns(batch)
         paths, contents = self._recordings_of(columns)
+        kept = {name: _as_arrow(name, column) for name, column in columns.items()}  # an error comes before the work
         rows: dict[int, Row] = {}
         recordings: list[_Recording] = []
         for index, (path, content) in enumerate(zip(paths, contents, strict=True)):
@@ -141,7 +142,7 @@ class Transcriber:
         with ThreadPoolExecutor(self._model.scheduler.batch) as threads:
             for recording, row in zip(recordings, threads.map(self._row, recordings), strict=True):
                 rows[recording.index] = row
-        return self._table(columns, rows)
+        return self._table(kept, rows)
 
     def _recordings_of(self, columns: dict[str, Any]) -> tuple[list[Any], list[Any]]:
         """Returns the path of each row, and its bytes, None where there are none; removes what the results replace."""
@@ -206,8 +207,6 @@ class Transcriber:
         indices = sorted(rows)
         table = pa.Table.from_pylist([rows[index] for index in indices], schema=self._schema)
         for position, (name, column) in enumerate(columns.items()):
-            if not _is_arrow(column):  # arrays of several dimensions become nested lists
-                column = pa.array(column.tolist() if getattr(column, "ndim", 1) > 1 else column)
             table = table.add_column(position, name, column.take(pa.array(indices, pa.int64())))
         return table
 
@@ -218,6 +217,18 @@ def _columns(batch: Batch) -> dict[str, Any]:
     if names is None:
         raise UserError(f"expected a pyarrow.Table, a pandas.DataFrame or a dict of arrays, got {type(batch).__name__}")
     return {str(name): batch[name] for name in names}
+
+
+def _as_arrow(name: str, column: Any) -> Any:
+    """Returns a column as pyarrow has it. Raises UserError where it cannot hold the values."""
+    import pyarrow as pa
+
+    if _is_arrow(column):
+        return column
+    try:
+        return pa.array(column.tolist() if getattr(column, "ndim", 1) > 1 else column)  # of arrays: nested lists
+    except pa.ArrowException as error:
+        raise UserError(f"the column {quote(name)} has values of several types ({error}): drop it") from error
 
 
 def _is_arrow(column: Any) -> bool:

@@ -42,10 +42,35 @@ def test_a_folder_gives_its_recordings_and_those_below(tmp_path: Path) -> None:
 def test_a_pattern_gives_what_fits_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     touch(tmp_path, "a.wav", "b.wav", "c.mp3", "sub/d.wav", "out/e.wav")
     (tmp_path / "folder.wav").mkdir()
-    assert found(tmp_path, tmp_path / "*.wav") == ["a.wav", "b.wav", "folder.wav"]  # a folder is told as an error later
+    assert found(tmp_path, tmp_path / "*.wav") == ["a.wav", "b.wav"]
     monkeypatch.chdir(tmp_path)
     assert found(tmp_path, "**/d.*") == ["sub/d.wav"]
     assert find_all(["sub/*"], tmp_path / "out")[0].relative == "d.wav"
+
+
+def test_a_pattern_does_not_follow_links_to_folders(tmp_path: Path) -> None:
+    touch(tmp_path, "a.wav", "sub/b.wav", ".git/c.wav")
+    for number in range(3):  # each way through them would be a path of its own
+        (tmp_path / f"again{number}").symlink_to(tmp_path)
+    assert found(tmp_path, tmp_path / "**" / "*.wav") == ["a.wav", "sub/b.wav"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "simplecache::file:///etc/passwd",
+        "zip://a.wav::/tmp/z.zip",
+        "x::y.wav",
+        "/a.wav",
+        "~/a.wav",
+        "file:///a",
+        "git://x/a",
+    ],
+)
+def test_a_list_from_elsewhere_names_no_file_of_this_machine(line: str, tmp_path: Path) -> None:
+    fsspec.filesystem("memory").pipe("/lists/bad.txt", line.encode())
+    with pytest.raises(UserError, match=r"bad\.txt:1: expected a path relative to the list, or a URL"):
+        find_all(["memory://lists/bad.txt"], tmp_path / "out")
 
 
 def test_names_that_are_no_text(tmp_path: Path) -> None:
@@ -131,7 +156,7 @@ def test_urls_of_folders_patterns_lists_and_recordings(memory: fsspec.AbstractFi
     listed = find_all(["memory://talks/list.tsv"], tmp_path)
     assert [source.place for source in listed] == ["memory://talks/sub/b.mp3", "memory://talks/a.wav"]
     memory.pipe("/talks/bad.txt", b"sub/b.mp3\n/etc/passwd\n")
-    with pytest.raises(UserError, match=r"bad.txt:2: expected a URL or a path relative to the list"):
+    with pytest.raises(UserError, match=r"bad.txt:2: expected a path relative to the list, or a URL"):
         find_all(["memory://talks/bad.txt"], tmp_path)
 
 

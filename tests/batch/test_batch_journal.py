@@ -148,7 +148,7 @@ def test_the_index_knows_what_did_not_change(state: Path) -> None:
 
 
 def test_copies_are_told_once(tmp_path: Path) -> None:
-    file = tmp_path / "copies.jsonl"
+    file = tmp_path / "_copies.jsonl"
     Copies(file).add("a", "k")
     with file.open("ab") as torn:
         torn.write(b'{"path": "b')

@@ -100,7 +100,7 @@ def test_what_is_told_fits_a_terminal() -> None:
     )
     assert [*report(summary)] == [
         "3 recordings transcribed: 2 h 0 min of audio in 1 min, 120 audio hours per machine hour (1 worker)",
-        "2 recordings were done before",
+        "2 recordings had a text already: done before, or the content of another",
         "1 recording left: the same command goes on with them",
         "out: part-00001.jsonl to part-00003.jsonl",
     ]

@@ -19,6 +19,7 @@ import fsspec
 import max_whisper
 import pytest
 from max_whisper.batch import batch as batches
+from max_whisper.batch.prepare import Job
 from max_whisper.errors import UserError
 from support.archives import AUDIO, by_key, rows_of, write_clips
 from support.command import Outcome, error, run, spawn
@@ -61,7 +62,10 @@ def test_an_archive_is_transcribed_once(
     ]
     second = batch(archive)
     assert second.code == 0
-    assert second.stderr.splitlines() == ["2 recordings were done before", f"{tmp_path / 'out'}: nothing new"]
+    assert second.stderr.splitlines() == [
+        "2 recordings had a text already: done before, or the content of another",
+        f"{tmp_path / 'out'}: nothing new",
+    ]
     shutil.copy(AUDIO / "spelling.flac", archive / "c.flac")
     assert "1 recording transcribed" in batch(archive).stderr
     assert len(by_key(tmp_path / "out")) == 3
@@ -110,15 +114,41 @@ def test_failures_are_tried_again_when_asked(archive: Path, batch: Callable[...,
     assert again.code == 1 and "bad.wav is not an audio or video file" in again.stderr
     assert len(by_key(tmp_path / "out")) == 3
     assert [row for row in rows_of(tmp_path / "out") if row["error"] is None] == before
+    shutil.copy(AUDIO / "countdown.flac", archive / "bad.wav")  # the row of what it was before goes
+    assert batch(lists).code == 0
+    assert [row["error"] for row in by_key(tmp_path / "out").values()] == [None] * 3
+
+
+def test_a_copy_of_a_recording_that_changes_is_transcribed(
+    archive: Path, nano_artifact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It waits for the text of another one with the same content, which becomes another recording meanwhile."""
+    shutil.rmtree(archive / "sub")
+    twin = archive / "twin.flac"
+    shutil.copy(archive / "a.flac", twin)
+    changed: list[Path] = []
+
+    def change_once(job: Job) -> bool:
+        if changed or Path(job.source.place).read_bytes() != twin.read_bytes():
+            return False
+        changed.append(Path(job.source.place))
+        shutil.copy(AUDIO / "spelling.flac", changed[0])
+        return True
+
+    monkeypatch.setattr("max_whisper.batch.run.is_changed", change_once)
+    summary = max_whisper.transcribe_archive([archive], model=nano_artifact, out=tmp_path / "out", workers=2)
+    assert (summary.left, summary.failed) == (0, 0) and changed
+    paths = {row["path"] for row in rows_of(tmp_path / "out")}
+    assert paths == {str(archive / "a.flac"), str(twin)}
 
 
 def test_copies_have_one_row(archive: Path, batch: Callable[..., Outcome], tmp_path: Path) -> None:
     shutil.copy(archive / "a.flac", archive / "z.flac")
     outcome = batch(archive, "--subtitles", "srt", "--subtitles", "txt")
     assert outcome.code == 0 and "2 recordings transcribed" in outcome.stderr
-    assert "1 recording was done before" in outcome.stderr
+    assert "1 recording had a text already: done before, or the content of another" in outcome.stderr
     rows = {row["path"]: key for key, row in by_key(tmp_path / "out").items()}
-    copies = [json.loads(text) for text in (tmp_path / "out" / "copies.jsonl").read_text().splitlines()]
+    copies = [json.loads(text) for text in (tmp_path / "out" / "_copies.jsonl").read_text().splitlines()]
     (one,) = {str(archive / "a.flac"), str(archive / "z.flac")} & {*rows}
     (other,) = {str(archive / "a.flac"), str(archive / "z.flac")} - {one}
     assert copies == [{"path": other, "key": rows[one]}]
@@ -143,7 +173,7 @@ def test_subtitles_are_those_of_transcribe_and_are_written_again(
     assert made["b.srt"] == (tmp_path / "t" / "b.srt").read_text()
     (tmp_path / "out" / "subtitles" / "a.flac.srt").unlink()
     outcome = batch(archive, *options)
-    assert outcome.code == 0 and "3 recordings were done before" in outcome.stderr
+    assert outcome.code == 0 and "3 recordings had a text already" in outcome.stderr
     assert {path.name: path.read_text() for path in (tmp_path / "out" / "subtitles").rglob("*.srt")} == made
     if rows == "segment":
         assert all(row["index"] is not None for row in rows_of(tmp_path / "out"))
@@ -157,7 +187,7 @@ def test_a_name_that_is_no_text(archive: Path, batch: Callable[..., Outcome], tm
     rows = {Path(row["path"]).name: row for row in rows_of(tmp_path / "out")}
     assert rows["sch\\xf6n.flac"]["text"].split() == COMMANDS.split() and rows["b\\xf6se.wav"]["error"]
     assert (tmp_path / "out" / "subtitles" / os.fsdecode(b"sch\xf6n.txt")).exists()
-    assert "2 recordings were done before" in batch(archive).stderr
+    assert "2 recordings had a text already: done before, or the content of another" in batch(archive).stderr
 
 
 def test_urls(archive: Path, batch: Callable[..., Outcome], tmp_path: Path) -> None:
@@ -165,7 +195,7 @@ def test_urls(archive: Path, batch: Callable[..., Outcome], tmp_path: Path) -> N
     system.pipe({f"/in/{path.name}": path.read_bytes() for path in AUDIO.glob("*.flac")})
     try:
         assert "3 recordings transcribed" in batch("memory://in").stderr
-        assert "3 recordings were done before" in batch("memory://in").stderr
+        assert "3 recordings had a text already" in batch("memory://in").stderr
         assert {row["path"] for row in rows_of(tmp_path / "out")} == {
             f"memory:///in/{path.name}" for path in AUDIO.glob("*.flac")
         }

@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from max_whisper.batch.checkpoints import Checkpoints
-from max_whisper.batch.copies import Copies
+from max_whisper.batch.copies import COPIES, Copies
 from max_whisper.batch.index import Index
 from max_whisper.batch.inputs.source import Source
 from max_whisper.batch.journal import Done, Journal
@@ -50,11 +50,12 @@ class Archive:
                 self.checkpoints.remove(key)
         self.unwritten: list[MaxWhisperError] = []
         self._index = Index(state / "index")
-        self._copies = Copies(out / "copies.jsonl")
+        self._copies = Copies(out / COPIES)
         self._run = run
         self._subtitles = subtitles
         self._retried: set[str] = set()
-        self._outdated: set[str] = set()  # the keys of rows that say that a recording cannot be read, which it can now
+        self._outdated: set[str] = set()  # the keys of rows with errors of what the recordings were before
+        self._failed_at = {done.path: key for key, done in self.journal.done.items() if done.failed}
 
     def key(self, content: str) -> str:
         """Returns the key of a recording, by the hash of its content."""
@@ -89,7 +90,7 @@ class Archive:
             if done is None:
                 left.append((source, 0.0 if one is None else one.seconds))
                 continue
-            self.note_readable(source)
+            self._note_repaired(source, keys[source.place])
             self.note_copy(source, keys[source.place])
             failed += done.failed
             skipped += not done.failed
@@ -106,35 +107,31 @@ class Archive:
         if failed:
             self.journal.forget(failed)
 
-    def note_readable(self, source: Source) -> None:
-        """Takes note that a recording can be read; a row that says otherwise is removed at the end of the run."""
-        key = self.key(unreadable_content(source))
-        if key in self.journal.done:
-            self._outdated.add(key)
-
     def note_content(self, job: Job) -> None:
         """Remembers the content of a recording that was read."""
         self._index.add(job.known)
-        self.note_readable(job.source)
+        self._note_repaired(job.source, job.key)
 
     def note_copy(self, source: Source, key: str) -> None:
-        """Takes note of a recording whose row is there, or will be; under another path, it is a copy."""
-        path, done = shown_path(source.place), self.journal.done.get(key)
-        if done is None or done.path != path:
+        """Takes note of a recording whose row is there; under another path, it is a copy."""
+        path = shown_path(source.place)
+        if self.journal.done[key].path != path:
             self._copies.add(path, key)
 
     def add(self, job: Job, row: bytes, followers: Sequence[Job]) -> None:
         """Adds the row of a recording, and writes its files and those of its copies."""
         self.journal.add(row)
         self.checkpoints.remove(job.key)
+        self._note_copies(job, followers)
         self._write_files([job.source, *(follower.source for follower in followers)], row)
 
-    def add_failed(self, job: Job, error: str) -> None:
+    def add_failed(self, job: Job, error: str, followers: Sequence[Job]) -> None:
         """Adds a row with an error, unless the recording has one."""
-        if job.key in self.journal.done:
-            return
-        self.journal.add(msgspec.json.encode(failed_row(job.name, job.key, error)))
-        self.checkpoints.remove(job.key)
+        if job.key not in self.journal.done:
+            self.journal.add(msgspec.json.encode(failed_row(job.name, job.key, error)))
+            self.checkpoints.remove(job.key)
+            self._failed_at[job.name] = job.key
+        self._note_copies(job, followers)
 
     def write_files_again(self, job: Job) -> None:
         """Writes the files of a recording whose row was there already, if they are missing."""
@@ -157,6 +154,17 @@ class Archive:
     def find(self, key: str) -> Done | None:
         """Returns the row of a key, if it is there."""
         return self.journal.done.get(key)
+
+    def _note_repaired(self, source: Source, key: str) -> None:
+        """Takes note of the key of a recording: an error of what it was before is removed at the end of the run."""
+        failed = self._failed_at.get(shown_path(source.place))
+        if failed is not None and failed != key and failed in self.journal.done:
+            self._outdated.add(failed)
+
+    def _note_copies(self, job: Job, followers: Sequence[Job]) -> None:
+        """Takes note of the recordings that have waited for the row of another one; it is there now."""
+        for follower in followers:
+            self.note_copy(follower.source, job.key)
 
     def _write_missing(self, missing: dict[str, list[Source]]) -> None:
         for row in self.journal.rows(missing):

@@ -1,6 +1,7 @@
 """Remembers recordings with the same content as another: they have one row, under the path that came first.
 
-The others are lines of OUT/copies.jsonl, with their path and the key of the row.
+The others are lines of OUT/_copies.jsonl, with their path and the key of the row. Readers of a folder of Parquet files
+leave out names that begin so.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ import msgspec
 from max_whisper.batch.frames import write_all
 from max_whisper.errors import MaxWhisperError
 from max_whisper.runtime.output.files import write_error
+
+COPIES = "_copies.jsonl"
 
 
 class Copy(msgspec.Struct, frozen=True):

@@ -24,7 +24,7 @@ import msgspec
 
 from max_whisper.batch.frames import write_all
 from max_whisper.batch.options import Format, Rows
-from max_whisper.batch.parts import FORMATS, Entry, damaged, put
+from max_whisper.batch.parts import FORMATS, UNREADABLE, Entry, damaged, put
 from max_whisper.batch.rows import Row
 from max_whisper.errors import MaxWhisperError
 from max_whisper.runtime.output.files import write_error
@@ -146,7 +146,7 @@ class Journal:
                 else:
                     read = FORMATS[self._format].read(self._part(number), self._rows)
                 yield from (row for row in read if row["key"] in keys)
-            except (OSError, ValueError, KeyError) as error:
+            except UNREADABLE as error:
                 raise damaged(self._part(number), error) from error
 
     def forget(self, keys: set[str]) -> None:
@@ -175,7 +175,7 @@ class Journal:
     def _entries(self, path: Path) -> Iterator[Entry]:
         try:
             yield from FORMATS[self._format].entries(path)
-        except (OSError, ValueError, KeyError) as error:  # pyarrow's errors are among them
+        except UNREADABLE as error:
             raise damaged(path, error) from error
 
     def _put(self, number: int) -> None:

@@ -20,6 +20,9 @@ from max_whisper.errors import MaxWhisperError, UserError
 _AT_ONCE = 500
 """The rows of recordings that are in memory at a time while a part is written."""
 
+UNREADABLE = (OSError, ValueError, KeyError, TypeError, IndexError, NotImplementedError)
+"""What reading a damaged part raises; pyarrow's errors are among them."""
+
 
 class Entry(msgspec.Struct, frozen=True):
     """What a run must know of a row that is there.

@@ -69,7 +69,7 @@ def failed_row(path: str, key: str, error: str) -> Row:
     return {
         "path": path,
         "key": key,
-        "error": error,
+        "error": shown_path(error),
         "warnings": [],
         "language": None,
         "duration": None,

@@ -136,7 +136,6 @@ class Run:
         elif job.error:
             self._fail(job, job.error)
         elif any(other.key == job.key for other in self._running.values()):
-            self._archive.note_copy(job.source, job.key)
             self._followers[job.key].append(job)
             job.give_up_file()
         else:
@@ -196,6 +195,8 @@ class Run:
         if is_changed(job):
             self._archive.checkpoints.remove(job.key)
             self._advance(job, 0.0)
+            for follower in self._followers.pop(job.key, []):  # what they wait for will have another key
+                self._enqueue(follower)
             if job.attempts < ATTEMPTS:
                 self._enqueue(job)
             else:
@@ -216,12 +217,13 @@ class Run:
             self._leave_out(follower, failed=False)
 
     def _fail(self, job: Job, error: str) -> None:
-        self._archive.add_failed(job, error)
+        followers = self._followers.pop(job.key, [])
+        self._archive.add_failed(job, error, followers)
         self._observer.failed(error)
         self.status.failed += 1
         self.status.audio_seconds -= job.seconds - job.done
         job.give_up_file()
-        for follower in self._followers.pop(job.key, []):
+        for follower in followers:
             self._leave_out(follower, failed=True)
 
     def _leave_out(self, job: Job, failed: bool) -> None:

@@ -85,7 +85,7 @@ class Status:
     @property
     def seconds_left(self) -> float | None:
         """The seconds until all is done, if it goes on like this; None where that is not known."""
-        return (self.audio_seconds - self.done_seconds) / self.rate if self.rate > 0 else None
+        return max(0.0, self.audio_seconds - self.done_seconds) / self.rate if self.rate > 0 else None
 
     @property
     def progress(self) -> Progress:

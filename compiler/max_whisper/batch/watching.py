@@ -38,7 +38,8 @@ class Watch:
         now = time.monotonic()
         if now < self._next:
             return []
-        found = [source for folder in self._folders for source in in_folder(folder, self._out)]
+        places = {source.place: source for folder in self._folders for source in in_folder(folder, self._out)}
+        found = [*places.values()]  # each once, also where one folder is in another
         still = [
             source
             for source in found

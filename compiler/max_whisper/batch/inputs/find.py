@@ -14,6 +14,8 @@ from max_whisper.files import expanded, is_folder, is_there, open_regular
 from max_whisper.messages import printable
 
 _HERE = ("file://", "local://")
+_ELSEWHERE = ("http", "https", "s3", "gs", "gcs", "az", "abfs", "hf")
+"""The kinds of URLs that a list from elsewhere may name, besides its own."""
 
 
 def find_all(inputs: Iterable[str], out: Path) -> list[Source]:
@@ -86,8 +88,14 @@ def _listed_here(listed: Listed, folder: str) -> Source:
 def _listed_behind(listed: Listed, base: str) -> Source:
     """Returns a recording of a manifest that came from elsewhere, which must not name files of this machine."""
     path = listed.path
-    if path.startswith(("/", "~", *_HERE)):
-        raise UserError(f"{listed.place}: expected a URL or a path relative to the list, got {printable(path, 200)}")
+    allowed = {*_ELSEWHERE, base.partition("://")[0].lower()}
+    strange = is_url(path) and path.partition("://")[0].lower() not in allowed
+    # fsspec chains file systems by "::", of which one may be that of this machine.
+    if path.startswith(("/", "~")) or "::" in path or strange:
+        raise UserError(
+            f"{listed.place}: expected a path relative to the list, or a URL with one of {', '.join(sorted(allowed))}, "
+            f"got {printable(path, 200)}"
+        )
     if is_url(path):
         return Source(path, inner(path.rpartition("/")[2]))
     return Source(f"{base}/{path}", inner(path))

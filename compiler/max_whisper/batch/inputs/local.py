@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import glob
+import errno
 import os
 import re
 from collections.abc import Iterator
@@ -10,6 +10,7 @@ from pathlib import Path
 
 from max_whisper.batch.inputs.source import Source, is_recording, local_source
 from max_whisper.errors import UserError
+from max_whisper.messages import printable
 
 _MAGIC = re.compile(r"[*?\[]")
 
@@ -27,6 +28,8 @@ def in_folder(folder: str, out: Path) -> Iterator[Source]:
     """
 
     def refuse(error: OSError) -> None:
+        if error.errno == errno.ENOENT and error.filename != folder:
+            return  # it was removed meanwhile
         raise UserError(
             f"the folder {error.filename} cannot be read ({error.strerror}): change its permissions, or leave it out"
         ) from error
@@ -40,13 +43,22 @@ def in_folder(folder: str, out: Path) -> Iterator[Source]:
 
 
 def by_pattern(pattern: str, out: Path) -> Iterator[Source]:
-    """Yields what fits a pattern, in the order of the names; `**` stands for any folders."""
+    """Yields the files that fit a pattern, in the order of the names; `**` stands for any folders.
+
+    Hidden ones are left out unless the pattern names them. Raises UserError for what is no pattern.
+    """
     beginning = _MAGIC.split(pattern, maxsplit=1)[0]
     root = os.path.dirname(beginning) or "."  # noqa: PTH120
-    for path in sorted(glob.glob(pattern, recursive=True)):  # noqa: PTH207 (it takes absolute patterns as well)
-        below = any(_is(str(parent), out) for parent in Path(path).parents)
-        if not below and not path.endswith(os.sep):
-            yield local_source(path, os.path.relpath(path, root).replace(os.sep, "/"))
+    rest = pattern[len(root) :].lstrip(os.sep) if beginning.startswith(root) else pattern
+    try:
+        found = sorted({*Path(root).glob(rest)})  # unlike the module glob, it does not follow links to folders for `**`
+    except (ValueError, NotImplementedError) as error:
+        raise UserError(f"{printable(pattern)} is no pattern ({error}): correct it, or give a folder") from error
+    for path in found:
+        below = path.relative_to(root)
+        hidden = any(part.startswith(".") for part in below.parts) and "/." not in f"/{rest}"
+        if not hidden and not path.is_dir() and not any(_is(str(parent), out) for parent in path.parents):
+            yield local_source(str(path), below.as_posix())
 
 
 def _is(path: str, folder: Path) -> bool:

@@ -85,7 +85,7 @@ def report(summary: BatchSummary) -> Iterator[str]:
     if summary.done or summary.audio_seconds:
         yield f"{_recordings(summary.done)} transcribed: {hours}, {speed} ({workers})"
     if summary.skipped:
-        yield f"{_recordings(summary.skipped)} {_were(summary.skipped)} done before"
+        yield f"{_recordings(summary.skipped)} had a text already: done before, or the content of another"
     if summary.left:
         yield f"{_recordings(summary.left)} left: the same command goes on with them"
     if summary.parts:
@@ -97,7 +97,3 @@ def report(summary: BatchSummary) -> Iterator[str]:
 
 def _recordings(number: int) -> str:
     return "1 recording" if number == 1 else f"{number} recordings"
-
-
-def _were(number: int) -> str:
-    return "was" if number == 1 else "were"

@@ -110,7 +110,7 @@ def batch(
             run.streams.say(line)
         if watch:
             run.interrupts.take()  # which is how a watch ends
-    if summary.failed:
+    if summary.failed and not watch:
         raise MaxWhisperError(
             f"{summary.failed} of {summary.done + summary.skipped + summary.failed} recordings have no text: their "
             "rows say why, and --retry-failed tries them again"

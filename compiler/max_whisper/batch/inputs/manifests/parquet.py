@@ -8,12 +8,15 @@ from typing import BinaryIO
 from max_whisper.batch.inputs.manifest import Listed, column_of, listed, register
 from max_whisper.errors import UserError
 
+ROWS = 1000
+"""The rows that are read at once: a small file may hold a long text that many rows share."""
+
 
 @register(".parquet")
 def parquet(file: BinaryIO, name: str) -> Iterator[Listed]:
     """Yields what the column of the recordings names."""
     try:
-        from pyarrow import parquet
+        from pyarrow import ArrowException, parquet
     except ImportError as error:
         raise UserError(
             f"{name}: Parquet files need the package pyarrow: pip install 'max-whisper[batch]' ({error})"
@@ -23,13 +26,13 @@ def parquet(file: BinaryIO, name: str) -> Iterator[Listed]:
             names = table.schema_arrow.names
             column = names[column_of(name, names)]
             row = 0
-            for batch in table.iter_batches(columns=[column]):
+            for batch in table.iter_batches(ROWS, columns=[column]):
                 for value in batch.column(0).to_pylist():
                     row += 1
                     place = f"{name}, row {row}"
                     if not isinstance(value, str | None):
                         raise UserError(f"{place}: expected text in the column {column}, got a {type(value).__name__}")
                     yield listed(place, value or "")
-    except (OSError, ValueError) as error:  # pyarrow's errors are among them
+    except (OSError, ValueError, ArrowException) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"{name} cannot be read as Parquet ({reason}): make it again") from error
