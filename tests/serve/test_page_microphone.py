@@ -194,7 +194,7 @@ def test_a_long_time_until_the_model_is_loaded(alone: Any) -> None:
     alone.evaluate("window.socket.bufferedAmount = 5e6")  # as if a minute was sent at once
     tell(alone, "session.updated")
     wait_for_event(alone, "input_audio_buffer.append", 5)
-    assert alone.locator("#live-status").text_content().startswith("Speak.")
+    assert alone.locator("#live-status").text_content().startswith("Listening.")
     alone.evaluate("window.socket.bufferedAmount += 5e6")
     alone.locator("#error", has_text="more slowly than you speak").wait_for()
     assert alone.locator("#live-status").text_content() == ""
@@ -220,6 +220,15 @@ def test_it_can_be_read(microphone: Open, shared: Server, scheme: str, width: in
     page.locator("#captions p", has_text="open door").wait_for()
     assert poor_contrasts(page) == []
     assert not page.evaluate("document.documentElement.scrollWidth > innerWidth")
+    page.context.close()
+
+
+def test_a_telephone_shows_the_newest_line(microphone: Open, shared: Server) -> None:
+    page = microphone(shared.url, viewport={"width": 390, "height": 600})
+    page.locator("#speak").click()
+    page.locator("#captions p").nth(3).wait_for()
+    bottom = "document.querySelector('#captions p:last-child').getBoundingClientRect().bottom"
+    until(lambda: page.evaluate(f"{bottom} <= innerHeight"))
     page.context.close()
 
 

@@ -77,7 +77,7 @@ class Session {
       for (const sound of this.waiting.splice(0)) this.append(sound);
       this.backlog = this.socket.bufferedAmount;
       if (this.heard) return this.commit();
-      if (!this.ending) status("Speak. Words that may still change are lighter.");
+      if (!this.ending) status("Listening. Words that may still change are lighter.");
     } else if (event.type === `${TRANSCRIPTION}.delta`) {
       const { sure, unsure } = this.item(event.item_id);
       sure.textContent += event.delta;
@@ -93,10 +93,8 @@ class Session {
       const [sure, unsure] = [element("span"), element("span", { class: "unsure" })];
       const paragraph = element("p", {}, sure, unsure);
       byId("captions").append(paragraph);
-      if (byId("captions").hidden) {
-        byId("captions").hidden = false;
-        byId("live").scrollIntoView({ block: "nearest" });
-      }
+      byId("captions").hidden = false;
+      byId("captions").scrollIntoView({ block: "nearest" }); // on a telephone, the newest lines would be below the screen
       this.items.set(id, { paragraph, sure, unsure });
     }
     return this.items.get(id);
