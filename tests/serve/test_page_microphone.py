@@ -224,7 +224,7 @@ def test_it_can_be_read(microphone: Open, shared: Server, scheme: str, width: in
 
 
 def test_a_telephone_shows_the_newest_line(microphone: Open, shared: Server) -> None:
-    page = microphone(shared.url, viewport={"width": 390, "height": 600})
+    page = microphone(shared.url, viewport={"width": 390, "height": 900})
     page.locator("#speak").click()
     page.locator("#captions p").nth(3).wait_for()
     bottom = "document.querySelector('#captions p:last-child').getBoundingClientRect().bottom"
