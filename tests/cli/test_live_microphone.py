@@ -255,6 +255,9 @@ class Broken:
             self.finish = self.feed = self._fail
         return events
 
+    def told(self) -> list[max_whisper.StreamEvent]:
+        return self._stream.told()
+
     def finish(self) -> Any:
         return self._stream.finish()
 
