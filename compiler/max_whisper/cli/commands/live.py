@@ -90,9 +90,7 @@ def _list_devices(context: click.Context, parameter: click.Parameter, asked: boo
 @options_from(StreamOptions)
 @options_from(DecodingOptions, leave_out=("temperature", "prompt", *NOT_FOR_STREAMS))
 @options_from(FallbackOptions)
-@options_from(
-    TranscribeOptions, leave_out=("temperature", "prepend_punctuations", "append_punctuations", *NOT_FOR_STREAMS)
-)
+@options_from(TranscribeOptions, leave_out=("temperature", *NOT_FOR_STREAMS))
 @options_from(SubtitleOptions, below="Subtitles (srt and vtt)")
 @options_from(ThreadOptions)
 @click.option(
