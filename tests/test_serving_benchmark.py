@@ -125,7 +125,7 @@ def test_a_small_server_under_load(nano_artifact: Path, tmp_path: Path):
     recording = ROOT / "examples" / "audio" / "commands.flac"
     shutil.copy(recording, tmp_path / "one.flac")
     (tmp_path / "manifest.tsv").write_text("file\tlanguage\tseconds\tkind\ttext\none.flac\ten\t8.0\tclean\twords\n")
-    options = ["--speech", str(tmp_path), "--seconds", "3", "--clients", "3", "--faults", "0.5"]
+    options = ["--speech", str(tmp_path), "--seconds", "12", "--clients", "3", "--faults", "0.5"]
     result = CliRunner().invoke(main, [str(nano_artifact), *options, "--json", str(tmp_path / "figures.json")])
     assert result.exit_code == 0, result.output
     (server,) = json.loads((tmp_path / "figures.json").read_text())["servers"]
