@@ -107,6 +107,24 @@ def heading(text: str) -> Callable[..., Callable[[Command], Command]]:
     return partial(click.option, cls=HeadedOption, heading=text)
 
 
+def model_option(command: Command) -> Command:
+    """Gives a command the option for the one model that it uses."""
+    return click.option(
+        "--model",
+        required=True,
+        metavar="DIR_OR_SPEC",
+        help='Folder that "build" made, or a spec (a YAML file, or a name such as tiny), which is built first unless '
+        "it was before.",
+    )(command)
+
+
+def offline_option(command: Command) -> Command:
+    """Gives a command the option not to ask the Hub where it builds a model."""
+    return click.option(
+        "--offline", is_flag=True, help="Do not connect to the Hub where a spec is built; use what is in its cache."
+    )(command)
+
+
 def options_from(
     options: type[Options],
     *,

@@ -12,7 +12,7 @@ from max_whisper.cli.batch.options import SubtitleType
 from max_whisper.cli.group import current
 from max_whisper.cli.help import HeadedCommand
 from max_whisper.cli.models import artifact_folder, prepare_detector
-from max_whisper.cli.options import FallbackOptions, ThreadOptions, heading, options_from
+from max_whisper.cli.options import FallbackOptions, ThreadOptions, heading, model_option, offline_option, options_from
 from max_whisper.errors import MaxWhisperError
 from max_whisper.files import expanded
 from max_whisper.options import options_of
@@ -34,13 +34,7 @@ max-whisper batch inbox --watch --model artifacts/base --out results
 
 @click.command(cls=HeadedCommand, examples=EXAMPLES)
 @click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
-@click.option(
-    "--model",
-    required=True,
-    metavar="DIR_OR_SPEC",
-    help='Folder that "build" made, or a spec (a YAML file, or a name such as tiny), which is built first unless it '
-    "was before.",
-)
+@model_option
 @result_option(
     "--out",
     required=True,
@@ -68,9 +62,7 @@ max-whisper batch inbox --watch --model artifacts/base --out results
 @options_from(TranscribeOptions, leave_out=("temperature", "explain", "token_logprobs"))
 @options_from(PartOptions)
 @options_from(SubtitleOptions)
-@click.option(
-    "--offline", is_flag=True, help="Do not connect to the Hub where a spec is built; use what is in its cache."
-)
+@offline_option
 def batch(
     inputs: tuple[str, ...],
     model: str,

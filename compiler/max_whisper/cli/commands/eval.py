@@ -10,7 +10,7 @@ import click
 from max_whisper.cli.evaluating import evaluate_models
 from max_whisper.cli.group import current
 from max_whisper.cli.help import HeadedCommand
-from max_whisper.cli.options import FallbackOptions, ThreadOptions, heading, options_from
+from max_whisper.cli.options import FallbackOptions, ThreadOptions, heading, offline_option, options_from
 from max_whisper.cli.outputs import checked_report
 from max_whisper.cli.threads import use_threads
 from max_whisper.errors import MaxWhisperError, UserError
@@ -66,9 +66,7 @@ report_option = heading("Report")
     help="File to write a page to that a browser shows, without a network.  [default: no file]",
 )
 @options_from(ThreadOptions)
-@click.option(
-    "--offline", is_flag=True, help="Do not connect to the Hub where a spec is built; use what is in its cache."
-)
+@offline_option
 def evaluate(
     manifest: Path,
     models: tuple[str, ...],

@@ -13,7 +13,16 @@ from max_whisper.cli.group import current
 from max_whisper.cli.help import HeadedCommand
 from max_whisper.cli.live.options import SourceOptions
 from max_whisper.cli.models import load_model, prepare_silero
-from max_whisper.cli.options import FallbackOptions, FormatType, ThreadOptions, flag_of, heading, options_from
+from max_whisper.cli.options import (
+    FallbackOptions,
+    FormatType,
+    ThreadOptions,
+    flag_of,
+    heading,
+    model_option,
+    offline_option,
+    options_from,
+)
 from max_whisper.cli.outputs import Output, Texts, check_files, formats_of, make_folder, output_files
 from max_whisper.cli.threads import use_threads
 from max_whisper.errors import UserError
@@ -52,13 +61,7 @@ def _list_devices(context: click.Context, parameter: click.Parameter, asked: boo
 
 @click.command(cls=HeadedCommand, examples=EXAMPLES)
 @click.argument("source", required=False)
-@click.option(
-    "--model",
-    required=True,
-    metavar="DIR_OR_SPEC",
-    help='Folder that "build" made, or a spec (a YAML file, or a name such as tiny), which is built first unless it '
-    "was before.",
-)
+@model_option
 @sound_option(
     "--device",
     metavar="NAME_OR_NUMBER",
@@ -93,9 +96,7 @@ def _list_devices(context: click.Context, parameter: click.Parameter, asked: boo
 @options_from(TranscribeOptions, leave_out=("temperature", *NOT_FOR_STREAMS))
 @options_from(SubtitleOptions, below="Subtitles (srt and vtt)")
 @options_from(ThreadOptions)
-@click.option(
-    "--offline", is_flag=True, help="Do not connect to the Hub where a spec is built; use what is in its cache."
-)
+@offline_option
 @click.pass_context
 def live(
     context: click.Context,

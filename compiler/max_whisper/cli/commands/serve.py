@@ -14,7 +14,7 @@ import click
 from max_whisper.cli.group import current
 from max_whisper.cli.help import HeadedCommand
 from max_whisper.cli.models import artifact_folder, prepare_silero
-from max_whisper.cli.options import ThreadOptions, heading, options_from
+from max_whisper.cli.options import ThreadOptions, heading, offline_option, options_from
 from max_whisper.cli.threads import use_threads
 from max_whisper.errors import MaxWhisperError, UserError
 from max_whisper.serve.options import LOOPBACK_NAMES, ServeOptions
@@ -87,9 +87,7 @@ access_option = heading("Who may use it")
     "times for several.  [default: there localhost, 127.0.0.1, [::1] and --host; elsewhere any name]",
 )
 @options_from(ThreadOptions)
-@click.option(
-    "--offline", is_flag=True, help="Do not connect to the Hub where a spec is built; use what is in its cache."
-)
+@offline_option
 def serve(
     models: tuple[str, ...],
     ssl_certfile: Path | None,

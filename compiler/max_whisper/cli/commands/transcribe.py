@@ -10,7 +10,15 @@ import click
 from max_whisper.cli.group import current
 from max_whisper.cli.help import HeadedCommand
 from max_whisper.cli.models import load_model, prepare_detector
-from max_whisper.cli.options import FallbackOptions, FormatType, ThreadOptions, heading, options_from
+from max_whisper.cli.options import (
+    FallbackOptions,
+    FormatType,
+    ThreadOptions,
+    heading,
+    model_option,
+    offline_option,
+    options_from,
+)
 from max_whisper.cli.outputs import Texts, check_files, formats_of, make_folder, output_files
 from max_whisper.cli.streams import check_input
 from max_whisper.cli.threads import use_threads
@@ -35,13 +43,7 @@ ffmpeg -i film.mkv -f wav - | max-whisper transcribe - --model artifacts/tiny
 
 @click.command(cls=HeadedCommand, examples=EXAMPLES)
 @click.argument("audio", nargs=-1, required=True)
-@click.option(
-    "--model",
-    required=True,
-    metavar="DIR_OR_SPEC",
-    help='Folder that "build" made, or a spec (a YAML file, or a name such as tiny), which is built first unless it '
-    "was before.",
-)
+@model_option
 @output_option(
     "--output-format",
     type=FormatType(),
@@ -68,9 +70,7 @@ ffmpeg -i film.mkv -f wav - | max-whisper transcribe - --model artifacts/tiny
 @options_from(PartOptions)
 @options_from(SubtitleOptions)
 @options_from(ThreadOptions)
-@click.option(
-    "--offline", is_flag=True, help="Do not connect to the Hub where a spec is built; use what is in its cache."
-)
+@offline_option
 def transcribe(
     audio: tuple[str, ...],
     model: str,
