@@ -12,7 +12,9 @@ from time import perf_counter
 from benchmarks.common import busy_seconds
 
 INTERVAL = 0.5
-"""The seconds between two looks at memory, each of which takes some milliseconds."""
+"""The most seconds between two looks at memory, each of which takes some milliseconds."""
+SHARE = 0.1
+"""The most time between two looks as a share of that since the start: programs that end soon are seen as well."""
 LAST_LINE = 300
 """The most characters that are shown of a message."""
 
@@ -60,7 +62,7 @@ def run(
     waiting = threading.Thread(target=lambda: (process.wait(), ended.set()))
     waiting.start()
     try:
-        while not ended.wait(INTERVAL):
+        while not ended.wait(min(INTERVAL, SHARE * (perf_counter() - start))):
             family = processes_of(process.pid)
             memory = sum(map(pss_mb, family))
             peak, most = max(peak, memory), max(most, len(family))
