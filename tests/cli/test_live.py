@@ -17,6 +17,7 @@ from max_whisper.runtime.output.writers import render
 from max_whisper.runtime.results import TranscriptionResult
 from support.command import error, run, spawn
 from support.live import LiveRun
+from support.sounds import encode, sweep, without_tag
 from support.terminals import look
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs /dev/full")
@@ -154,20 +155,19 @@ def test_files_of_standard_input_are_called_by_the_time(nano_artifact: Path, sam
     assert first.name.startswith("live-2") and first.read_text() == second.read_text() != ""
 
 
+def test_no_sound(nano_artifact: Path) -> None:
+    said = "standard input is empty, expected raw samples (s16le): check the command before the pipe"
+    assert error(run("live", "-", "--model", nano_artifact, stdin=b"")) == said
+
+
 @pytest.mark.parametrize(
-    ("content", "said"),
-    [
-        (b"", "standard input is empty, expected raw samples (s16le): check the command before the pipe"),
-        (
-            (AUDIO / "commands.flac").read_bytes(),
-            "standard input is a flac file, expected raw samples: ffmpeg -i FILE -f s16le -ac 1 -ar 16000 - writes "
-            "them",
-        ),
-    ],
-    ids=["empty", "flac"],
+    ("suffix", "codec", "kind"),
+    [("flac", "flac", "a flac file"), ("mp3", "libmp3lame", "an mp3 file"), ("aac", "aac", "an aac file")],
 )
-def test_what_is_no_sound(nano_artifact: Path, content: bytes, said: str) -> None:
-    assert error(run("live", "-", "--model", nano_artifact, stdin=content)) == said
+def test_a_file_is_no_samples(nano_artifact: Path, tmp_path: Path, suffix: str, codec: str, kind: str) -> None:
+    file = encode(tmp_path / f"sound.{suffix}", sweep(), codec=codec)
+    said = f"standard input is {kind}, expected raw samples: ffmpeg -i FILE -f s16le -ac 1 -ar 16000 - writes them"
+    assert error(run("live", "-", "--model", nano_artifact, stdin=without_tag(file.read_bytes()))) == said
 
 
 def test_a_terminal_is_no_sound(nano_artifact: Path) -> None:

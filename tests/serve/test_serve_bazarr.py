@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+from pathlib import Path
 
 import httpx2
 import numpy as np
@@ -10,7 +12,7 @@ import pytest
 from max_whisper import Model, load_audio, render
 from support.server import Server
 from support.server_fixtures import COMMANDS
-from support.sounds import int16, noise
+from support.sounds import encode, int16, noise, without_tag
 
 
 @pytest.fixture(scope="module")
@@ -60,8 +62,8 @@ def test_speech_alone(shared: Server, nano: Model, silero: object) -> None:
 def test_language(shared: Server, model: Model, pcm: bytes) -> None:
     expected = model.detect_language(model.encode(model.windows(COMMANDS)[:1]))[0]
     code, probability = next(iter(expected.items()))
-    for sound, encode in ((pcm, "false"), (COMMANDS.read_bytes(), "true")):
-        answer = post(shared, "/detect-language", sound, encode=encode, model="multilingual").json()
+    for sound, encoded in ((pcm, "false"), (COMMANDS.read_bytes(), "true")):
+        answer = post(shared, "/detect-language", sound, encode=encoded, model="multilingual").json()
         assert answer["language_code"] == code
         assert answer["detected_language"].islower()
         assert answer["confidence"] == pytest.approx(probability)
@@ -74,9 +76,11 @@ def test_status(shared: Server) -> None:
     assert shared.get("/status").json()["version"].startswith("max-whisper ")
 
 
-def test_a_file_that_is_said_to_be_raw(shared: Server, nano: Model) -> None:
-    answer = post(shared, "/asr", COMMANDS.read_bytes(), encode="false")
-    assert answer.text == render(nano.transcribe(COMMANDS), "txt")
+def test_a_file_that_is_said_to_be_raw(shared: Server, nano: Model, tmp_path: Path) -> None:
+    mp3 = encode(tmp_path / "sound.mp3", load_audio(COMMANDS), 16000, "libmp3lame")
+    for content in (COMMANDS.read_bytes(), without_tag(mp3.read_bytes())):
+        answer = post(shared, "/asr", content, encode="false")
+        assert answer.text == render(nano.transcribe(io.BytesIO(content)), "txt")
 
 
 @pytest.mark.parametrize(

@@ -96,3 +96,11 @@ def write_tracks(path: Path, tracks: list[tuple[str | float, ...]], default: int
             container.mux(stream.encode(frame))
             container.mux(stream.encode(None))
     return path
+
+
+def without_tag(content: bytes) -> bytes:
+    """Returns an mp3 file without its ID3 tag, as broadcasts are; any other content as it is."""
+    if not content.startswith(b"ID3"):
+        return content
+    size = sum(byte << shift for byte, shift in zip(content[6:10], (21, 14, 7, 0), strict=True))
+    return content[10 + size :]

@@ -7,19 +7,17 @@ from collections.abc import Callable
 from typing import IO
 
 from max_whisper.errors import AudioError
+from max_whisper.runtime.audio.headers import PROBED_BYTES, kind_of
 from max_whisper.runtime.audio.recording import Recording
 from max_whisper.runtime.audio.waveform import SAMPLE_RATE
 
 SAMPLE_BYTES = 2
-_HEADERS = ((0, b"RIFF"), (0, b"fLaC"), (0, b"OggS"), (0, b"ID3"), (0, b"\x1aE\xdf\xa3"), (4, b"ftyp"))
-"""Where and how files begin that are surely not raw; as samples, these bytes would be loud noise."""
 
 
 def has_header(file: IO[bytes]) -> bool:
     """Returns whether a file begins as one of the common kinds of audio and video files does, and is so not raw."""
     file.seek(0)
-    beginning = file.read(12)
-    return any(beginning.startswith(mark, at) for at, mark in _HEADERS)
+    return kind_of(file.read(PROBED_BYTES)) is not None
 
 
 def raw_recording(

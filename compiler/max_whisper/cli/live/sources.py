@@ -14,6 +14,7 @@ import numpy as np
 
 from max_whisper.cli.streams import check_input
 from max_whisper.errors import MaxWhisperError, UserError
+from max_whisper.runtime.audio.headers import PROBED_BYTES, kind_of
 from max_whisper.runtime.audio.load import open_audio
 from max_whisper.runtime.audio.recording import Recording
 from max_whisper.runtime.audio.waveform import SAMPLE_RATE
@@ -22,15 +23,6 @@ from max_whisper.runtime.streaming.backlog import Samples, SoundQueue
 READ_BYTES = 1 << 16
 REPLAYED_SECONDS = 0.1
 """The sound of a file that is played at once."""
-HEADERS = {
-    b"RIFF": "a wav file",
-    b"fLaC": "a flac file",
-    b"OggS": "an ogg file",
-    b"ID3\x03": "an mp3 file",
-    b"ID3\x04": "an mp3 file",
-    b"\x1aE\xdf\xa3": "a webm or mkv file",
-}
-"""How files begin that are no raw samples."""
 
 Hear = Callable[[Samples], None]
 """Is told of all sound as it comes in."""
@@ -115,22 +107,28 @@ def replayed_file(name: str, speed: float) -> Source:
 def _samples_of_stdin(stopped: threading.Event) -> Iterator[Samples]:
     buffer = sys.stdin.buffer
     file = getattr(buffer, "raw", buffer)  # a lock of the buffer would be held by a thread that waits at the very end
-    half, first = b"", True
-    while (data := _read(file)) != b"":
+    data, half = _beginning(file), b""
+    while data:
         data = half + data
-        if first:
-            first = False
-            if (kind := HEADERS.get(data[:4])) is not None:
-                raise UserError(
-                    f"standard input is {kind}, expected raw samples: ffmpeg -i FILE -f s16le -ac 1 -ar 16000 - writes "
-                    "them"
-                )
         half = data[len(data) - len(data) % 2 :]
         yield np.frombuffer(data, "<i2", len(data) // 2)
         if stopped.is_set():
             return
-    if first and not half:
+        data = _read(file)
+
+
+def _beginning(file: IO[bytes]) -> bytes:
+    """Returns the first bytes, as many as tell files from samples. Raises UserError where they are no samples."""
+    beginning = b""
+    while len(beginning) < PROBED_BYTES and (data := _read(file)):
+        beginning += data
+    if not beginning:
         raise UserError("standard input is empty, expected raw samples (s16le): check the command before the pipe")
+    if (kind := kind_of(beginning)) is not None:
+        raise UserError(
+            f"standard input is {kind}, expected raw samples: ffmpeg -i FILE -f s16le -ac 1 -ar 16000 - writes them"
+        )
+    return beginning
 
 
 def _read(file: IO[bytes]) -> bytes:
