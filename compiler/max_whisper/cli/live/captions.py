@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import stat
 from collections.abc import Callable, Iterable, Iterator
 
@@ -11,9 +12,11 @@ from max_whisper.cli.live.meter import Meter
 from max_whisper.cli.live.screen import Screen
 from max_whisper.cli.streams import OutputError, Stream, Streams
 from max_whisper.runtime.decoding.ranking import compression_ratio
-from max_whisper.runtime.output.formats.txt import plain_text
 from max_whisper.runtime.results import Segment, Word
 from max_whisper.runtime.streaming.events import StreamEvent
+
+_MARKS_BEFORE = re.compile(r"^\s*([,.;:!?…]+(?=\s|$)|[，。、；：！？]+)")
+"""Matches the marks at the beginning of a phrase that belong to the phrase before it, but not .5 or .NET."""
 
 
 class Captions:
@@ -92,8 +95,8 @@ class Captions:
     def show_rest(self) -> None:
         """Shows the final texts that nobody has seen on standard error, if that is a terminal."""
         if self._streams.stderr.isatty():
-            for line in plain_text(self._unseen).splitlines():
-                self._streams.show(line)
+            for segment in self._unseen:
+                self._streams.show(_line(segment.text))
             self._unseen = []
 
     def _tell(self, event: StreamEvent) -> None:
@@ -115,7 +118,7 @@ class Captions:
         """Writes the text of a segment, and keeps the segment as long as it is needed."""
         if self._keeps:
             self.segments.append(segment)
-        if not self._write(segment.text.strip()):
+        if not self._write(_line(segment.text)):
             self._unseen.append(segment)
 
     def _write(self, text: str) -> bool:
@@ -137,14 +140,25 @@ class Captions:
         if self._screen is None or self.failure is not None:
             return
         state = "finishing" if self._finishing else "speaking" if self._speaking else "listening"
+        confirmed, hypothesis = _begun(_joined(self._confirmed)), _joined(self._hypothesis)
         try:
-            self._screen.show(_joined(self._confirmed), _joined(self._hypothesis), state)
+            self._screen.show(confirmed, hypothesis if confirmed else _begun(hypothesis), state)
         except OutputError as error:
             self.failure = error
 
 
 def _joined(words: Iterable[Word]) -> str:
     return "".join(word.word for word in words)
+
+
+def _begun(text: str) -> str:
+    """Returns the text of a phrase without the marks at its beginning that belong to the phrase before it."""
+    return _MARKS_BEFORE.sub("", text)
+
+
+def _line(text: str) -> str:
+    """Returns the text of a phrase as a line of its own; marks alone stay."""
+    return _begun(text).strip() or text.strip()
 
 
 def _terminal(streams: Streams) -> Stream | None:
