@@ -9,6 +9,7 @@ import struct
 import sys
 import termios
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from conftest import ROOT
 from max_whisper.cli.live.meter import Meter
 from max_whisper.cli.live.screen import HIDE_CURSOR, SHOW_CURSOR, Screen, clock
 from max_whisper.cli.streams import Stream, Streams
-from support.live import LiveRun
+from support.live import PATIENCE, LiveRun
 from support.screens import Emulator
 from support.shell import Shell
 from support.terminals import look, terminal
@@ -74,6 +75,13 @@ class Terminal:
         self.said += raw
         self.emulator.write(raw)
         return self.emulator.rows
+
+    def wait_until(self, is_so: Callable[[], bool]) -> None:
+        """Waits for something that is drawn or done meanwhile, as long as it takes."""
+        end = time.monotonic() + PATIENCE
+        while not is_so():
+            assert time.monotonic() < end, self.rows
+            time.sleep(0.01)
 
 
 @pytest.fixture
@@ -193,8 +201,8 @@ def test_the_meter_moves_while_the_model_computes(shown: Callable[..., Terminal]
         terminal.screen.show("hello", "", "speaking")
         before = terminal.rows
         terminal.meter.hear(np.full(100, 0.5, np.float32))
-        threading.Event().wait(0.5)
-        assert terminal.rows != before and not terminal.emulator.cursor_shown
+        terminal.wait_until(lambda: terminal.rows != before)
+        assert not terminal.emulator.cursor_shown
     assert terminal.rows == [] and terminal.emulator.cursor_shown
 
 
@@ -210,9 +218,9 @@ def test_ctrl_z_waits_for_the_end_of_a_drawing(shown: Callable[..., Terminal], m
             os.kill(os.getpid(), signal.SIGTSTP)
             threading.Event().wait(0.3)
             assert stopped == [] and terminal.rows == [] and not terminal.emulator.cursor_shown
-        threading.Event().wait(0.3)
-        assert stopped == [signal.SIGTSTP] and terminal.rows[0] == "hello"
-        assert SHOW_CURSOR in terminal.said and not terminal.emulator.cursor_shown
+        terminal.wait_until(lambda: terminal.rows[:1] == ["hello"] and SHOW_CURSOR in terminal.said)
+        assert stopped == [signal.SIGTSTP]
+        terminal.wait_until(lambda: bool(terminal.rows) and not terminal.emulator.cursor_shown)
     assert signal.getsignal(signal.SIGTSTP) == before
 
 
