@@ -43,7 +43,9 @@ def test_text_is_the_default(shared: Server, nano: Model) -> None:
     assert form.text == expected
 
 
-def test_options_reach_the_model(shared: Server, model: Model, pcm: bytes) -> None:
+def test_options_reach_the_model(shared: Server, model: Model, brief: Path) -> None:
+    sound = load_audio(brief)
+    pcm = int16(sound).tobytes()
     asked = {
         "translate": ({"task": "translate", "language": "de"}, {"task": "translate", "language": "de"}),
         "prompt": ({"initial_prompt": "one two"}, {"initial_prompt": "one two"}),
@@ -51,7 +53,7 @@ def test_options_reach_the_model(shared: Server, model: Model, pcm: bytes) -> No
     }
     for name, (fields, options) in asked.items():
         answer = post(shared, "/asr", pcm, model="multilingual", output="json", encode="0", **fields)
-        assert answer.json() == json.loads(render(model.transcribe(load_audio(COMMANDS), **options), "json")), name
+        assert answer.json() == json.loads(render(model.transcribe(sound, **options), "json")), name
 
 
 def test_speech_alone(shared: Server, nano: Model, silero: object) -> None:

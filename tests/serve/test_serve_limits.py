@@ -129,13 +129,13 @@ def test_a_short_recording_need_not_wait_for_a_long_one(shared: Server, long_rec
     shared.wait_until_idle()
 
 
-def test_many_requests_at_once_are_not_mixed_up(shared: Server) -> None:
+def test_many_requests_at_once_are_not_mixed_up(shared: Server, brief: Path) -> None:
     """Three models, and each text is the one that the same request gets alone."""
 
     def text(number: int) -> str:
         name = ("nano", "multilingual", "english")[number % 3]
         options = {"language": "de"} if name == "multilingual" else {}
-        return shared.client().audio.transcriptions.create(file=COMMANDS, model=name, **options).text
+        return shared.client().audio.transcriptions.create(file=brief, model=name, **options).text
 
     alone = [text(number) for number in range(3)]
     with ThreadPoolExecutor(12) as threads:

@@ -62,9 +62,9 @@ def test_granularities_are_what_is_listed(client: openai.OpenAI) -> None:
     assert asked("word") == (False, True)
 
 
-def test_options_reach_the_model(client: openai.OpenAI, model: Model) -> None:
+def test_options_reach_the_model(client: openai.OpenAI, model: Model, brief: Path) -> None:
     """Each of these options changes the text that random weights give."""
-    sound = load_audio(COMMANDS)
+    sound = load_audio(brief)
     asked = {
         "language": ({"language": "de"}, {"language": "de"}),
         "prompt": ({"language": "de", "prompt": "one two"}, {"language": "de", "initial_prompt": "one two"}),
@@ -73,19 +73,19 @@ def test_options_reach_the_model(client: openai.OpenAI, model: Model) -> None:
     }
     texts = {}
     for name, (fields, options) in asked.items():
-        answer = client.audio.transcriptions.create(file=COMMANDS, model="multilingual", **fields)
+        answer = client.audio.transcriptions.create(file=brief, model="multilingual", **fields)
         texts[name] = answer.text
         assert answer.text == model.transcribe(sound, **options).text.strip(), name
     assert len({*texts.values()}) == len(texts)
 
 
-def test_one_of_several_languages_is_taken(client: openai.OpenAI, model: Model) -> None:
-    probabilities = model.detect_language(model.encode(model.windows(COMMANDS)[:1]))[0]
+def test_one_of_several_languages_is_taken(client: openai.OpenAI, model: Model, brief: Path) -> None:
+    probabilities = model.detect_language(model.encode(model.windows(brief)[:1]))[0]
     ranked = [*probabilities]
     for among in (ranked[:2], ranked[4:8], [ranked[-1]]):
-        answer = client.audio.transcriptions.create(file=COMMANDS, model="multilingual", languages=among[::-1])
+        answer = client.audio.transcriptions.create(file=brief, model="multilingual", languages=among[::-1])
         assert [language.code for language in answer.languages or []] == among[:1]
-        assert answer.text == model.transcribe(COMMANDS, language=among[0]).text.strip()
+        assert answer.text == model.transcribe(brief, language=among[0]).text.strip()
 
 
 def test_the_language_is_that_of_speech(client: openai.OpenAI, model: Model, tmp_path: Path, silero: Path) -> None:
@@ -103,17 +103,17 @@ def test_the_language_is_that_of_speech(client: openai.OpenAI, model: Model, tmp
 
 
 @pytest.mark.filterwarnings("ignore:deprecated")
-def test_translations(client: openai.OpenAI, model: Model) -> None:
+def test_translations(client: openai.OpenAI, model: Model, brief: Path) -> None:
     answer = client.audio.translations.create(
-        file=COMMANDS, model="multilingual", prompt="one", response_format="verbose_json"
+        file=brief, model="multilingual", prompt="one", response_format="verbose_json"
     )
 
     def expected(task: str) -> list[tuple[str, float]]:
-        segments = model.transcribe(COMMANDS, task=task, initial_prompt="one").segments
+        segments = model.transcribe(brief, task=task, initial_prompt="one").segments
         return [(segment.text, segment.avg_logprob) for segment in segments]
 
     assert [(one.text, one.avg_logprob) for one in answer.segments or []] == expected("translate")
-    assert model.transcribe(COMMANDS, task="translate", initial_prompt="one").language != "en"
+    assert model.transcribe(brief, task="translate", initial_prompt="one").language != "en"
     assert answer.language == "english"  # that of the text, whatever was spoken
     assert expected("translate") != expected("transcribe")
 

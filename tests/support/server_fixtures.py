@@ -39,6 +39,12 @@ def client(shared: Server) -> openai.OpenAI:
 
 
 @pytest.fixture(scope="session")
+def brief(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Returns two windows of COMMANDS: random weights take seconds for each, as none of their texts is believed."""
+    return write_wav(tmp_path_factory.mktemp("brief") / "brief.wav", load_audio(COMMANDS)[: 3 * 16000])
+
+
+@pytest.fixture(scope="session")
 def long_recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Returns a recording of an hour, which takes the small models many seconds."""
     commands = load_audio(COMMANDS)
