@@ -110,7 +110,7 @@ def test_a_device_with_two_channels_and_its_own_rate(
     fast = tmp_path / "fast.raw"
     samples = max_whisper.load_audio(AUDIO / "commands.flac")
     fast.write_bytes((np.repeat(samples, 3) * 32767).astype("<i2").tobytes())
-    environment = fake_microphone(fast, rate="48000", speed="2", ends="1")
+    environment = fake_microphone(fast, rate="48000", speed="9", ends="1")
     with LiveRun("--model", nano_artifact, "--device", device, environment=environment) as live:
         assert live.end().code == 1
     assert live.stdout.splitlines() == (AUDIO / "commands.txt").read_text().splitlines()
