@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 from collections.abc import Callable
@@ -64,7 +65,8 @@ class Job:
     def give_up_file(self) -> None:
         """Removes the copy of a recording that was fetched."""
         if self.source.is_remote and self.file is not None:
-            self.file.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # the next run removes it
+                self.file.unlink()
         self.file = None
 
 
