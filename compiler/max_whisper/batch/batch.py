@@ -84,10 +84,12 @@ def run_batch(batch: Batch, observer: Observer, stop: Callable[[], bool]) -> Bat
     cores = _chosen_cores(batch.cores)
     watch = Watch(batch.inputs, batch.out) if batch.watch else None
     sources = [] if watch else find_all(batch.inputs, batch.out)
+    for clash in subtitles.take(sources):
+        raise clash
     run = run_hash(batch.model, batch.transcription)
     with (
         locked(batch.out, batch.options) as state,
-        contextlib.closing(Archive(batch.out, state, run, batch.options, subtitles)) as archive,
+        contextlib.closing(Archive(batch.out, state, run, batch.options, subtitles, observer.failed)) as archive,
     ):
         work = _Work(batch, archive, cores, observer, stop)
         try:
@@ -102,7 +104,7 @@ def run_batch(batch: Batch, observer: Observer, stop: Callable[[], bool]) -> Bat
             done=status.done,
             skipped=status.skipped,
             failed=status.failed + status.failed_before,
-            unwritten=len(archive.unwritten),
+            unwritten=archive.unwritten,
             left=left,
             audio_seconds=status.done_seconds - status.resumed_seconds,
             seconds=time.monotonic() - started,

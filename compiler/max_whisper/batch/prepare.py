@@ -17,7 +17,7 @@ from max_whisper.batch.inputs import remote
 from max_whisper.batch.inputs.source import Source, local_source
 from max_whisper.batch.keys import content_hash
 from max_whisper.batch.rows import shown_path
-from max_whisper.errors import MaxWhisperError, UserError
+from max_whisper.errors import Cancelled, MaxWhisperError, UserError
 from max_whisper.runtime.output.files import write_error
 
 THREADS = 4
@@ -81,7 +81,7 @@ def unreadable_content(source: Source) -> str:
 
 
 class Preparer:
-    """Threads that make jobs ready, each of which then has a content and a file, or an error."""
+    """Threads that make jobs ready, each of which then has a content, and a file or an error."""
 
     def __init__(self, downloads: Path, stop: Callable[[], bool]) -> None:
         """Takes the folder for what is fetched, and a function that returns whether to stop."""
@@ -90,7 +90,10 @@ class Preparer:
         self._names = itertools.count()
 
     def submit(self, job: Job) -> Future[Job]:
-        """Returns the future of a job that is ready. It may raise MaxWhisperError, of the machine."""
+        """Returns the future of a job that is ready, or has no content where it was to stop.
+
+        It may raise MaxWhisperError, of the machine.
+        """
         return self._threads.submit(self._prepare, job)
 
     def close(self) -> None:
@@ -110,6 +113,9 @@ class Preparer:
             job.error = f"{job.name} cannot be read ({error.strerror or error}): check the file and its permissions"
         except UserError as error:  # AudioError among them
             job.error = str(error)
+        except Cancelled:
+            job.content = ""
+            job.give_up_file()
         if job.error:
             job.give_up_file()
             job.content = unreadable_content(job.source)
