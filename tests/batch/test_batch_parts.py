@@ -78,6 +78,11 @@ def test_the_number_of_workers_is_measured_once(
     assert len(said) == 2
 
 
+def test_no_more_workers_than_there_is_memory_for(nano_artifact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "free_memory", lambda: 2 * workers.MEMORY)
+    assert choose_workers(nano_artifact, {}, [0] * 8, [], 60.0, 9, lambda said: None, lambda: False) == 3
+
+
 def test_files_for_players_never_share_a_name(tmp_path: Path) -> None:
     files = Subtitles(tmp_path, ["srt"], PLAIN)
     files.take([Source("/a/x.wav", "x.wav"), Source("/a/x.mp3", "x.mp3"), Source("/a/sub/x.wav", "sub/x.wav")])

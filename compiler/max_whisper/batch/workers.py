@@ -13,6 +13,7 @@ import msgspec
 from blake3 import blake3
 
 from max_whisper.artifact.read import read_manifest
+from max_whisper.batch.memory import free_memory
 from max_whisper.batch.pool import Pool
 from max_whisper.batch.protocol import Measured
 from max_whisper.caches import user_cache
@@ -70,7 +71,7 @@ def choose_workers(
     Raises:
         MaxWhisperError: The model cannot be loaded.
     """
-    most = max(1, min(len(cores), recordings, 1 + _free_memory() // MEMORY))
+    most = max(1, min(len(cores), recordings, 1 + free_memory() // MEMORY))
     cache = _cache_file(artifact, cores)
     rates = _remembered(cache)
     if not rates and most > 1 and seconds >= WORTH_MEASURING and samples:
@@ -99,7 +100,7 @@ def _measure(
 ) -> dict[int, float]:
     """Returns the seconds of sound in a second, by the number of workers; empty where no sample can be read."""
     numbers = sorted({1 << power for power in range(len(cores).bit_length())} | {len(cores)})
-    numbers = [number for number in numbers if number <= 1 + _free_memory() // MEMORY]
+    numbers = [number for number in numbers if number <= 1 + free_memory() // MEMORY]
     rates: dict[int, float] = {}
     for sample in samples:
         for number in numbers:
@@ -146,12 +147,3 @@ def _processor() -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return os.uname().machine
-
-
-def _free_memory() -> int:
-    """Returns the bytes of memory that can be taken without others losing theirs; a lot where that is not known."""
-    with contextlib.suppress(OSError, ValueError), Path("/proc/meminfo").open() as file:
-        for line in file:
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) << 10
-    return 1 << 50
