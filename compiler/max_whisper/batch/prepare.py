@@ -135,5 +135,5 @@ class Preparer:
 
 def is_changed(job: Job) -> bool:
     """Returns whether a file was changed after it was made ready."""
-    now = local_source(job.source.place, job.source.relative)
-    return not job.source.is_remote and now.stamp != job.source.stamp
+    source = job.source
+    return not source.is_remote and local_source(source.place, source.relative).stamp != source.stamp
