@@ -406,6 +406,23 @@ def test_a_watch_ends_with_ctrl_c_and_0(nano_artifact: Path, archive: Path, tmp_
     assert process.returncode == 0 and b"error" not in said
 
 
+def test_workers_start_before_headers_are_read_and_not_in_vain(
+    nano_artifact: Path, archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[str] = []
+    pool, durations = batches.Pool, batches.durations
+    monkeypatch.setattr(batches, "Pool", lambda *given: begun.append("workers") or pool(*given))
+    monkeypatch.setattr(batches, "durations", lambda *given: begun.append("headers") or durations(*given))
+    arguments = {"model": nano_artifact, "out": tmp_path / "out", "threads": 1}
+    assert max_whisper.transcribe_archive(archive, workers=2, **arguments).done == 2
+    assert begun == ["workers", "headers"]
+    assert max_whisper.transcribe_archive(archive, workers=2, **arguments).skipped == 2
+    assert len(begun) == 2
+    shutil.copy(AUDIO / "spelling.flac", archive / "c.flac")
+    assert max_whisper.transcribe_archive(archive, **arguments).done == 1  # one core has one worker
+    assert begun[2:] == ["workers", "headers"]
+
+
 def test_programs_get_a_summary_and_progress(nano_artifact: Path, archive: Path, tmp_path: Path) -> None:
     told: list[max_whisper.Progress] = []
     failed: list[str] = []

@@ -86,6 +86,7 @@ class Preparer:
     def __init__(self, downloads: Path, stop: Callable[[], bool]) -> None:
         """Takes the folder for what is fetched, and a function that returns whether to stop."""
         self._downloads, self._stop = downloads, stop
+        self._closed = False
         self._threads = ThreadPoolExecutor(THREADS)
         self._names = itertools.count()
 
@@ -97,7 +98,8 @@ class Preparer:
         return self._threads.submit(self._prepare, job)
 
     def close(self) -> None:
-        """Gives up what is not begun, and waits for the rest."""
+        """Gives up what is not begun and what is being fetched, and waits for the rest."""
+        self._closed = True
         self._threads.shutdown(cancel_futures=True)
 
     def _prepare(self, job: Job) -> Job:
@@ -128,7 +130,7 @@ class Preparer:
         try:
             self._downloads.mkdir(exist_ok=True)
             job.file = path
-            remote.fetch(job.source.place, path, self._stop)
+            remote.fetch(job.source.place, path, lambda: self._closed or self._stop())
         except OSError as error:
             raise MaxWhisperError(str(write_error(path, error))) from error  # not of the recording
 

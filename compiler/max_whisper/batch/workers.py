@@ -46,6 +46,19 @@ def cores_of(workers: int, cores: Sequence[int]) -> list[list[int]]:
     return [[*cores[first:last]] for first, last in itertools.pairwise(bounds)]
 
 
+def known_workers(artifact: Path, cores: Sequence[int], recordings: int) -> int | None:
+    """Returns the number of workers that is the fastest, if nothing must be measured for that; None if it may have to.
+
+    Args:
+        artifact: The folder of the model.
+        cores: The cores that may be used.
+        recordings: Their number, which is the most workers that have something to do.
+    """
+    most = _most(cores, recordings)
+    rates = _remembered(_cache_file(artifact, cores))
+    return min(fastest(rates), most) if rates else None if most > 1 else most
+
+
 def choose_workers(
     artifact: Path,
     options: Mapping[str, Any],
@@ -56,7 +69,7 @@ def choose_workers(
     say: Callable[[str], None],
     stop: Callable[[], bool],
 ) -> int:
-    """Returns the number of workers that is the fastest, as far as it was measured, now or in an earlier run.
+    """Returns the number of workers that is the fastest, where `known_workers` does not know it: it may be measured.
 
     Args:
         artifact: The folder of the model.
@@ -71,24 +84,29 @@ def choose_workers(
     Raises:
         MaxWhisperError: The model cannot be loaded.
     """
-    most = max(1, min(len(cores), recordings, 1 + free_memory() // MEMORY))
+    most = _most(cores, recordings)
+    if most == 1 or seconds < WORTH_MEASURING or not samples:
+        return most
+    say(f"measuring how many workers are the fastest on {len(cores)} cores, once for this model and machine")
+    rates = _measure(artifact, options, cores, samples[:SAMPLES], stop)
+    if not rates:
+        return most
+    say("measured: " + ", ".join(f"{number} x: {rate:.0f} x real time" for number, rate in rates.items()))
     cache = _cache_file(artifact, cores)
-    rates = _remembered(cache)
-    if not rates and most > 1 and seconds >= WORTH_MEASURING and samples:
-        say(f"measuring how many workers are the fastest on {len(cores)} cores, once for this model and machine")
-        rates = _measure(artifact, options, cores, samples[:SAMPLES], stop)
-        if rates:
-            say("measured: " + ", ".join(f"{number} x: {rate:.0f} x real time" for number, rate in rates.items()))
-            with contextlib.suppress(OSError, MaxWhisperError):  # it is measured again
-                cache.parent.mkdir(parents=True, exist_ok=True)
-                write_file(cache, msgspec.json.encode(_Rates(rates)).decode())
-    return min(fastest(rates), most) if rates else most
+    with contextlib.suppress(OSError, MaxWhisperError):  # it is measured again
+        cache.parent.mkdir(parents=True, exist_ok=True)
+        write_file(cache, msgspec.json.encode(_Rates(rates)).decode())
+    return min(fastest(rates), most)
 
 
 def fastest(rates: Mapping[int, float]) -> int:
     """Returns the number of workers with the highest rate; of those that are nearly as fast, the smallest."""
     best = max(rates.values())
     return min(number for number, rate in rates.items() if rate * BETTER >= best)
+
+
+def _most(cores: Sequence[int], recordings: int) -> int:
+    return max(1, min(len(cores), recordings, 1 + free_memory() // MEMORY))
 
 
 def _measure(
