@@ -15,16 +15,21 @@ import pyarrow as pa
 import pytest
 from max_whisper.batch import journal as journals
 from max_whisper.batch import parts
+from max_whisper.batch.archive import Archive
 from max_whisper.batch.checkpoints import Checkpoints, read_windows
 from max_whisper.batch.copies import Copies
 from max_whisper.batch.folder import locked
 from max_whisper.batch.frames import FrameError, FrameReader, encode, frame
 from max_whisper.batch.index import Index, Known
+from max_whisper.batch.inputs.source import Source
 from max_whisper.batch.journal import Journal
 from max_whisper.batch.options import BatchOptions, Format
 from max_whisper.batch.parts import FORMATS
+from max_whisper.batch.prepare import Job
 from max_whisper.batch.rows import failed_row, recording_row
+from max_whisper.batch.subtitles import Subtitles
 from max_whisper.errors import MaxWhisperError, UserError
+from max_whisper.runtime.output.options import PLAIN
 from max_whisper.runtime.results import Attempt, DecodingResult, Segment, TranscriptionResult, Window
 from pyarrow import parquet
 from support.archives import rows_of
@@ -257,6 +262,24 @@ def test_the_index_knows_what_did_not_change(state: Path) -> None:
     again.add(Known(b"c", "1 1", "other", 1.0))
     again.close()
     assert Index(state / "index").find(b"c", "1 1") is not None
+
+
+def test_an_outdated_row_may_be_gone_at_the_end(tmp_path: Path, state: Path) -> None:
+    """Its recording was replaced, and then another one with its content was to be tried again."""
+
+    def archive() -> Archive:
+        return Archive(
+            tmp_path, state, "run", BatchOptions("jsonl"), Subtitles(tmp_path, [], PLAIN), lambda error: None
+        )
+
+    first = archive()
+    first.journal.add(msgspec.json.encode(failed_row("/a.wav", "old", "no sound")))
+    first.finish()
+    second = archive()
+    second.note_content(Job(0, Source("/a.wav", "a.wav"), 1.0, content="hash", key="new"))
+    second.retry(["old"])
+    second.finish()
+    assert not rows_of(tmp_path)
 
 
 def test_copies_are_told_once(tmp_path: Path) -> None:

@@ -151,9 +151,9 @@ class Archive:
 
     def finish(self) -> None:
         """Writes the rows that are in no part yet, and removes those that are outdated."""
-        if self._outdated:
-            self.journal.forget(self._outdated)
-            self._outdated = set()
+        if outdated := self._outdated & self.journal.done.keys():
+            self.journal.forget(outdated)
+        self._outdated = set()
         self.journal.publish()
 
     def close(self) -> None:
