@@ -29,6 +29,7 @@ else:
     from typing_extensions import Unpack
 
 from max_whisper.artifact.cores import core_sharing, usable_cores
+from max_whisper.batch.inputs.source import local_source
 from max_whisper.batch.keys import content_hash, key_of, run_hash
 from max_whisper.batch.rows import Row, failed_row, recording_row, schema, shown_path
 from max_whisper.errors import ArtifactError, ForkError, MaxWhisperError, UserError
@@ -39,19 +40,36 @@ from max_whisper.runtime.transcription.options import TranscribeKeywords
 if TYPE_CHECKING:
     import pyarrow
 
+ATTEMPTS = 2
+"""How often a recording is begun that is changed meanwhile."""
 Batch: TypeAlias = "pyarrow.Table | Mapping[str, Any] | Any"
 """A table of pyarrow, a data frame of pandas, or arrays by the names of columns: the formats of Ray Data."""
 
 
 @dataclass(frozen=True)
 class _Recording:
-    """A recording to transcribe: the index of its row, its path as text, its key, its bytes, and where its sound is."""
+    """A recording to transcribe.
+
+    Attributes:
+        index: The index of its row.
+        name: Its path as text.
+        key: Its key.
+        size: Its bytes.
+        source: Where its sound is.
+        stamp: What differs as soon as its file was changed; "" for bytes.
+    """
 
     index: int
     name: str | None
     key: str
     size: int
     source: str | bytes
+    stamp: str = ""
+
+    @property
+    def is_changed(self) -> bool:
+        """Whether the file was changed after its key was made."""
+        return isinstance(self.source, str) and local_source(self.source, "").stamp != self.stamp
 
 
 class Transcriber:
@@ -176,7 +194,9 @@ class Transcriber:
         elif named:
             file = os.fsdecode(path)
             try:
-                return _Recording(index, name, key_of(content_hash(file), self._run), Path(file).stat().st_size, file)
+                source = local_source(file, "")  # before its content is read
+                key = key_of(content_hash(file), self._run)
+                return _Recording(index, name, key, source.size, file, source.stamp)
             except (OSError, ValueError) as error:
                 reason = f"{name} cannot be read: {getattr(error, 'strerror', None) or error}"
         else:
@@ -184,10 +204,22 @@ class Transcriber:
         return {**failed_row("", "", printable(reason)), "path": name, "key": None}
 
     def _row(self, recording: _Recording) -> Row:
-        """Returns the row of a recording, with its text or with an error.
+        """Returns the row of a recording, with its text or with an error. One whose file is changed is tried again.
 
         Raises ArtifactError or ForkError where no recording can be transcribed.
         """
+        for _ in range(ATTEMPTS):
+            row = self._transcribed(recording)
+            if not recording.is_changed:
+                return row
+            found = self._found(recording.index, recording.source, None)
+            if not isinstance(found, _Recording):
+                return {**found, "path": recording.name}
+            recording = found
+        error = f"{recording.name} was changed while it was transcribed, {ATTEMPTS} times: wait until it is done"
+        return {**failed_row("", "", error), "path": recording.name, "key": None}
+
+    def _transcribed(self, recording: _Recording) -> Row:
         name = recording.name or "the recording"
         source = io.BytesIO(recording.source) if isinstance(recording.source, bytes) else Path(recording.source)
         try:

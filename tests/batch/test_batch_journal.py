@@ -2,23 +2,36 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import get_args
 
 import msgspec
+import pyarrow as pa
 import pytest
 from max_whisper.batch import journal as journals
+from max_whisper.batch import parts
+from max_whisper.batch.archive import Archive
 from max_whisper.batch.checkpoints import Checkpoints, read_windows
 from max_whisper.batch.copies import Copies
+from max_whisper.batch.folder import locked
 from max_whisper.batch.frames import FrameError, FrameReader, encode, frame
 from max_whisper.batch.index import Index, Known
+from max_whisper.batch.inputs.source import Source
 from max_whisper.batch.journal import Journal
-from max_whisper.batch.options import Format
+from max_whisper.batch.options import BatchOptions, Format
 from max_whisper.batch.parts import FORMATS
+from max_whisper.batch.prepare import Job
 from max_whisper.batch.rows import failed_row, recording_row
-from max_whisper.errors import MaxWhisperError
+from max_whisper.batch.subtitles import Subtitles
+from max_whisper.errors import MaxWhisperError, UserError
+from max_whisper.runtime.output.options import PLAIN
 from max_whisper.runtime.results import Attempt, DecodingResult, Segment, TranscriptionResult, Window
+from pyarrow import parquet
 from support.archives import rows_of
 
 KINDS = [(format, rows) for format in get_args(Format) for rows in ("recording", "segment")]
@@ -104,6 +117,110 @@ def test_a_part_that_is_damaged_is_named(format: Format, tmp_path: Path, state: 
         Journal(tmp_path, state, format, "recording")
 
 
+ARROW_ERRORS = [pa.ArrowCapacityError, pa.ArrowInvalid, pa.ArrowMemoryError, pa.ArrowException]
+
+
+@pytest.mark.parametrize("kind", ARROW_ERRORS)
+def test_rows_that_parquet_cannot_hold_stay_in_the_journal(
+    kind: type[Exception], tmp_path: Path, state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: object, **options: object) -> None:
+        raise kind("array cannot contain more than 2147483646 bytes")
+
+    journal = Journal(tmp_path, state, "parquet", "recording")
+    journal.add(line("a"))
+    with monkeypatch.context() as patch:
+        patch.setattr("pyarrow.parquet.ParquetWriter.write_table", refuse)
+        with pytest.raises(MaxWhisperError, match=r"part-00001.parquet cannot be written as parquet \(array cannot"):
+            journal.publish()
+    assert not rows_of(tmp_path) and [path.name for path in state.iterdir()] == ["part-00001.jsonl"]
+    Journal(tmp_path, state, "parquet", "recording").publish()
+    assert rows_of(tmp_path) == [row("a")]
+
+
+@pytest.mark.parametrize("kind", ARROW_ERRORS)
+def test_a_part_of_which_pyarrow_can_make_nothing_is_named(
+    kind: type[Exception], tmp_path: Path, state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: object, **options: object) -> None:
+        raise kind("")
+
+    journal = Journal(tmp_path, state, "parquet", "recording")
+    journal.add(line("a"))
+    journal.publish()
+    monkeypatch.setattr("pyarrow.parquet.ParquetFile.iter_batches", refuse)
+    with pytest.raises(MaxWhisperError, match=rf"part-00001.parquet cannot be read \({kind.__name__}\): put it back"):
+        Journal(tmp_path, state, "parquet", "recording")
+
+
+def test_what_segments_share_is_not_repeated_for_all_recordings_at_once(
+    tmp_path: Path, state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(parts._AT_ONCE, "segment", 3)
+    journal = Journal(tmp_path, state, "parquet", "segment")
+    for key in "abcd":
+        journal.add(line(key))
+    journal.publish()
+    assert parquet.ParquetFile(tmp_path / "part-00001.parquet").num_row_groups == 3
+    assert [*journal.rows(dict.fromkeys("abcd"))] == [row(key) for key in "abcd"]
+
+
+@pytest.mark.parametrize("name", ["part-00003.parquet.tmp", "part-00001.jsonl"])
+def test_a_file_that_cannot_be_removed_is_named(name: str, tmp_path: Path, state: Path) -> None:
+    journal = Journal(tmp_path, state, "parquet", "recording")
+    journal.add(line("a"))
+    journal.publish()
+    (state / name).mkdir()
+    with pytest.raises(UserError, match=rf"{name} cannot be removed \(.*\): change its permissions"):
+        Journal(tmp_path, state, "parquet", "recording")
+
+
+@contextmanager
+def without_rights() -> Iterator[Path]:
+    """Yields a folder, and lets permissions count in it, which they do not for root."""
+    user = os.geteuid()
+    with tempfile.TemporaryDirectory(dir="/tmp") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        (folder / "out" / ".batch").mkdir(parents=True)
+        try:
+            if user == 0:
+                for path in (folder / "out", folder / "out" / ".batch"):
+                    os.chown(path, 65534, -1)
+                os.seteuid(65534)
+            yield folder / "out"
+        finally:
+            os.seteuid(user)
+            for path in (folder / "out", folder / "out" / ".batch"):
+                path.chmod(0o755)
+
+
+@pytest.mark.parametrize("mode", [0o500, 0o000])
+@pytest.mark.parametrize("below", ["", ".batch"])
+def test_a_folder_that_cannot_be_written_to_is_refused(below: str, mode: int) -> None:
+    options = BatchOptions()
+    with without_rights() as out:
+        with locked(out, options):
+            pass
+        (out / below).chmod(mode)
+        with (
+            pytest.raises(UserError, match=r"--out .*: Permission denied; give a folder that can be written to"),
+            locked(out, options),
+        ):
+            pass
+
+
+@pytest.mark.parametrize("below", ["", ".batch"])
+def test_parts_that_cannot_be_seen_are_not_replaced(below: str) -> None:
+    with without_rights() as out:
+        journal = Journal(out, out / ".batch", "jsonl", "recording")
+        journal.add(line("a"))
+        journal.publish()
+        (out / below).chmod(0o300)
+        with pytest.raises(UserError, match=r"cannot be read .*: change its permissions"):
+            Journal(out, out / ".batch", "jsonl", "recording")
+
+
 def window(start: float) -> Window:
     result = DecodingResult("en", [1], " a", -0.1, 0.0, 0.0, float("inf"))
     return Window(start, start + 30, 3000, [], [Attempt(0.0, "")], result, "", [])
@@ -145,6 +262,24 @@ def test_the_index_knows_what_did_not_change(state: Path) -> None:
     again.add(Known(b"c", "1 1", "other", 1.0))
     again.close()
     assert Index(state / "index").find(b"c", "1 1") is not None
+
+
+def test_an_outdated_row_may_be_gone_at_the_end(tmp_path: Path, state: Path) -> None:
+    """Its recording was replaced, and then another one with its content was to be tried again."""
+
+    def archive() -> Archive:
+        return Archive(
+            tmp_path, state, "run", BatchOptions("jsonl"), Subtitles(tmp_path, [], PLAIN), lambda error: None
+        )
+
+    first = archive()
+    first.journal.add(msgspec.json.encode(failed_row("/a.wav", "old", "no sound")))
+    first.finish()
+    second = archive()
+    second.note_content(Job(0, Source("/a.wav", "a.wav"), 1.0, content="hash", key="new"))
+    second.retry(["old"])
+    second.finish()
+    assert not rows_of(tmp_path)
 
 
 def test_copies_are_told_once(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from max_whisper.batch.keys import content_hash, key_of, run_hash
 from max_whisper.batch.rows import Row, recording_row, schema
 from max_whisper.errors import ArtifactError, UserError
 from max_whisper.ray import Transcriber
+from max_whisper.runtime.results import TranscriptionResult
 from support.sounds import write_wav
 
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
@@ -110,6 +111,41 @@ def test_bad_recordings_are_rows_with_an_error(
     content = Transcriber(nano_artifact, bytes_column="sound")(pa.table({"sound": [None, b"no sound"]})).to_pylist()
     assert content[0]["error"] == "expected the bytes of a recording, got NoneType"
     assert content[1]["error"].startswith("the recording ")
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_file_that_changes_meanwhile_is_tried_again(
+    times: int, nano: Model, nano_artifact: Path, recordings: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = Path(shutil.copy(recordings[0], tmp_path / "talk.wav"))
+    later = [Path(recordings[number]).read_bytes() for number in (4, 5)][:times]
+    transcriber = Transcriber(nano_artifact)
+    transcribe = transcriber._model.transcribe
+
+    def changing(*arguments: Any, **options: Any) -> TranscriptionResult:
+        result = transcribe(*arguments, **options)
+        if later:
+            path.write_bytes(later.pop(0))
+        return result
+
+    monkeypatch.setattr(transcriber._model, "transcribe", changing)
+    (row,) = transcriber(pa.table({"path": [str(path)]})).to_pylist()
+    if times == 1:
+        assert row == expected(nano, nano_artifact, [str(path)])[0]
+    else:
+        assert (row["path"], row["key"], row["text"]) == (str(path), None, None)
+        assert row["error"] == f"{path} was changed while it was transcribed, 2 times: wait until it is done"
+
+
+def test_a_file_that_goes_meanwhile_has_an_error(
+    nano_artifact: Path, recordings: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = Path(shutil.copy(recordings[0], tmp_path / "talk.wav"))
+    transcriber = Transcriber(nano_artifact)
+    monkeypatch.setattr(transcriber, "_transcribed", lambda recording: path.unlink())
+    (row,) = transcriber(pa.table({"path": [str(path)]})).to_pylist()
+    assert (row["path"], row["key"]) == (str(path), None)
+    assert row["error"] == f"{path} cannot be read: No such file or directory"
 
 
 def test_names_that_are_no_text(nano: Model, nano_artifact: Path, recordings: list[str], tmp_path: Path) -> None:

@@ -19,7 +19,9 @@ import fsspec
 import max_whisper
 import pytest
 from max_whisper.batch import batch as batches
+from max_whisper.batch import journal as journals
 from max_whisper.batch.prepare import Job
+from max_whisper.batch.summary import Status
 from max_whisper.errors import UserError
 from support.archives import AUDIO, by_key, rows_of, write_clips
 from support.command import Outcome, error, run, spawn
@@ -209,6 +211,37 @@ def test_urls(archive: Path, batch: Callable[..., Outcome], tmp_path: Path) -> N
         system.rm("/in", recursive=True)
 
 
+def test_failures_of_a_list_of_urls_are_tried_again_at_once(
+    archive: Path, batch: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    system = fsspec.filesystem("memory")
+    system.pipe({f"/bad/{number}.wav": f"no sound {number}".encode() for number in range(6)})
+    system.pipe("/bad/list.txt", "\n".join(f"{number}.wav" for number in range(7)).encode())
+    written: list[Path] = []
+    put = journals.put
+    monkeypatch.setattr(journals, "put", lambda path, *more: written.append(path) or put(path, *more))
+    try:
+        assert "7 of 8 recordings have no text" in batch("memory://bad/list.txt", archive / "a.flac").stderr
+        system.pipe("/bad/0.wav", (AUDIO / "spelling.flac").read_bytes())
+        written.clear()
+        outcome = batch("memory://bad/list.txt", archive / "a.flac", "--retry-failed")
+    finally:
+        system.rm("/bad", recursive=True)
+    assert "1 recording transcribed" in outcome.stderr and "6 of 8 recordings have no text" in outcome.stderr
+    assert [path.name for path in written] == ["part-00001.parquet", "part-00002.parquet"]
+
+
+def test_files_that_cannot_be_written_are_told_in_every_run(
+    archive: Path, batch: Callable[..., Outcome], tmp_path: Path
+) -> None:
+    (tmp_path / "out" / "subtitles" / "a.srt").mkdir(parents=True)
+    for _ in range(2):
+        outcome = batch(archive, "--subtitles", "srt")
+        assert outcome.code == 1 and outcome.stderr.count("a.srt is a folder, expected the name of a file") == 1
+        assert outcome.stderr.splitlines()[-1].startswith("error: 1 of the recordings have no files with subtitles")
+    assert len(by_key(tmp_path / "out")) == 2
+
+
 MISTAKES: list[tuple[list[str], str]] = [
     (["nowhere"], "there is no file or folder nowhere: give a folder, a pattern, a list of recordings"),
     (["{in}", "--beam-size", "x"], "--beam-size: expected an integer, 1 to 100"),
@@ -298,12 +331,47 @@ def test_a_watched_folder(nano_artifact: Path, archive: Path, tmp_path: Path, mo
     monkeypatch.setattr("max_whisper.batch.watching.INTERVAL", 0.2)
     monkeypatch.setattr(batches, "PUBLISH_AFTER", 0.0)
     out = tmp_path / "out"
+    idle: set[float] = set()  # how long recordings were transcribed, while there were none
+
+    def told(self: object, status: Status) -> None:
+        if status.done == 2 and status.started is None:
+            idle.add(status.elapsed)
+
+    monkeypatch.setattr("max_whisper.batch.api._Caller.progress", told)
     stages = follow(out, archive)
     summary = max_whisper.transcribe_archive(
         archive, model=nano_artifact, out=out, workers=1, watch=True, stop=lambda: next(stages)
     )
     assert summary.done == 3 and summary.left == 0 and summary.failed == 0
-    assert len(by_key(out)) == 3
+    assert len(by_key(out)) == 3 and len(idle) == 1
+
+
+def test_a_watch_goes_on_where_two_recordings_would_have_one_file(
+    nano_artifact: Path, archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("max_whisper.batch.watching.INTERVAL", 0.1)
+    out, other = tmp_path / "out", tmp_path / "other"
+    other.mkdir()
+    shutil.copy(AUDIO / "spelling.flac", other / "a.flac")
+    failed: list[str] = []
+    ended: list[max_whisper.Progress] = []
+    end = time.monotonic() + 60
+
+    def told(progress: max_whisper.Progress) -> None:
+        if progress.message.startswith("3 of 3 "):
+            ended.append(progress)
+
+    summary = max_whisper.transcribe_archive(
+        [archive, other], model=nano_artifact, out=out, workers=1, watch=True, subtitles=["txt"],
+        progress=told, failed=failed.append, stop=lambda: bool(ended) or time.monotonic() > end,
+    )  # fmt: skip
+    assert (summary.done, summary.unwritten, len(by_key(out))) == (3, 1, 3)
+    assert len(failed) == 1 and f"{other}/a.flac and {archive}/a.flac would have the same file" in failed[0]
+    assert {path.relative_to(out / "subtitles").as_posix() for path in out.rglob("*.txt")} == {
+        "a.flac.txt",
+        "sub/b.txt",
+    }
+    assert (out / "subtitles" / "a.flac.txt").read_text().split() == COMMANDS.split()
 
 
 def follow(out: Path, archive: Path) -> Iterator[bool]:
@@ -336,6 +404,23 @@ def test_a_watch_ends_with_ctrl_c_and_0(nano_artifact: Path, archive: Path, tmp_
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 0 and b"error" not in said
+
+
+def test_workers_start_before_headers_are_read_and_not_in_vain(
+    nano_artifact: Path, archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[str] = []
+    pool, durations = batches.Pool, batches.durations
+    monkeypatch.setattr(batches, "Pool", lambda *given: begun.append("workers") or pool(*given))
+    monkeypatch.setattr(batches, "durations", lambda *given: begun.append("headers") or durations(*given))
+    arguments = {"model": nano_artifact, "out": tmp_path / "out", "threads": 1}
+    assert max_whisper.transcribe_archive(archive, workers=2, **arguments).done == 2
+    assert begun == ["workers", "headers"]
+    assert max_whisper.transcribe_archive(archive, workers=2, **arguments).skipped == 2
+    assert len(begun) == 2
+    shutil.copy(AUDIO / "spelling.flac", archive / "c.flac")
+    assert max_whisper.transcribe_archive(archive, **arguments).done == 1  # one core has one worker
+    assert begun[2:] == ["workers", "headers"]
 
 
 def test_programs_get_a_summary_and_progress(nano_artifact: Path, archive: Path, tmp_path: Path) -> None:

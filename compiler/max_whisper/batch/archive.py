@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -27,10 +27,18 @@ class Archive:
     Attributes:
         journal: The rows.
         checkpoints: The windows of recordings that are not finished.
-        unwritten: Why files with subtitles could not be written.
+        unwritten: The number of recordings whose files with subtitles could not be written.
     """
 
-    def __init__(self, out: Path, state: Path, run: str, options: BatchOptions, subtitles: Subtitles) -> None:
+    def __init__(
+        self,
+        out: Path,
+        state: Path,
+        run: str,
+        options: BatchOptions,
+        subtitles: Subtitles,
+        failed: Callable[[str], None],
+    ) -> None:
         """Reads what earlier runs have left.
 
         Args:
@@ -39,6 +47,7 @@ class Archive:
             run: The hash of the artifact and the options.
             options: What is written.
             subtitles: The files for players.
+            failed: Called with a sentence for each recording whose files could not be written.
 
         Raises:
             MaxWhisperError: Something cannot be read or written.
@@ -48,11 +57,11 @@ class Archive:
         for key in self.checkpoints.keys():  # noqa: SIM118 (it is no dictionary)
             if key in self.journal.done:  # the run was killed before it was removed
                 self.checkpoints.remove(key)
-        self.unwritten: list[MaxWhisperError] = []
+        self.unwritten = 0
         self._index = Index(state / "index")
         self._copies = Copies(out / COPIES)
         self._run = run
-        self._subtitles = subtitles
+        self._subtitles, self._failed = subtitles, failed
         self._retried: set[str] = set()
         self._outdated: set[str] = set()  # the keys of rows with errors of what the recordings were before
         self._failed_at = {done.path: key for key, done in self.journal.done.items() if done.failed}
@@ -74,14 +83,16 @@ class Archive:
             The recordings, each with its seconds (0 where these are not known), and the two counts.
 
         Raises:
-            MaxWhisperError: A part cannot be read or written, or two recordings would have the same files.
+            MaxWhisperError: A part cannot be read or written.
         """
-        self._subtitles.take(sources)
+        for clash in self._subtitles.take(sources):
+            self._leave_unwritten(clash)
         known = {source.place: self._index.find(place_bytes(source), source.stamp) for source in sources}
         keys = {place: self.key(one.content) for place, one in known.items() if one is not None}
-        if retry_failed:
-            unreadable = {self.key(unreadable_content(source)) for source in sources}
-            self.retry({*keys.values()} | unreadable)
+        if retry_failed:  # all rows at once: a part is written again for each time that this is done
+            last = (self._index.last(place_bytes(source)) for source in sources)
+            contents = {one.content for one in last if one is not None}
+            self.retry(map(self.key, contents.union(map(unreadable_content, sources))))
         left: list[tuple[Source, float]] = []
         missing: dict[str, list[Source]] = defaultdict(list)
         skipped = failed = 0
@@ -140,9 +151,9 @@ class Archive:
 
     def finish(self) -> None:
         """Writes the rows that are in no part yet, and removes those that are outdated."""
-        if self._outdated:
-            self.journal.forget(self._outdated)
-            self._outdated = set()
+        if outdated := self._outdated & self.journal.done.keys():
+            self.journal.forget(outdated)
+        self._outdated = set()
         self.journal.publish()
 
     def close(self) -> None:
@@ -182,4 +193,8 @@ class Archive:
         try:
             self._subtitles.write(source, row)
         except MaxWhisperError as error:
-            self.unwritten.append(error)
+            self._leave_unwritten(error)
+
+    def _leave_unwritten(self, error: MaxWhisperError) -> None:
+        self.unwritten += 1
+        self._failed(str(error))

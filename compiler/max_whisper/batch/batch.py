@@ -26,7 +26,7 @@ from max_whisper.batch.run import Observer, Run
 from max_whisper.batch.subtitles import Subtitles
 from max_whisper.batch.summary import BatchSummary, Status
 from max_whisper.batch.watching import Watch
-from max_whisper.batch.workers import choose_workers, cores_of
+from max_whisper.batch.workers import choose_workers, cores_of, known_workers
 from max_whisper.errors import MaxWhisperError, UserError
 from max_whisper.files import is_folder, is_regular
 from max_whisper.runtime.decoding.tokenizer import Tokenizer
@@ -84,10 +84,12 @@ def run_batch(batch: Batch, observer: Observer, stop: Callable[[], bool]) -> Bat
     cores = _chosen_cores(batch.cores)
     watch = Watch(batch.inputs, batch.out) if batch.watch else None
     sources = [] if watch else find_all(batch.inputs, batch.out)
+    for clash in subtitles.take(sources):
+        raise clash
     run = run_hash(batch.model, batch.transcription)
     with (
         locked(batch.out, batch.options) as state,
-        contextlib.closing(Archive(batch.out, state, run, batch.options, subtitles)) as archive,
+        contextlib.closing(Archive(batch.out, state, run, batch.options, subtitles, observer.failed)) as archive,
     ):
         work = _Work(batch, archive, cores, observer, stop)
         try:
@@ -102,7 +104,7 @@ def run_batch(batch: Batch, observer: Observer, stop: Callable[[], bool]) -> Bat
             done=status.done,
             skipped=status.skipped,
             failed=status.failed + status.failed_before,
-            unwritten=len(archive.unwritten),
+            unwritten=archive.unwritten,
             left=left,
             audio_seconds=status.done_seconds - status.resumed_seconds,
             seconds=time.monotonic() - started,
@@ -123,22 +125,24 @@ class _Work:
 
     def do(self, sources: Sequence[Source], watch: Watch | None, downloads: Path) -> int:
         """Transcribes recordings, and then those that a watch finds; returns how many are not finished."""
-        recordings = self._taken(sources)
-        if not recordings and watch is None:
+        found = self._taken(sources)
+        if not found and watch is None:
             return 0
-        self.status.workers = self._workers(recordings, watch)
-        if self._stop():
-            return len(recordings)
-        cores = cores_of(self.status.workers, self._cores)
-        with (
-            contextlib.closing(Preparer(downloads, self._stop)) as preparer,
-            contextlib.closing(Pool(self._batch.model, self._batch.transcription, cores)) as pool,
-        ):
+        most = len(found) if watch is None else len(self._cores)
+        with contextlib.ExitStack() as opened:
+            known = self._known_workers(most)
+            pool = None if known is None else self._pool(known, opened)  # it loads the model while headers are read
+            recordings = self._with_seconds(found)
+            if pool is None:
+                pool = self._pool(self._choose_workers(recordings, most), opened)
+            if self._stop():
+                return len(recordings)
+            preparer = opened.enter_context(contextlib.closing(Preparer(downloads, self._stop)))
             run = Run(self._archive, pool, preparer, self._observer, self.status, self._batch.options.retry_failed)
             run.add(recordings)
             while not (self._stop() and run.stop()):
                 if watch is not None and not self._stop():
-                    run.add(self._taken(watch.look()))
+                    run.add(self._with_seconds(self._taken(watch.look())))
                     self._publish(run)
                 elif watch is None and run.is_idle:
                     break
@@ -146,23 +150,37 @@ class _Work:
             return run.left
 
     def _taken(self, sources: Sequence[Source]) -> list[tuple[Source, float]]:
-        """Returns those of some recordings that are to be transcribed, each with its seconds."""
+        """Returns those of some recordings that are to be transcribed, each with its seconds, 0 if not known."""
         if not sources:
             return []
         left, skipped, failed = self._archive.take(sources, self._batch.options.retry_failed)
         self.status.skipped += skipped
         self.status.failed_before += failed
+        return left
+
+    def _with_seconds(self, left: Sequence[tuple[Source, float]]) -> list[tuple[Source, float]]:
+        """Returns recordings with their seconds, by their headers where these are not known."""
         unknown = [source for source, seconds in left if not seconds]
+        if not unknown:
+            return [*left]
         found = durations(
             unknown, len(self._cores), lambda done: self._observer.examined(done, len(unknown)), self._stop
         )
         seconds_of = {source.place: seconds for source, seconds in zip(unknown, found, strict=True)}
         return [(source, seconds or seconds_of[source.place]) for source, seconds in left]
 
-    def _workers(self, recordings: Sequence[tuple[Source, float]], watch: Watch | None) -> int:
+    def _pool(self, workers: int, opened: contextlib.ExitStack) -> Pool:
+        """Starts the workers, which end with `opened`."""
+        self.status.workers = workers
+        cores = cores_of(workers, self._cores)
+        return opened.enter_context(contextlib.closing(Pool(self._batch.model, self._batch.transcription, cores)))
+
+    def _known_workers(self, most: int) -> int | None:
+        """Returns the number of workers; None where it may have to be measured."""
         asked = self._batch.options.workers
-        if asked != AUTO:
-            return int(asked)
+        return known_workers(self._batch.model, self._cores, most) if asked == AUTO else int(asked)
+
+    def _choose_workers(self, recordings: Sequence[tuple[Source, float]], most: int) -> int:
         longest = sorted(recordings, key=lambda recording: -recording[1])
         return choose_workers(
             self._batch.model,
@@ -170,7 +188,7 @@ class _Work:
             self._cores,
             [Path(source.place) for source, _ in longest if not source.is_remote],
             sum(seconds for _, seconds in recordings),
-            len(recordings) if watch is None else len(self._cores),
+            most,
             self._observer.say,
             self._stop,
         )

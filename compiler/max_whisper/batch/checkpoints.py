@@ -32,7 +32,7 @@ class Checkpoints:
 
     def keys(self) -> list[str]:
         """Returns the keys of the recordings that have begun, now or in a run before."""
-        return [path.stem for path in self._folder.glob(f"*{_SUFFIX}")]
+        return [path.stem for path in self._folder.glob(f"*{_SUFFIX}")]  # `Journal` has found that it can be read
 
     def begin(self, key: str) -> Path | None:
         """Makes ready for the windows of a recording, and returns the file with those that it has; None for none.

@@ -12,6 +12,7 @@ import contextlib
 import fcntl
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -41,6 +42,8 @@ def locked(out: Path, options: BatchOptions) -> Iterator[Path]:
     state = out / STATE
     try:
         state.mkdir(parents=True, exist_ok=True)
+        for folder in (out, state):  # parts are written at the end, which would be late to find that out
+            tempfile.TemporaryFile(dir=folder).close()
         lock = os.open(state / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     except (FileExistsError, NotADirectoryError) as error:
         raise UserError(f"--out {out}: there is a file in its place; give a folder for the results") from error

@@ -46,9 +46,13 @@ class Index:
         known = self._known.get(place)
         return known if known is not None and stamp and known.stamp == stamp else None
 
+    def last(self, place: bytes) -> Known | None:
+        """Returns what was known of a recording when it was last read, whether it has changed or not."""
+        return self._known.get(place)
+
     def add(self, known: Known) -> None:
         """Remembers a recording. Raises MaxWhisperError where it cannot be written."""
-        if self._known.get(known.place) == known or not known.stamp:
+        if self._known.get(known.place) == known:
             return
         self._known[known.place] = known
         try:

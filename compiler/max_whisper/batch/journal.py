@@ -26,14 +26,13 @@ from max_whisper.batch.frames import write_all
 from max_whisper.batch.options import Format, Rows
 from max_whisper.batch.parts import FORMATS, UNREADABLE, Entry, damaged, put
 from max_whisper.batch.rows import Row
-from max_whisper.errors import MaxWhisperError
+from max_whisper.errors import UserError
 from max_whisper.runtime.output.files import write_error
 
 MAX_BYTES = 64 << 20
 """The bytes of a journal that is full: a thousand hours of speech."""
 MAX_ROWS = 20_000
 """The rows of a journal that is full."""
-_NAME = re.compile(r"part-(\d{5,9})")
 
 
 @dataclass(frozen=True)
@@ -77,24 +76,26 @@ class Journal:
         self._bytes = self._lines = 0
         self.published: list[Path] = []
         self.changed = 0.0
-        for temporary in state.glob("part-*.tmp"):
-            temporary.unlink()
+        for temporary in _numbered(state, f"{format}.tmp").values():
+            _remove(temporary)
         parts = _numbered(out, format)
         for number, path in parts.items():
             self._note(number, self._entries(path))
         journals = _numbered(state, "jsonl")
         for number, path in journals.items():
             if number in parts:
-                path.unlink()
+                _remove(path)
         left = sorted(journals.keys() - parts.keys())
         self._number = left[-1] if left else 1 + max(parts, default=0)
+        end = 0
         for number in left:
-            self._note(number, _cut(journals[number]))
+            entries, end = _cut(journals[number])
+            self._note(number, entries)
         for number in left[:-1]:
-            self._put(number)
+            self._put_journal(number)
         if left:
             self._lines = sum(done.part == self._number for done in self._done.values())
-            self._bytes = self._journal(self._number).stat().st_size
+            self._bytes = end
 
     @property
     def done(self) -> Mapping[str, Done]:
@@ -132,22 +133,18 @@ class Journal:
         if not self._lines:
             return
         self.close()
-        self._put(self._number)
+        self._put_journal(self._number)
         self._number += 1
         self._bytes = self._lines = 0
 
     def rows(self, keys: Mapping[str, object]) -> Iterator[Row]:
         """Yields the rows of some recordings that are there. Raises MaxWhisperError where a part cannot be read."""
         for number in sorted({self._done[key].part for key in keys}):
-            journal = self._journal(number)
-            try:
-                if journal.exists():
-                    read = FORMATS["jsonl"].read(journal, "recording")
-                else:
-                    read = FORMATS[self._format].read(self._part(number), self._rows)
-                yield from (row for row in read if row["key"] in keys)
-            except UNREADABLE as error:
-                raise damaged(self._part(number), error) from error
+            if number == self._number:
+                read = _rows_in(self._journal(number), "jsonl", "recording")
+            else:
+                read = _rows_in(self._part(number), self._format, self._rows)
+            yield from (row for row in read if row["key"] in keys)
 
     def forget(self, keys: set[str]) -> None:
         """Removes rows, whose recordings will be transcribed again. Raises MaxWhisperError where that fails."""
@@ -156,9 +153,9 @@ class Journal:
             path = self._part(number)
             kept = {key: done for key, done in self._done.items() if done.part == number and key not in keys}
             if kept:
-                self._write(number, self.rows(kept))
+                self._put(number, self.rows(kept))
             else:
-                path.unlink()
+                _remove(path)
         for key in keys:
             del self._done[key]
 
@@ -178,19 +175,16 @@ class Journal:
         except UNREADABLE as error:
             raise damaged(path, error) from error
 
-    def _put(self, number: int) -> None:
+    def _put_journal(self, number: int) -> None:
         """Writes the part of a journal, and removes the journal."""
         journal = self._journal(number)
-        self._write(number, FORMATS["jsonl"].read(journal, "recording"))
-        journal.unlink()
+        self._put(number, _rows_in(journal, "jsonl", "recording"))
+        _remove(journal)
         self.published.append(self._part(number))
 
-    def _write(self, number: int, rows: Iterator[Row]) -> None:
+    def _put(self, number: int, rows: Iterator[Row]) -> None:
         path = self._part(number)
-        try:
-            put(path, self._state / f"{path.name}.tmp", self._format, rows, self._rows)
-        except OSError as error:
-            raise write_error(path, error) from error
+        put(path, self._state / f"{path.name}.tmp", self._format, rows, self._rows)
 
     def _journal(self, number: int) -> Path:
         return self._state / f"part-{number:05}.jsonl"
@@ -200,14 +194,35 @@ class Journal:
 
 
 def _numbered(folder: Path, suffix: str) -> dict[int, Path]:
-    """Returns the parts or journals in a folder by their numbers, in order."""
-    paths = sorted(folder.glob(f"part-*.{suffix}"))
-    numbers = ((_NAME.fullmatch(path.stem), path) for path in paths)
-    return {int(match[1]): path for match, path in numbers if match is not None}
+    """Returns the parts or journals in a folder by their numbers, in order.
+
+    Raises MaxWhisperError for a folder that cannot be read: without its parts, new ones would take their places.
+    """
+    try:
+        names = sorted(os.listdir(folder))  # noqa: PTH208 (Path.glob takes a folder that cannot be read for an empty one)
+    except OSError as error:
+        raise UserError(f"{folder} cannot be read ({error.strerror}): change its permissions") from error
+    matches = map(re.compile(rf"part-(\d{{5,9}})\.{re.escape(suffix)}").fullmatch, names)
+    return {int(match[1]): folder / match[0] for match in matches if match is not None}
 
 
-def _cut(journal: Path) -> list[Entry]:
-    """Returns the entries of a journal, and cuts off what is behind the last line that is whole."""
+def _remove(path: Path) -> None:
+    try:
+        path.unlink()
+    except OSError as error:
+        raise UserError(f"{path} cannot be removed ({error.strerror}): change its permissions") from error
+
+
+def _rows_in(path: Path, format: Format, rows: Rows) -> Iterator[Row]:
+    """Yields the rows of recordings in a part or a journal. Raises MaxWhisperError where it cannot be read."""
+    try:
+        yield from FORMATS[format].read(path, rows)
+    except UNREADABLE as error:
+        raise damaged(path, error) from error
+
+
+def _cut(journal: Path) -> tuple[list[Entry], int]:
+    """Returns the entries of a journal and their bytes, and cuts off what is behind the last line that is whole."""
     entries: list[Entry] = []
     end = 0
     try:
@@ -220,9 +235,9 @@ def _cut(journal: Path) -> list[Entry]:
     except msgspec.DecodeError:  # of a power cut
         pass
     except OSError as error:
-        raise MaxWhisperError(f"{journal} cannot be read ({error.strerror}): change its permissions") from error
+        raise UserError(f"{journal} cannot be read ({error.strerror}): change its permissions") from error
     try:
         os.truncate(journal, end)
     except OSError as error:
         raise write_error(journal, error) from error
-    return entries
+    return entries, end

@@ -5,6 +5,7 @@ A format is a class with three methods, and a line in FORMATS.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 from collections.abc import Iterable, Iterator
@@ -16,12 +17,13 @@ import msgspec
 from max_whisper.batch.options import Format, Rows
 from max_whisper.batch.rows import Row, recording_rows, schema, segment_rows
 from max_whisper.errors import MaxWhisperError, UserError
+from max_whisper.runtime.output.files import write_error
 
-_AT_ONCE = 500
-"""The rows of recordings that are in memory at a time while a part is written."""
+_AT_ONCE: dict[Rows, int] = {"recording": 500, "segment": 20_000}
+"""The rows that are in memory at a time while a part is written: what segments share is repeated in each."""
 
-UNREADABLE = (OSError, ValueError, KeyError, TypeError, IndexError, NotImplementedError)
-"""What reading a damaged part raises; pyarrow's errors are among them."""
+UNREADABLE = (OSError, ValueError, KeyError, TypeError)
+"""What reading a damaged part raises."""
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -42,7 +44,7 @@ class PartFormat(Protocol):
     """A format of parts."""
 
     def write(self, path: Path, recordings: Iterable[Row], rows: Rows) -> None:
-        """Writes the rows of recordings to a new file. Raises OSError."""
+        """Writes the rows of recordings to a new file. Raises OSError, or ValueError for rows that it cannot hold."""
         ...
 
     def entries(self, path: Path) -> Iterator[Entry]:
@@ -76,16 +78,15 @@ class _Parquet:
         from pyarrow import parquet
 
         written = schema(rows)
-        waiting = iter(recordings)
-        with parquet.ParquetWriter(path, written, compression="zstd") as file:
-            while some := [*itertools.islice(waiting, _AT_ONCE)]:
-                flat = [one for row in some for one in _as(rows, row)]
-                file.write_table(pa.Table.from_pylist(flat, schema=written))
+        waiting = (one for row in recordings for one in _as(rows, row))
+        with _arrow_errors(), parquet.ParquetWriter(path, written, compression="zstd") as file:
+            while some := [*itertools.islice(waiting, _AT_ONCE[rows])]:
+                file.write_table(pa.Table.from_pylist(some, schema=written))
 
     def entries(self, path: Path) -> Iterator[Entry]:
         from pyarrow import parquet
 
-        with parquet.ParquetFile(path) as file:
+        with _arrow_errors(), parquet.ParquetFile(path) as file:
             for batch in file.iter_batches(columns=["path", "key", "error"]):
                 columns = (batch.column(name).to_pylist() for name in ("path", "key", "error"))
                 yield from itertools.starmap(Entry, zip(*columns, strict=True))
@@ -93,9 +94,20 @@ class _Parquet:
     def read(self, path: Path, rows: Rows) -> Iterator[Row]:
         from pyarrow import parquet
 
-        with parquet.ParquetFile(path) as file:
-            batches = file.iter_batches(batch_size=_AT_ONCE)
+        with _arrow_errors(), parquet.ParquetFile(path) as file:
+            batches = file.iter_batches(batch_size=_AT_ONCE["recording"])
             yield from _recordings((row for batch in batches for row in batch.to_pylist()), rows)
+
+
+@contextlib.contextmanager
+def _arrow_errors() -> Iterator[None]:
+    """Makes the errors of pyarrow a ValueError, but for those of files: not all of them are errors that Python has."""
+    from pyarrow import ArrowException
+
+    try:
+        yield
+    except ArrowException as error:
+        raise ValueError(str(error) or type(error).__name__) from error
 
 
 FORMATS: dict[Format, PartFormat] = {"parquet": _Parquet(), "jsonl": _Jsonl()}
@@ -115,22 +127,36 @@ def check_format(format: Format) -> None:
 
 def damaged(path: Path, error: Exception) -> MaxWhisperError:
     """Returns the error about a part that cannot be read."""
-    reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
     return MaxWhisperError(
-        f"{path} cannot be read ({reason}): put it back as it was, or move it away to transcribe again what it holds"
+        f"{path} cannot be read ({_reason(error)}): put it back as it was, or move it away to transcribe again what it "
+        "holds"
     )
 
 
 def put(path: Path, temporary: Path, format: Format, recordings: Iterable[Row], rows: Rows) -> None:
-    """Writes a part so that it is there completely or not at all, also after a power cut. Raises OSError."""
+    """Writes a part so that it is there completely or not at all, also after a power cut.
+
+    Raises MaxWhisperError where it cannot be written, and those of `recordings`.
+    """
     try:
         FORMATS[format].write(temporary, recordings, rows)
         _sync(temporary)
         temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    _sync(path.parent)
+        _sync(path.parent)
+    except OSError as error:
+        raise write_error(path, error) from error
+    except ValueError as error:
+        raise MaxWhisperError(
+            f"{path} cannot be written as {format} ({_reason(error)}): its rows are kept where they were; free memory "
+            "and run it again, or give another folder and --format jsonl"
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):  # the next run removes it
+            temporary.unlink()
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def _sync(path: Path) -> None:

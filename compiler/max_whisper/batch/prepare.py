@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from max_whisper.batch.inputs import remote
 from max_whisper.batch.inputs.source import Source, local_source
 from max_whisper.batch.keys import content_hash
 from max_whisper.batch.rows import shown_path
-from max_whisper.errors import MaxWhisperError, UserError
+from max_whisper.errors import Cancelled, MaxWhisperError, UserError
 from max_whisper.runtime.output.files import write_error
 
 THREADS = 4
@@ -64,7 +65,8 @@ class Job:
     def give_up_file(self) -> None:
         """Removes the copy of a recording that was fetched."""
         if self.source.is_remote and self.file is not None:
-            self.file.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # the next run removes it
+                self.file.unlink()
         self.file = None
 
 
@@ -79,20 +81,25 @@ def unreadable_content(source: Source) -> str:
 
 
 class Preparer:
-    """Threads that make jobs ready, each of which then has a content and a file, or an error."""
+    """Threads that make jobs ready, each of which then has a content, and a file or an error."""
 
     def __init__(self, downloads: Path, stop: Callable[[], bool]) -> None:
         """Takes the folder for what is fetched, and a function that returns whether to stop."""
         self._downloads, self._stop = downloads, stop
+        self._closed = False
         self._threads = ThreadPoolExecutor(THREADS)
         self._names = itertools.count()
 
     def submit(self, job: Job) -> Future[Job]:
-        """Returns the future of a job that is ready. It may raise MaxWhisperError, of the machine."""
+        """Returns the future of a job that is ready, or has no content where it was to stop.
+
+        It may raise MaxWhisperError, of the machine.
+        """
         return self._threads.submit(self._prepare, job)
 
     def close(self) -> None:
-        """Gives up what is not begun, and waits for the rest."""
+        """Gives up what is not begun and what is being fetched, and waits for the rest."""
+        self._closed = True
         self._threads.shutdown(cancel_futures=True)
 
     def _prepare(self, job: Job) -> Job:
@@ -108,6 +115,9 @@ class Preparer:
             job.error = f"{job.name} cannot be read ({error.strerror or error}): check the file and its permissions"
         except UserError as error:  # AudioError among them
             job.error = str(error)
+        except Cancelled:
+            job.content = ""
+            job.give_up_file()
         if job.error:
             job.give_up_file()
             job.content = unreadable_content(job.source)
@@ -120,12 +130,12 @@ class Preparer:
         try:
             self._downloads.mkdir(exist_ok=True)
             job.file = path
-            remote.fetch(job.source.place, path, self._stop)
+            remote.fetch(job.source.place, path, lambda: self._closed or self._stop())
         except OSError as error:
             raise MaxWhisperError(str(write_error(path, error))) from error  # not of the recording
 
 
 def is_changed(job: Job) -> bool:
     """Returns whether a file was changed after it was made ready."""
-    now = local_source(job.source.place, job.source.relative)
-    return not job.source.is_remote and now.stamp != job.source.stamp
+    source = job.source
+    return not source.is_remote and local_source(source.place, source.relative).stamp != source.stamp

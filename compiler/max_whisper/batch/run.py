@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import heapq
 import os
-import time
 from collections import defaultdict
 from collections.abc import Iterable
 from concurrent.futures import Future
@@ -98,6 +97,8 @@ class Run:
             assert isinstance(message, OfRecording)
             self._take(self._running[message.number], message)
         self._observer.progress(self.status)
+        if self.is_idle:
+            self.status.pause()
 
     def stop(self) -> bool:
         """Lets the workers end their windows, and returns whether all have."""
@@ -117,6 +118,9 @@ class Run:
         for future in [future for future in self._preparing if future.done()]:
             self._preparing.remove(future)
             job = future.result()
+            if not job.content:  # it was to stop
+                self._enqueue(job)
+                continue
             job.key = self._archive.key(job.content)
             heapq.heappush(self._ready, (-job.seconds, job.number, job))
         while self._ready and self._pool.free:
@@ -142,7 +146,7 @@ class Run:
             job.attempts += 1
             self._running[job.number] = job
             windows = self._archive.checkpoints.begin(job.key)
-            self.status.started = self.status.started or time.monotonic()
+            self.status.begin()
             assert job.file is not None
             self._pool.begin(
                 Task(
@@ -206,10 +210,7 @@ class Run:
                 )
             return
         followers = self._followers.pop(job.key, [])
-        unwritten = len(self._archive.unwritten)
         self._archive.add(job, row, followers)
-        for error in self._archive.unwritten[unwritten:]:
-            self._observer.failed(str(error))
         self._advance(job, job.seconds)
         self.status.done += 1
         job.give_up_file()

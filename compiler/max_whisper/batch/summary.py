@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from max_whisper.progress import Progress
@@ -17,7 +17,7 @@ class BatchSummary:
         done: The recordings that were transcribed.
         skipped: Those that were done before, in this run or in an earlier one.
         failed: Those without a text, of this run and of earlier ones.
-        unwritten: The files with subtitles that could not be written.
+        unwritten: The recordings whose files with subtitles could not be written.
         left: Those that were not finished, because the run was stopped.
         audio_seconds: The seconds of sound that were transcribed.
         seconds: The seconds that it took.
@@ -58,7 +58,8 @@ class Status:
         done_seconds: The seconds of these that are done.
         resumed_seconds: The seconds of these that an earlier run has done.
         workers: The number of processes.
-        started: When the first recording was begun, by `time.monotonic`; None before that.
+        started: Since when recordings are transcribed, by `time.monotonic`; None while there are none to transcribe.
+        worked: The seconds for which recordings were transcribed before that.
     """
 
     recordings: int = 0
@@ -70,12 +71,21 @@ class Status:
     done_seconds: float = 0.0
     resumed_seconds: float = 0.0
     workers: int = 0
-    started: float | None = field(default=None)
+    started: float | None = None
+    worked: float = 0.0
+
+    def begin(self) -> None:
+        """Takes note that a recording is begun."""
+        self.started = time.monotonic() if self.started is None else self.started
+
+    def pause(self) -> None:
+        """Takes note that there is nothing to do."""
+        self.worked, self.started = self.elapsed, None
 
     @property
     def elapsed(self) -> float:
-        """The seconds since the first recording was begun."""
-        return 0.0 if self.started is None else time.monotonic() - self.started
+        """The seconds in which recordings were transcribed."""
+        return self.worked + (0.0 if self.started is None else time.monotonic() - self.started)
 
     @property
     def rate(self) -> float:

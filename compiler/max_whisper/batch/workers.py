@@ -13,6 +13,7 @@ import msgspec
 from blake3 import blake3
 
 from max_whisper.artifact.read import read_manifest
+from max_whisper.batch.memory import free_memory
 from max_whisper.batch.pool import Pool
 from max_whisper.batch.protocol import Measured
 from max_whisper.caches import user_cache
@@ -45,6 +46,19 @@ def cores_of(workers: int, cores: Sequence[int]) -> list[list[int]]:
     return [[*cores[first:last]] for first, last in itertools.pairwise(bounds)]
 
 
+def known_workers(artifact: Path, cores: Sequence[int], recordings: int) -> int | None:
+    """Returns the number of workers that is the fastest, if nothing must be measured for that; None if it may have to.
+
+    Args:
+        artifact: The folder of the model.
+        cores: The cores that may be used.
+        recordings: Their number, which is the most workers that have something to do.
+    """
+    most = _most(cores, recordings)
+    rates = _remembered(_cache_file(artifact, cores))
+    return min(fastest(rates), most) if rates else None if most > 1 else most
+
+
 def choose_workers(
     artifact: Path,
     options: Mapping[str, Any],
@@ -55,7 +69,7 @@ def choose_workers(
     say: Callable[[str], None],
     stop: Callable[[], bool],
 ) -> int:
-    """Returns the number of workers that is the fastest, as far as it was measured, now or in an earlier run.
+    """Returns the number of workers that is the fastest, where `known_workers` does not know it: it may be measured.
 
     Args:
         artifact: The folder of the model.
@@ -70,24 +84,29 @@ def choose_workers(
     Raises:
         MaxWhisperError: The model cannot be loaded.
     """
-    most = max(1, min(len(cores), recordings, 1 + _free_memory() // MEMORY))
+    most = _most(cores, recordings)
+    if most == 1 or seconds < WORTH_MEASURING or not samples:
+        return most
+    say(f"measuring how many workers are the fastest on {len(cores)} cores, once for this model and machine")
+    rates = _measure(artifact, options, cores, samples[:SAMPLES], stop)
+    if not rates:
+        return most
+    say("measured: " + ", ".join(f"{number} x: {rate:.0f} x real time" for number, rate in rates.items()))
     cache = _cache_file(artifact, cores)
-    rates = _remembered(cache)
-    if not rates and most > 1 and seconds >= WORTH_MEASURING and samples:
-        say(f"measuring how many workers are the fastest on {len(cores)} cores, once for this model and machine")
-        rates = _measure(artifact, options, cores, samples[:SAMPLES], stop)
-        if rates:
-            say("measured: " + ", ".join(f"{number} x: {rate:.0f} x real time" for number, rate in rates.items()))
-            with contextlib.suppress(OSError, MaxWhisperError):  # it is measured again
-                cache.parent.mkdir(parents=True, exist_ok=True)
-                write_file(cache, msgspec.json.encode(_Rates(rates)).decode())
-    return min(fastest(rates), most) if rates else most
+    with contextlib.suppress(OSError, MaxWhisperError):  # it is measured again
+        cache.parent.mkdir(parents=True, exist_ok=True)
+        write_file(cache, msgspec.json.encode(_Rates(rates)).decode())
+    return min(fastest(rates), most)
 
 
 def fastest(rates: Mapping[int, float]) -> int:
     """Returns the number of workers with the highest rate; of those that are nearly as fast, the smallest."""
     best = max(rates.values())
     return min(number for number, rate in rates.items() if rate * BETTER >= best)
+
+
+def _most(cores: Sequence[int], recordings: int) -> int:
+    return max(1, min(len(cores), recordings, 1 + free_memory() // MEMORY))
 
 
 def _measure(
@@ -99,7 +118,7 @@ def _measure(
 ) -> dict[int, float]:
     """Returns the seconds of sound in a second, by the number of workers; empty where no sample can be read."""
     numbers = sorted({1 << power for power in range(len(cores).bit_length())} | {len(cores)})
-    numbers = [number for number in numbers if number <= 1 + _free_memory() // MEMORY]
+    numbers = [number for number in numbers if number <= 1 + free_memory() // MEMORY]
     rates: dict[int, float] = {}
     for sample in samples:
         for number in numbers:
@@ -146,12 +165,3 @@ def _processor() -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return os.uname().machine
-
-
-def _free_memory() -> int:
-    """Returns the bytes of memory that can be taken without others losing theirs; a lot where that is not known."""
-    with contextlib.suppress(OSError, ValueError), Path("/proc/meminfo").open() as file:
-        for line in file:
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) << 10
-    return 1 << 50

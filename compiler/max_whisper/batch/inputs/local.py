@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from max_whisper.batch.inputs.source import Source, is_recording, local_source
+from max_whisper.batch.inputs.source import Source, inner, is_recording, local_source
 from max_whisper.errors import UserError
 from max_whisper.messages import printable
 
@@ -58,7 +58,7 @@ def by_pattern(pattern: str, out: Path) -> Iterator[Source]:
         below = path.relative_to(root)
         hidden = any(part.startswith(".") for part in below.parts) and "/." not in f"/{rest}"
         if not hidden and not path.is_dir() and not any(_is(str(parent), out) for parent in path.parents):
-            yield local_source(str(path), below.as_posix())
+            yield local_source(str(path), inner(below.as_posix()))
 
 
 def _is(path: str, folder: Path) -> bool:

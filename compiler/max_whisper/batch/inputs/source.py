@@ -61,6 +61,10 @@ def local_source(path: str, relative: str) -> Source:
 
 
 def inner(path: str) -> str:
-    """Returns a path with slashes that stays in the folder that it is put into: the name alone, if need be."""
+    """Returns a path with slashes that stays in the folder that it is put into, and names a file in it.
+
+    It is the name alone where the path may lead out of the folder, and "recording" where there is none.
+    """
     pure = PurePosixPath(path)
-    return pure.name if pure.is_absolute() or ".." in pure.parts else str(pure)
+    kept = PurePosixPath(pure.name) if pure.is_absolute() or ".." in pure.parts else pure
+    return "recording" if kept.name in ("", "..") else str(kept)

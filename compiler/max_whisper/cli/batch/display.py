@@ -34,7 +34,9 @@ class Display:
     def progress(self, status: Status) -> None:
         """Shows how far the run is."""
         if status.started is None:
-            self._bar.update(self._task, completed=0, total=None, told="loading the model")
+            loading = status.recordings and not status.elapsed
+            told = "loading the model" if loading else "waiting for recordings"
+            self._bar.update(self._task, completed=0, total=None, told=told)
             return
         self._bar.update(
             self._task, completed=status.done_seconds, total=max(status.audio_seconds, 1.0), told=short(status)

@@ -108,4 +108,7 @@ def batch(
             "rows say why, and --retry-failed tries them again"
         )
     if summary.unwritten:
-        raise MaxWhisperError(f"{summary.unwritten} files were not written, for the reasons above")
+        raise MaxWhisperError(
+            f"{summary.unwritten} of the recordings have no files with subtitles, for the reasons above; their rows "
+            "are there"
+        )

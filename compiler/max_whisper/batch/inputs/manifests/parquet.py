@@ -34,5 +34,5 @@ def parquet(file: BinaryIO, name: str) -> Iterator[Listed]:
                         raise UserError(f"{place}: expected text in the column {column}, got a {type(value).__name__}")
                     yield listed(place, value or "")
     except (OSError, ValueError, ArrowException) as error:
-        reason = str(error).splitlines()[0]
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise UserError(f"{name} cannot be read as Parquet ({reason}): make it again") from error
