@@ -596,10 +596,17 @@ def test_a_child_may_give_no_end(tmp_path, child_that, monkeypatch):
     refused(make(tmp_path, "ac3"), "is longer than 0.01 hours")
 
 
-@pytest.mark.parametrize("code", ["sys.exit(3)", "import nothing_of_that_name", "os.kill(os.getpid(), 9)"])
-def test_a_child_that_does_not_start_is_no_fault_of_the_audio(tmp_path, child_that, code):
+@pytest.mark.parametrize(
+    ("code", "remedy"),
+    [
+        ("sys.exit(3)", "install max-whisper again"),
+        ("import nothing_of_that_name", "install max-whisper again"),
+        ("os.kill(os.getpid(), 9)", "try again"),
+    ],
+)
+def test_a_child_that_does_not_start_is_no_fault_of_the_audio(tmp_path, child_that, code, remedy):
     child_that(code)
-    with pytest.raises(MaxWhisperError, match="could not be started") as caught:
+    with pytest.raises(MaxWhisperError, match=rf"could not be started \(.+\): {remedy}") as caught:
         load_audio(make(tmp_path, "ac3"))
     assert caught.value.exit_code == 1
 

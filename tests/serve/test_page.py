@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from max_whisper import Model, TranscriptionResult, render
+from max_whisper import Model, TranscriptionResult, load_audio, render
 from support.browser import DROP, Open, chromium, drop, poor_contrasts, wait_until_done
 from support.server import Server, server
 from support.server_fixtures import COMMANDS
@@ -78,6 +78,25 @@ def test_a_click_on_a_word_seeks(done: Any, expected: TranscriptionResult) -> No
         done.locator("#transcript .word").nth(index).click()
         assert seconds(done) == pytest.approx(words_of(expected)[index].start, abs=0.11)
         assert done.locator(".now").all_text_contents() == [words_of(expected)[index].word.strip()]
+
+
+def test_the_text_goes_to_where_a_click_on_the_waveform_seeks(page: Any, tmp_path: Path) -> None:
+    """Also while nothing plays, and in a pause, where no word is said."""
+    drop(page, write_wav(tmp_path / "minutes.wav", np.tile(load_audio(COMMANDS), 20)))
+    wait_until_done(page)
+    page.locator("#play:enabled").wait_for()
+    seen = """(index) => {
+      const box = document.getElementById("transcript").getBoundingClientRect();
+      const word = [...document.querySelectorAll("#transcript .word")].at(index).getBoundingClientRect();
+      return word.top >= box.top && word.bottom <= box.bottom;
+    }"""
+    assert page.evaluate(seen, 0) and not page.evaluate(seen, -1)
+    page.locator("#seek").focus()
+    page.keyboard.press("End")
+    page.wait_for_function(seen, arg=-1)
+    assert page.locator("#transcript .now").count() == 0
+    page.locator("#overview").click(position={"x": 1, "y": 10})
+    page.wait_for_function(seen, arg=0)
 
 
 def test_the_keyboard_is_enough(done: Any, expected: TranscriptionResult) -> None:

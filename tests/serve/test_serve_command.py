@@ -41,6 +41,21 @@ def test_it_listens_at_this_machine_alone(nano_artifact: Path, tmp_path: Path) -
             pass
 
 
+def test_what_strangers_send_is_no_news(nano_artifact: Path, tmp_path: Path) -> None:
+    """Whoever reaches the server could fill its log otherwise."""
+    headers = {"content-type": "multipart/form-data; boundary=b"}
+    with server(tmp_path, "--model", nano_artifact) as running:
+        told = len(running.lines)
+        for body in (b"abcd", b"--b\r\nno header\r\n\r\n", b"--b--\r\nrest"):
+            answered = running.post("/v1/audio/transcriptions", content=body, headers=headers)
+            assert answered.status_code == 400 and answered.json()["error"]["message"]
+        with socket.create_connection(("127.0.0.1", int(running.url.rpartition(":")[2])), timeout=PATIENCE) as opened:
+            opened.sendall(b"no HTTP\r\n\r\n")
+            assert opened.recv(100).startswith(b"HTTP/1.1 400")
+        assert running.stop() == 0
+        assert running.lines[told:] == []
+
+
 @pytest.mark.usefixtures("silero")
 def test_it_warns_where_everybody_may_use_it(nano_artifact: Path, tmp_path: Path) -> None:
     """The address that it shows is one that a client can use."""

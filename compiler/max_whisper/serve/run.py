@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import signal
 import socket
@@ -92,6 +93,7 @@ def serve(
         timeout_graceful_shutdown=CLOSE_SECONDS,
         backlog=BACKLOG,
     )
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # a broken form is no news either
     try:
         config.load()
     except (OSError, ValueError) as error:  # ssl.SSLError is an OSError

@@ -108,7 +108,8 @@ def _outcome(child: subprocess.Popen[bytes], report: bytes, name: str) -> Outcom
         child.wait(GRACE_SECONDS)
     ready, _, outcome = report.decode(errors="replace").partition("\n")
     if ready != '{"ready": true}':
-        raise _not_started(report.decode(errors="replace").strip().rpartition("\n")[2] or _exit_cause(child.returncode))
+        why = report.decode(errors="replace").strip().rpartition("\n")[2] or _exit_cause(child.returncode)
+        raise _not_started(why, killed=child.returncode == -signal.SIGKILL)
     try:
         result = json.loads(outcome)
     except ValueError:
@@ -129,10 +130,10 @@ def _exit_cause(code: int | None) -> str:
     return names.get(code or 0, f"exit code {code}")
 
 
-def _not_started(why: str) -> MaxWhisperError:
-    return MaxWhisperError(
-        f"the process that decodes audio could not be started ({printable(why, 300)}): install max-whisper again"
-    )
+def _not_started(why: str, killed: bool = False) -> MaxWhisperError:
+    """Returns the error for a process that did not start. killed: another one, or the system, ended it."""
+    remedy = "try again, and with more free memory if it happens again" if killed else "install max-whisper again"
+    return MaxWhisperError(f"the process that decodes audio could not be started ({printable(why, 300)}): {remedy}")
 
 
 @contextlib.contextmanager

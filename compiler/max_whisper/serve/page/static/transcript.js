@@ -5,6 +5,7 @@ import { clock, percent } from "./format.js";
 import { levelOf } from "./strip.js";
 
 const REST_AFTER_SCROLLING = 4000; // milliseconds in which the text does not follow the sound
+const JUMP = 1; // seconds between two times of which the second was sought: sound that plays tells each quarter of one
 
 export class Transcript {
   #box;
@@ -12,6 +13,7 @@ export class Transcript {
   #spans = [];
   #words = [];
   #now = -1;
+  #time = 0;
   #scrolled = 0;
 
   // onSeek is called with the second of a word that was chosen, and whether to play from there.
@@ -37,6 +39,7 @@ export class Transcript {
     this.#spans = [];
     this.#words = [];
     this.#now = -1;
+    this.#time = 0;
     this.#box.replaceChildren();
     this.#box.lang = language || "";
     this.add(segments);
@@ -71,9 +74,13 @@ export class Transcript {
     return [space, span];
   }
 
-  // Marks the word that is said at a time, and brings it into view while the sound plays.
+  // Marks the word that is said at a time, and brings it into view while the sound plays, and where a time was sought.
   follow(time, playing) {
-    const index = this.#indexAt(time);
+    const begun = this.#lastBegun(time);
+    const index = begun >= 0 && time < this.#words[begun].end ? begun : -1; // in a pause, no word is said
+    const sought = Math.abs(time - this.#time) > JUMP;
+    this.#time = time;
+    if (sought && this.#spans.length) this.#bringIntoView(this.#spans[Math.max(0, begun)]);
     if (index === this.#now) return;
     this.#spans[this.#now]?.classList.remove("now");
     this.#now = index;
@@ -91,15 +98,15 @@ export class Transcript {
     this.#box.scrollTo({ top, behavior: calm() ? "auto" : "smooth" });
   }
 
-  // Returns the index of the word that is said at a time; -1 in a pause.
-  #indexAt(time) {
+  // Returns the index of the last word that has begun at a time; -1 before the first.
+  #lastBegun(time) {
     let [low, high] = [0, this.#words.length];
     while (low < high) {
       const middle = (low + high) >> 1;
       if (this.#words[middle].start <= time + 0.001) low = middle + 1;
       else high = middle;
     }
-    return low > 0 && time < this.#words[low - 1].end ? low - 1 : -1;
+    return low - 1;
   }
 
   // Makes a word the one that Tab reaches: the text is one stop, in which arrows move.
