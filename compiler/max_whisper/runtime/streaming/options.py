@@ -78,7 +78,7 @@ class StreamOptions(Options, headings={"policy": "Text while somebody speaks", "
             high=MAX_MS,
             unit="MILLISECONDS",
         ),
-    ] = 200
+    ] = 250
     vad_speech_pad_ms: Annotated[
         int,
         Integer("Let the model hear this much before the speech as well.", low=0, high=1000, unit="MILLISECONDS"),
