@@ -293,6 +293,24 @@ def test_copies_are_told_once(tmp_path: Path) -> None:
     assert [msgspec.json.decode(text)["path"] for text in file.read_bytes().splitlines()] == ["a", "b"]
 
 
+def test_what_is_no_utf_8_is_damage_like_any_other(tmp_path: Path, state: Path) -> None:
+    """The library for JSON and msgpack has an error of Python for bytes that are no UTF-8, which is none of its own."""
+    index = Index(state / "index")
+    index.add(Known(b"a", "5 1", "hash", 2.0))
+    index.close()
+    (state / "index").write_bytes((state / "index").read_bytes().replace(b"hash", b"h\xffsh"))
+    assert Index(state / "index").last(b"a") is None
+    (state / "part-00001.jsonl").write_bytes(line("a") + b"\n" + line("b").replace(b'"b"', b'"\xff"') + b"\n")
+    assert {*Journal(tmp_path, state, "jsonl", "recording").done} == {"a"}
+    (tmp_path / "_copies.jsonl").write_bytes(b'{"path": "\xff", "key": "k"}\n')
+    with pytest.raises(MaxWhisperError, match="put it back as it was"):
+        Copies(tmp_path / "_copies.jsonl")
+    (tmp_path / ".batch").mkdir()
+    (tmp_path / ".batch" / "kind.json").write_bytes(b'{"format": "\xff", "rows": "recording"}')
+    with locked(tmp_path, BatchOptions()) as folder:
+        assert msgspec.json.decode((folder / "kind.json").read_bytes())["format"] == "parquet"
+
+
 def test_frames_come_in_pieces_and_have_a_bound() -> None:
     reader = FrameReader()
     data = frame(b"one") + frame(b"") + frame(b"three")

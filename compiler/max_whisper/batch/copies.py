@@ -64,5 +64,5 @@ class Copies:
                     self._end += len(line)
         except FileNotFoundError:
             return
-        except (OSError, msgspec.DecodeError) as error:
+        except (OSError, ValueError) as error:
             raise MaxWhisperError(f"{self._path} cannot be read ({error}): put it back as it was") from error

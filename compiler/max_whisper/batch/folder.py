@@ -74,7 +74,7 @@ def _take(lock: int, out: Path) -> None:
 def _check_kind(path: Path, out: Path, kind: _Kind) -> None:
     try:
         there = msgspec.json.decode(path.read_bytes(), type=_Kind)
-    except (FileNotFoundError, msgspec.DecodeError):  # the first run, or one that was killed while it wrote the file
+    except (FileNotFoundError, ValueError):  # the first run, or one that was killed while it wrote the file
         try:
             path.write_bytes(msgspec.json.encode(kind))
         except OSError as error:

@@ -79,7 +79,7 @@ def read_frames(path: Path, kind: Any) -> tuple[list[Any], int]:
                 for content in reader.feed(data):
                     messages.append(msgspec.msgpack.decode(content, type=kind))
                     end += _LENGTH.size + len(content)
-    except (FileNotFoundError, msgspec.DecodeError, FrameError):  # msgspec.ValidationError is a DecodeError
+    except (FileNotFoundError, ValueError):  # the errors of msgspec, and those of text that is no UTF-8
         pass
     return messages, end
 

@@ -232,7 +232,7 @@ def _cut(journal: Path) -> tuple[list[Entry], int]:
                     break
                 entries.append(msgspec.json.decode(line, type=Entry))
                 end += len(line)
-    except msgspec.DecodeError:  # of a power cut
+    except ValueError:  # of a power cut
         pass
     except OSError as error:
         raise UserError(f"{journal} cannot be read ({error.strerror}): change its permissions") from error

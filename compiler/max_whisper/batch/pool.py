@@ -14,7 +14,7 @@ from typing import IO, Any, TypeAlias
 
 import msgspec
 
-from max_whisper.batch.frames import FrameError, FrameReader, encode, frame, write_all
+from max_whisper.batch.frames import FrameReader, encode, frame, write_all
 from max_whisper.batch.protocol import (
     Broken,
     Died,
@@ -119,7 +119,7 @@ class Pool:
             try:
                 data = os.read(worker.output.fileno(), 1 << 20)
                 messages = worker.messages(data)
-            except (FrameError, msgspec.DecodeError) as error:  # something else wrote there, such as a crash
+            except ValueError as error:  # something else wrote there, such as a crash
                 data, messages = b"", []
                 worker.why = str(error)
             for message in messages:

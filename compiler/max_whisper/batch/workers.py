@@ -154,7 +154,7 @@ def _cache_file(artifact: Path, cores: Sequence[int]) -> Path:
 def _remembered(cache: Path) -> dict[int, float]:
     try:
         return msgspec.json.decode(cache.read_bytes(), type=_Rates).rates
-    except (OSError, msgspec.DecodeError):
+    except (OSError, ValueError):
         return {}
 
 
