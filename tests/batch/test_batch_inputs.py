@@ -5,15 +5,20 @@ from __future__ import annotations
 import functools
 import http.server
 import os
+import shutil
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import aiohttp
 import fsspec
 import pyarrow as pa
 import pytest
 from max_whisper.batch.inputs import remote
 from max_whisper.batch.inputs.find import find_all
+from max_whisper.batch.inputs.source import Source
+from max_whisper.batch.prepare import Job, Preparer
 from max_whisper.errors import AudioError, Cancelled, UserError
 from pyarrow import parquet
 
@@ -205,3 +210,39 @@ def test_recordings_of_the_web(web: str, tmp_path: Path) -> None:
     assert (tmp_path / "copy").read_bytes() == b"sound"
     with pytest.raises(AudioError, match="cannot be fetched"):
         remote.fetch(f"{web}/x.wav", tmp_path / "none", lambda: False)
+    with pytest.raises(AudioError, match="404"):
+        remote.examined(Source(f"{web}/x.wav", "x.wav"))
+
+
+def test_a_recording_of_the_web_may_come_slowly(web: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The whole of it has no limit of time; the silence of a server has."""
+    write, slow = shutil.copyfileobj, 0.6
+    monkeypatch.setattr(
+        http.server.SimpleHTTPRequestHandler,
+        "copyfile",
+        lambda self, file, to: [to.flush(), time.sleep(slow), write(file, to)],
+    )
+    monkeypatch.setattr(aiohttp.client, "DEFAULT_TIMEOUT", aiohttp.ClientTimeout(total=slow / 2))
+    touch(tmp_path, "a.wav")
+    fsspec.get_filesystem_class("http").clear_instance_cache()
+    remote.fetch(f"{web}/a.wav", tmp_path / "copy", lambda: False)
+    assert (tmp_path / "copy").read_bytes() == b"sound"
+    monkeypatch.setattr(remote, "SILENCE", slow / 2)
+    with pytest.raises(AudioError, match="cannot be fetched"):
+        remote.fetch(f"{web}/a.wav", tmp_path / "none", lambda: False)
+
+
+@pytest.mark.parametrize("call", ["examined", "fetch"])
+def test_a_server_that_says_nothing_does_not_keep_a_run_from_stopping(
+    call: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, answer = threading.Event(), threading.Event()
+    monkeypatch.setattr(remote, call, lambda *more: [asked.set(), answer.wait()])
+    preparer = Preparer(tmp_path / "downloads", asked.is_set)
+    stamp = "" if call == "examined" else "1"
+    try:
+        job = preparer.submit(Job(0, Source("memory://a.wav", "a.wav", 1, stamp), 1.0)).result(timeout=30)
+        assert not job.content and not job.error
+    finally:
+        answer.set()
+        preparer.close()

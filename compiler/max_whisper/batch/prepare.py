@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import threading
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 from blake3 import blake3
 
@@ -22,6 +24,9 @@ from max_whisper.runtime.output.files import write_error
 
 THREADS = 4
 """The number of recordings that are fetched or hashed at the same time."""
+LOOK = 0.1
+"""The seconds between two looks at whether to stop, while a server says nothing."""
+T = TypeVar("T")
 
 
 @dataclass
@@ -124,13 +129,17 @@ class Preparer:
         return job
 
     def _fetch(self, job: Job) -> None:
-        job.source = job.source if job.source.stamp else remote.examined(job.source)
+        def stop() -> bool:
+            return self._closed or self._stop()
+
+        if not job.source.stamp:
+            job.source = _unless(stop, lambda: remote.examined(job.source))
         suffix = Path(job.source.relative).suffix[:10]  # a hint for the audio reader
         path = self._downloads / f"{next(self._names)}{suffix}"
         try:
             self._downloads.mkdir(exist_ok=True)
             job.file = path
-            remote.fetch(job.source.place, path, lambda: self._closed or self._stop())
+            _unless(stop, lambda: remote.fetch(job.source.place, path, stop))
         except OSError as error:
             raise MaxWhisperError(str(write_error(path, error))) from error  # not of the recording
 
@@ -139,3 +148,23 @@ def is_changed(job: Job) -> bool:
     """Returns whether a file was changed after it was made ready."""
     source = job.source
     return not source.is_remote and local_source(source.place, source.relative).stamp != source.stamp
+
+
+def _unless(stop: Callable[[], bool], work: Callable[[], T]) -> T:
+    """Returns what a function returns, or raises what it raises, and Cancelled as soon as `stop` returns True.
+
+    It runs in a thread that is then left alone: nothing ends the reading from a server that says nothing.
+    """
+    result: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            result.set_result(work())
+        except BaseException as error:
+            result.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    while not wait([result], LOOK).done:
+        if stop():
+            raise Cancelled
+    return result.result()

@@ -17,6 +17,9 @@ MAX_BYTES = 16 << 30
 """The most bytes of a recording that is fetched: 24 hours of 16-bit stereo WAV at 48 kHz."""
 MAX_LIST_BYTES = 1 << 30
 """The most bytes of a list that is fetched."""
+SILENCE = 60.0
+"""The seconds for which a web server may say nothing."""
+_WEB = ("http://", "https://")
 _CHUNK = 1 << 20
 _CHANGES = ("ETag", "etag", "LastModified", "Last-Modified", "Content-MD5", "md5Hash", "mtime", "updated", "created")
 """The names under which file systems tell what changes with the content."""
@@ -28,7 +31,7 @@ def find(url: str) -> Iterator[Source]:
     Raises UserError where it cannot be looked up.
     """
     system, path = _system(url)
-    is_web = url.startswith(("http://", "https://"))  # which has no folders, and question marks that are no patterns
+    is_web = url.startswith(_WEB)  # which has no folders, and question marks that are no patterns
     try:
         if is_pattern(path) and not is_web:
             root = path[: min(map(path.find, (c for c in "*?[" if c in path)))].rpartition("/")[0]
@@ -110,10 +113,17 @@ def _system(url: str) -> tuple[Any, str]:
     except ImportError as error:
         raise UserError(f"{url}: URLs need the package fsspec: pip install 'max-whisper[batch]' ({error})") from error
     try:
-        system, path = url_to_fs(url)
+        system, path = url_to_fs(url, **(_web_options() if url.startswith(_WEB) else {}))
     except Exception as error:  # ImportError: a library for this kind of URL is not installed
         raise UserError(f"{url} cannot be opened ({_reason(error)}): check the address") from error
     return system, str(path)
+
+
+def _web_options() -> dict[str, Any]:
+    """Returns the options of fsspec for web servers; without them, all of a recording must come in five minutes."""
+    from aiohttp import ClientTimeout
+
+    return {"client_kwargs": {"timeout": ClientTimeout(total=None, sock_connect=SILENCE, sock_read=SILENCE)}}
 
 
 def _is_taken(below: str) -> bool:
@@ -131,4 +141,8 @@ def _not_fetched(url: str, error: Exception) -> AudioError:
 
 
 def _reason(error: Exception) -> str:
+    cause = error.__cause__
+    if isinstance(error, FileNotFoundError) and cause is not None and not isinstance(cause, LookupError):
+        # Whatever a web server does, fsspec calls it a file that is not there, and names the URL alone.
+        return printable(f"{type(cause).__name__}: {cause}", 300)
     return printable(str(error) or type(error).__name__, 300)
