@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from pathlib import Path
 
 import fsspec
@@ -20,7 +21,9 @@ import max_whisper
 import pytest
 from max_whisper.batch import batch as batches
 from max_whisper.batch import journal as journals
-from max_whisper.batch.prepare import Job
+from max_whisper.batch.pool import Pool
+from max_whisper.batch.prepare import Job, Preparer
+from max_whisper.batch.run import WAIT
 from max_whisper.batch.summary import Status
 from max_whisper.errors import UserError
 from support.archives import AUDIO, by_key, rows_of, write_clips
@@ -157,6 +160,31 @@ def test_copies_have_one_row(archive: Path, batch: Callable[..., Outcome], tmp_p
     files = {path.relative_to(tmp_path / "out" / "subtitles").as_posix() for path in (tmp_path / "out").rglob("*.srt")}
     assert files == {"a.srt", "z.srt", "sub/b.srt"}
     assert (tmp_path / "out" / "subtitles" / "z.txt").read_text().split() == COMMANDS.split()
+
+
+def test_copies_do_not_wait_for_each_other(
+    archive: Path, batch: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run waits long only while workers are busy: an archive may have many copies, and a worker idles meanwhile."""
+    waits: list[float] = []
+    poll = Pool.poll
+
+    def told(pool: Pool, seconds: float) -> object:
+        if pool.is_ready and pool.is_idle:
+            waits.append(seconds)
+        return poll(pool, seconds)
+
+    def ready_at_once(preparer: Preparer, job: Job) -> Future[Job]:
+        future: Future[Job] = Future()
+        future.set_result(preparer._prepare(job))
+        return future
+
+    monkeypatch.setattr(Pool, "poll", told)
+    monkeypatch.setattr(Preparer, "submit", ready_at_once)
+    for number in range(40):
+        shutil.copy(archive / "a.flac", archive / f"copy-{number}.flac")
+    assert "40 recordings had a text already" in batch(archive).stderr
+    assert waits and max(waits[:-1]) < WAIT  # in the last one, nothing is left
 
 
 @pytest.mark.parametrize("rows", ["recording", "segment"])

@@ -90,8 +90,8 @@ class Run:
     def step(self) -> None:
         """Does what can be done now, and waits a moment. Raises MaxWhisperError where the run cannot go on."""
         if not self._stopping:
-            self._prepare_ahead()
             self._begin_ready()
+            self._prepare_ahead()  # behind it, so that the wait is short where something is being made ready
         soon = self._preparing and self._pool.free and not self._stopping
         for message in self._pool.poll(SOON if soon else WAIT):
             assert isinstance(message, OfRecording)
