@@ -15,11 +15,12 @@ import aiohttp
 import fsspec
 import pyarrow as pa
 import pytest
+from max_whisper.batch import watching
 from max_whisper.batch.inputs import remote
 from max_whisper.batch.inputs.find import find_all
 from max_whisper.batch.inputs.source import Source
 from max_whisper.batch.prepare import Job, Preparer
-from max_whisper.errors import AudioError, Cancelled, UserError
+from max_whisper.errors import AudioError, Cancelled, MaxWhisperError, UserError
 from pyarrow import parquet
 
 
@@ -246,3 +247,17 @@ def test_a_server_that_says_nothing_does_not_keep_a_run_from_stopping(
     finally:
         answer.set()
         preparer.close()
+
+
+def test_a_watched_folder_that_goes_away_is_no_mistake_of_the_user(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The exit code for a mistake says that nothing was begun."""
+    monkeypatch.setattr(watching, "INTERVAL", 0.0)
+    (tmp_path / "in").mkdir()
+    watch = watching.Watch([str(tmp_path / "in")], tmp_path / "out")
+    assert not watch.look()
+    (tmp_path / "in").rmdir()
+    with pytest.raises(MaxWhisperError, match="cannot be read") as error:
+        watch.look()
+    assert not isinstance(error.value, UserError)

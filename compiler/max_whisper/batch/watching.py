@@ -8,7 +8,7 @@ from pathlib import Path
 
 from max_whisper.batch.inputs.local import in_folder
 from max_whisper.batch.inputs.source import Source
-from max_whisper.errors import UserError
+from max_whisper.errors import MaxWhisperError, UserError
 from max_whisper.files import expanded, is_folder
 from max_whisper.messages import printable
 
@@ -33,12 +33,18 @@ class Watch:
     def look(self) -> list[Source]:
         """Returns the recordings that did not change between the last two looks, each once.
 
-        Returns none until it is time for another look. Raises UserError where a folder cannot be read.
+        Returns none until it is time for another look. Raises UserError where a folder cannot be read, and
+        MaxWhisperError where one cannot be read any more.
         """
         now = time.monotonic()
         if now < self._next:
             return []
-        places = {source.place: source for folder in self._folders for source in in_folder(folder, self._out)}
+        try:
+            places = {source.place: source for folder in self._folders for source in in_folder(folder, self._out)}
+        except UserError as error:
+            if not self._next:
+                raise
+            raise MaxWhisperError(str(error)) from error  # the run has begun
         found = [*places.values()]  # each once, also where one folder is in another
         still = [
             source
