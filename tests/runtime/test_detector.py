@@ -14,7 +14,7 @@ from max_whisper.artifact.load import check_artifact
 from max_whisper.errors import ArtifactError, AudioError, UserError
 from max_whisper.runtime.vad.detector import CHUNKS_AT_ONCE, VoiceDetector, load_detector
 from max_whisper.tools.verify.detector import onnx_reference, verify_detector
-from support.artifacts import copy, replan, reseal
+from support.artifacts import copy, replace, replan, reseal
 
 ROOT = Path(__file__).parents[2]
 SPEECH = os.environ.get("MAX_WHISPER_SPEECH", "")
@@ -155,6 +155,15 @@ def test_dimensions_that_are_not_the_spec_s(silero: Path, tmp_path: Path, dims: 
     other = copy(silero, tmp_path / "vad")
     reseal(other, dims={**check_artifact(other).dims, **dims})
     with pytest.raises(ArtifactError, match=r"spec.json: expected the dimensions"):
+        load_detector(other)
+
+
+@pytest.mark.parametrize("content", [b'{"dims": {"a": "b"}}', b'{"dims": {"\xff": 1}}', b"{"])
+def test_a_spec_that_cannot_be_read(silero: Path, tmp_path: Path, content: bytes) -> None:
+    other = copy(silero, tmp_path / "vad")
+    replace(other / "spec.json", content)
+    reseal(other)
+    with pytest.raises(ArtifactError, match=r"spec.json: expected a spec as JSON"):
         load_detector(other)
 
 

@@ -26,7 +26,7 @@ def check_files(folder: Path, manifest: Manifest) -> None:
     path = folder / SPEC_FILE
     try:
         dims = msgspec.json.decode(path.read_bytes(), type=_StoredSpec).dims
-    except msgspec.DecodeError as e:
+    except ValueError as e:  # msgspec.DecodeError and UnicodeDecodeError are ValueErrors
         raise ArtifactError(f"{path}: expected a spec as JSON ({e}); build the artifact again") from e
     if dims != manifest.dims:
         raise ArtifactError(f"{path}: expected the dimensions {manifest.dims}, found {dims}; build the artifact again")
