@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -117,6 +117,15 @@ def test_a_part_that_is_damaged_is_named(format: Format, tmp_path: Path, state: 
         Journal(tmp_path, state, format, "recording")
 
 
+def raising(error: Exception) -> Callable[..., None]:
+    """Returns a function that raises an error, whatever it is given."""
+
+    def refuse(*arguments: object, **options: object) -> None:
+        raise error
+
+    return refuse
+
+
 ARROW_ERRORS = [pa.ArrowCapacityError, pa.ArrowInvalid, pa.ArrowMemoryError, pa.ArrowException]
 
 
@@ -124,13 +133,11 @@ ARROW_ERRORS = [pa.ArrowCapacityError, pa.ArrowInvalid, pa.ArrowMemoryError, pa.
 def test_rows_that_parquet_cannot_hold_stay_in_the_journal(
     kind: type[Exception], tmp_path: Path, state: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(*arguments: object, **options: object) -> None:
-        raise kind("array cannot contain more than 2147483646 bytes")
-
     journal = Journal(tmp_path, state, "parquet", "recording")
     journal.add(line("a"))
     with monkeypatch.context() as patch:
-        patch.setattr("pyarrow.parquet.ParquetWriter.write_table", refuse)
+        full = kind("array cannot contain more than 2147483646 bytes")
+        patch.setattr("pyarrow.parquet.ParquetWriter.write_table", raising(full))
         with pytest.raises(MaxWhisperError, match=r"part-00001.parquet cannot be written as parquet \(array cannot"):
             journal.publish()
     assert not rows_of(tmp_path) and [path.name for path in state.iterdir()] == ["part-00001.jsonl"]
@@ -142,13 +149,10 @@ def test_rows_that_parquet_cannot_hold_stay_in_the_journal(
 def test_a_part_of_which_pyarrow_can_make_nothing_is_named(
     kind: type[Exception], tmp_path: Path, state: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(*arguments: object, **options: object) -> None:
-        raise kind("")
-
     journal = Journal(tmp_path, state, "parquet", "recording")
     journal.add(line("a"))
     journal.publish()
-    monkeypatch.setattr("pyarrow.parquet.ParquetFile.iter_batches", refuse)
+    monkeypatch.setattr("pyarrow.parquet.ParquetFile.iter_batches", raising(kind("")))
     with pytest.raises(MaxWhisperError, match=rf"part-00001.parquet cannot be read \({kind.__name__}\): put it back"):
         Journal(tmp_path, state, "parquet", "recording")
 

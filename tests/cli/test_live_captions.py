@@ -34,12 +34,16 @@ def event(kind: EventKind, text: str) -> StreamEvent:
     return StreamEvent(kind, 0, 0.0, 1.0, text, words, segment)
 
 
+def streams(*, terminal: bool, **methods: Any) -> Any:
+    """Returns what stands in for the streams of a program, both of which are a terminal or a pipe."""
+    end = SimpleNamespace(isatty=lambda: terminal, fileno=lambda: 1)
+    return SimpleNamespace(stdout=end, stderr=end, **methods)
+
+
 @pytest.mark.parametrize(("text", "line"), CASES.items())
 def test_lines(text: str, line: str) -> None:
     written: list[str] = []
-    pipe = SimpleNamespace(isatty=lambda: False, fileno=lambda: 1)
-    streams: Any = SimpleNamespace(stdout=pipe, stderr=pipe, write=written.append)
-    captions = Captions(streams, to_stdout=True, for_files=True)
+    captions = Captions(streams(terminal=False, write=written.append), to_stdout=True, for_files=True)
     captions.tell([event("final", text)])
     assert written == [f"{line}\n"]
     assert [segment.text for segment in captions.segments] == [text]  # as it is for files
@@ -49,9 +53,7 @@ def test_lines(text: str, line: str) -> None:
 def test_texts_that_nobody_has_seen(text: str, line: str) -> None:
     """They are shown in the end, and look the same."""
     shown: list[str] = []
-    terminal = SimpleNamespace(isatty=lambda: True, fileno=lambda: 1)
-    streams: Any = SimpleNamespace(stdout=terminal, stderr=terminal, show=shown.append)
-    captions = Captions(streams, to_stdout=False, for_files=False)
+    captions = Captions(streams(terminal=True, show=shown.append), to_stdout=False, for_files=False)
     captions.tell([event("final", text)])
     captions.show_rest()
     assert shown == [line]
@@ -70,10 +72,8 @@ def test_texts_that_nobody_has_seen(text: str, line: str) -> None:
 )
 def test_what_is_drawn_meanwhile(confirmed: str, hypothesis: str, seen: str) -> None:
     drawn: list[str] = []
-    terminal = SimpleNamespace(isatty=lambda: True, fileno=lambda: 1)
-    streams: Any = SimpleNamespace(stdout=terminal, stderr=terminal)
     screen: Any = SimpleNamespace(show=lambda first, rest, state: drawn.append(first + rest))
-    captions = Captions(streams, to_stdout=True, for_files=False)
+    captions = Captions(streams(terminal=True), to_stdout=True, for_files=False)
     captions._screen = screen
     captions.tell([event("confirmed", confirmed), event("hypothesis", hypothesis)])
     assert drawn[-1].strip() == seen

@@ -1,7 +1,7 @@
 """The folder of the results, which one run at a time writes to, and in it the folder of what a run remembers.
 
 OUT/part-00001.parquet ...   the rows
-OUT/_copies.jsonl             recordings that have the same content as another
+OUT/_copies.jsonl            recordings that have the same content as another
 OUT/subtitles/               files for players, if they are asked for
 OUT/.batch/                  what runs remember: journals, windows, hashes of recordings
 """
