@@ -14,6 +14,7 @@ from std.memory.alloc import unsafe_alloc
 from std.sys import size_of
 from std.utils.numerics import neg_inf
 
+from .few_products import prefetch_weights
 from .few_rows import FewRows, integer_rows, multiply_range
 from .numerics import LANES, load_partial
 from .parallel import BYTES_PER_THREAD, for_each, thread_count
@@ -105,6 +106,8 @@ def attend_memory[
         )
         comptime for row in range(count):
             softmax(scores.unsafe_offset(row * padded(seen)), padded(seen))
+            comptime if dtype == DType.int8:
+                scale_values(scores.unsafe_offset(row * padded(seen)), memory, place, seen)
         comptime for row in range(0, count, together):
             sum_values[dtype, together](
                 memory,
@@ -190,6 +193,14 @@ def softmax(scores: Pointer[mut=True, Float32, ...], n: Int):
 
 
 @always_inline
+def scale_values(weights: Pointer[mut=True, Float32, ...], memory: Memory, place: Int, n_keys: Int):
+    """Multiplies the weights of n_keys values with the scales of these."""
+    for t in range(0, n_keys, LANES):
+        var scales = load_partial(memory.values_scales.unsafe_offset(place + t), min(LANES, n_keys - t))
+        weights.unsafe_store(t, weights.unsafe_load[width=LANES](t) * scales)
+
+
+@always_inline
 def sum_values[
     dtype: DType, rows: Int
 ](
@@ -235,17 +246,14 @@ def sum_channels[
         sums[unsafe_offset=i] = 0
     for t in range(n_keys):
         var row = memory.values.unsafe_offset((place + t) * memory.head_dim + channel)
-        var scale = Float32(1)
-        comptime if dtype == DType.int8:
-            scale = memory.values_scales.unsafe_load(place + t)
+        comptime if dtype != DType.float32:
+            prefetch_weights(row)
         comptime for c in range(vectors):
             var value = row.unsafe_load[width=width](c * width).cast[DType.float32]()
             comptime for i in range(rows):
                 comptime at = i * vectors + c
-                var weight = weights.unsafe_load(i * weights_stride + t)
-                comptime if dtype == DType.int8:
-                    weight *= scale
-                sums[unsafe_offset=at] = value.fma(SIMD[DType.float32, width](weight), sums[unsafe_offset=at])
+                var weight = SIMD[DType.float32, width](weights.unsafe_load(i * weights_stride + t))
+                sums[unsafe_offset=at] = value.fma(weight, sums[unsafe_offset=at])
     comptime for i in range(rows):
         comptime for c in range(vectors):
             y.unsafe_store(i * row_stride + channel + c * width, sums[unsafe_offset=i * vectors + c])

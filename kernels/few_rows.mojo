@@ -15,21 +15,18 @@ between in one place and not in another.
 """
 
 from std.math import ceildiv
-from std.memory import bitcast, stack_allocation
 from std.memory.alloc import unsafe_alloc
-from std.sys import CompilationTarget, size_of
-from std.sys.intrinsics import PrefetchOptions, prefetch
+from std.sys import CompilationTarget
 
+from .few_products import INTEGERS, multiply_floats, multiply_integers
 from .numerics import LANES, activate, copy, load_partial, normalize_rows, simd_max, store_partial
 from .prompt_tiles import multiply_tiles
-from .tile import ROWS, multiply_add, sum_dtype
+from .tile import ROWS
 
 comptime BLOCK = 4
 """Rows, and outputs, that are computed together."""
 comptime FEW_ROWS = 7
 """The most rows for which the weights are read in one stream."""
-comptime PREFETCH_DISTANCE = 2048
-"""Bytes from what is read to what is prefetched."""
 comptime MAX_INTEGER = 16383
 """The largest integer of a row."""
 comptime TILED_ROWS = ROWS
@@ -38,10 +35,6 @@ comptime TILED_ROWS = ROWS
 comptime integer_rows[dtype: DType]: Bool = dtype == DType.int8 and CompilationTarget._has_feature["avx512vnni"]()
 """Whether rows are integers in products with weights of this dtype."""
 comptime row_dtype[dtype: DType]: DType = DType.int16 if integer_rows[dtype] else DType.float32
-comptime product_dtype[dtype: DType]: DType = DType.int32 if integer_rows[dtype] else DType.float32
-"""The dtype of sums of products with weights of a dtype."""
-comptime step_size[dtype: DType]: Int = 2 * LANES if integer_rows[dtype] else LANES
-"""The elements of a row that are multiplied at once."""
 
 
 struct FewRows[dtype: DType](Movable):
@@ -64,7 +57,7 @@ struct FewRows[dtype: DType](Movable):
         self.stride = n_in
         var rows = n_rows
         comptime if integer_rows[Self.dtype]:
-            self.stride = ceildiv(n_in, 2 * LANES) * 2 * LANES + 2 * LANES
+            self.stride = ceildiv(n_in, INTEGERS) * INTEGERS + INTEGERS
             if n_rows >= TILED_ROWS:
                 rows = ceildiv(n_rows, ROWS) * ROWS
         self.numbers = unsafe_alloc[Scalar[row_dtype[Self.dtype]]](rows * self.stride)
@@ -127,83 +120,6 @@ def round_row(x: Pointer[Float32, ...], y: Pointer[mut=True, Int16, ...], n: Int
     return scale
 
 
-@always_inline
-def add_products[
-    dtype: DType
-](
-    x: SIMD[row_dtype[dtype], step_size[dtype]],
-    weights: SIMD[row_dtype[dtype], step_size[dtype]],
-    sums: SIMD[product_dtype[dtype], LANES],
-) -> SIMD[product_dtype[dtype], LANES]:
-    """Returns the sums plus the products of elements of a row and as many weights."""
-    comptime row = row_dtype[dtype]
-    var total = multiply_add[row](
-        bitcast[DType.uint32, LANES](x),
-        bitcast[DType.uint32, LANES](weights),
-        rebind[SIMD[sum_dtype[row], LANES]](sums),
-    )
-    return rebind[SIMD[product_dtype[dtype], LANES]](total)
-
-
-@always_inline
-def multiply_few[
-    dtype: DType, rows: Int, columns: Int, chains: Int
-](
-    x: Pointer[Scalar[row_dtype[dtype]], ...],
-    x_scales: Pointer[Float32, ...],
-    weights: Pointer[Scalar[dtype], ...],
-    y: Pointer[mut=True, Float32, ...],
-    n_in: Int,
-    x_stride: Int,
-    n_out: Int,
-):
-    """Writes x @ weights^T, times the scales of the rows, to y [rows, columns], whose rows are n_out apart.
-
-    x is [rows, n_in], with rows x_stride apart, weights are [columns, n_in]. Each sum is split into `chains` vectors,
-    because an addition to a vector waits for the one before.
-    """
-    comptime size = step_size[dtype]
-    comptime step = size * chains
-    comptime distance = PREFETCH_DISTANCE // size_of[Scalar[dtype]]()
-    var sums = stack_allocation[rows * columns * chains, SIMD[product_dtype[dtype], LANES]]()
-    comptime for i in range(rows * columns * chains):
-        sums[unsafe_offset=i] = 0
-    var whole = n_in // step * step
-    for k in range(0, whole, step):
-        comptime for j in range(columns):
-            comptime for c in range(chains):
-                var at = j * n_in + k + c * size
-                comptime if columns == 1:
-                    prefetch[PrefetchOptions().for_read().high_locality().to_data_cache()](
-                        weights.unsafe_offset(at + distance)
-                    )
-                var w = weights.unsafe_load[width=size](at).cast[row_dtype[dtype]]()
-                comptime for i in range(rows):
-                    comptime sum = (i * columns + j) * chains + c
-                    var vector = x.unsafe_load[width=size](i * x_stride + k + c * size)
-                    sums[unsafe_offset=sum] = add_products[dtype](vector, w, sums[unsafe_offset=sum])
-    comptime for j in range(columns):
-        comptime for i in range(rows):
-            comptime first = (i * columns + j) * chains
-            var sum = sums[unsafe_offset=first]
-            comptime for c in range(1, chains):
-                sum += sums[unsafe_offset=first + c]
-            comptime if integer_rows[dtype]:
-                var total = sum.reduce_add()
-                for k in range(whole, n_in):
-                    total += (
-                        x.unsafe_load(i * x_stride + k).cast[product_dtype[dtype]]()
-                        * weights.unsafe_load(j * n_in + k).cast[product_dtype[dtype]]()
-                    )
-                y.unsafe_store(i * n_out + j, total.cast[DType.float32]() * x_scales.unsafe_load(i))
-            else:
-                var total = sum.cast[DType.float32]().reduce_add()
-                for k in range(whole, n_in):
-                    var element = x.unsafe_load(i * x_stride + k).cast[DType.float32]()
-                    total = element.fma(weights.unsafe_load(j * n_in + k).cast[DType.float32](), total)
-                y.unsafe_store(i * n_out + j, total)
-
-
 def multiply_range[
     dtype: DType
 ](
@@ -215,51 +131,102 @@ def multiply_range[
     last: Int,
 ):
     """Writes the columns first to last of x [n_rows, n_in] @ weights [n_out, n_in]^T to y [n_rows, n_out]."""
-    var n_rows = x.n_rows
-    var n_in = x.n_in
+    comptime if integer_rows[dtype]:
+        multiply_range_of_integers(
+            x.numbers.unsafe_bitcast[Int16](),
+            x.scales,
+            x.n_rows,
+            x.n_in,
+            x.stride,
+            weights.unsafe_bitcast[Int8](),
+            y,
+            n_out,
+            first,
+            last,
+        )
+    else:
+        multiply_range_of_floats[dtype](
+            x.numbers.unsafe_bitcast[Float32](), x.n_rows, x.n_in, weights, y, n_out, first, last
+        )
+
+
+def multiply_range_of_integers(
+    x: Pointer[Int16, ...],
+    scales: Pointer[Float32, ...],
+    n_rows: Int,
+    n_in: Int,
+    stride: Int,
+    weights: Pointer[Int8, ...],
+    y: Pointer[mut=True, Float32, ...],
+    n_out: Int,
+    first: Int,
+    last: Int,
+):
+    """Writes what `multiply_range` writes, for rows of integers, stride apart, with a scale for each."""
+    if n_rows >= TILED_ROWS:
+        return multiply_tiles(x, stride, scales, n_rows, n_in, weights, y, n_out, first, last)
 
     @always_inline
-    def block[rows: Int, columns: Int, chains: Int](i: Int, j: Int) {imm}:
-        multiply_few[dtype, rows, columns, chains](
-            x.numbers.unsafe_offset(i * x.stride),
-            x.scales.unsafe_offset(i),
+    def rows[count: Int, chains: Int](i: Int, j: Int) {imm}:
+        multiply_integers[count, chains](
+            x.unsafe_offset(i * stride),
+            scales.unsafe_offset(i),
             weights.unsafe_offset(j * n_in),
             y.unsafe_offset(i * n_out + j),
             n_in,
-            x.stride,
+            stride,
             n_out,
+            min(LANES, last - j),
+        )
+
+    @always_inline
+    def columns[chains: Int]() {imm}:
+        var whole_rows = n_rows // BLOCK * BLOCK
+        for j in range(first, last, LANES):
+            for i in range(0, whole_rows, BLOCK):
+                rows[BLOCK, chains](i, j)
+            comptime for left in range(1, BLOCK):
+                if n_rows - whole_rows == left:
+                    rows[left, chains](whole_rows, j)
+
+    if n_in < 4 * INTEGERS:  # the keys of a head
+        columns[1]()
+    else:
+        columns[4]()
+
+
+def multiply_range_of_floats[
+    dtype: DType
+](
+    x: Pointer[Float32, ...],
+    n_rows: Int,
+    n_in: Int,
+    weights: Pointer[Scalar[dtype], ...],
+    y: Pointer[mut=True, Float32, ...],
+    n_out: Int,
+    first: Int,
+    last: Int,
+):
+    """Writes what `multiply_range` writes, for rows of float32.
+
+    All blocks of a call have the same number of chains, so that the sums of a row do not depend on its place.
+    """
+
+    @always_inline
+    def block[rows: Int, columns: Int, chains: Int](i: Int, j: Int) {imm}:
+        multiply_floats[dtype, rows, columns, chains](
+            x.unsafe_offset(i * n_in), weights.unsafe_offset(j * n_in), y.unsafe_offset(i * n_out + j), n_in, n_out
         )
 
     var whole_rows = n_rows // BLOCK * BLOCK
-
-    @always_inline
-    def few[chains: Int]() {imm}:
+    if n_rows <= FEW_ROWS:
         for j in range(first, last):
             for i in range(0, whole_rows, BLOCK):
-                block[BLOCK, 1, chains](i, j)
+                block[BLOCK, 1, 4](i, j)
             comptime for left in range(1, BLOCK):
                 if n_rows - whole_rows == left:
-                    block[left, 1, chains](whole_rows, j)
-
-    comptime if integer_rows[dtype]:
-        if n_rows >= TILED_ROWS:
-            return multiply_tiles(
-                x.numbers.unsafe_bitcast[Int16](),
-                x.stride,
-                x.scales,
-                n_rows,
-                n_in,
-                weights.unsafe_bitcast[Int8](),
-                y,
-                n_out,
-                first,
-                last,
-            )
-        if n_rows <= FEW_ROWS and n_in < 4 * step_size[dtype]:  # the keys of a head
-            return few[2]() if n_in >= 2 * step_size[dtype] else few[1]()
-    # All blocks of a call have the same number of chains, so that float32 sums of a row do not depend on its place.
-    if n_rows <= FEW_ROWS:
-        return few[4]()
+                    block[left, 1, 4](whole_rows, j)
+        return
     var whole_columns = first + (last - first) // BLOCK * BLOCK
     for j in range(first, whole_columns, BLOCK):
         for i in range(0, whole_rows, BLOCK):

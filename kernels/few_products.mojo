@@ -1,0 +1,146 @@
+"""The innermost products of a few rows with columns of weights (few_rows.mojo): of floats, and of integers.
+
+Weights are [columns, n_in], as in the checkpoint, and are read in one stream, with a prefetch ahead of it: several
+streams side by side reach half the speed.
+"""
+
+from std.memory import bitcast, stack_allocation
+from std.sys.intrinsics import PrefetchOptions, prefetch
+
+from .numerics import LANES, store_partial
+from .prompt_tiles import ROUNDS
+from .tile import multiply_add
+
+comptime INTEGERS = 2 * LANES
+"""The integers of a row that are multiplied at once."""
+comptime PREFETCH_DISTANCE = 6144
+"""Bytes from what is read to what is prefetched."""
+
+
+@always_inline
+def multiply_floats[
+    dtype: DType, rows: Int, columns: Int, chains: Int
+](
+    x: Pointer[Float32, ...],
+    weights: Pointer[Scalar[dtype], ...],
+    y: Pointer[mut=True, Float32, ...],
+    n_in: Int,
+    n_out: Int,
+):
+    """Writes x @ weights^T of float32 rows to y [rows, columns], whose rows are n_out apart.
+
+    x is [rows, n_in], weights are [columns, n_in]. Each sum is split into `chains` vectors, because an addition to a
+    vector waits for the one before.
+    """
+    comptime step = LANES * chains
+    var sums = stack_allocation[rows * columns * chains, SIMD[DType.float32, LANES]]()
+    comptime for i in range(rows * columns * chains):
+        sums[unsafe_offset=i] = 0
+    var whole = n_in // step * step
+    for k in range(0, whole, step):
+        comptime for j in range(columns):
+            comptime for c in range(chains):
+                var at = weights.unsafe_offset(j * n_in + k + c * LANES)
+                comptime if columns == 1:
+                    prefetch_weights(at)
+                var w = at.unsafe_load[width=LANES](0).cast[DType.float32]()
+                comptime for i in range(rows):
+                    comptime sum = (i * columns + j) * chains + c
+                    var vector = x.unsafe_load[width=LANES](i * n_in + k + c * LANES)
+                    sums[unsafe_offset=sum] = vector.fma(w, sums[unsafe_offset=sum])
+    comptime for j in range(columns):
+        comptime for i in range(rows):
+            comptime first = (i * columns + j) * chains
+            var sum = sums[unsafe_offset=first]
+            comptime for c in range(1, chains):
+                sum += sums[unsafe_offset = first + c]
+            var total = sum.reduce_add()
+            for k in range(whole, n_in):
+                total = x.unsafe_load(i * n_in + k).fma(
+                    weights.unsafe_load(j * n_in + k).cast[DType.float32](), total
+                )
+            y.unsafe_store(i * n_out + j, total)
+
+
+@always_inline
+def multiply_integers[
+    rows: Int, chains: Int
+](
+    x: Pointer[Int16, ...],
+    x_scales: Pointer[Float32, ...],
+    weights: Pointer[Int8, ...],
+    y: Pointer[mut=True, Float32, ...],
+    n_in: Int,
+    x_stride: Int,
+    n_out: Int,
+    columns: Int,
+):
+    """Writes x @ weights^T of integers, times the scales of the rows, to y [rows, up to LANES columns].
+
+    x is [rows, n_in], with rows x_stride apart, behind which zeros fill up a vector; weights are [columns, n_in]. Rows
+    of y are n_out apart. The vectors of sums of all columns are summed up together, which takes a few instructions each.
+    """
+    comptime step = INTEGERS * chains
+    var sums = stack_allocation[rows * LANES, SIMD[DType.int32, LANES]]()
+    for j in range(columns):
+        var column = weights.unsafe_offset(j * n_in)
+        var parts = stack_allocation[rows * chains, SIMD[DType.int32, LANES]]()
+        comptime for i in range(rows * chains):
+            parts[unsafe_offset=i] = 0
+
+        @always_inline
+        def add[chain: Int](k: Int, w: SIMD[DType.int8, INTEGERS]) {imm}:
+            var words = bitcast[DType.uint32, LANES](w.cast[DType.int16]())
+            comptime for i in range(rows):
+                var vector = x.unsafe_load[width=INTEGERS](i * x_stride + k)
+                comptime part = i * chains + chain
+                parts[unsafe_offset=part] = multiply_add[DType.int16](
+                    bitcast[DType.uint32, LANES](vector), words, parts[unsafe_offset=part]
+                )
+
+        var whole = n_in // step * step
+        for k in range(0, whole, step):
+            comptime for c in range(chains):
+                var at = column.unsafe_offset(k + c * INTEGERS)
+                prefetch_weights(at)
+                add[c](k + c * INTEGERS, at.unsafe_load[width=INTEGERS](0))
+        for k in range(whole, n_in, INTEGERS):
+            add[0](k, load_integers(column.unsafe_offset(k), min(INTEGERS, n_in - k)))
+        comptime for i in range(rows):
+            var sum = parts[unsafe_offset = i * chains]
+            comptime for c in range(1, chains):
+                sum += parts[unsafe_offset = i * chains + c]
+            sums[unsafe_offset = i * LANES + j] = sum
+    comptime for i in range(rows):
+        var totals = sums_of_vectors(sums.unsafe_offset(i * LANES)).cast[DType.float32]()
+        store_partial(y.unsafe_offset(i * n_out), totals * x_scales.unsafe_load(i), columns)
+
+
+@always_inline
+def prefetch_weights[dtype: DType](at: Pointer[Scalar[dtype], ...]):
+    """Asks for the weights that are read some time after those at `at`."""
+    prefetch[PrefetchOptions().for_read().high_locality().to_data_cache()](
+        at.unsafe_bitcast[UInt8]().unsafe_offset(PREFETCH_DISTANCE)
+    )
+
+
+@always_inline
+def load_integers(x: Pointer[Int8, ...], n: Int) -> SIMD[DType.int8, INTEGERS]:
+    """Returns the first n integers at x, then zeros."""
+    if n == INTEGERS:
+        return x.unsafe_load[width=INTEGERS](0)
+    var vector = SIMD[DType.int8, INTEGERS](0)
+    for i in range(n):
+        vector[i] = x.unsafe_load(i)
+    return vector
+
+
+@always_inline
+def sums_of_vectors(vectors: Pointer[mut=True, SIMD[DType.int32, LANES], ...]) -> SIMD[DType.int32, LANES]:
+    """Returns the sum of each of LANES vectors, which are overwritten: in each round, two become one."""
+    comptime for round in range(ROUNDS):
+        comptime half = LANES >> (round + 1)
+        comptime for i in range(half):
+            var pair = vectors[unsafe_offset=i].interleave(vectors[unsafe_offset = i + half])
+            vectors[unsafe_offset=i] = pair.slice[LANES]() + pair.slice[LANES, offset=LANES]()
+    return vectors[unsafe_offset=0]
