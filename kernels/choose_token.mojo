@@ -136,6 +136,13 @@ def tally(
     return result
 
 
+@always_inline
+def allows_any(allowed: Pointer[Int64, ...], first: Int, last: Int) -> Bool:
+    """Returns whether any token from first to last is within the bounds of a row."""
+    var text = max(first, Int(allowed.unsafe_load(0))) < min(last, Int(allowed.unsafe_load(1)))
+    return text or max(first, Int(allowed.unsafe_load(2))) < min(last, Int(allowed.unsafe_load(3)))
+
+
 def tally_allowed(
     logits: Pointer[Float32, ...],
     mask: Pointer[Float32, ...],

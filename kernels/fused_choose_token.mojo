@@ -9,7 +9,7 @@ from max.gpu.host import DeviceContext
 from std.math import ceildiv
 from std.memory.alloc import unsafe_alloc
 
-from .choose_token import N_BOUNDS, Tally, choose, tally_allowed
+from .choose_token import N_BOUNDS, Tally, allows_any, choose, tally_allowed
 from .few_rows import FewRows, Norm, multiply_range
 from .parallel import for_each, thread_count
 
@@ -49,6 +49,8 @@ struct FusedChooseToken:
         var rows = FewRows[dtype](n_rows, n_in)
         var logits = unsafe_alloc[Float32](n_rows * n_vocab)
         var tallies = unsafe_alloc[Tally](2 * n_rows * ranges)  # [ranges, rows, text and timestamps]
+        for i in range(2 * n_rows * ranges):
+            tallies[unsafe_offset=i] = Tally()
         var table_at = table.unsafe_ptr()
         var scales_at = scales.unsafe_ptr()
         var mask_at = mask.unsafe_ptr()
@@ -57,9 +59,14 @@ struct FusedChooseToken:
         rows.fill[True](x.unsafe_ptr(), Norm(norm_weight.unsafe_ptr(), norm_bias.unsafe_ptr(), eps))
 
         def tally_range(i: Int) {imm}:
-            """Computes the logits of a range, and tallies them."""
+            """Computes the logits of a range, where a row may choose one of its tokens, and tallies them."""
             var first = i * RANGE
             var last = min(n_vocab, first + RANGE)
+            var any_allowed = False
+            for r in range(n_rows):
+                any_allowed = any_allowed or allows_any(allowed_at.unsafe_offset(r * N_BOUNDS), first, last)
+            if not any_allowed:
+                return
             multiply_range[dtype](rows, table_at, logits, n_vocab, first, last)
             for r in range(n_rows):
                 var row = logits.unsafe_offset(r * n_vocab)
