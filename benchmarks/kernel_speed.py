@@ -46,7 +46,7 @@ class Operand:
     dtype: str
     names: str  # of its dimensions, which may be of any size; those of one name are equal
     shape: tuple[int, ...]
-    value: float | None = None  # of every number; None is random, of bfloat16 it is 1
+    value: float | tuple[int, ...] | None = None  # of every number or row; None is random, of bfloat16 it is 1
     read: bool = True
     cold: bool = False  # comes from memory, not from a cache
     mutable: bool = False
@@ -185,7 +185,8 @@ def cached_attention() -> Iterator[Case]:
 
 def fused_choose_token() -> Iterator[Case]:
     vector, noise = f32("channels", WIDTH), f32("1 1 n_vocab", 1, 1, VOCABULARY, value=0)
-    mask, allowed = f32("n_vocab", VOCABULARY, value=0), Operand("int64", "1 1 4", (1, 1, 4), VOCABULARY)
+    mask = f32("n_vocab", VOCABULARY, value=0)
+    allowed = Operand("int64", "1 1 4", (1, 1, 4), (0, VOCABULARY, VOCABULARY, VOCABULARY))  # every token, as text
     outputs = [Operand("int64", "1 1", (1, 1)), f32("1 1", 1, 1)]
     for dtype in DTYPES:
         table = Operand(dtype, "n_vocab channels", (VOCABULARY, WIDTH), cold=True)

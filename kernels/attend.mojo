@@ -14,7 +14,7 @@ from std.memory.alloc import unsafe_alloc
 from std.sys import size_of
 from std.utils.numerics import neg_inf
 
-from .few_products import prefetch_weights
+from .few_products import CACHE_LINE, prefetch_ahead
 from .few_rows import FewRows, integer_rows, multiply_range
 from .numerics import LANES, load_partial
 from .parallel import BYTES_PER_THREAD, for_each, thread_count
@@ -246,9 +246,9 @@ def sum_channels[
         sums[unsafe_offset=i] = 0
     for t in range(n_keys):
         var row = memory.values.unsafe_offset((place + t) * memory.head_dim + channel)
-        comptime if dtype != DType.float32:
-            prefetch_weights(row)
         comptime for c in range(vectors):
+            comptime if c * width * size_of[Scalar[dtype]]() % CACHE_LINE == 0:
+                prefetch_ahead(row.unsafe_offset(c * width))
             var value = row.unsafe_load[width=width](c * width).cast[DType.float32]()
             comptime for i in range(rows):
                 comptime at = i * vectors + c

@@ -1,24 +1,77 @@
-"""The innermost products of a few rows with columns of weights (few_rows.mojo): of floats, and of integers.
+"""The products of a few rows, which few_rows.mojo packs, with weights that lie as in the checkpoint, [n_out, n_in].
 
-Weights are [columns, n_in], as in the checkpoint, and are read in one stream, with a prefetch ahead of it: several
-streams side by side reach half the speed.
+For up to FEW_ROWS rows of float32, and for integers, the weights are read in one stream, with a prefetch ahead of it:
+several streams side by side reach half the speed. For more rows of float32, blocks of 4 x 4 sums are computed, so that
+each weight that was read is used four times. The many rows of integers of a prompt are computed in tiles
+(prompt_tiles.mojo).
 """
 
 from std.memory import bitcast, stack_allocation
 from std.sys.intrinsics import PrefetchOptions, prefetch
 
 from .numerics import LANES, store_partial
-from .prompt_tiles import ROUNDS
-from .tile import multiply_add
+from .prompt_tiles import ROUNDS, multiply_tiles
+from .tile import ROWS, multiply_add
 
+comptime BLOCK = 4
+"""Rows, and columns, that are computed together."""
+comptime FEW_ROWS = 7
+"""The most rows of float32 for which the weights are read in one stream."""
+comptime TILED_ROWS = ROWS
+"""The least rows of integers for which panels of the weights are packed."""
 comptime INTEGERS = 2 * LANES
 """The integers of a row that are multiplied at once."""
 comptime PREFETCH_DISTANCE = 6144
 """Bytes from what is read to what is prefetched."""
+comptime CACHE_LINE = 64
+"""Bytes that a prefetch brings."""
+
+
+def multiply_float_rows[
+    dtype: DType
+](
+    x: Pointer[Float32, ...],
+    n_rows: Int,
+    n_in: Int,
+    weights: Pointer[Scalar[dtype], ...],
+    y: Pointer[mut=True, Float32, ...],
+    n_out: Int,
+    first: Int,
+    last: Int,
+):
+    """Writes the columns first to last of x [n_rows, n_in] @ weights^T to y [n_rows, n_out].
+
+    All blocks of a call have the same number of chains, so that the sums of a row do not depend on its place.
+    """
+
+    @always_inline
+    def block[rows: Int, columns: Int, chains: Int](i: Int, j: Int) {imm}:
+        multiply_float_block[dtype, rows, columns, chains](
+            x.unsafe_offset(i * n_in), weights.unsafe_offset(j * n_in), y.unsafe_offset(i * n_out + j), n_in, n_out
+        )
+
+    var whole_rows = n_rows // BLOCK * BLOCK
+    if n_rows <= FEW_ROWS:
+        for j in range(first, last):
+            for i in range(0, whole_rows, BLOCK):
+                block[BLOCK, 1, 4](i, j)
+            comptime for left in range(1, BLOCK):
+                if n_rows - whole_rows == left:
+                    block[left, 1, 4](whole_rows, j)
+        return
+    var whole_columns = first + (last - first) // BLOCK * BLOCK
+    for j in range(first, whole_columns, BLOCK):
+        for i in range(0, whole_rows, BLOCK):
+            block[BLOCK, BLOCK, 1](i, j)
+        for i in range(whole_rows, n_rows):
+            block[1, BLOCK, 1](i, j)
+    for j in range(whole_columns, last):
+        for i in range(n_rows):
+            block[1, 1, 1](i, j)
 
 
 @always_inline
-def multiply_floats[
+def multiply_float_block[
     dtype: DType, rows: Int, columns: Int, chains: Int
 ](
     x: Pointer[Float32, ...],
@@ -42,7 +95,7 @@ def multiply_floats[
             comptime for c in range(chains):
                 var at = weights.unsafe_offset(j * n_in + k + c * LANES)
                 comptime if columns == 1:
-                    prefetch_weights(at)
+                    prefetch_ahead(at)
                 var w = at.unsafe_load[width=LANES](0).cast[DType.float32]()
                 comptime for i in range(rows):
                     comptime sum = (i * columns + j) * chains + c
@@ -62,8 +115,57 @@ def multiply_floats[
             y.unsafe_store(i * n_out + j, total)
 
 
+def multiply_integer_rows(
+    x: Pointer[Int16, ...],
+    scales: Pointer[Float32, ...],
+    n_rows: Int,
+    n_in: Int,
+    stride: Int,
+    weights: Pointer[Int8, ...],
+    y: Pointer[mut=True, Float32, ...],
+    n_out: Int,
+    first: Int,
+    last: Int,
+):
+    """Writes the columns first to last of x @ weights^T, times the scales of the rows, to y [n_rows, n_out].
+
+    x is [n_rows, n_in] of integers, with rows `stride` apart; behind a row, zeros fill up a vector, and rows of zeros
+    fill up a tile.
+    """
+    if n_rows >= TILED_ROWS:
+        return multiply_tiles(x, stride, scales, n_rows, n_in, weights, y, n_out, first, last)
+
+    @always_inline
+    def rows[count: Int, chains: Int](i: Int, j: Int) {imm}:
+        multiply_integer_block[count, chains](
+            x.unsafe_offset(i * stride),
+            scales.unsafe_offset(i),
+            weights.unsafe_offset(j * n_in),
+            y.unsafe_offset(i * n_out + j),
+            n_in,
+            stride,
+            n_out,
+            min(LANES, last - j),
+        )
+
+    @always_inline
+    def columns[chains: Int]() {imm}:
+        var whole_rows = n_rows // BLOCK * BLOCK
+        for j in range(first, last, LANES):
+            for i in range(0, whole_rows, BLOCK):
+                rows[BLOCK, chains](i, j)
+            comptime for left in range(1, BLOCK):
+                if n_rows - whole_rows == left:
+                    rows[left, chains](whole_rows, j)
+
+    if n_in < 4 * INTEGERS:  # the keys of a head
+        columns[1]()
+    else:
+        columns[4]()
+
+
 @always_inline
-def multiply_integers[
+def multiply_integer_block[
     rows: Int, chains: Int
 ](
     x: Pointer[Int16, ...],
@@ -102,7 +204,7 @@ def multiply_integers[
         for k in range(0, whole, step):
             comptime for c in range(chains):
                 var at = column.unsafe_offset(k + c * INTEGERS)
-                prefetch_weights(at)
+                prefetch_ahead(at)
                 add[c](k + c * INTEGERS, at.unsafe_load[width=INTEGERS](0))
         for k in range(whole, n_in, INTEGERS):
             add[0](k, load_integers(column.unsafe_offset(k), min(INTEGERS, n_in - k)))
@@ -117,8 +219,8 @@ def multiply_integers[
 
 
 @always_inline
-def prefetch_weights[dtype: DType](at: Pointer[Scalar[dtype], ...]):
-    """Asks for the weights that are read some time after those at `at`."""
+def prefetch_ahead[dtype: DType](at: Pointer[Scalar[dtype], ...]):
+    """Asks for the cache line that a stream of numbers reads some time after the one at `at`."""
     prefetch[PrefetchOptions().for_read().high_locality().to_data_cache()](
         at.unsafe_bitcast[UInt8]().unsafe_offset(PREFETCH_DISTANCE)
     )

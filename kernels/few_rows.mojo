@@ -1,13 +1,11 @@
 """The product of a few rows with a matrix, as a decode step has it: bound by reading the weights.
 
-The weights are laid out as in the checkpoint, [out, in], in float32, float16, bfloat16 or int8. For up to FEW_ROWS rows
-they are read in one stream, with a prefetch ahead of it: several streams side by side reach half the speed. For more
-rows, blocks of 4 x 4 sums are computed, so that each weight that was read is used four times.
+The weights are laid out as in the checkpoint, [out, in], in float32, float16, bfloat16 or int8; few_products.mojo
+multiplies them.
 
 Rows and sums are float32, with one exception: where the CPU has an instruction for it, int8 weights are multiplied with
 integers, with a scale for each row, and summed up in int32, which is exact. That takes a third of the instructions. The
-integers have 15 bits in rows of up to 1024 numbers, and 13 in rows of 5120, so that no sum can exceed an int32. The
-many rows of a prompt are computed in tiles (prompt_tiles.mojo).
+integers have 15 bits in rows of up to 1024 numbers, and 13 in rows of 5120, so that no sum can exceed an int32.
 
 The bits of a sum do not depend on the range of columns that is computed with it. Nor do they on the other rows, if the
 rows are integers or no more than FEW_ROWS. Where a product is added here, `fma` says so: the compiler would round in
@@ -18,19 +16,12 @@ from std.math import ceildiv
 from std.memory.alloc import unsafe_alloc
 from std.sys import CompilationTarget
 
-from .few_products import INTEGERS, multiply_floats, multiply_integers
+from .few_products import INTEGERS, TILED_ROWS, multiply_float_rows, multiply_integer_rows
 from .numerics import LANES, activate, copy, load_partial, normalize_rows, simd_max, store_partial
-from .prompt_tiles import multiply_tiles
 from .tile import ROWS
 
-comptime BLOCK = 4
-"""Rows, and outputs, that are computed together."""
-comptime FEW_ROWS = 7
-"""The most rows for which the weights are read in one stream."""
 comptime MAX_INTEGER = 16383
 """The largest integer of a row."""
-comptime TILED_ROWS = ROWS
-"""The least rows of integers for which panels of the weights are packed."""
 
 comptime integer_rows[dtype: DType]: Bool = dtype == DType.int8 and CompilationTarget._has_feature["avx512vnni"]()
 """Whether rows are integers in products with weights of this dtype."""
@@ -132,7 +123,7 @@ def multiply_range[
 ):
     """Writes the columns first to last of x [n_rows, n_in] @ weights [n_out, n_in]^T to y [n_rows, n_out]."""
     comptime if integer_rows[dtype]:
-        multiply_range_of_integers(
+        multiply_integer_rows(
             x.numbers.unsafe_bitcast[Int16](),
             x.scales,
             x.n_rows,
@@ -145,97 +136,9 @@ def multiply_range[
             last,
         )
     else:
-        multiply_range_of_floats[dtype](
+        multiply_float_rows[dtype](
             x.numbers.unsafe_bitcast[Float32](), x.n_rows, x.n_in, weights, y, n_out, first, last
         )
-
-
-def multiply_range_of_integers(
-    x: Pointer[Int16, ...],
-    scales: Pointer[Float32, ...],
-    n_rows: Int,
-    n_in: Int,
-    stride: Int,
-    weights: Pointer[Int8, ...],
-    y: Pointer[mut=True, Float32, ...],
-    n_out: Int,
-    first: Int,
-    last: Int,
-):
-    """Writes what `multiply_range` writes, for rows of integers, stride apart, with a scale for each."""
-    if n_rows >= TILED_ROWS:
-        return multiply_tiles(x, stride, scales, n_rows, n_in, weights, y, n_out, first, last)
-
-    @always_inline
-    def rows[count: Int, chains: Int](i: Int, j: Int) {imm}:
-        multiply_integers[count, chains](
-            x.unsafe_offset(i * stride),
-            scales.unsafe_offset(i),
-            weights.unsafe_offset(j * n_in),
-            y.unsafe_offset(i * n_out + j),
-            n_in,
-            stride,
-            n_out,
-            min(LANES, last - j),
-        )
-
-    @always_inline
-    def columns[chains: Int]() {imm}:
-        var whole_rows = n_rows // BLOCK * BLOCK
-        for j in range(first, last, LANES):
-            for i in range(0, whole_rows, BLOCK):
-                rows[BLOCK, chains](i, j)
-            comptime for left in range(1, BLOCK):
-                if n_rows - whole_rows == left:
-                    rows[left, chains](whole_rows, j)
-
-    if n_in < 4 * INTEGERS:  # the keys of a head
-        columns[1]()
-    else:
-        columns[4]()
-
-
-def multiply_range_of_floats[
-    dtype: DType
-](
-    x: Pointer[Float32, ...],
-    n_rows: Int,
-    n_in: Int,
-    weights: Pointer[Scalar[dtype], ...],
-    y: Pointer[mut=True, Float32, ...],
-    n_out: Int,
-    first: Int,
-    last: Int,
-):
-    """Writes what `multiply_range` writes, for rows of float32.
-
-    All blocks of a call have the same number of chains, so that the sums of a row do not depend on its place.
-    """
-
-    @always_inline
-    def block[rows: Int, columns: Int, chains: Int](i: Int, j: Int) {imm}:
-        multiply_floats[dtype, rows, columns, chains](
-            x.unsafe_offset(i * n_in), weights.unsafe_offset(j * n_in), y.unsafe_offset(i * n_out + j), n_in, n_out
-        )
-
-    var whole_rows = n_rows // BLOCK * BLOCK
-    if n_rows <= FEW_ROWS:
-        for j in range(first, last):
-            for i in range(0, whole_rows, BLOCK):
-                block[BLOCK, 1, 4](i, j)
-            comptime for left in range(1, BLOCK):
-                if n_rows - whole_rows == left:
-                    block[left, 1, 4](whole_rows, j)
-        return
-    var whole_columns = first + (last - first) // BLOCK * BLOCK
-    for j in range(first, whole_columns, BLOCK):
-        for i in range(0, whole_rows, BLOCK):
-            block[BLOCK, BLOCK, 1](i, j)
-        for i in range(whole_rows, n_rows):
-            block[1, BLOCK, 1](i, j)
-    for j in range(whole_columns, last):
-        for i in range(n_rows):
-            block[1, 1, 1](i, j)
 
 
 struct Matrix[dtype: DType](Copyable, ImplicitlyCopyable, Movable):
