@@ -180,7 +180,7 @@ def multiply_block[
                 var value = sums.unsafe_load[width=LANES](i * PANEL + column - panel * PANEL).cast[DType.float32]()
                 comptime if dtype == DType.int8:
                     value = value.fma(scale, -correction) * block.scales.unsafe_load((strip - first) * ROWS + i)
-                value = activate[activation](value + shift)
+                value = activate[activation, coarse = dtype == DType.int8](value + shift)
                 comptime if has_residual:
                     var at = window * residual_stride + row * n_out + column
                     value += load_partial(residual.unsafe_offset(at), valid)

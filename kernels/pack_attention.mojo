@@ -130,7 +130,8 @@ def pack_values[
 ):
     """Writes the values as panels of channels: [panels, words of keys, PANEL channels, elements of a word].
 
-    The keys of a word are LANES apart in int8, and neighbors in other dtypes. Writes the scale of each channel, which
+    The keys of a word are neighbors. In int8, words of four vectors of keys alternate, as `pack_bytes` of
+    online_softmax.mojo leaves them. Writes the scale of each channel, which
     is 1 but for int8; `scales` has room for whole panels.
     """
     comptime size = elements_per_word[dtype]
@@ -149,7 +150,7 @@ def pack_values[
             comptime for i in range(size):
                 var key = w * size + i
                 comptime if dtype == DType.int8:
-                    key = w // LANES * group + w % LANES + i * LANES
+                    key = w // LANES * group + w % size * LANES + w % LANES // size * size + i
                 var there = valid if key < n_keys else 0
                 rows[unsafe_offset=i] = load_partial(v.unsafe_offset(min(key, n_keys - 1) * row_stride + c), there)
                 comptime if dtype == DType.int8:
