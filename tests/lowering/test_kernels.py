@@ -476,16 +476,24 @@ def test_the_choice_of_a_token(kernels, dtype: str, temperature: float, seed: in
 
 @pytest.mark.parametrize("n_vocab", [511, 513, 5000])
 def test_the_choice_among_many_tokens(kernels, n_vocab: int):
-    """By several threads, whose tallies are put together."""
+    """By several threads, whose tallies are put together; alone, without the ranges that a text cannot choose from."""
     n_in, stamps = 33, n_vocab - 40
     x, table = normal(3, 1, n_in), weights(normal(n_vocab, n_in, seed=1) * 0.2, "float32")
-    norm, mask, noise = [normal(n_in, seed=2), normal(n_in, seed=3)], np.zeros(n_vocab), np.zeros((3, n_vocab))
-    allowed = np.array([(0, stamps, stamps, n_vocab), (stamps - 5, stamps, 0, 0), (0, 0, stamps + 3, n_vocab)])
-    given = [mask.astype(np.float32), allowed[:, np.newaxis], noise[:, np.newaxis].astype(np.float32)]
-    found = kernels["next.float32"].execute(x, table.plain, table.scales, *norm, np.float32(EPS), *given)
+    norm, noise = [normal(n_in, seed=2), normal(n_in, seed=3)], np.zeros((3, 1, n_vocab))
+    mask = np.zeros(n_vocab, np.float32)
+    allowed = np.array([[(0, stamps, stamps, n_vocab)], [(stamps - 5, stamps, 0, 0)], [(0, 0, stamps + 3, n_vocab)]])
+
+    def chosen(texts: slice) -> list[tuple[int, float]]:
+        given = [mask, allowed[texts], noise[texts].astype(np.float32)]
+        operands = [x[texts], table.plain, table.scales, *norm, np.float32(EPS), *given]
+        tokens, logprobs = (buffer.to_numpy()[:, 0].tolist() for buffer in kernels["next.float32"].execute(*operands))
+        return list(zip(tokens, logprobs, strict=True))
+
+    together = chosen(slice(None))
+    assert [chosen(slice(text, text + 1))[0] for text in range(3)] == together
     logits = normed(x, *norm)[:, 0] @ table.exact.T
-    for row, (token, logprob) in enumerate(zip(*(buffer.to_numpy()[:, 0] for buffer in found), strict=True)):
-        expected, score = chosen_by_rules(logits[row], mask, allowed[row], noise[row])
+    for text, (token, logprob) in enumerate(together):
+        expected, score = chosen_by_rules(logits[text], mask, allowed[text, 0], noise[text, 0])
         assert token == expected
         assert abs(logprob - score) <= 2e-5
 
