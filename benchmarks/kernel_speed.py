@@ -46,7 +46,7 @@ class Operand:
     dtype: str
     names: str  # of its dimensions, which may be of any size; those of one name are equal
     shape: tuple[int, ...]
-    value: float | tuple[int, ...] | None = None  # of every number or row; None is random, of bfloat16 it is 1
+    value: float | tuple[int, ...] | None = None  # of every number, or of every row; None is random, of bfloat16 1
     read: bool = True
     cold: bool = False  # comes from memory, not from a cache
     mutable: bool = False

@@ -14,10 +14,10 @@ from std.memory.alloc import unsafe_alloc
 from std.sys import size_of
 from std.utils.numerics import neg_inf
 
-from .few_products import CACHE_LINE, prefetch_ahead
 from .few_rows import FewRows, integer_rows, multiply_range
 from .numerics import LANES, load_partial
 from .parallel import BYTES_PER_THREAD, for_each, thread_count
+from .prefetch import CACHE_LINE, prefetch_ahead
 from .tile import ROWS
 
 comptime BLOCK = 4
@@ -107,7 +107,7 @@ def attend_memory[
         comptime for row in range(count):
             softmax(scores.unsafe_offset(row * padded(seen)), padded(seen))
             comptime if dtype == DType.int8:
-                scale_values(scores.unsafe_offset(row * padded(seen)), memory, place, seen)
+                scale_weights(scores.unsafe_offset(row * padded(seen)), rebind[Memory[DType.int8]](memory), place, seen)
         comptime for row in range(0, count, together):
             sum_values[dtype, together](
                 memory,
@@ -193,8 +193,8 @@ def softmax(scores: Pointer[mut=True, Float32, ...], n: Int):
 
 
 @always_inline
-def scale_values(weights: Pointer[mut=True, Float32, ...], memory: Memory, place: Int, n_keys: Int):
-    """Multiplies the weights of n_keys values with the scales of these."""
+def scale_weights(weights: Pointer[mut=True, Float32, ...], memory: Memory[DType.int8], place: Int, n_keys: Int):
+    """Multiplies each of n_keys weights with the scale of its value, from the row `place` of the memory."""
     for t in range(0, n_keys, LANES):
         var scales = load_partial(memory.values_scales.unsafe_offset(place + t), min(LANES, n_keys - t))
         weights.unsafe_store(t, weights.unsafe_load[width=LANES](t) * scales)

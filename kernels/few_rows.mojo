@@ -1,22 +1,23 @@
 """The product of a few rows with a matrix, as a decode step has it: bound by reading the weights.
 
-The weights are laid out as in the checkpoint, [out, in], in float32, float16, bfloat16 or int8; few_products.mojo
-multiplies them.
+The weights are laid out as in the checkpoint, [out, in], in float32, float16, bfloat16 or int8.
+float_products.mojo and integer_products.mojo multiply them.
 
 Rows and sums are float32, with one exception: where the CPU has an instruction for it, int8 weights are multiplied with
 integers, with a scale for each row, and summed up in int32, which is exact. That takes a third of the instructions. The
 integers have 15 bits in rows of up to 1024 numbers, and 13 in rows of 5120, so that no sum can exceed an int32.
 
 The bits of a sum do not depend on the range of columns that is computed with it. Nor do they on the other rows, if the
-rows are integers or no more than FEW_ROWS. Where a product is added here, `fma` says so: the compiler would round in
-between in one place and not in another.
+rows are integers or no more than FEW_ROWS (float_products.mojo). Where a product is added here, `fma` says so: the
+compiler would round in between in one place and not in another.
 """
 
 from std.math import ceildiv
 from std.memory.alloc import unsafe_alloc
 from std.sys import CompilationTarget
 
-from .few_products import INTEGERS, TILED_ROWS, multiply_float_rows, multiply_integer_rows
+from .float_products import multiply_float_rows
+from .integer_products import INTEGERS, TILED_ROWS, multiply_integer_rows
 from .numerics import LANES, activate, copy, load_partial, normalize_rows, simd_max, store_partial
 from .tile import ROWS
 
@@ -31,7 +32,7 @@ comptime row_dtype[dtype: DType]: DType = DType.int16 if integer_rows[dtype] els
 struct FewRows[dtype: DType](Movable):
     """Rows as products with weights of a dtype take them: [n_rows, n_in], with a scale for each row of integers.
 
-    Behind a row, zeros fill up a word; whole rows of zeros fill up a tile.
+    Behind a row of integers, zeros fill up a vector; of TILED_ROWS and more, whole rows of zeros fill up a tile.
     """
 
     var numbers: Pointer[Scalar[row_dtype[Self.dtype]], MutUntrackedOrigin]

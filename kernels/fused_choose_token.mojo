@@ -49,7 +49,7 @@ struct FusedChooseToken:
         var rows = FewRows[dtype](n_rows, n_in)
         var logits = unsafe_alloc[Float32](n_rows * n_vocab)
         var tallies = unsafe_alloc[Tally](2 * n_rows * ranges)  # [ranges, rows, text and timestamps]
-        for i in range(2 * n_rows * ranges):
+        for i in range(2 * n_rows * ranges):  # a range that is left out keeps the tally of no tokens
             tallies[unsafe_offset=i] = Tally()
         var table_at = table.unsafe_ptr()
         var scales_at = scales.unsafe_ptr()
@@ -59,7 +59,7 @@ struct FusedChooseToken:
         rows.fill[True](x.unsafe_ptr(), Norm(norm_weight.unsafe_ptr(), norm_bias.unsafe_ptr(), eps))
 
         def tally_range(i: Int) {imm}:
-            """Computes the logits of a range, where a row may choose one of its tokens, and tallies them."""
+            """Computes and tallies the logits of a range, unless no row may choose any of its tokens."""
             var first = i * RANGE
             var last = min(n_vocab, first + RANGE)
             var any_allowed = False

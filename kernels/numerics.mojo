@@ -7,6 +7,7 @@ from std.sys.intrinsics import llvm_intrinsic
 
 comptime LANES = 16
 """The float32 numbers of a vector: one AVX-512 register, two of AVX2, four of NEON."""
+comptime LOG2_LANES = 4
 
 
 @always_inline
@@ -50,10 +51,11 @@ def copy(x: Pointer[Float32, ...], y: Pointer[mut=True, Float32, ...], n: Int):
 def exp2[coarse: Bool = False](x: SIMD[DType.float32, LANES]) -> SIMD[DType.float32, LANES]:
     """Returns 2^x for x up to 127, and at most 2^-126 below -126, with a relative error of 2e-7.
 
-    With `coarse`, which is for results that are rounded to 8 bits, the error is 8e-5. The polynomials approximate 2^r
-    for r from -1/2 to 1/2, or from 0 to 1 with AVX-512's own instructions, by least squares at Chebyshev nodes.
+    With `coarse`, which is for products of 8-bit numbers, whose error is larger, it is 8e-5. The polynomials
+    approximate 2^r for r from -1/2 to 1/2, or from 0 to 1 with AVX-512's own instructions, by least squares at
+    Chebyshev nodes.
     """
-    comptime if coarse and CompilationTarget._has_feature["avx512f"]():
+    comptime if coarse and CompilationTarget._has_feature["avx512dq"]():
         return exp2_avx512(x)
     comptime to_integer = Float32(12582912)  # 1.5 * 2^23: a sum with it has no bits left for a fraction
     var bounded = simd_max[DType.float32](-126, x)
@@ -79,7 +81,10 @@ def exp2[coarse: Bool = False](x: SIMD[DType.float32, LANES]) -> SIMD[DType.floa
 
 @always_inline
 def exp2_avx512(x: SIMD[DType.float32, LANES]) -> SIMD[DType.float32, LANES]:
-    """Returns what `exp2` returns with `coarse`: AVX-512 takes the fraction of a number, and a power of its integer."""
+    """Returns exp2[coarse=True](x).
+
+    AVX-512 has an instruction for x - floor(x), and one that multiplies by 2^floor(x).
+    """
     comptime to_floor = Int32(1)
     comptime all_lanes = UInt16(0xFFFF)
     comptime as_set = Int32(4)  # the rounding mode
@@ -124,7 +129,7 @@ def activate[
 ](x: SIMD[DType.float32, LANES]) -> SIMD[DType.float32, LANES]:
     """Returns an activation of the spec language of x, or x itself for "none".
 
-    `coarse` is for results that are rounded to 8 bits.
+    `coarse` is for sums of products of 8-bit numbers, whose error is larger; only the exact GELU makes use of it.
     """
     comptime if function == "gelu":
         return gelu[coarse](x)

@@ -124,8 +124,7 @@ def words_of[
     else:
         var integers = stack_allocation[size, SIMD[DType.int32, LANES]]()
         comptime for i in range(size):
-            # Scores of more than 1e5 are rounded to whole units, so that a power may be too large for 8 bits.
-            integers[unsafe_offset=i] = (powers[unsafe_offset=i] + thresholds[i * LANES]()).cast[DType.int32]()
+            integers[unsafe_offset=i] = truncated(powers[unsafe_offset=i] + thresholds[i * LANES]())
         var word = pack_bytes(
             integers[unsafe_offset=0], integers[unsafe_offset=1], integers[unsafe_offset=2], integers[unsafe_offset=3]
         )
@@ -135,12 +134,24 @@ def words_of[
 
 
 @always_inline
+def truncated(x: SIMD[DType.float32, LANES]) -> SIMD[DType.int32, LANES]:
+    """Returns x without its fractions; the least integer for NaN, and for what no integer can be (AVX-512)."""
+    comptime all_lanes = UInt16(0xFFFF)
+    comptime as_set = Int32(4)  # the rounding mode
+    comptime vector = SIMD[DType.int32, LANES]
+    return llvm_intrinsic["llvm.x86.avx512.mask.cvttps2dq.512", vector](x, vector(0), all_lanes, as_set)
+
+
+@always_inline
 def pack_bytes(
     a: SIMD[DType.int32, LANES], b: SIMD[DType.int32, LANES], c: SIMD[DType.int32, LANES], d: SIMD[DType.int32, LANES]
 ) -> SIMD[DType.uint32, LANES]:
-    """Returns words of four neighbors, limited to 0 to 255.
+    """Returns words, each of four neighboring numbers of one vector, limited to 0 to 255.
 
-    The first word is of a, the second of b, and so on; the fifth is of a again. This is for CPUs with AVX-512 VNNI.
+    The words are of a, b, c and d in turn: the first four numbers of each, then the next four. Scores of more than 1e5
+    are rounded to whole units, so that a power may be above 255. From 2^31 on, as for NaN, the least integer comes here
+    and becomes 0; the weights of a row that has no other are 0 together, and its attention is NaN. This is for CPUs
+    with AVX-512 BW, which all with VNNI have.
     """
     comptime halves = SIMD[DType.int16, 2 * LANES]
     var low = llvm_intrinsic["llvm.x86.avx512.packssdw.512", halves](a, b)

@@ -91,10 +91,13 @@ def pack_keys[
     comptime if dtype == DType.int8:
         mean_of_rows(k, row_stride, n_keys, head_dim, mean)
         var largest = Float32(0)
+        var zero = Float32(0)
         for t in range(n_keys):
             subtract(k.unsafe_offset(t * row_stride), mean, line, head_dim)
-            largest = max(largest, max_abs(line, head_dim))
-        scale = int8_scale(largest)
+            var found = max_abs(line, head_dim)
+            largest = max(largest, found)
+            zero = found.fma(zero, zero)  # NaN stays in a sum, and may be lost in a maximum
+        scale = int8_scale(largest + zero)
     for t in range(ceildiv(n_keys, PANEL) * PANEL):
         if t >= n_keys:
             for c in range(head_dim):
@@ -130,9 +133,9 @@ def pack_values[
 ):
     """Writes the values as panels of channels: [panels, words of keys, PANEL channels, elements of a word].
 
-    The keys of a word are neighbors. In int8, words of four vectors of keys alternate, as `pack_bytes` of
-    online_softmax.mojo leaves them. Writes the scale of each channel, which
-    is 1 but for int8; `scales` has room for whole panels.
+    The keys of a word are neighbors. In int8, words of four vectors of keys alternate, as `pack_bytes` writes the
+    weights (online_softmax.mojo). Writes the scale of each channel, which is 1 but for int8; `scales` has room for
+    whole panels.
     """
     comptime size = elements_per_word[dtype]
     comptime group = LANES * size

@@ -7,11 +7,8 @@ from std.math import ceildiv
 from std.memory import bitcast, stack_allocation
 from std.memory.alloc import unsafe_alloc
 
-from .numerics import LANES, store_partial
+from .numerics import LANES, LOG2_LANES, store_partial
 from .tile import PANEL, ROWS, multiply_tile
-
-comptime ROUNDS = 4
-"""The logarithm of LANES to the base 2."""
 
 
 def multiply_tiles(
@@ -85,9 +82,9 @@ def pack_columns(weights: Pointer[Int8, ...], n_columns: Int, n_in: Int, panel: 
 
 @always_inline
 def transpose(square: Pointer[mut=True, SIMD[DType.uint32, LANES], ...]):
-    """Transposes LANES vectors of LANES words, by as many rounds of interleaving as LANES is a power of 2."""
+    """Transposes LANES vectors of LANES words, in log2(LANES) rounds of interleaving."""
     comptime half = LANES // 2
-    comptime for _ in range(ROUNDS):
+    comptime for _ in range(LOG2_LANES):
         var after = stack_allocation[LANES, SIMD[DType.uint32, LANES]]()
         comptime for i in range(half):
             var pair = square[unsafe_offset=i].interleave(square[unsafe_offset = i + half])

@@ -40,17 +40,23 @@ def to_bfloat16(
 
 @always_inline
 def max_abs(row: Pointer[Float32, ...], n: Int) -> Float32:
-    """Returns the largest absolute value of a row of n numbers, which zeros fill up to a whole vector."""
+    """Returns the largest absolute value of a row of n numbers, which zeros fill up to a whole vector.
+
+    It is NaN where a number is NaN or infinite, which no integer could say.
+    """
     var largest = SIMD[DType.float32, LANES](0)
+    var zero = SIMD[DType.float32, LANES](0)
     for i in range(0, n, LANES):
-        largest = simd_max(largest, abs(row.unsafe_load[width=LANES](i)))
-    return largest.reduce_max()
+        var numbers = row.unsafe_load[width=LANES](i)
+        largest = simd_max(largest, abs(numbers))
+        zero = numbers.fma(zero, zero)
+    return largest.reduce_max() + zero.reduce_add()
 
 
 @always_inline
 def int8_scale(largest: Float32) -> Float32:
     """Returns the scale with which `largest` is quantized to 127; 1 where that is too small to divide by."""
-    return largest / MAX_INT8 if largest > 1e-30 else Float32(1)
+    return Float32(1) if largest <= 1e-30 else largest / MAX_INT8
 
 
 @always_inline

@@ -10,7 +10,7 @@ from std.sys.intrinsics import PrefetchOptions, prefetch
 comptime BYTES = 64
 """Of a register, and of a cache line."""
 comptime SUMS = 8
-comptime PREFETCH_DISTANCE = 2048
+comptime PREFETCH_DISTANCE = 6144
 """Bytes from what is read to what is prefetched."""
 
 

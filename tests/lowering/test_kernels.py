@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -312,6 +312,16 @@ def test_gemm(kernels, dtype: str, option: str, batch: int, length: int, n_in: i
     assert np.abs(y - case.expected).max() <= ERRORS[dtype] * max(4, np.abs(case.expected).max())
 
 
+@pytest.mark.parametrize(("dtype", "bound"), [("float32", 5e-7), ("bfloat16", 5e-7), ("int8", 3e-5)])
+def test_the_error_of_gelu(kernels, dtype: str, bound: float):
+    """The biases are what it takes, as the product is 0."""
+    case = Case.of("gelu", dtype, np.zeros((1, 1, 2), np.float32), 1601)
+    case = replace(case, bias=np.linspace(-8, 8, 1601, dtype=np.float32))
+    places = [np.int64(2), np.int64(2), np.int64(0)]
+    y = kernels[f"gemm.{dtype}.gelu"].execute(case.rows, case.matrix.packed, *case.operands, *places)[0].to_numpy()
+    assert np.abs(y[:, 0] - case.expected).max() <= bound
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(
     ("length", "channels", "kernel", "stride", "padding"),
@@ -588,6 +598,18 @@ def test_full_attention_in_int8_survives_scores_that_are_huge(kernels):
     assert attention_error(kernels, "int8", q, k, np.ones((1, 100, 32), np.float32), 1) <= 1e-2
 
 
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_attention_in_int8_to_numbers_that_are_not_finite(kernels, bad: float):
+    """A bad query spoils its row, a bad value its channel, and a bad key all: no weight may hide it."""
+    for operand in range(3):
+        inputs = [normal(1, 100, 32, seed=seed) for seed in range(3)]
+        inputs[operand][0, 50, 7] = bad
+        y = kernels["attention.int8"].execute(*inputs, np.int64(1))[0].to_numpy()[0]
+        spoiled = [y[50], y, y[:, 7]][operand]
+        assert not np.isfinite(spoiled).any()
+        assert np.isfinite(y).sum() == (y.size - spoiled.size)
+
+
 @pytest.mark.parametrize("rows", [1, 5, 12, 24, 30])
 @pytest.mark.parametrize("n_in", [1, 31, 33, 65, 5120])
 def test_gemv_in_int8_of_the_largest_sums(kernels, rows: int, n_in: int):
@@ -607,6 +629,9 @@ def test_numbers_that_are_not_finite_stay_so_in_int8(kernels, place: int, bad: f
     x[0, 1, place] = bad
     case = Case.of("bare", "int8", x, 33)
     y = kernels["gemv.int8.bare"].execute(x, case.matrix.plain, *case.operands)[0].to_numpy()
+    assert not np.isfinite(y[:, 1]).any() and np.isfinite(y[:, [0, 2]]).all()
+    places = [np.int64(100), np.int64(100), np.int64(0)]
+    y = kernels["gemm.int8.bare"].execute(x, case.matrix.packed, *case.operands, *places)[0].to_numpy()[:, 0]
     assert not np.isfinite(y[:, 1]).any() and np.isfinite(y[:, [0, 2]]).all()
     rows = normal(1, 1, 4, 100)
     rows[0, 0, 2, place] = bad

@@ -31,8 +31,8 @@ def kernels_package(cache: Path, name: str = "kernels") -> Path:
     # Another process may compile it at the same time, and any may be killed: it is moved there when it is complete.
     with tempfile.TemporaryDirectory(dir=package.parent) as staging:
         new = Path(staging) / package.name
-        # The compiler may cut a character of a source that it quotes.
         command = ["precompile", str(sources), "-o", str(new)]
+        # The compiler may quote a line of a source up to the middle of a character.
         done = subprocess_run_mojo(command, capture_output=True, text=True, errors="replace")
         if done.returncode:
             error = next((line for line in done.stderr.splitlines() if "error:" in line), done.stderr.strip()[-300:])

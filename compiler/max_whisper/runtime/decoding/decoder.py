@@ -20,7 +20,7 @@ KEPT_MASKS = 8
 KEPT_NOISES = 16
 """The number of arrays without noise that are kept; drafts use one for each number of tokens in a step."""
 FEW_ROWS = 7
-"""The most tokens of a step whose numbers do not depend on each other in any bit (kernels/few_rows.mojo)."""
+"""The most tokens of a step whose numbers do not depend on each other in any bit (kernels/float_products.mojo)."""
 CrossKV = list[Buffer]
 """The keys and the values of each cross-attention layer in turn, each followed by its scales in int8."""
 TOKEN, LOGPROB, NO_SPEECH, LOGITS, QUERIES = range(5)
