@@ -8,6 +8,10 @@ from std.sys.intrinsics import llvm_intrinsic
 comptime LANES = 16
 """The float32 numbers of a vector: one AVX-512 register, two of AVX2, four of NEON."""
 comptime LOG2_LANES = 4
+comptime ALL_LANES = UInt16(0xFFFF)
+"""The mask with which an instruction of AVX-512 writes every lane."""
+comptime ROUNDING_AS_SET = Int32(4)
+"""The rounding of an instruction of AVX-512: that of the thread."""
 
 
 @always_inline
@@ -86,15 +90,13 @@ def exp2_avx512(x: SIMD[DType.float32, LANES]) -> SIMD[DType.float32, LANES]:
     AVX-512 has an instruction for x - floor(x), and one that multiplies by 2^floor(x).
     """
     comptime to_floor = Int32(1)
-    comptime all_lanes = UInt16(0xFFFF)
-    comptime as_set = Int32(4)  # the rounding mode
     comptime vector = SIMD[DType.float32, LANES]
-    var r = llvm_intrinsic["llvm.x86.avx512.mask.reduce.ps.512", vector](x, to_floor, x, all_lanes, as_set)
+    var r = llvm_intrinsic["llvm.x86.avx512.mask.reduce.ps.512", vector](x, to_floor, x, ALL_LANES, ROUNDING_AS_SET)
     var y = vector(0.07790716)
     y = y.fma(r, 0.22623319)
     y = y.fma(r, 0.6957771)
     y = y.fma(r, 0.99992783)
-    return llvm_intrinsic["llvm.x86.avx512.mask.scalef.ps.512", vector](y, x, x, all_lanes, as_set)
+    return llvm_intrinsic["llvm.x86.avx512.mask.scalef.ps.512", vector](y, x, x, ALL_LANES, ROUNDING_AS_SET)
 
 
 @always_inline

@@ -12,7 +12,7 @@ from std.math import ceildiv, floor, iota
 from std.memory import bitcast, stack_allocation
 from std.sys.intrinsics import llvm_intrinsic
 
-from .numerics import LANES, exp2, simd_max
+from .numerics import ALL_LANES, LANES, ROUNDING_AS_SET, exp2, simd_max
 from .pack_attention import KEYS, group_size, value_dtype
 from .tile import PANEL, ROWS, elements_per_word, multiply_add, sum_dtype, to_bfloat16
 
@@ -135,11 +135,9 @@ def words_of[
 
 @always_inline
 def truncated(x: SIMD[DType.float32, LANES]) -> SIMD[DType.int32, LANES]:
-    """Returns x without its fractions; the least integer for NaN, and for what no integer can be (AVX-512)."""
-    comptime all_lanes = UInt16(0xFFFF)
-    comptime as_set = Int32(4)  # the rounding mode
+    """Returns x without its fractions; the least integer for NaN, and for what is too large. This is for AVX-512."""
     comptime vector = SIMD[DType.int32, LANES]
-    return llvm_intrinsic["llvm.x86.avx512.mask.cvttps2dq.512", vector](x, vector(0), all_lanes, as_set)
+    return llvm_intrinsic["llvm.x86.avx512.mask.cvttps2dq.512", vector](x, vector(0), ALL_LANES, ROUNDING_AS_SET)
 
 
 @always_inline

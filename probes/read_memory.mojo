@@ -11,7 +11,7 @@ comptime BYTES = 64
 """Of a register, and of a cache line."""
 comptime SUMS = 8
 comptime PREFETCH_DISTANCE = 6144
-"""Bytes from what is read to what is prefetched."""
+"""Bytes from what is read to what is prefetched, as in kernels/prefetch.mojo."""
 
 
 @extensibility.register("read_memory")
